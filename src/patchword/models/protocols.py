@@ -1,0 +1,167 @@
+"""The three protocols through which every stage sees the frozen foundation models.
+
+Images enter as float tensors of shape (b, 3, h, w), RGB, values in [0, 1], on any device; an adapter moves, resizes, pads and
+normalises them itself. Outputs are float32 on the adapter's device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a caller needs to know of a checkpoint without loading it.
+
+    Attributes:
+        family: registry name of the adapter, such as "clip" or "dinov2".
+        name: hub name or local folder that the weights came from.
+        revision: hub commit, tag or branch; None for a local folder.
+        fingerprint: content hash of the weights, set after loading; "" before.
+        patch_size: side of a patch in pixels of the model's input.
+        dim: channels of a patch feature (of the text space for an image-text encoder).
+        mean, std: per-channel normalisation of RGB in [0, 1].
+        input_size: side in pixels of the input that the model was trained on.
+        licence: licence of the weights as their publisher states it; "" when unknown.
+    """
+
+    family: str
+    name: str
+    revision: str | None
+    fingerprint: str
+    patch_size: int
+    dim: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: int
+    licence: str
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """What a mask proposer keeps of a batch of images of one size.
+
+    Attributes:
+        features: one (b, c, h', w') map a level; the first is the one that prompts attend to.
+        image_size: (height, width) in pixels of the images as given.
+        input_size: (height, width) in pixels of the resized image within the model's padded input.
+    """
+
+    features: tuple[Tensor, ...]
+    image_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return self.features[0].shape[0]
+
+    def __getitem__(self, index: int) -> ImageEmbedding:
+        """The embedding of one image, batch dimension kept (1)."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        features = tuple(level[index : index + 1] for level in self.features)
+        return ImageEmbedding(features, self.image_size, self.input_size)
+
+
+@dataclass(frozen=True)
+class MaskProposals:
+    """Several candidate masks for each of n prompts, still at the decoder's low resolution.
+
+    Attributes:
+        logits: (n, m, h', w') mask logits over the valid (unpadded) part of the input, above 0 = inside.
+        predicted_iou: (n, m) the model's own estimate of each mask's IoU, nominally in [0, 1].
+        image_size: (height, width) in pixels of the image.
+    """
+
+    logits: Tensor
+    predicted_iou: Tensor
+    image_size: tuple[int, int]
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Take for every prompt the mask of highest predicted IoU.
+
+        Returns:
+            logits (n, h', w') and predicted IoU (n,).
+        """
+        scores, choice = self.predicted_iou.max(dim=1)
+        rows = torch.arange(len(choice), device=choice.device)
+        return self.logits[rows, choice], scores
+
+    def upsample(self, logits: Tensor) -> Tensor:
+        """Bring low-resolution logits (n, h', w') to image pixels.
+
+        Returns:
+            boolean masks (n, height, width).
+        """
+        if len(logits) == 0:
+            return torch.zeros((0, *self.image_size), dtype=torch.bool, device=logits.device)
+        full = torch.nn.functional.interpolate(logits[:, None].float(), self.image_size, mode="bilinear")
+        return full[:, 0] > 0
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """CLIP, SigLIP: images and words in one space."""
+
+    record: ModelRecord
+    device: torch.device
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts to (n, d), unit length."""
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode images of any size, each resized to the model's input, to (b, d), unit length."""
+
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Encode images whose sides are multiples of the patch to (b, d, h/patch, w/patch), unit length, in the text space."""
+
+
+@runtime_checkable
+class PatchEncoder(Protocol):
+    """DINOv2, DINOv3, any vision transformer: images to patch features."""
+
+    record: ModelRecord
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Encode images whose sides are multiples of the patch to (b, D, h/patch, w/patch)."""
+
+
+@runtime_checkable
+class MaskProposer(Protocol):
+    """SAM, SAM 2: points to masks."""
+
+    record: ModelRecord
+    device: torch.device
+
+    def embed(self, images: Tensor) -> ImageEmbedding:
+        """Run the image encoder once on (b, 3, h, w) images of one size."""
+
+    def masks_at(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
+        """Decode n prompts of k foreground points each on one image.
+
+        Args:
+            embedding: of one image (length 1).
+            points: (n, k, 2) as x, y in pixels of the image as given.
+        """
+
+
+def check_images(images: Tensor, *, multiple_of: int = 1) -> None:
+    """Refuse anything but float (b, 3, h, w) with sides that are positive multiples of `multiple_of`.
+
+    Raises:
+        PatchwordError: naming the shape or type found and what is allowed.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise PatchwordError(f"images have shape {tuple(images.shape)}; allowed is (batch, 3, height, width)")
+    if not images.is_floating_point():
+        raise PatchwordError(f"images are {images.dtype}; allowed is a floating type with values in [0, 1]")
+    height, width = images.shape[-2:]
+    if height < 1 or width < 1 or height % multiple_of or width % multiple_of:
+        raise PatchwordError(f"image sides are {height} x {width} pixels; allowed are positive multiples of {multiple_of}")
