@@ -1,0 +1,347 @@
+"""Output folders: refused or resumed, written whole or not at all, with a manifest and a progress display."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO
+
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+MARKER_FILE = ".patchword"
+_TEMPORARY = ".patchword-{}.tmp"
+
+
+def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> Path:
+    """Make an output folder ready, and never touch one that is not ours.
+
+    The folder gets a small file `.patchword` that says which kind of result it holds.
+
+    Args:
+        path: the folder; made with its parents when missing.
+        resume: go on in a folder that an earlier run of the same kind has left.
+        overwrite: empty such a folder first, whatever it holds.
+        marker: the kind of result, such as "labels" or "model".
+
+    Returns:
+        the folder.
+
+    Raises:
+        PatchwordError: when the folder is not empty and neither is asked for, when both are, when it is of another kind
+            or not of patchword's making, or when it cannot be made.
+    """
+    path = Path(path)
+    if resume and overwrite:
+        raise PatchwordError("both resume and overwrite are set; allowed is one of them")
+    try:
+        if path.exists() and not path.is_dir():
+            raise PatchwordError(f"{path} is a file; the output must be a folder")
+        path.mkdir(parents=True, exist_ok=True)
+        if _holds_anything(path):
+            _enter_used_folder(path, resume, overwrite, marker)
+    except OSError as error:
+        raise PatchwordError(f"cannot use output folder {path}: {error.strerror}") from None
+    write_text(path / MARKER_FILE, marker + "\n")
+    return path
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all; folders on the way are made.
+
+    The data goes to a temporary name beside the file, is forced to disk, and takes the file's name at the end.
+
+    Raises:
+        PatchwordError: when it cannot be written, with the reason; what was there before is then still there.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text as `write_bytes` does; line ends are kept as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON as `write_bytes` does: keys sorted, two spaces of indent, the same bytes for the same value.
+
+    Raises:
+        PatchwordError: as `write_bytes`.
+        ValueError: for numbers that JSON does not know (not a number, infinity).
+    """
+    write_text(path, _to_json(value, indent=2) + "\n")
+
+
+class Manifest:
+    """A file of JSON lines that grows by one line an item and survives being cut off anywhere.
+
+    Every record has a "name"; of several with one name the last counts.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: IO[bytes] | None = None
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """The records by name. A last line that was cut off is left out, a missing file is empty.
+
+        Raises:
+            PatchwordError: when another line is not a record, naming it, or the file cannot be read.
+        """
+        records = {}
+        for number, line in enumerate(self._whole_lines(), start=1):
+            record = _parse_record(line)
+            if record is None:
+                raise PatchwordError(f"{self.path}:{number}: not a JSON object with a name; delete the line to go on")
+            records[record["name"]] = record
+        return records
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record, on disk when this returns.
+
+        Raises:
+            PatchwordError: when the file cannot be written.
+            ValueError: when the record has no "name" or holds numbers that JSON does not know.
+        """
+        if not isinstance(record.get("name"), str):
+            raise ValueError("a manifest record needs a name")
+        try:
+            if self._file is None:
+                self._file = self._open_for_append()
+            self._file.write((_to_json(record) + "\n").encode("utf-8"))
+            self._file.flush()
+        except OSError as error:
+            raise PatchwordError(f"cannot write {self.path}: {error.strerror}") from None
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Close the file and write it anew, one record a name, sorted by name.
+
+        Returns:
+            the records by name, in that order.
+        """
+        self.close()
+        records = dict(sorted(self.read().items()))
+        write_text(self.path, "".join(_to_json(record) + "\n" for record in records.values()))
+        return records
+
+    def close(self) -> None:
+        """Close the file; it may be appended to again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _whole_lines(self) -> list[bytes]:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise PatchwordError(f"cannot read {self.path}: {error.strerror}") from None
+        return data.split(b"\n")[:-1]
+
+    def _open_for_append(self) -> IO[bytes]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = sum(len(line) + 1 for line in self._whole_lines())
+        file = self.path.open("ab")
+        file.truncate(whole)  # a line cut off by the end of an earlier run would swallow the next one
+        return file
+
+
+class Progress:
+    """How far a run is and how long it will take, on standard error.
+
+    On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
+
+    Args:
+        total: number of items, 0 or more.
+        description: what is being done, such as "labelling".
+        unit: what is counted, in the plural.
+        quiet: whether to show nothing at all.
+        stream: where to write; standard error by default.
+        clock: seconds from some fixed moment.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        unit: str = "images",
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total
+        self.done = 0
+        self._description = description
+        self._unit = unit
+        self._quiet = quiet
+        self._stream = stream
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def advance(self, count: int = 1) -> None:
+        """Tell that `count` more items are done."""
+        self.done += count
+        if self._quiet:
+            return
+        stream = self._stream or sys.stderr
+        if stream.isatty():
+            self._show_bar(stream)
+        else:
+            self._write_line(stream)
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show_bar(self, stream: TextIO) -> None:
+        if self._bar is None:
+            if self._clock() - self._started < 2:
+                return
+            self._bar = _rich_bar(stream, self._unit)
+            self._task = self._bar.add_task(self._description, total=self.total)
+            self._bar.start()
+        if self._task is not None:
+            self._bar.update(self._task, completed=self.done)
+
+    def _write_line(self, stream: TextIO) -> None:
+        now = self._clock()
+        if now - self._last_line < 30:
+            return
+        self._last_line = now
+        left = (self.total - self.done) * (now - self._started) / max(self.done, 1)
+        stream.write(f"{self._description}: {self.done} of {self.total} {self._unit}, {_duration(left)} left\n")
+        stream.flush()
+
+
+def _rich_bar(stream: TextIO, unit: str) -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(file=stream),
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _holds_anything(path: Path) -> bool:
+    return any(entry.name != MARKER_FILE for entry in path.iterdir())
+
+
+def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
+    if not resume and not overwrite:
+        raise PatchwordError(f"output folder {path} is not empty; choose another, or pass --resume or --overwrite")
+    verb = "resume in" if resume else "overwrite"
+    found = _read_marker(path)
+    if found is None:
+        raise PatchwordError(
+            f"will not {verb} {path}: patchword did not make it (no {MARKER_FILE} file in it); choose another folder"
+        )
+    if found != marker:
+        raise PatchwordError(f"will not {verb} {path}: it holds {found!r}, not {marker!r}; choose another folder")
+    if overwrite:
+        _empty(path)
+    else:
+        for leftover in path.rglob(_TEMPORARY.format("*")):
+            leftover.unlink(missing_ok=True)
+
+
+def _read_marker(path: Path) -> str | None:
+    try:
+        return (path / MARKER_FILE).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _empty(path: Path) -> None:
+    """Remove what is in the folder, the marker last, so that an interrupted removal can be repeated."""
+    for entry in path.iterdir():
+        if entry.name == MARKER_FILE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `path` that takes its name when the block ends well and vanishes when it does not."""
+    temporary = path.parent / _TEMPORARY.format(secrets.token_hex(8))
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped, so that it reads back the same
+        return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False)
+    return text
+
+
+def _parse_record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        return None
+    return record
