@@ -1,0 +1,130 @@
+"""CLIP: images and words in one space, and patches brought there by a changed last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchword.models.common import encode_in_batches, side, to_map, unit
+from patchword.models.dense import Dense, dense_last_layer
+from patchword.models.pixels import Filter, normalise, resize
+from patchword.models.protocols import ModelRecord, check_images
+
+
+class ClipEncoder:
+    """`ImageTextEncoder` around a transformers `CLIPModel`.
+
+    Args:
+        model: a `CLIPModel` in evaluation mode on its device.
+        tokenizer: its tokenizer.
+        record: what is known of the checkpoint.
+        resample: filter that resizes images to the model's input.
+        dense: variant of the last layer that `encode_patches` uses, see `patchword.models.dense`.
+        spread: standard deviation in patches of NACLIP's neighbourhood, above 0.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        record: ModelRecord,
+        resample: Filter = "bicubic",
+        dense: Dense = "value",
+        spread: float = 5.0,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.record = record
+        self.device = torch.device(model.device)
+        self.resample: Filter = resample
+        self.dense: Dense = dense
+        self.spread = spread
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts, cut at the text context's length.
+
+        Args:
+            prompts: n strings.
+
+        Returns:
+            (n, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when prompts are not a list of strings.
+        """
+        empty = torch.zeros(0, self.record.dim, device=self.device)
+        return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode images by their class token, each squashed to the square input that the model was trained on.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], any size.
+
+        Returns:
+            (b, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        check_images(images)
+        size = (self.record.input_size, self.record.input_size)
+        hidden = self._before_last_layer(resize(images.to(self.device), size=size, mode=self.resample))
+        hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
+        return unit(self._to_text_space(hidden[:, 0]))
+
+    @torch.no_grad()
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
+
+        Returns:
+            (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        patch = self.record.patch_size
+        check_images(images, multiple_of=patch)
+        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
+        hidden = self._before_last_layer(images.to(self.device).float())
+        last = self.model.vision_model.encoder.layers[-1]
+        hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
+        return to_map(unit(self._to_text_space(hidden[:, 1:])), grid=grid)
+
+    def _encode_batch(self, prompts: list[str]) -> Tensor:
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        output = self.model.get_text_features(
+            input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
+        )
+        features: Tensor = output.pooler_output
+        return features
+
+    def _before_last_layer(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) in [0, 1] to the input (b, 1 + n, c) of the last layer."""
+        tower = self.model.vision_model
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std)
+        hidden: Tensor = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=True))
+        for layer in tower.encoder.layers[:-1]:
+            hidden = layer(hidden, None)
+        return hidden
+
+    def _to_text_space(self, tokens: Tensor) -> Tensor:
+        projected: Tensor = self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
+        return projected
+
+
+def clip_sizes(config: Any) -> tuple[int, int, int]:
+    """Patch size, channels of the text space and input size, from a `CLIPConfig`."""
+    vision = config.vision_config
+    patch = side(vision.patch_size, what="patch_size")
+    return patch, int(config.projection_dim), side(vision.image_size, what="image_size")

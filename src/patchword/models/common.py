@@ -1,0 +1,58 @@
+"""What the adapters share: prompts in batches, unit length, tokens laid out as maps, sides read from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+
+TEXT_BATCH = 256  # prompts a forward pass; bounds memory, changes no result
+
+
+def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], Tensor], empty: Tensor) -> Tensor:
+    """Encode prompts some at a time, so that thousands of them fit.
+
+    Args:
+        prompts: n strings.
+        encode: takes a list of strings to (len, d).
+        empty: (0, d), what no prompts give.
+
+    Returns:
+        (n, d) float32, unit length.
+
+    Raises:
+        PatchwordError: when prompts are not a list of strings.
+    """
+    if isinstance(prompts, str):
+        raise PatchwordError(f"prompts are the single string {prompts!r}; allowed is a list of strings")
+    for position, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise PatchwordError(f"prompt {position} is {prompt!r}; allowed is a string")
+    chunks = [encode(list(prompts[start : start + TEXT_BATCH])) for start in range(0, len(prompts), TEXT_BATCH)]
+    return unit(torch.cat([empty, *chunks]))
+
+
+def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
+    """Scale vectors to unit length along a dimension, in float32."""
+    return torch.nn.functional.normalize(vectors.float(), dim=dim)
+
+
+def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Lay patch tokens (b, h * w, c), in reading order, out as a map (b, c, h, w) in float32."""
+    return tokens.float().transpose(1, 2).unflatten(2, grid).contiguous()
+
+
+def side(value: Any, *, what: str) -> int:
+    """Read a square's side from a config, where it may be one number or two equal ones.
+
+    Raises:
+        PatchwordError: when the two differ.
+    """
+    sides = set(value) if isinstance(value, (list, tuple)) else {value}
+    if len(sides) != 1:
+        raise PatchwordError(f"{what} is {value} in the checkpoint's config; allowed is a square")
+    return int(sides.pop())

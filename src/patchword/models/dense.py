@@ -1,0 +1,139 @@
+"""The last layer of CLIP's image tower, changed so that patch tokens keep to their own place.
+
+CLIP learns only its class token; in the last layer every patch attends to the same few places and forgets where it is. Each
+variant below replaces that layer for the patch tokens and leaves all layers before it as they are. With x the layer's input,
+y = layer_norm1(x), and q, k, v the layer's projections of y split in heads of size e:
+
+| variant | attention | residual and MLP | source |
+|---|---|---|---|
+| value | identity | none | MaskCLIP (Zhou et al., ECCV 2022, arXiv 2112.01071), section 3.2 |
+| sclip | softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e), not halved | both kept | SCLIP (Wang et al., arXiv 2312.01597) |
+| clearclip | softmax(q q^T / sqrt e) | none | ClearCLIP (Lan et al., arXiv 2407.12442) |
+| naclip | softmax(k k^T / sqrt e + w), w below | none | NACLIP (Hajimiri et al., arXiv 2404.08181) |
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+
+Dense = Literal["value", "sclip", "clearclip", "naclip"]
+
+
+def check_dense(dense: str) -> Dense:
+    """Refuse a name that is no dense variant.
+
+    Raises:
+        PatchwordError: naming the variants.
+    """
+    for variant in get_args(Dense):
+        if dense == variant:
+            return dense  # type: ignore[return-value]
+    raise PatchwordError(f"dense is {dense!r}; allowed are {', '.join(get_args(Dense))}")
+
+
+def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[int, int], spread: float) -> Tensor:
+    """Apply the last layer of CLIP's image tower in one of the dense variants.
+
+    Args:
+        layer: the `CLIPEncoderLayer`.
+        hidden: (b, 1 + h * w, c) its input, class token first.
+        dense: variant.
+        grid: (h, w) in patches.
+        spread: standard deviation of NACLIP's neighbourhood in patches, above 0; the others do not use it.
+
+    Returns:
+        (b, 1 + h * w, c), before the final layer norm and the projection to the text space.
+    """
+    if dense == "value":
+        return value_path(layer, hidden)
+    if dense == "sclip":
+        return sclip(layer, hidden)
+    if dense == "clearclip":
+        return clearclip(layer, hidden)
+    return naclip(layer, hidden, grid=grid, spread=spread)
+
+
+def value_path(layer: Any, hidden: Tensor) -> Tensor:
+    """MaskCLIP: out_proj(v_proj(layer_norm1(x))), attention replaced by identity, no residual, no MLP, no scale.
+
+    Every token, the class token included, keeps its own value. Final layer norm and projection follow in the caller.
+    """
+    normed = layer.layer_norm1(hidden)
+    values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
+    return values
+
+
+def sclip(layer: Any, hidden: Tensor) -> Tensor:
+    """SCLIP: correlative self-attention, the sum of softmax(q q^T / sqrt e) and softmax(k k^T / sqrt e), applied to v.
+
+    The sum is not halved, residual and MLP are those of the layer, and the class token takes part as query and as key.
+    """
+    query, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    weights = _softmax(_similarity(query)) + _softmax(_similarity(key))
+    hidden = hidden + _merge(layer.self_attn, weights, value)
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
+
+
+def clearclip(layer: Any, hidden: Tensor) -> Tensor:
+    """ClearCLIP: softmax(q q^T / sqrt e) applied to v; no residual, no MLP. The class token takes part as query and as key."""
+    query, _, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    return _merge(layer.self_attn, _softmax(_similarity(query)), value)
+
+
+def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
+    """NACLIP: softmax(k k^T / sqrt e + w) applied to v; no residual, no MLP.
+
+    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a patch and
+    itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
+    """
+    _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    logits = _similarity(key) + neighbourhood(grid, spread=spread).to(key.device)
+    return _merge(layer.self_attn, _softmax(logits), value)
+
+
+def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
+    """NACLIP's spatial prior between all tokens of a grid.
+
+    Args:
+        grid: (h, w) in patches.
+        spread: standard deviation in patches, above 0.
+
+    Returns:
+        (1 + h * w, 1 + h * w) float32, row and column 0 (the class token) zero.
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()], dim=1).float()  # (h * w, 2)
+    squared = (places[:, None] - places[None]).pow(2).sum(dim=2)  # (h * w, h * w)
+    prior = torch.exp(-squared / (2 * spread**2))
+    return torch.nn.functional.pad(prior, (1, 0, 1, 0))
+
+
+def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (*normed.shape[:-1], -1, attention.head_dim)
+    query, key, value = (
+        projection(normed).view(shape).transpose(1, 2)  # (b, heads, n, e)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    return query, key, value
+
+
+def _similarity(vectors: Tensor) -> Tensor:
+    """Scaled dot products of (b, heads, n, e) among themselves, in float32: a sharp softmax needs the digits."""
+    vectors = vectors.float()
+    return vectors @ vectors.transpose(-1, -2) * vectors.shape[-1] ** -0.5
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return torch.softmax(logits, dim=-1)
+
+
+def _merge(attention: Any, weights: Tensor, value: Tensor) -> Tensor:
+    mixed = weights.to(value.dtype) @ value  # (b, heads, n, e)
+    merged: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return merged

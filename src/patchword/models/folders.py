@@ -1,0 +1,165 @@
+"""A checkpoint's folder in the hub's format: its files, whether they are whole, and what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchword.errors import PatchwordError
+from patchword.models.pixels import Filter
+from patchword.models.registry import Family
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+
+_PILLOW_FILTERS: dict[int, Filter] = {2: "bilinear", 3: "bicubic"}
+_HASH_BLOCK = 1 << 22  # bytes read at a time
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a checkpoint wants its pixels.
+
+    Attributes:
+        mean, std: per-channel normalisation of RGB in [0, 1].
+        resample: filter of resizing.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: Filter
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        PatchwordError: when the file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise PatchwordError(f"{path} cannot be read as JSON: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise PatchwordError(f"{path} holds {type(content).__name__}; allowed is a JSON object")
+    return content
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json of a checkpoint.
+
+    Raises:
+        PatchwordError: when it is missing, damaged or names no model_type.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise PatchwordError(f"{folder} has no {CONFIG}; allowed is a folder in the hub's format ({CONFIG}, {WEIGHTS})")
+    config = read_json(path)
+    if not isinstance(config.get("model_type"), str):
+        raise PatchwordError(f"{path} names no model_type; allowed is a config.json as save_pretrained writes it")
+    return config
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, one or the shards of its index, each checked to be whole.
+
+    Raises:
+        PatchwordError: when there are none, a shard is missing, or a file is damaged.
+    """
+    files = _named_weights(folder)
+    for path in files:
+        check_safetensors(path)
+    return files
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder has all its safetensors files, whole or not."""
+    try:
+        return bool(_named_weights(folder))
+    except PatchwordError:
+        return False
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file whose safetensors header is damaged or does not cover the file.
+
+    Raises:
+        PatchwordError: naming the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        message = f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch or copy it again"
+        raise PatchwordError(message) from error
+
+
+def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
+    """What the checkpoint says of its pixels, with the family's values where it says nothing.
+
+    Raises:
+        PatchwordError: when mean or std are not three numbers, std all above 0.
+    """
+    stated: dict[str, Any] = {}
+    if (folder / PREPROCESSOR).is_file():
+        stated = read_json(folder / PREPROCESSOR)
+    elif (folder / PROCESSOR).is_file():
+        nested = read_json(folder / PROCESSOR).get("image_processor")
+        stated = nested if isinstance(nested, dict) else {}
+    std = _three(stated.get("image_std", family.std), what="image_std", folder=folder)
+    if min(std) <= 0:
+        raise PatchwordError(f"image_std is {list(std)} in {folder}; allowed are numbers above 0")
+    return Preprocessing(
+        mean=_three(stated.get("image_mean", family.mean), what="image_mean", folder=folder),
+        std=std,
+        resample=_PILLOW_FILTERS.get(stated.get("resample", -1), family.resample),
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over config.json and the weights files: for each, in this order, its name, its size and its bytes.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path in (folder / CONFIG, *_named_weights(folder)):
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(_HASH_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _named_weights(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if not (folder / WEIGHTS_INDEX).is_file():
+        raise PatchwordError(f"{folder} has no {WEIGHTS}; allowed are safetensors weights, never pickled ones")
+    shards = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise PatchwordError(f"{folder / WEIGHTS_INDEX} has no weight_map; fetch or copy it again")
+    files = [folder / Path(str(name)).name for name in sorted(set(shards.values()))]
+    for path in files:
+        if not path.is_file():
+            raise PatchwordError(f"{path} is missing, though {WEIGHTS_INDEX} names it; fetch or copy it again")
+    return files
+
+
+def _three(value: Any, *, what: str, folder: Path) -> tuple[float, float, float]:
+    numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+        raise PatchwordError(f"{what} is {value!r} in {folder}; allowed are three numbers")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

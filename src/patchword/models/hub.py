@@ -1,0 +1,193 @@
+"""Where a checkpoint's folder comes from: a local folder, the hub's cache, or the hub itself, asked once and briefly."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from patchword.errors import PatchwordError
+from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, has_weights
+from patchword.models.registry import FAMILIES, checkpoint_of
+
+NEEDED_FILES = (
+    CONFIG,
+    PREPROCESSOR,
+    PROCESSOR,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+
+_ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request
+_GIVE_UP_AFTER = 8.0  # seconds in all: a resolver that hangs does not obey the request's own limit
+
+T = TypeVar("T")
+
+
+def local_folder(name: str, *, revision: str | None) -> Path | None:
+    """The local folder that a name means, or None when it is a hub name.
+
+    Raises:
+        PatchwordError: when the name can only be a path and no folder is there, or when a revision is given for a folder.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise PatchwordError(f"revision {revision!r} is given for the local folder {name}; allowed is none")
+        return path
+    looks_like_path = name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or name.count("/") > 1
+    if looks_like_path or path.is_file():
+        raise PatchwordError(f"no model folder {name}; allowed is a folder in the hub's format or a hub name")
+    return None
+
+
+def cached_folder(name: str, *, revision: str | None) -> Path | None:
+    """The folder of a hub name in the local cache, or None where config.json or weights are not there.
+
+    Raises:
+        PatchwordError: when the name cannot be a hub name.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, CONFIG, revision=revision)
+    except HFValidationError as error:
+        raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
+    if not isinstance(found, str):
+        return None
+    folder = Path(found).parent
+    return folder if has_weights(folder) else None
+
+
+def fetch_config(name: str, *, revision: str | None) -> Path:
+    """Fetch config.json of a hub name, after one brief question whether the hub answers at all.
+
+    Returns:
+        path of the file in the cache.
+
+    Raises:
+        PatchwordError: within 10 seconds, when the hub cannot be reached, or does not know or does not give the model.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.constants import is_offline_mode
+
+    if is_offline_mode():
+        raise PatchwordError(missing_weights(name, why="HF_HUB_OFFLINE is set"))
+    url = hf_hub_url(name, CONFIG, revision=revision)
+    # without retries: hf_hub_download alone would repeat the question for minutes
+    _within(
+        lambda: get_hf_file_metadata(url, timeout=_ANSWER_WITHIN, retry_on_errors=False),
+        name=name,
+        revision=revision,
+    )
+    path = _asking(
+        lambda: hf_hub_download(name, CONFIG, revision=revision, etag_timeout=_ANSWER_WITHIN),
+        name=name,
+        revision=revision,
+    )
+    return Path(path)
+
+
+def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> Path:
+    """Fetch what loading needs of a hub name, and nothing else; files already there are not fetched again.
+
+    Args:
+        name: hub name that `fetch_config` has answered for.
+        revision: branch, tag or commit; None for the main branch.
+        to: folder to put the files in; None for the hub's cache.
+
+    Returns:
+        the folder with the files.
+
+    Raises:
+        PatchwordError: when the download breaks off.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = _asking(
+        lambda: snapshot_download(name, revision=revision, local_dir=to, allow_patterns=list(NEEDED_FILES)),
+        name=name,
+        revision=revision,
+    )
+    return Path(folder)
+
+
+def missing_weights(name: str, *, why: str) -> str:
+    """The one line for weights that are neither here nor to be had: which, how to get them elsewhere, what needs none."""
+    known = "" if checkpoint_of(name) else f" (no folder of that name, and no checkpoint of the registry{_suggestion(name)})"
+    return (
+        f"the weights of {name}{known} are not on this machine and cannot be fetched: {why}; on a connected machine run "
+        f"`patchword models fetch {name} --to FOLDER`, copy FOLDER here and give its path instead of the name "
+        "(or copy the hub's cache folder); `patchword demo` needs none"
+    )
+
+
+def _suggestion(name: str) -> str:
+    names = [checkpoint.name for family in FAMILIES for checkpoint in family.checkpoints]
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else "; `patchword models list` shows the known ones"
+
+
+def _within(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
+    """Run a request in a thread and stop waiting after `_GIVE_UP_AFTER` seconds."""
+    answers: list[T] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            answers.append(_asking(ask, name=name, revision=revision))
+        except Exception as error:  # handed over to the waiting thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_GIVE_UP_AFTER)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise PatchwordError(missing_weights(name, why=f"the hub gave no answer in {_GIVE_UP_AFTER:g} seconds"))
+    return answers[0]
+
+
+def _asking(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
+    """Turn every way in which the hub says no into one line."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return ask()
+    except GatedRepoError as error:
+        message = f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login`"
+        raise PatchwordError(message) from error
+    except RepositoryNotFoundError as error:
+        raise PatchwordError(f"the hub has no model {name} (or it is private){_suggestion(name)}") from error
+    except RevisionNotFoundError as error:
+        raise PatchwordError(f"{name} has no revision {revision!r}; allowed is a branch, tag or commit") from error
+    except LocalEntryNotFoundError as error:
+        raise PatchwordError(missing_weights(name, why="the hub cannot be reached")) from error
+    except EntryNotFoundError as error:
+        raise PatchwordError(f"{name} has no {CONFIG} on the hub; allowed is a transformers checkpoint") from error
+    except HFValidationError as error:
+        raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
+    except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type
+        reason = str(error).strip().split("\n")[0]
+        why = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        raise PatchwordError(missing_weights(name, why=why)) from error

@@ -1,0 +1,231 @@
+"""From a name or a folder to an adapter: the three loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchword.errors import PatchwordError
+from patchword.models.clip import ClipEncoder, clip_sizes
+from patchword.models.dense import check_dense
+from patchword.models.dino import DinoEncoder, dino_sizes
+from patchword.models.folders import Preprocessing, fingerprint, read_config, read_preprocessing, weights_files
+from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
+from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+from patchword.models.registry import Family, Kind, checkpoint_of, family_of
+from patchword.models.sam import SamProposer, sam_sizes
+from patchword.models.sam2 import Sam2Proposer, sam2_sizes
+from patchword.models.siglip import SiglipEncoder, siglip_sizes
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_CLASSES = {
+    "clip": ("CLIPModel", clip_sizes),
+    "siglip": ("SiglipModel", siglip_sizes),
+    "dinov2": ("Dinov2Model", dino_sizes),
+    "dinov2-with-registers": ("Dinov2WithRegistersModel", dino_sizes),
+    "dinov3": ("DINOv3ViTModel", dino_sizes),
+    "sam": ("SamModel", sam_sizes),
+    "sam2": ("Sam2Model", sam2_sizes),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint found and checked, its weights not read yet."""
+
+    name: str
+    revision: str | None
+    folder: Path
+    family: Family
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's model on its device, with what its adapter needs besides."""
+
+    model: Any
+    record: ModelRecord
+    preprocessing: Preprocessing
+
+
+def load_image_text(
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", dense: str = "value"
+) -> ImageTextEncoder:
+    """Load CLIP, SigLIP or SigLIP 2.
+
+    Args:
+        name: hub name, or local folder in the hub's format.
+        revision: branch, tag or commit of a hub name; None for the main branch.
+        device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
+        dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
+        dense: variant of CLIP's last layer for `encode_patches`: "value", "sclip", "clearclip" or "naclip"; SigLIP has "value".
+
+    Returns:
+        the encoder, in evaluation mode, its weights frozen.
+
+    Raises:
+        PatchwordError: one line for every way in which name, folder, weights or an argument can be wrong.
+    """
+    variant = check_dense(dense)
+    source = find_source(name, revision=revision, kind="image-text")
+    if source.family.name == "siglip" and variant != "value":
+        raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
+    where = choose_device(device)
+    loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
+    tokenizer = _load_tokenizer(source.folder)
+    resample = loaded.preprocessing.resample
+    if source.family.name == "siglip":
+        return SiglipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample)
+    return ClipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample, dense=variant)
+
+
+def load_patch_encoder(
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> PatchEncoder:
+    """Load DINOv2, DINOv2 with registers or DINOv3. Arguments, returns and errors as for `load_image_text`."""
+    source = find_source(name, revision=revision, kind="patch")
+    where = choose_device(device)
+    loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
+    return DinoEncoder(loaded.model, record=loaded.record)
+
+
+def load_mask_proposer(
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> MaskProposer:
+    """Load SAM, SAM 2 or SAM 2.1. Arguments, returns and errors as for `load_image_text`.
+
+    The dtype is that of the image encoder; prompts and masks are always computed in float32.
+    """
+    source = find_source(name, revision=revision, kind="mask")
+    where = choose_device(device)
+    encoder_dtype = choose_dtype(dtype, device=where)
+    loaded = _load(source, device=where, dtype=torch.float32)
+    proposer = Sam2Proposer if source.family.name == "sam2" else SamProposer
+    return proposer(
+        loaded.model, record=loaded.record, resample=loaded.preprocessing.resample, encoder_dtype=encoder_dtype
+    )
+
+
+def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source:
+    """Find a checkpoint's folder, fetching it when it is a hub name that is not in the cache.
+
+    The model's kind is checked before its weights are fetched.
+
+    Raises:
+        PatchwordError: when nothing usable is there.
+    """
+    folder = local_folder(name, revision=revision)
+    if folder is not None:
+        family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
+        return Source(name, None, folder, family)
+    folder = cached_folder(name, revision=revision)
+    if folder is None:
+        config = fetch_config(name, revision=revision)
+        family_of(read_config(config.parent)["model_type"], kind=kind, where=name)
+        folder = fetch_files(name, revision=revision)
+    family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
+    return Source(name, folder.name, folder, family)  # the cache names a snapshot's folder by its commit
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of that name, or the best there is for "auto".
+
+    Raises:
+        PatchwordError: when there is no such device here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise PatchwordError(f"device {device!r} is not to be had here; allowed are auto, cpu, cuda and mps") from error
+    return chosen
+
+
+def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
+    """The torch dtype of that name, or for "auto" bfloat16 on a CUDA device that has it and float32 elsewhere.
+
+    Raises:
+        PatchwordError: when the name is none of those allowed.
+    """
+    if dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise PatchwordError(f"dtype is {dtype!r}; allowed are auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded:
+    weights_files(source.folder)  # refuses missing and damaged files with a line that names them
+    preprocessing = read_preprocessing(source.folder, family=source.family)
+    class_name, sizes = _CLASSES[source.family.name]
+    model = _load_weights(source, class_name=class_name, dtype=dtype)
+    patch_size, dim, input_size = sizes(model.config)
+    known = checkpoint_of(source.name)
+    record = ModelRecord(
+        family=source.family.name,
+        name=source.name,
+        revision=source.revision,
+        fingerprint=fingerprint(source.folder),
+        patch_size=patch_size,
+        dim=dim,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        input_size=input_size,
+        licence=known.licence if known else "",
+    )
+    return Loaded(model.to(device).eval().requires_grad_(False), record, preprocessing)
+
+
+def _load_weights(source: Source, *, class_name: str, dtype: torch.dtype) -> Any:
+    import transformers
+
+    try:
+        with _quiet_transformers():
+            model, report = getattr(transformers, class_name).from_pretrained(
+                source.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:  # a config may be wrong in as many ways as there are fields
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise PatchwordError(f"{source.folder} cannot be loaded as {class_name}: {reason}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise PatchwordError(f"{source.folder} lacks {len(missing)} of {class_name}'s tensors, such as {missing[0]}")
+    return model
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet_transformers():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # missing and damaged files each raise something else
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise PatchwordError(f"{folder} has no usable tokenizer: {reason}") from error
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and warnings off the terminal while loading; what they say is checked and said in one line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,112 @@
+"""Resizing, normalising, padding and the mapping of points: all that a processor does, in a few lines of torch.
+
+Interpolation is antialiased, so that it agrees with Pillow's filters, and always runs in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Filter = Literal["bilinear", "bicubic"]
+
+
+def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -> Tensor:
+    """Resize images with an antialiased filter, values kept in [0, 1].
+
+    Args:
+        images: (b, 3, h, w), values in [0, 1].
+        size: (height, width) in pixels of the result.
+        mode: filter; both agree with Pillow's of the same name to about one level of 255.
+
+    Returns:
+        (b, 3, height, width) float32.
+    """
+    images = images.float()
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images.clamp(0, 1)
+    resized = torch.nn.functional.interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
+    return resized.clamp(0, 1)  # bicubic overshoots at edges
+
+
+def normalise(images: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Subtract the mean and divide by the standard deviation, channel by channel.
+
+    Args:
+        images: (b, c, h, w), values in [0, 1].
+        mean, std: one number a channel, in the same scale.
+
+    Returns:
+        (b, c, h, w).
+    """
+    shape = (1, len(mean), 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+def pad_bottom_right(images: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Pad with zeros below and to the right.
+
+    Args:
+        images: (b, c, h, w) with h and w at most those of `size`.
+        size: (height, width) in pixels of the result.
+
+    Returns:
+        (b, c, height, width).
+    """
+    height, width = images.shape[-2:]
+    return torch.nn.functional.pad(images, (0, size[1] - width, 0, size[0] - height))
+
+
+def longest_side_size(size: tuple[int, int], *, target: int) -> tuple[int, int]:
+    """Scale (height, width) so that the longer side is `target` pixels, rounding half up, no side below 1.
+
+    Source: ResizeLongestSide of Segment Anything, which rounds in the same way.
+    """
+    scale = target / max(size)
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+def map_points(points: Tensor, *, image_size: tuple[int, int], input_size: tuple[int, int]) -> Tensor:
+    """Carry points from pixels of the image to pixels of the resized input.
+
+    Args:
+        points: (..., 2) as x, y in pixels of the image.
+        image_size, input_size: (height, width) in pixels before and after resizing.
+
+    Returns:
+        (..., 2) float32, x and y each scaled by its own ratio, as Segment Anything does.
+    """
+    scale = (input_size[1] / image_size[1], input_size[0] / image_size[0])
+    return points.float() * points.new_tensor(scale, dtype=torch.float32)
+
+
+def crop_logits(logits: Tensor, *, valid: tuple[float, float]) -> Tensor:
+    """Keep the part of low-resolution logits that covers the unpadded input.
+
+    The valid size is a fraction of a cell where the resized image does not end at a cell's border. Then the valid part is
+    resampled bilinearly to the next whole number of cells, so that the result covers exactly the valid part.
+
+    Args:
+        logits: (n, m, h, w).
+        valid: (height, width) in cells, each in (0, h] and (0, w].
+
+    Returns:
+        (n, m, ceil(height), ceil(width)).
+    """
+    return _crop_axis(_crop_axis(logits, valid=valid[0], dim=-2), valid=valid[1], dim=-1)
+
+
+def _crop_axis(logits: Tensor, *, valid: float, dim: int) -> Tensor:
+    count = math.ceil(valid)
+    if count == valid:
+        return logits.narrow(dim, 0, count)
+    cells = torch.arange(count, device=logits.device, dtype=torch.float32)
+    position = ((cells + 0.5) * (valid / count) - 0.5).clamp(min=0)
+    lower = position.floor().long()
+    upper = (lower + 1).clamp(max=logits.shape[dim] - 1)
+    weight = (position - lower).to(logits.dtype)
+    weight = weight[:, None] if dim == -2 else weight
+    return torch.lerp(logits.index_select(dim, lower), logits.index_select(dim, upper), weight)

@@ -1,0 +1,145 @@
+"""SigLIP and SigLIP 2 (fixed resolution): images and words in one space, and patches brought there by the pooling head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+from patchword.models.common import encode_in_batches, side, to_map, unit
+from patchword.models.pixels import Filter, normalise, resize
+from patchword.models.protocols import ModelRecord, check_images
+
+
+class SiglipEncoder:
+    """`ImageTextEncoder` around a transformers `SiglipModel`.
+
+    Args:
+        model: a `SiglipModel` in evaluation mode on its device.
+        tokenizer: its tokenizer.
+        record: what is known of the checkpoint.
+        resample: filter that resizes images to the model's input.
+    """
+
+    def __init__(self, model: Any, *, tokenizer: Any, record: ModelRecord, resample: Filter = "bilinear") -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.record = record
+        self.device = torch.device(model.device)
+        self.resample: Filter = resample
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts, in lower case and padded on the right to the text context's length, as the model was trained.
+
+        Args:
+            prompts: n strings; what exceeds the text context is cut.
+
+        Returns:
+            (n, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when prompts are not a list of strings.
+        """
+        empty = torch.zeros(0, self.record.dim, device=self.device)
+        return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode images by the attention-pooling head, each squashed to the square input that the model was trained on.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], any size.
+
+        Returns:
+            (b, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        check_images(images)
+        size = (self.record.input_size, self.record.input_size)
+        hidden = self._tokens(resize(images.to(self.device), size=size, mode=self.resample))
+        return unit(self.model.vision_model.head(hidden))
+
+    @torch.no_grad()
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid.
+
+        SigLIP has no class token and no projection: its text space is what the attention-pooling head puts out. Each patch
+        token, after the final layer norm, takes the head's own path with the attention replaced by identity: u = out_proj(
+        v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source: this is patchword's
+        own, after the idea of MaskCLIP.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
+
+        Returns:
+            (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        patch = self.record.patch_size
+        check_images(images, multiple_of=patch)
+        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
+        hidden = self._tokens(images.to(self.device).float())
+        return to_map(unit(head_value_path(self.model.vision_model.head, hidden)), grid=grid)
+
+    def _encode_batch(self, prompts: list[str]) -> Tensor:
+        tokens = self.tokenizer(
+            [prompt.lower() for prompt in prompts],
+            padding="max_length",
+            padding_side="right",  # the text tower pools the last position, padding or not
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        # without attention mask: the text tower was trained to see its padding
+        features: Tensor = self.model.get_text_features(input_ids=tokens["input_ids"].to(self.device)).pooler_output
+        return features
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) in [0, 1] to patch tokens (b, n, c) after the final layer norm."""
+        tower = self.model.vision_model
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std)
+        hidden = tower.embeddings(pixels, interpolate_pos_encoding=True)
+        hidden = tower.encoder(inputs_embeds=hidden).last_hidden_state
+        normed: Tensor = tower.post_layernorm(hidden)
+        return normed
+
+
+def head_value_path(head: Any, tokens: Tensor) -> Tensor:
+    """SigLIP's attention-pooling head with its attention replaced by identity.
+
+    Args:
+        head: the `SiglipMultiheadAttentionPoolingHead`.
+        tokens: (b, n, c) patch tokens after the final layer norm.
+
+    Returns:
+        (b, n, c); for an image of one patch this is what the head itself gives.
+    """
+    attention = head.attention
+    width = tokens.shape[-1]
+    values = torch.nn.functional.linear(
+        tokens, attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+    )
+    values = attention.out_proj(values)
+    out: Tensor = values + head.mlp(head.layernorm(values))
+    return out
+
+
+def siglip_sizes(config: Any) -> tuple[int, int, int]:
+    """Patch size, channels of the text space and input size, from a `SiglipConfig`.
+
+    Raises:
+        PatchwordError: when the checkpoint has no pooling head, and with it no common space.
+    """
+    vision, text = config.vision_config, config.text_config
+    if not vision.vision_use_head:
+        raise PatchwordError("vision_use_head is false in the checkpoint's config; allowed is a SigLIP with pooling head")
+    patch = side(vision.patch_size, what="patch_size")
+    return patch, int(text.projection_size or text.hidden_size), side(vision.image_size, what="image_size")

@@ -1,0 +1,49 @@
+"""Fixtures that every room's tests may use: tiny random checkpoints of each model family, as folders on disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+
+import tiny as tiny_checkpoints
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_siglip(tmp_path_factory.mktemp("siglip"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_dinov2(tmp_path_factory.mktemp("dinov2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov2_registers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_dinov2(tmp_path_factory.mktemp("dinov2_registers"), registers=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_dinov3(tmp_path_factory.mktemp("dinov3"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_sam(tmp_path_factory.mktemp("sam"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_sam2(tmp_path_factory.mktemp("sam2"))
