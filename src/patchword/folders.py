@@ -114,7 +114,7 @@ class Manifest:
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one record, on disk when this returns.
+        """Add one record; it survives the end of the process from then on.
 
         Raises:
             PatchwordError: when the file cannot be written.
@@ -277,16 +277,16 @@ def _holds_anything(path: Path) -> bool:
 
 
 def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
-    if not resume and not overwrite:
-        raise PatchwordError(f"output folder {path} is not empty; choose another, or pass --resume or --overwrite")
-    verb = "resume in" if resume else "overwrite"
     found = _read_marker(path)
     if found is None:
         raise PatchwordError(
-            f"will not {verb} {path}: patchword did not make it (no {MARKER_FILE} file in it); choose another folder"
+            f"output folder {path} is not empty and not of patchword's making (no {MARKER_FILE} file in it), "
+            "so it is neither resumed nor overwritten; choose another folder"
         )
     if found != marker:
-        raise PatchwordError(f"will not {verb} {path}: it holds {found!r}, not {marker!r}; choose another folder")
+        raise PatchwordError(f"output folder {path} holds {found!r}, not {marker!r}; choose another folder")
+    if not resume and not overwrite:
+        raise PatchwordError(f"output folder {path} is not empty; choose another, or --resume or --overwrite it")
     if overwrite:
         _empty(path)
     else:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,12 @@ def find_images(source: str | Path, *, recursive: bool = True, follow_links: boo
         raise PatchwordError(f"no such file or folder: {source}; pass a photograph or a folder of photographs")
     if not source.is_dir():
         return [source]
-    found: dict[str, Path] = {}
-    files = [entry for folder in _folders(source, recursive, follow_links) for entry in _entries(folder)]
-    for entry in sorted(files, key=lambda entry: (entry.is_symlink(), entry.path)):
-        if _is_image_entry(entry, follow_links):
-            found.setdefault(os.path.realpath(entry.path), Path(entry.path))
+    found: dict[Path, _Candidate] = {}
+    for candidate in sorted(_candidates(source, recursive, follow_links), key=lambda each: (each.linked, each.name)):
+        found.setdefault(candidate.identity, candidate)
     if not found:
         raise PatchwordError(f"no photographs in {source}; looked for {', '.join(_common_extensions())} and the like")
-    return sorted(found.values(), key=lambda path: path.relative_to(source).as_posix())
+    return [candidate.path for candidate in sorted(found.values(), key=lambda each: each.name)]
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -113,6 +111,8 @@ def _check_photograph(image: NDArray[np.uint8]) -> None:
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        raise OSError("not a file")
     with Image.open(path, formats=_formats()) as opened:
         opened.load()
         upright = _upright(opened)
@@ -143,12 +143,12 @@ def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)  # (h, w, 3)
 
 
-def _integers_to_bytes(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
+def _integers_to_bytes(values: NDArray[np.integer], mode: str) -> NDArray[np.uint8]:
     """16-bit greyscale, and 32-bit where it holds no more than that, by its full range; wider values stretched."""
     if mode == "I" and (values.min() < 0 or values.max() > 65535):
         return _stretched(values.astype(np.float64))
-    scaled: NDArray[np.uint8] = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return scaled
+    nearest: NDArray[np.uint32] = (values.astype(np.uint32) + 128) // 257
+    return nearest.astype(np.uint8)
 
 
 def _float_to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -163,25 +163,44 @@ def _float_to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     low, high = values.min(), values.max()
-    return np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8)
+    if low == high:
+        return np.zeros(values.shape, dtype=np.uint8)
+    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
 
 
-def _folders(source: Path, recursive: bool, follow_links: bool) -> Iterator[Path]:
+class _Candidate(NamedTuple):
+    """A file that looks like a photograph: where it is, what it is called in the source, what it really is."""
+
+    path: Path
+    name: str
+    identity: Path
+    linked: bool
+
+
+def _candidates(source: Path, recursive: bool, follow_links: bool) -> Iterator[_Candidate]:
     """Every folder once, real ones before those reached through links, so that a loop of links ends."""
-    visited: set[tuple[int, int]] = set()
+    visited: set[Path] = set()
     real, linked = [source], list[Path]()
     while real or linked:
+        through_link = not real
         folder = (real or linked).pop(0)
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in visited:
+        identity = Path(os.path.realpath(folder))
+        if identity in visited:
             continue
-        visited.add((status.st_dev, status.st_ino))
-        yield folder
+        visited.add(identity)
+        for entry in _entries(folder):
+            is_link = entry.is_symlink()
+            if is_link and not follow_links:
+                continue
+            path = Path(entry.path)
+            if entry.is_dir():
+                (linked if is_link or through_link else real).append(path)
+            elif path.suffix.lower() in _extensions() and (entry.is_file() or (is_link and not path.exists())):
+                # A link to nothing is kept, so that reading it names the file instead of losing it.
+                file_identity = Path(os.path.realpath(path)) if is_link else identity / entry.name
+                yield _Candidate(path, path.relative_to(source).as_posix(), file_identity, is_link or through_link)
         if not recursive:
             return
-        for entry in _entries(folder):
-            if entry.is_dir() and (follow_links or not entry.is_symlink()):
-                (linked if entry.is_symlink() else real).append(Path(entry.path))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -191,15 +210,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise PatchwordError(f"cannot search folder {folder}: {error.strerror}") from None
     return sorted(visible, key=lambda entry: entry.name)
-
-
-def _is_image_entry(entry: os.DirEntry[str], follow_links: bool) -> bool:
-    if Path(entry.name).suffix.lower() not in _extensions():
-        return False
-    if entry.is_symlink():
-        # A link to nothing is kept, so that reading it names the file instead of losing it.
-        return follow_links and (entry.is_file() or not Path(entry.path).exists())
-    return entry.is_file()
 
 
 @cache

@@ -15,19 +15,30 @@ from patchword.vocabulary import Vocabulary
 BACKGROUND = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextVectors:
     """The words of a vocabulary in the space of an image-text encoder.
 
     Attributes:
         words: (n, d) unit length, one row a word, classes in order and background words last.
         classes: (n,) int64, the class that each word belongs to; -1 for a background word.
-        count: number of classes, at most n.
+        count: number of classes, at most n; each has a word.
+
+    Raises:
+        PatchwordError: when the three do not fit together.
     """
 
     words: Tensor
     classes: Tensor
     count: int
+
+    def __post_init__(self) -> None:
+        if self.words.ndim != 2 or self.classes.shape != self.words.shape[:1]:
+            shapes = f"{tuple(self.words.shape)} and {tuple(self.classes.shape)}"
+            raise PatchwordError(f"words and classes have shapes {shapes}; allowed are (n, d) and (n,)")
+        present = set(self.classes.tolist()) - {BACKGROUND}
+        if present != set(range(self.count)):
+            raise PatchwordError(f"words belong to classes {sorted(present)}; each of 0 to {self.count - 1} needs one")
 
     def class_vectors(self) -> Tensor:
         """One vector a class: the mean over its words, brought back to unit length.

@@ -272,6 +272,8 @@ def _read(classes: str | Path | Sequence[str] | Vocabulary, shared: tuple[str, .
             return Vocabulary.parse(classes, shared=shared)
         if _names_a_file(classes):
             return _read_file(Path(classes), shared)
+        if "," not in classes and "/" in classes:
+            raise PatchwordError(f"no such class list: {classes}; a name with '/' goes into a list or a file")
         return _from_entries(classes.split(",") if classes.strip() else [], shared)
     return _from_entries(_entries(classes, "classes"), shared)
 

@@ -1,0 +1,207 @@
+"""The pictures that show a label map to a person: colours, overlay, legend."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    from patchword.maps import LabelMap
+
+IGNORE_COLOUR = (224, 224, 192)
+_LONGEST_NAME = 40
+_SYSTEM_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "Arial.ttf",
+    "Arial Unicode.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "PingFang.ttc",
+    "msyh.ttc",
+)
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def palette(n: int) -> NDArray[np.uint8]:
+    """Colours that are easy to tell apart, the same for a position whatever n is.
+
+    Args:
+        n: how many, 0 or more.
+
+    Returns:
+        (n, 3) uint8 RGB, all different.
+
+    Source: the first 256 by farthest-point choice in CIE Lab (Glasbey et al., 2007); the rest only differ.
+    """
+    chosen = _distinct_colours()
+    if n <= len(chosen):
+        return chosen[:n].copy()
+    return np.concatenate([chosen, _more_colours(n - len(chosen), chosen)])
+
+
+def overlay(
+    image: NDArray[np.uint8], label_map: LabelMap, *, opacity: float = 0.55, legend: bool = True
+) -> Image.Image:
+    """Paint a label map over its photograph, with a legend under it.
+
+    Args:
+        image: (h, w, 3) uint8.
+        label_map: of the same size; ignore is hatched in black and white.
+        opacity: of the colours, in [0, 1].
+        legend: whether to add the names of the classes present, largest first.
+
+    Returns:
+        an RGB picture, (h, w) without legend, larger with one.
+
+    Raises:
+        PatchwordError: when sizes differ or the opacity is out of range.
+    """
+    height, width = label_map.indices.shape
+    if image.shape != (height, width, 3) or image.dtype != np.uint8:
+        raise PatchwordError(f"image is {image.dtype} {image.shape}; the label map needs uint8 {(height, width, 3)}")
+    if not 0 <= opacity <= 1:
+        raise PatchwordError(f"opacity is {opacity}; allowed is 0 to 1")
+    colours = palette(len(label_map.names))
+    painted = _paint(image, label_map, colours, opacity)
+    picture = Image.fromarray(painted)
+    return _with_legend(picture, label_map, colours) if legend else picture
+
+
+@cache
+def _distinct_colours(count: int = 256) -> NDArray[np.uint8]:
+    steps = np.linspace(0, 255, 16).round().astype(np.uint8)
+    candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _to_lab(candidates)
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    vivid = (lab[:, 0] > 30) & (lab[:, 0] < 90) & (chroma > 20)
+    candidates, lab = candidates[vivid], lab[vivid]
+    taken = _to_lab(np.array([(0, 0, 0), (255, 255, 255), IGNORE_COLOUR], dtype=np.uint8))
+    distance = np.linalg.norm(lab[:, None] - taken[None], axis=2).min(axis=1)
+    chosen = []
+    for _ in range(count):
+        best = int(distance.argmax())
+        chosen.append(candidates[best])
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=1))
+    return np.stack(chosen)
+
+
+def _more_colours(count: int, taken: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours that are not in `taken`: an odd factor visits every 24-bit colour once before it repeats."""
+    order = np.arange(1, count + len(taken) + 1, dtype=np.uint64) * np.uint64(10368889) % np.uint64(1 << 24)
+    packed = taken.astype(np.uint64) @ np.array([65536, 256, 1], dtype=np.uint64)
+    free = order[~np.isin(order, packed)][:count]
+    return np.stack([free >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.uint8)
+
+
+def _to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """CIE Lab (D65) of sRGB colours (n, 3)."""
+    value = rgb / 255.0
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+def _paint(
+    image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], opacity: float
+) -> NDArray[np.uint8]:
+    named = label_map.indices != label_map.ignore
+    painted = image.copy()
+    tint = colours[label_map.indices[named]] * np.float32(opacity)  # (pixels, 3)
+    painted[named] = np.rint(image[named] * np.float32(1 - opacity) + tint).astype(np.uint8)
+    dark, light = _hatching(*label_map.indices.shape)
+    painted[~named & dark] = 0
+    painted[~named & light] = 255
+    return painted
+
+
+def _hatching(height: int, width: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Diagonal lines, dark beside light, so that they show on any picture; wider apart on larger ones."""
+    line = max(1, round(min(height, width) / 250))
+    position = (np.arange(height)[:, None] + np.arange(width)) % (8 * line)
+    return position < line, (position >= line) & (position < 2 * line)
+
+
+def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8]) -> Image.Image:
+    """Add the classes present under the picture, in columns, so that nothing of it is hidden."""
+    size = min(28, max(13, round(max(picture.size) / 36)))
+    line = round(size * 1.5)
+    entries = [_legend_entry(label_map, value, share, size) for value, share in _shares(label_map)]
+    cell = 2 * line + max(math.ceil(font.getlength(text)) for text, font in entries)
+    columns = max(1, picture.width // cell)
+    rows = math.ceil(len(entries) / columns)
+    canvas = Image.new("RGB", (max(picture.width, cell), picture.height + line * rows + line // 2), "white")
+    canvas.paste(picture)
+    draw = ImageDraw.Draw(canvas)
+    for position, ((text, font), (value, _)) in enumerate(zip(entries, _shares(label_map), strict=True)):
+        x = line // 4 + position % columns * cell
+        y = picture.height + line // 4 + position // columns * line
+        colour = None if value == label_map.ignore else colours[value]
+        canvas.paste(Image.fromarray(_swatch(line - 6, colour)), (x, y + 3))
+        draw.text((x + line, y + line // 2), text, fill="black", font=font, anchor="lm")
+    return canvas
+
+
+def _shares(label_map: LabelMap) -> list[tuple[int, float]]:
+    """(index, share of the pixels) of what the map holds, largest first, ignore last."""
+    values, areas = np.unique(label_map.indices, return_counts=True)
+    found = [(int(value), int(area)) for value, area in zip(values, areas, strict=True)]
+    found.sort(key=lambda entry: (entry[0] == label_map.ignore, -entry[1], entry[0]))
+    return [(value, area / label_map.indices.size) for value, area in found]
+
+
+def _legend_entry(label_map: LabelMap, value: int, share: float, size: int) -> tuple[str, _Font]:
+    name = "ignore" if value == label_map.ignore else label_map.names[value]
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 3] + "..."
+    percent = "<1%" if share < 0.005 else f"{share:.0%}"
+    text, font = _drawable(name, f"class {value}", size)
+    return f"{text} {percent}", font
+
+
+def _drawable(name: str, stand_in: str, size: int) -> tuple[str, _Font]:
+    """The name and a font that has all its letters; failing that without accents; failing that the stand-in."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    for text in (name, plain):
+        for font in _fonts(size):
+            if all(_has_glyph(font, letter) for letter in set(text)):
+                return text, font
+    return stand_in, _fonts(size)[0]
+
+
+@cache
+def _fonts(size: int) -> list[_Font]:
+    """Pillow's own font, the same everywhere, then those of the system that cover more alphabets."""
+    fonts: list[_Font] = [ImageFont.load_default(size)]
+    for file_name in _SYSTEM_FONTS:
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(file_name, size))
+    return fonts
+
+
+def _has_glyph(font: _Font, letter: str) -> bool:
+    """Whether a font draws a letter otherwise than one that no font has."""
+    if letter.isspace():
+        return True
+    drawn, missing = font.getmask(letter), font.getmask("\U0010ffff")
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
+
+
+def _swatch(side: int, colour: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """A square of the colour; without one, of the hatching that marks ignore."""
+    swatch = np.full((side, side, 3), 128 if colour is None else colour, dtype=np.uint8)
+    if colour is None:
+        dark, light = _hatching(side, side)
+        swatch[dark], swatch[light] = 0, 255
+    return swatch
