@@ -192,17 +192,17 @@ def make_sam(folder: Path, *, image_size: int = 96, seed: int = 0) -> Path:
 
 
 def make_sam2(folder: Path, *, image_size: int = 128, seed: int = 0) -> Path:
-    """SAM 2: 128-pixel input, cells of 16, four one-block stages, 32 channels."""
+    """SAM 2: 128-pixel input, cells of 16, five blocks, 32 channels."""
     from transformers import Sam2Config, Sam2HieraDetConfig, Sam2Model, Sam2VisionConfig
 
     backbone = Sam2HieraDetConfig(
         hidden_size=8,
         image_size=[image_size, image_size],
-        blocks_per_stage=[1, 1, 1, 1],
+        blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[8, 16, 32, 64],
         num_attention_heads_per_stage=[1, 1, 2, 2],
         window_size_per_stage=[8, 4, 4, 2],
-        global_attention_blocks=[2],
+        global_attention_blocks=[3],  # never a stage's first block, which pools its queries
     )
     vision = Sam2VisionConfig(
         backbone_config=backbone,
