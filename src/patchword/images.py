@@ -152,20 +152,21 @@ def _integers_to_bytes(values: NDArray[np.integer], mode: str) -> NDArray[np.uin
 
 
 def _float_to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    finite: NDArray[np.float64] = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = finite.min(), finite.max()
     if low >= 0 and high <= 1:
-        return np.rint(finite * 255).astype(np.uint8)
-    if low >= 0 and high <= 255:
-        return np.rint(finite).astype(np.uint8)
-    return _stretched(finite)
+        finite *= 255
+    elif low < 0 or high > 255:
+        return _stretched(finite)
+    return np.rint(finite, out=finite).astype(np.uint8)
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if low == high:
         return np.zeros(values.shape, dtype=np.uint8)
-    return np.rint((values - low) / (high - low) * 255).astype(np.uint8)
+    scaled: NDArray[np.float64] = np.rint((values - low) / (high - low) * 255)
+    return scaled.astype(np.uint8)
 
 
 class _Candidate(NamedTuple):

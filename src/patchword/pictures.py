@@ -81,9 +81,9 @@ def overlay(
 def _distinct_colours(count: int = 256) -> NDArray[np.uint8]:
     steps = np.linspace(0, 255, 16).round().astype(np.uint8)
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _to_lab(candidates)
+    lab = _to_lab(candidates).round(3)  # so that the last digits of another machine's arithmetic choose the same
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    vivid = (lab[:, 0] > 30) & (lab[:, 0] < 90) & (chroma > 20)
+    vivid = (lab[:, 0] > 40) & (lab[:, 0] < 90) & (chroma > 20)
     candidates, lab = candidates[vivid], lab[vivid]
     taken = _to_lab(np.array([(0, 0, 0), (255, 255, 255), IGNORE_COLOUR], dtype=np.uint8))
     distance = np.linalg.norm(lab[:, None] - taken[None], axis=2).min(axis=1)
@@ -137,14 +137,15 @@ def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.
     """Add the classes present under the picture, in columns, so that nothing of it is hidden."""
     size = min(28, max(13, round(max(picture.size) / 36)))
     line = round(size * 1.5)
-    entries = [_legend_entry(label_map, value, share, size) for value, share in _shares(label_map)]
+    shares = _shares(label_map)
+    entries = [_legend_entry(label_map, value, share, size) for value, share in shares]
     cell = 2 * line + max(math.ceil(font.getlength(text)) for text, font in entries)
     columns = max(1, picture.width // cell)
     rows = math.ceil(len(entries) / columns)
     canvas = Image.new("RGB", (max(picture.width, cell), picture.height + line * rows + line // 2), "white")
     canvas.paste(picture)
     draw = ImageDraw.Draw(canvas)
-    for position, ((text, font), (value, _)) in enumerate(zip(entries, _shares(label_map), strict=True)):
+    for position, ((text, font), (value, _)) in enumerate(zip(entries, shares, strict=True)):
         x = line // 4 + position % columns * cell
         y = picture.height + line // 4 + position // columns * line
         colour = None if value == label_map.ignore else colours[value]
@@ -167,7 +168,7 @@ def _legend_entry(label_map: LabelMap, value: int, share: float, size: int) -> t
         name = name[: _LONGEST_NAME - 3] + "..."
     percent = "<1%" if share < 0.005 else f"{share:.0%}"
     text, font = _drawable(name, f"class {value}", size)
-    return f"{text} {percent}", font
+    return f"{text}, {percent}", font
 
 
 def _drawable(name: str, stand_in: str, size: int) -> tuple[str, _Font]:
