@@ -1,0 +1,95 @@
+"""Every number of stage 2 that a person may want to change."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from patchword.errors import PatchwordError
+
+
+class AlignSettings(BaseModel):
+    """Settings of the alignment; every default is a [chosen] value of method.md unless its description says otherwise.
+
+    Raises:
+        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Features and labels
+    image_size: int = Field(
+        518,
+        ge=1,
+        description="Side in pixels of the square that images are resized to; rounded to whole patches",
+    )
+    feature_dtype: Literal["float16", "bfloat16", "float32"] = Field(
+        "float16", description="How the cache keeps features"
+    )
+    feature_batch: int = Field(8, ge=1, description="Images that the frozen encoder sees at once")
+    shard_megabytes: int = Field(
+        128, ge=1, description="Size of one file of the feature cache, in megabytes; held in memory"
+    )
+    majority: float = Field(
+        0.6, gt=0, le=1, description="Share of a patch's pixels that its label needs; patches below it are ignored"
+    )
+
+    # Module
+    module: Literal["transformer"] = Field("transformer", description="Kind of module; one transformer block [paper]")
+    head_size: int = Field(64, ge=1, description="Channels of an attention head")
+    mlp_ratio: float = Field(4.0, gt=0, description="Width of the block's MLP in multiples of the features' channels")
+
+    # Loss
+    patch_text: Literal["both", "text-anchor", "patch-anchor", "off"] = Field(
+        "both", description="Reading of the patch-text term: the sum of both, one of them, or none"
+    )
+    patch_text_weight: float = Field(1.0, ge=0, description="Weight of the patch-text term")
+    patch_patch_weight: float = Field(1.0, ge=0, description="Weight of the patch-patch term; 0 turns it off")
+    patch_temperature: float = Field(0.1, gt=0, le=10, description="Temperature of the patch-patch term [paper]")
+    text_temperature: float = Field(0.07, gt=0, le=10, description="Temperature at which the patch-text term starts")
+    learn_temperature: bool = Field(True, description="Whether the text temperature is learned")
+    minimum_temperature: float = Field(
+        0.01, gt=0, le=10, description="The learned text temperature never goes below this"
+    )
+    patch_sample: int = Field(
+        4096, ge=2, description="Most patches a step in the patch-patch term, balanced over classes"
+    )
+
+    # Training
+    batch_size: int = Field(32, ge=1, description="Images a step")
+    epochs: int = Field(5, ge=1, description="Passes over the data")
+    steps: int | None = Field(None, ge=1, description="Steps of the whole training; overrides `epochs`")
+    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay, on matrices only")
+    warmup_share: float = Field(
+        0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises linearly"
+    )
+    gradient_clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient")
+    autocast: bool = Field(True, description="Compute the module in bfloat16 on a GPU that has it")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, the order of images and the sampled patches")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise PatchwordError(one_line(error, place="setting")) from None
+
+
+def one_line(error: ValidationError, *, place: str) -> str:
+    """Say in one line which values a record does not take, and what is allowed.
+
+    Args:
+        error: of the record's validation.
+        place: what the values are, such as "setting" or a file's name.
+    """
+    parts = []
+    for detail in error.errors():
+        name = ".".join(str(step) for step in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            parts.append(f"{place} {name!r} is unknown")
+        elif detail["type"] == "missing":
+            parts.append(f"{place} {name!r} is missing")
+        else:
+            parts.append(f"{place} {name!r} is {detail['input']!r}; {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+    return "; ".join(parts)
