@@ -17,7 +17,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import write_bytes
 from patchword.pictures import IGNORE_COLOUR, overlay, palette
 
-__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette"]
+__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices"]
 
 _MOST_NAMES = 65535
 
@@ -80,11 +80,33 @@ class LabelMap:
         Raises:
             PatchwordError: when the file is not such an image or holds an index without a name, naming file and value.
         """
-        indices = _read_indices(Path(path))
+        indices = read_indices(path)
         if len(names) >= 255 and indices.dtype == np.uint8:
             raise PatchwordError(f"{path} is an 8-bit label map; {len(names)} names need a 16-bit one")
         _check_indices(indices, len(names), str(path))
         return cls(indices, tuple(names))
+
+
+def read_indices(path: str | Path) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]:
+    """Read the values of an indexed or greyscale image as they are, whatever they mean.
+
+    Returns:
+        (h, w) uint8, uint16 or (32-bit greyscale) int32.
+
+    Raises:
+        PatchwordError: when the file cannot be read or is a picture in colour.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "I;16", "I;16B", "I"):
+                raise PatchwordError(f"{path} is a picture of mode {image.mode}; a label map is indexed or greyscale")
+            return np.array(image)
+    except PatchwordError:
+        raise
+    except OSError as error:
+        raise PatchwordError(f"cannot read label map {path}: {error.strerror or error}") from None
+    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
+        raise PatchwordError(f"cannot read label map {path}: {error}") from None
 
 
 class RunLengths(TypedDict):
@@ -213,27 +235,6 @@ def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
     if wrong.any():
         value = int(indices[wrong][0])
         raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
-
-
-def _read_indices(path: Path) -> NDArray[Any]:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "I;16", "I;16B", "I"):
-                raise PatchwordError(f"{path} is a picture of mode {image.mode}; a label map is indexed or greyscale")
-            return np.array(image)
-    except PatchwordError:
-        raise
-    except OSError as error:
-        raise PatchwordError(f"cannot read label map {path}: {error.strerror or error}") from None
-    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
-        raise PatchwordError(f"cannot read label map {path}: {error}") from None
-
-
-def _png_palette(count: int) -> bytes:
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[:count] = palette(count)
-    colours[255] = IGNORE_COLOUR
-    return colours.tobytes()
 
 
 def _encode(mask: NDArray[np.bool_]) -> dict[str, Any]:

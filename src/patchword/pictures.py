@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from patchword.maps import LabelMap
 
 IGNORE_COLOUR = (224, 224, 192)
+_RGB_TO_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_CONES_TO_OKLAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
 _LONGEST_NAME = 40
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
@@ -41,7 +55,7 @@ def palette(n: int) -> NDArray[np.uint8]:
     Returns:
         (n, 3) uint8 RGB, all different.
 
-    Source: the first 256 by farthest-point choice in CIE Lab (Glasbey et al., 2007); the rest only differ.
+    Source: the first 256 by farthest-point choice (Glasbey et al., 2007) in Oklab (Ottosson, 2020); the rest only differ.
     """
     chosen = _distinct_colours()
     if n <= len(chosen):
@@ -81,11 +95,11 @@ def overlay(
 def _distinct_colours(count: int = 256) -> NDArray[np.uint8]:
     steps = np.linspace(0, 255, 16).round().astype(np.uint8)
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _to_lab(candidates).round(3)  # so that the last digits of another machine's arithmetic choose the same
+    lab = _to_oklab(candidates).round(6)  # so that the last digits of another machine's arithmetic choose the same
     chroma = np.hypot(lab[:, 1], lab[:, 2])
-    vivid = (lab[:, 0] > 40) & (lab[:, 0] < 90) & (chroma > 20)
+    vivid = (lab[:, 0] > 0.45) & (lab[:, 0] < 0.92) & (chroma > 0.1)
     candidates, lab = candidates[vivid], lab[vivid]
-    taken = _to_lab(np.array([(0, 0, 0), (255, 255, 255), IGNORE_COLOUR], dtype=np.uint8))
+    taken = _to_oklab(np.array([(0, 0, 0), (255, 255, 255), IGNORE_COLOUR], dtype=np.uint8))
     distance = np.linalg.norm(lab[:, None] - taken[None], axis=2).min(axis=1)
     chosen = []
     for _ in range(count):
@@ -103,14 +117,11 @@ def _more_colours(count: int, taken: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([free >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.uint8)
 
 
-def _to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """CIE Lab (D65) of sRGB colours (n, 3)."""
+def _to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Oklab coordinates of sRGB colours (n, 3): lightness in [0, 1], then two of hue and chroma."""
     value = rgb / 255.0
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
-    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    return np.cbrt(linear @ _RGB_TO_CONES.T) @ _CONES_TO_OKLAB.T
 
 
 def _paint(
