@@ -1,0 +1,103 @@
+"""What the values of ground-truth masks mean, and how predictions are held against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.errors import PatchwordError
+from patchword.maps import LabelMap, _read_indices
+from patchword.vocabulary import Vocabulary
+
+ZeroIs = Literal["class", "background", "ignore"]
+IGNORE = -1
+BACKGROUND_NAME = "background"
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How the values of a data set's masks refer to a class list.
+
+    Attributes:
+        vocabulary: the class list.
+        zero_is: what value 0 means. "class": the first class, and value v is the class at position v, counted from 0
+            (COCO-Stuff, Cityscapes). "background": background, a class of its own before the list, and value v is the
+            v-th class; a pixel for which nothing is predicted counts as background (PASCAL VOC). "ignore": such pixels
+            do not count, and value v is the v-th class (ADE20K; VOC without background).
+        ignore_index: the value of pixels that do not count; None for 255 in 8-bit masks and 65535 in 16-bit ones.
+
+    Raises:
+        PatchwordError: another word for `zero_is`, an ignore index above 65535 or in the range of the classes, or
+            background beside a class named "background".
+    """
+
+    vocabulary: Vocabulary
+    zero_is: ZeroIs = "class"
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        allowed = get_args(ZeroIs)
+        if self.zero_is not in allowed:
+            raise PatchwordError(f"zero is {self.zero_is!r}; allowed are {', '.join(allowed)}")
+        if self.ignore_index is not None and not self.largest < self.ignore_index <= 65535:
+            raise PatchwordError(
+                f"ignore index is {self.ignore_index}; the masks' classes go to {self.largest}, "
+                f"so allowed are {self.largest + 1} to 65535"
+            )
+        if self.zero_is == "background" and BACKGROUND_NAME in self.vocabulary.names:
+            raise PatchwordError(
+                f"the class list has a class {BACKGROUND_NAME!r} and zero is background too; take the class out of the "
+                "list, or let zero be a class"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes that are scored, in the order of the confusion matrix."""
+        return (BACKGROUND_NAME, *self.vocabulary.names) if self.zero_is == "background" else self.vocabulary.names
+
+    @property
+    def largest(self) -> int:
+        """The largest mask value that is a class."""
+        return len(self.vocabulary) - (self.zero_is == "class")
+
+    @property
+    def predicted_vocabulary(self) -> Vocabulary:
+        """What a model is asked for: background words take part only where background is scored."""
+        return self.vocabulary if self.zero_is == "background" else replace(self.vocabulary, background=())
+
+    def read_truth(self, path: Path) -> NDArray[np.int64]:
+        """Read a mask as indices of `names`, -1 where a pixel does not count.
+
+        Returns:
+            (h, w) int64.
+
+        Raises:
+            PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
+        """
+        stored = _read_indices(path)
+        values: NDArray[np.int64] = stored.astype(np.int64)
+        ignored = values == (self.ignore_index or (255 if stored.dtype == np.uint8 else 65535))
+        outside = (values > self.largest) & ~ignored
+        if outside.any():
+            raise PatchwordError(
+                f"mask {path} holds the value {int(values[outside][0])}; {len(self.vocabulary)} classes with zero as "
+                f"{self.zero_is} allow 0 to {self.largest}, and the ignore index"
+            )
+        if self.zero_is == "ignore":
+            values -= 1
+        values[ignored] = IGNORE
+        return values
+
+    def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
+        """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.
+
+        Returns:
+            (h, w) int64.
+        """
+        values: NDArray[np.int64] = label_map.indices.astype(np.int64)
+        values[values == label_map.ignore] = IGNORE
+        return values + 1 if self.zero_is == "background" else values

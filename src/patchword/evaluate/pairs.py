@@ -1,0 +1,89 @@
+"""Which mask belongs to which photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.images import find_images
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photograph and its mask.
+
+    Attributes:
+        name: the photograph's path relative to the folder, with forward slashes.
+        photo, mask: paths of the two files.
+    """
+
+    name: str
+    photo: Path
+    mask: Path
+
+
+def find_pairs(photos: Path, *, masks: Path, names: Path | None = None, limit: int | None = None) -> list[Pair]:
+    """Pair every photograph with the mask of its name.
+
+    Args:
+        photos: a folder, searched recursively, or one photograph.
+        masks: a folder; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`.
+        names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
+            photographs' order. PASCAL VOC's `val.txt` is such a file.
+        limit: take the first so many; None for all.
+
+    Raises:
+        PatchwordError: when a folder or file is missing, a named photograph is not there, or a mask is missing.
+    """
+    if not masks.is_dir():
+        raise PatchwordError(f"no such folder of masks: {masks}")
+    root = photos if photos.is_dir() else photos.parent
+    found = {path.relative_to(root).as_posix(): path for path in find_images(photos)}
+    chosen = _only(found, names) if names is not None else found
+    pairs = [(name, path, find_mask(masks, name=name)) for name, path in list(chosen.items())[:limit]]
+    missing = [name for name, _, mask in pairs if mask is None]
+    if missing:
+        raise PatchwordError(
+            f"{len(missing)} of {len(pairs)} photographs have no mask in {masks}, such as {missing[0]}; "
+            "allowed for a/b.jpg are a/b.jpg.png and a/b.png, and a list of names takes only some photographs"
+        )
+    return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
+
+
+def find_mask(folder: Path, *, name: str) -> Path | None:
+    """The indexed picture of a photograph in a folder of masks or predictions; None when there is none.
+
+    Args:
+        folder: where to look.
+        name: the photograph's path relative to its folder, with forward slashes.
+    """
+    candidates = (folder / f"{name}.png", (folder / name).with_suffix(".png"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
+    wanted = _read_names(names)
+    chosen = {name: path for name, path in found.items() if name in wanted or _without_suffix(name) in wanted}
+    known = {*chosen, *map(_without_suffix, chosen)}
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        raise PatchwordError(f"{names} names {len(absent)} photographs that are not there, such as {absent[0]}")
+    return chosen
+
+
+def _read_names(path: Path) -> dict[str, None]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PatchwordError(
+            f"cannot read the list of names {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    names = dict.fromkeys(line.strip() for line in lines if line.strip())
+    if not names:
+        raise PatchwordError(f"the list of names {path} is empty; allowed is one name a line")
+    return names
+
+
+def _without_suffix(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()

@@ -1,0 +1,149 @@
+"""Predictions on disk or from a function against masks, and the record that is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.masks import MaskRule
+from patchword.evaluate.pairs import Pair, find_pairs
+from patchword.evaluate.report import EvaluationReport, class_table, make_report, write_report
+from patchword.evaluate.run import compare, read_predictions
+from patchword.maps import LabelMap
+from patchword.vocabulary import Vocabulary
+
+ANIMALS = Vocabulary.of(["cat", "dog", "yak"], background=["sky"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two photographs of 2 x 4 pixels with VOC-style masks (0 = background, 1 = cat, 2 = dog) and predictions."""
+    truths = {"one": [[0, 0, 1, 1], [0, 0, 1, 255]], "two": [[2, 2, 2, 2], [0, 0, 0, 0]]}
+    predictions = {"one": [[255, 255, 0, 0], [255, 1, 255, 0]], "two": [[1, 1, 0, 255], [255, 255, 255, 255]]}
+    for folder in ("photos", "masks", "predicted/masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, truth in truths.items():
+        Image.new("RGB", (4, 2)).save(tmp_path / f"photos/{name}.png")
+        Image.fromarray(np.array(truth, dtype=np.uint8)).save(tmp_path / f"masks/{name}.png")
+        label_map = LabelMap(np.array(predictions[name]), ANIMALS.names)
+        label_map.save(tmp_path / f"predicted/masks/{name}.png.png")
+    return tmp_path
+
+
+def evaluate(data: Path, *, predictions: str = "predicted") -> tuple[EvaluationReport, Path]:
+    rule = MaskRule(ANIMALS, zero_is="background")
+    pairs = find_pairs(data / "photos", masks=data / "masks")
+    matrix = compare(pairs, predict=read_predictions(data / predictions, pairs=pairs, rule=rule), rule=rule)
+    report = make_report(
+        matrix,
+        rule=rule,
+        images=len(pairs),
+        photographs=data / "photos",
+        masks=data / "masks",
+        predicted_by={"folder": "predicted"},
+        command="patchword evaluate",
+    )
+    return report, write_report(report, matrix=matrix, out=data / "out")
+
+
+def test_scores_by_hand(data: Path) -> None:
+    report, _ = evaluate(data)
+    ious = {entry.name: entry.iou for entry in report.classes}
+    # background: 3 + 4 right of 8 in the truth, and two pixels besides that nothing is predicted for
+    assert ious == {
+        "background": pytest.approx(7 / 10),
+        "cat": pytest.approx(2 / 4),
+        "dog": pytest.approx(2 / 5),
+        "yak": None,
+    }
+    assert report.miou == pytest.approx((0.7 + 0.5 + 0.4) / 3)
+    assert report.pixel_accuracy == pytest.approx(11 / 15)
+    assert report.mean_accuracy == pytest.approx((7 / 8 + 2 / 3 + 2 / 4) / 3)
+    assert report.coverage == 1.0
+    assert (report.images, report.pixels) == (2, 15)
+    assert {entry.name: entry.confused_with for entry in report.classes}["dog"] in ("background", "cat")
+
+
+def test_without_background_unpredicted_pixels_are_misses(data: Path) -> None:
+    rule = MaskRule(ANIMALS, zero_is="ignore")
+    pairs = find_pairs(data / "photos", masks=data / "masks")
+    matrix = compare(pairs, predict=read_predictions(data / "predicted", pairs=pairs, rule=rule), rule=rule)
+    assert [score.iou for score in matrix.per_class()] == [pytest.approx(2 / 4), pytest.approx(2 / 4), None]
+    assert matrix.coverage() == pytest.approx(5 / 7)
+
+
+def test_the_record_describes_itself_and_reads_back(data: Path) -> None:
+    report, folder = evaluate(data)
+    text = (folder / "evaluation.json").read_text(encoding="utf-8")
+    assert EvaluationReport.model_validate_json(text) == report
+    record = json.loads(text)
+    assert record["vocabulary_hash"] == ANIMALS.hash
+    assert Vocabulary.parse(record["vocabulary"]) == ANIMALS
+    assert {"patchword", "torch", "python"} <= set(record["versions"])
+    assert record["command"] == "patchword evaluate"
+    with (folder / "confusion.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["truth", "background", "cat", "dog", "yak", "no prediction"]
+    assert rows[1] == ["background", "7", "0", "1", "0", "0"]
+
+
+def test_the_report_is_not_written_over_another(data: Path) -> None:
+    evaluate(data)
+    with pytest.raises(PatchwordError, match="not empty"):
+        evaluate(data)
+
+
+def test_the_table_shows_classes_that_occur(data: Path) -> None:
+    report, _ = evaluate(data)
+    console = Console(width=120, record=True, quiet=True)
+    with console.capture():
+        console.print(class_table(report))
+    text = console.export_text()
+    assert "background" in text
+    assert "70.0%" in text
+    assert "53.3%" in text
+    assert "yak" not in text
+
+
+def test_predictions_in_a_plain_folder(data: Path) -> None:
+    (data / "predicted/masks").rename(data / "plain")
+    report, _ = evaluate(data, predictions="plain")
+    assert report.miou == pytest.approx((0.7 + 0.5 + 0.4) / 3)
+
+
+def test_missing_predictions(data: Path) -> None:
+    (data / "predicted/masks/two.png.png").unlink()
+    with pytest.raises(PatchwordError, match=r"1 of 2 photographs have no prediction in .*, such as two\.png"):
+        evaluate(data)
+    with pytest.raises(PatchwordError, match="no such folder of predictions: .*nowhere"):
+        evaluate(data, predictions="nowhere")
+
+
+def test_sizes_that_differ_are_refused_with_both(data: Path) -> None:
+    LabelMap(np.zeros((2, 3), dtype=np.uint8), ANIMALS.names).save(data / "predicted/masks/two.png.png")
+    with pytest.raises(PatchwordError, match=r"two\.png is 4 x 2 pixels and the prediction for two\.png 3 x 2"):
+        evaluate(data)
+
+
+def test_a_prediction_outside_the_class_list_is_refused(data: Path) -> None:
+    Image.fromarray(np.full((2, 4), 3, dtype=np.uint8)).save(data / "predicted/masks/two.png.png")
+    with pytest.raises(PatchwordError, match=r"two\.png\.png has index 3; allowed are 0 to 2"):
+        evaluate(data)
+
+
+def test_any_function_can_predict(data: Path) -> None:
+    rule = MaskRule(ANIMALS, zero_is="ignore")
+
+    def all_dogs(pair: Pair) -> LabelMap:
+        with Image.open(pair.photo) as photo:
+            return LabelMap(np.full(photo.size[::-1], 1, dtype=np.uint8), ANIMALS.names)
+
+    matrix = compare(find_pairs(data / "photos", masks=data / "masks"), predict=all_dogs, rule=rule)
+    assert matrix.counts.tolist() == [[0, 3, 0], [0, 4, 0], [0, 0, 0]]
