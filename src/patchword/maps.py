@@ -40,7 +40,7 @@ class LabelMap:
         PatchwordError: for another shape or type, or an index that is neither a class nor ignore.
     """
 
-    indices: NDArray[np.uint8] | NDArray[np.uint16]
+    indices: NDArray[np.integer[Any]]
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class LabelMap:
         return cls(indices, tuple(names))
 
 
-def read_indices(path: str | Path) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]:
+def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
     """Read the values of an indexed or greyscale image as they are, whatever they mean.
 
     Returns:
@@ -235,6 +235,13 @@ def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
     if wrong.any():
         value = int(indices[wrong][0])
         raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
+
+
+def _png_palette(count: int) -> bytes:
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    colours[:count] = palette(count)
+    colours[255] = IGNORE_COLOUR
+    return colours.tobytes()
 
 
 def _encode(mask: NDArray[np.bool_]) -> dict[str, Any]:

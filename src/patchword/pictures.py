@@ -55,7 +55,8 @@ def palette(n: int) -> NDArray[np.uint8]:
     Returns:
         (n, 3) uint8 RGB, all different.
 
-    Source: the first 256 by farthest-point choice (Glasbey et al., 2007) in Oklab (Ottosson, 2020); the rest only differ.
+    Source: the first 256 by farthest-point choice (Glasbey et al., 2007) in Oklab (Ottosson, 2020); the rest only
+    differ.
     """
     chosen = _distinct_colours()
     if n <= len(chosen):
@@ -121,7 +122,8 @@ def _to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Oklab coordinates of sRGB colours (n, 3): lightness in [0, 1], then two of hue and chroma."""
     value = rgb / 255.0
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.cbrt(linear @ _RGB_TO_CONES.T) @ _CONES_TO_OKLAB.T
+    oklab: NDArray[np.float64] = np.cbrt(linear @ _RGB_TO_CONES.T) @ _CONES_TO_OKLAB.T
+    return oklab
 
 
 def _paint(
