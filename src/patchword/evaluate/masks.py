@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.maps import LabelMap, _read_indices
+from patchword.maps import LabelMap, read_indices
 from patchword.vocabulary import Vocabulary
 
 ZeroIs = Literal["class", "background", "ignore"]
@@ -78,7 +78,7 @@ class MaskRule:
         Raises:
             PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
         """
-        stored = _read_indices(path)
+        stored = read_indices(path)
         values: NDArray[np.int64] = stored.astype(np.int64)
         ignored = values == (self.ignore_index or (255 if stored.dtype == np.uint8 else 65535))
         outside = (values > self.largest) & ~ignored

@@ -20,8 +20,8 @@ REPORT_FILE = "evaluation.json"
 CONFUSION_FILE = "confusion.csv"
 RULE = (
     "one confusion matrix over all pixels of all images; masks are never resized; a pixel whose mask is ignore counts "
-    "nowhere; a pixel without a prediction is a miss of its class; a class in neither masks nor predictions is left out of "
-    "the means"
+    "nowhere; a pixel without a prediction is a miss of its class; a class in neither masks nor predictions is left "
+    "out of the means"
 )
 
 

@@ -30,8 +30,8 @@ def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: b
         one confusion matrix over all of them.
 
     Raises:
-        PatchwordError: when a file cannot be read, a mask holds an unknown value, or sizes differ. There is no score over
-            part of the images: it would pass for the score of all.
+        PatchwordError: when a file cannot be read, a mask holds an unknown value, or sizes differ. There is no score
+            over part of the images: it would pass for the score of all.
     """
     matrix = ConfusionMatrix(len(rule.names))
     with Progress(len(pairs), "evaluating", quiet=quiet) as progress:
@@ -51,7 +51,7 @@ def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: b
 def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> Predict:
     """Predictions from disk: indexed pictures as `patchword label` and `patchword segment` write them.
 
-    Their values are positions in the class list, from 0, and 255 (65535 in 16-bit pictures) where there is no prediction.
+    Their values are positions in the class list, from 0, and 255 (65535 in 16-bit pictures) where nothing is predicted.
 
     Args:
         folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
