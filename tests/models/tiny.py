@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of every family, saved in the hub's format: real classes, real tokenizers, untrained weights."""
+"""Tiny random checkpoints of every family in the hub's format: real classes, real tokenizers, untrained weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-WORDS = "a photo of the cat dog sofa couch sky grass house tree car boat sun ball red green blue small large".split()
+TEXT = "a photo of the cat dog sofa couch sky grass house tree car boat sun ball red green blue small large"
 CLIP_CONTEXT = 16
 SIGLIP_CONTEXT = 12
 
@@ -32,7 +32,7 @@ def build_tokenizer(*, context: int, lowercase: bool = True) -> Any:
         special_tokens=[start, end],
         show_progress=False,
     )
-    tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
+    tokenizer.train_from_iterator([TEXT] * 4, trainer)
     ids = [(start, tokenizer.token_to_id(start)), (end, tokenizer.token_to_id(end))]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ids)
     return PreTrainedTokenizerFast(
@@ -108,9 +108,7 @@ def make_siglip(folder: Path, *, seed: int = 0) -> Path:
     }
     _save(SiglipModel, SiglipConfig(text_config=text, vision_config=vision), folder, seed=seed)
     tokenizer.save_pretrained(folder)
-    write_preprocessor(
-        folder, mean=[0.5] * 3, std=[0.5] * 3, resample=2, size={"height": 32, "width": 32}
-    )
+    write_preprocessor(folder, mean=[0.5] * 3, std=[0.5] * 3, resample=2, size={"height": 32, "width": 32})
     return folder
 
 

@@ -43,7 +43,8 @@ def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
 
 def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Lay patch tokens (b, h * w, c), in reading order, out as a map (b, c, h, w) in float32."""
-    return tokens.float().transpose(1, 2).unflatten(2, grid).contiguous()
+    batch, _, channels = tokens.shape
+    return tokens.float().transpose(1, 2).reshape(batch, channels, *grid)  # (b, c, h, w)
 
 
 def side(value: Any, *, what: str) -> int:

@@ -28,7 +28,9 @@ def check_prompts(embedding: ImageEmbedding, points: Tensor) -> None:
     outside = ~((points >= 0) & (points <= limit)).all(dim=2)  # also catches not-a-number
     if outside.any():
         x, y = points[outside][0].tolist()
-        raise PatchwordError(f"point ({x:g}, {y:g}) is outside the image; allowed are x in 0..{width}, y in 0..{height}")
+        raise PatchwordError(
+            f"point ({x:g}, {y:g}) is outside the image; allowed are x in 0..{width}, y in 0..{height}"
+        )
 
 
 def decode_in_chunks(
@@ -47,7 +49,7 @@ def decode_in_chunks(
     """
     if len(points) == 0:
         return torch.zeros(0, masks, side, side, device=points.device), torch.zeros(0, masks, device=points.device)
-    parts = [decode(part) for part in points.split(chunk)]
+    parts = [decode(points[start : start + chunk]) for start in range(0, len(points), chunk)]
     logits = torch.cat([part[0] for part in parts])
     scores = torch.cat([part[1] for part in parts])
     return logits.float(), scores.float()

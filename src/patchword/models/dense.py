@@ -1,15 +1,15 @@
 """The last layer of CLIP's image tower, changed so that patch tokens keep to their own place.
 
-CLIP learns only its class token; in the last layer every patch attends to the same few places and forgets where it is. Each
-variant below replaces that layer for the patch tokens and leaves all layers before it as they are. With x the layer's input,
-y = layer_norm1(x), and q, k, v the layer's projections of y split in heads of size e:
+CLIP learns only its class token; in the last layer every patch attends to the same few places and forgets where it is.
+Each variant below replaces that layer for the patch tokens and leaves all layers before it as they are. With x the
+layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y split in heads of size e:
 
 | variant | attention | residual and MLP | source |
 |---|---|---|---|
-| value | identity | none | MaskCLIP (Zhou et al., ECCV 2022, arXiv 2112.01071), section 3.2 |
-| sclip | softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e), not halved | both kept | SCLIP (Wang et al., arXiv 2312.01597) |
+| value | identity | none | MaskCLIP (Zhou et al., arXiv 2112.01071) |
+| sclip | softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e) | both kept | SCLIP (Wang et al., arXiv 2312.01597) |
 | clearclip | softmax(q q^T / sqrt e) | none | ClearCLIP (Lan et al., arXiv 2407.12442) |
-| naclip | softmax(k k^T / sqrt e + w), w below | none | NACLIP (Hajimiri et al., arXiv 2404.08181) |
+| naclip | softmax(k k^T / sqrt e + neighbourhood) | none | NACLIP (Hajimiri et al., arXiv 2404.08181) |
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[in
 def value_path(layer: Any, hidden: Tensor) -> Tensor:
     """MaskCLIP: out_proj(v_proj(layer_norm1(x))), attention replaced by identity, no residual, no MLP, no scale.
 
-    Every token, the class token included, keeps its own value. Final layer norm and projection follow in the caller.
+    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's paper describes this
+    path; its released code for vision transformers keeps the residual and the MLP, which ClearCLIP found to be noise.
     """
     normed = layer.layer_norm1(hidden)
     values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
@@ -81,7 +82,10 @@ def sclip(layer: Any, hidden: Tensor) -> Tensor:
 
 
 def clearclip(layer: Any, hidden: Tensor) -> Tensor:
-    """ClearCLIP: softmax(q q^T / sqrt e) applied to v; no residual, no MLP. The class token takes part as query and as key."""
+    """ClearCLIP: softmax(q q^T / sqrt e) applied to v; no residual, no MLP.
+
+    The class token takes part as query and as key.
+    """
     query, _, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
     return _merge(layer.self_attn, _softmax(_similarity(query)), value)
 
@@ -89,8 +93,8 @@ def clearclip(layer: Any, hidden: Tensor) -> Tensor:
 def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
     """NACLIP: softmax(k k^T / sqrt e + w) applied to v; no residual, no MLP.
 
-    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a patch and
-    itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
+    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a patch
+    and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
     """
     _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
     logits = _similarity(key) + neighbourhood(grid, spread=spread).to(key.device)
@@ -111,7 +115,7 @@ def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
     places = torch.stack([rows.flatten(), columns.flatten()], dim=1).float()  # (h * w, 2)
     squared = (places[:, None] - places[None]).pow(2).sum(dim=2)  # (h * w, h * w)
     prior = torch.exp(-squared / (2 * spread**2))
-    return torch.nn.functional.pad(prior, (1, 0, 1, 0))
+    return torch.nn.functional.pad(prior, (1, 0, 1, 0))  # (1 + h * w, 1 + h * w)
 
 
 def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +130,8 @@ def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _similarity(vectors: Tensor) -> Tensor:
     """Scaled dot products of (b, heads, n, e) among themselves, in float32: a sharp softmax needs the digits."""
     vectors = vectors.float()
-    return vectors @ vectors.transpose(-1, -2) * vectors.shape[-1] ** -0.5
+    scale = float(vectors.shape[-1]) ** -0.5
+    return vectors @ vectors.transpose(-1, -2) * scale  # (b, heads, n, n)
 
 
 def _softmax(logits: Tensor) -> Tensor:

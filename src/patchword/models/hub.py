@@ -1,4 +1,4 @@
-"""Where a checkpoint's folder comes from: a local folder, the hub's cache, or the hub itself, asked once and briefly."""
+"""Where a checkpoint's folder comes from: a local folder, the hub's cache, or the hub, asked once and briefly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from patchword.errors import PatchwordError
 from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, has_weights
-from patchword.models.registry import FAMILIES, checkpoint_of
+from patchword.models.registry import FAMILIES, find_checkpoint
 
 NEEDED_FILES = (
     CONFIG,
@@ -32,6 +32,8 @@ NEEDED_FILES = (
 _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request
 _GIVE_UP_AFTER = 8.0  # seconds in all: a resolver that hangs does not obey the request's own limit
 
+_CONVERTER = "SFconvertbot"  # the hub's robot that proposes safetensors for repositories that have only pickles
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,7 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
     """The local folder that a name means, or None when it is a hub name.
 
     Raises:
-        PatchwordError: when the name can only be a path and no folder is there, or when a revision is given for a folder.
+        PatchwordError: when the name can only be a path and no folder is there, or a revision is given for a folder.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -55,6 +57,8 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
 def cached_folder(name: str, *, revision: str | None) -> Path | None:
     """The folder of a hub name in the local cache, or None where config.json or weights are not there.
 
+    Without a revision, the main branch comes first, then a conversion that `fetch_files` chose.
+
     Raises:
         PatchwordError: when the name cannot be a hub name.
     """
@@ -62,13 +66,12 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(name, CONFIG, revision=revision)
+        revisions = [revision] if revision else ["main", *_cached_pull_requests(name)]
+        found = [try_to_load_from_cache(name, CONFIG, revision=candidate) for candidate in revisions]
     except HFValidationError as error:
         raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
-    if not isinstance(found, str):
-        return None
-    folder = Path(found).parent
-    return folder if has_weights(folder) else None
+    folders = [Path(path).parent for path in found if isinstance(path, str)]
+    return next((folder for folder in folders if has_weights(folder)), None)
 
 
 def fetch_config(name: str, *, revision: str | None) -> Path:
@@ -105,33 +108,58 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
 
     Args:
         name: hub name that `fetch_config` has answered for.
-        revision: branch, tag or commit; None for the main branch.
+        revision: branch, tag or commit; None for the main branch, or, where that has only pickled weights, for the
+            conversion to safetensors that the hub's own robot proposes for it.
         to: folder to put the files in; None for the hub's cache.
 
     Returns:
         the folder with the files.
 
     Raises:
-        PatchwordError: when the download breaks off.
+        PatchwordError: when there are no safetensors weights, or the download breaks off.
     """
     from huggingface_hub import snapshot_download
 
+    chosen = _asking(lambda: _safetensors_revision(name, revision=revision), name=name, revision=revision)
     folder = _asking(
-        lambda: snapshot_download(name, revision=revision, local_dir=to, allow_patterns=list(NEEDED_FILES)),
+        lambda: snapshot_download(name, revision=chosen, local_dir=to, allow_patterns=list(NEEDED_FILES)),
         name=name,
-        revision=revision,
+        revision=chosen,
     )
     return Path(folder)
 
 
 def missing_weights(name: str, *, why: str) -> str:
-    """The one line for weights that are neither here nor to be had: which, how to get them elsewhere, what needs none."""
-    known = "" if checkpoint_of(name) else f" (no folder of that name, and no checkpoint of the registry{_suggestion(name)})"
+    """The one line for weights that are not here: which, why, how to get them elsewhere, what needs none."""
+    unknown = "" if find_checkpoint(name) else f" (no folder, and no checkpoint of the registry{_suggestion(name)})"
     return (
-        f"the weights of {name}{known} are not on this machine and cannot be fetched: {why}; on a connected machine run "
-        f"`patchword models fetch {name} --to FOLDER`, copy FOLDER here and give its path instead of the name "
+        f"the weights of {name}{unknown} are not on this machine and cannot be fetched: {why}; on a connected machine "
+        f"run `patchword models fetch {name} --to FOLDER`, copy FOLDER here and give its path instead of the name "
         "(or copy the hub's cache folder); `patchword demo` needs none"
     )
+
+
+def _safetensors_revision(name: str, *, revision: str | None) -> str | None:
+    from huggingface_hub import file_exists, get_repo_discussions
+
+    if any(file_exists(name, weights, revision=revision) for weights in (WEIGHTS, WEIGHTS_INDEX)):
+        return revision
+    if revision is None:
+        for proposal in get_repo_discussions(
+            name, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
+        ):
+            if "safetensors" in proposal.title and proposal.git_reference:
+                return proposal.git_reference
+    at = f"revision {revision!r}" if revision else "its main branch"
+    raise PatchwordError(f"{name} has no {WEIGHTS} at {at}; allowed are safetensors weights, never pickled ones")
+
+
+def _cached_pull_requests(name: str) -> list[str]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    references = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs" / "refs" / "pr"
+    return [f"refs/pr/{path.name}" for path in sorted(references.glob("*"))]
 
 
 def _suggestion(name: str) -> str:
@@ -174,6 +202,8 @@ def _asking(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
 
     try:
         return ask()
+    except PatchwordError:
+        raise
     except GatedRepoError as error:
         message = f"{name} is gated: accept its terms on its hub page, then log in with `hf auth login`"
         raise PatchwordError(message) from error

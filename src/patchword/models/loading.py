@@ -17,7 +17,7 @@ from patchword.models.dino import DinoEncoder, dino_sizes
 from patchword.models.folders import Preprocessing, fingerprint, read_config, read_preprocessing, weights_files
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
-from patchword.models.registry import Family, Kind, checkpoint_of, family_of
+from patchword.models.registry import Family, Kind, family_of, find_checkpoint
 from patchword.models.sam import SamProposer, sam_sizes
 from patchword.models.sam2 import Sam2Proposer, sam2_sizes
 from patchword.models.siglip import SiglipEncoder, siglip_sizes
@@ -64,7 +64,8 @@ def load_image_text(
         revision: branch, tag or commit of a hub name; None for the main branch.
         device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
-        dense: variant of CLIP's last layer for `encode_patches`: "value", "sclip", "clearclip" or "naclip"; SigLIP has "value".
+        dense: variant of CLIP's last layer for `encode_patches`: "value", "sclip", "clearclip" or "naclip"; of these,
+            SigLIP has "value".
 
     Returns:
         the encoder, in evaluation mode, its weights frozen.
@@ -124,6 +125,9 @@ def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source
     if folder is not None:
         family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
         return Source(name, None, folder, family)
+    known = find_checkpoint(name)
+    if known is not None:
+        family_of(known[0].model_types[0], kind=kind, where=name)
     folder = cached_folder(name, revision=revision)
     if folder is None:
         config = fetch_config(name, revision=revision)
@@ -171,7 +175,7 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
     class_name, sizes = _CLASSES[source.family.name]
     model = _load_weights(source, class_name=class_name, dtype=dtype)
     patch_size, dim, input_size = sizes(model.config)
-    known = checkpoint_of(source.name)
+    known = find_checkpoint(source.name)
     record = ModelRecord(
         family=source.family.name,
         name=source.name,
@@ -182,7 +186,7 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
         mean=preprocessing.mean,
         std=preprocessing.std,
         input_size=input_size,
-        licence=known.licence if known else "",
+        licence=known[1].licence if known else "",
     )
     return Loaded(model.to(device).eval().requires_grad_(False), record, preprocessing)
 
@@ -217,7 +221,7 @@ def _load_tokenizer(folder: Path) -> Any:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and warnings off the terminal while loading; what they say is checked and said in one line."""
+    """Keep transformers' bars and warnings off the terminal while loading; what matters of them is checked here."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

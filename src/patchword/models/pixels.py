@@ -86,8 +86,8 @@ def map_points(points: Tensor, *, image_size: tuple[int, int], input_size: tuple
 def crop_logits(logits: Tensor, *, valid: tuple[float, float]) -> Tensor:
     """Keep the part of low-resolution logits that covers the unpadded input.
 
-    The valid size is a fraction of a cell where the resized image does not end at a cell's border. Then the valid part is
-    resampled bilinearly to the next whole number of cells, so that the result covers exactly the valid part.
+    The valid size is a fraction of a cell where the resized image does not end at a cell's border. Then the valid part
+    is resampled bilinearly to the next whole number of cells, so that the result covers exactly the valid part.
 
     Args:
         logits: (n, m, h, w).

@@ -1,6 +1,6 @@
 """The model families that can be used, and the published checkpoints of each with the facts a user chooses by.
 
-A family is recognised by `model_type` in a checkpoint's config.json; a new checkpoint of a known family needs no entry here.
+A family is recognised by `model_type` in a checkpoint's config.json; a new checkpoint of a known family needs no entry.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Family:
     resample: Literal["bilinear", "bicubic"]
     checkpoints: tuple[Checkpoint, ...]
 
+
+_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask proposer"}
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -174,9 +176,10 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
     raise PatchwordError(f"{where}: model_type {model_type!r} cannot be used{role}; allowed are {allowed}")
 
 
-def checkpoint_of(name: str) -> Checkpoint | None:
-    """The published facts of a hub name, or None where the registry has none."""
-    return next((entry for family in FAMILIES for entry in family.checkpoints if entry.name == name), None)
-
-
-_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask proposer"}
+def find_checkpoint(name: str) -> tuple[Family, Checkpoint] | None:
+    """The family and the published facts of a hub name, or None where the registry has none."""
+    for family in FAMILIES:
+        for checkpoint in family.checkpoints:
+            if checkpoint.name == name:
+                return family, checkpoint
+    return None

@@ -26,8 +26,8 @@ UPSCALE = 4  # SamMaskDecoder has two stride-2 transposed convolutions, in every
 class SamProposer:
     """`MaskProposer` around a transformers `SamModel`.
 
-    Only the image encoder runs in another dtype than float32: in bfloat16 point coordinates are off by up to two pixels of a
-    1024-pixel input, and prompt encoder and mask decoder cost next to nothing.
+    Only the image encoder runs in another dtype than float32: in bfloat16 point coordinates are off by up to two pixels
+    of a 1024-pixel input, and prompt encoder and mask decoder cost next to nothing.
 
     Args:
         model: a `SamModel` in evaluation mode on its device, in float32.
@@ -92,9 +92,7 @@ class SamProposer:
             PatchwordError: when the shapes are others or a point is outside the image.
         """
         check_prompts(embedding, points)
-        mapped = map_points(
-            points.to(self.device), image_size=embedding.image_size, input_size=embedding.input_size
-        )
+        mapped = map_points(points.to(self.device), image_size=embedding.image_size, input_size=embedding.input_size)
         features = embedding.features[0].to(self.device)
         logits, scores = decode_in_chunks(
             mapped,

@@ -16,8 +16,8 @@ from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecor
 class Sam2Proposer:
     """`MaskProposer` around a transformers `Sam2Model`.
 
-    Predicted object scores are left aside: they say whether a prompted object is still in a video's frame. As in `SamProposer`,
-    only the image encoder runs in another dtype than float32.
+    Predicted object scores are left aside: they say whether a prompted object is still in a video's frame. As in
+    `SamProposer`, only the image encoder runs in another dtype than float32.
 
     Args:
         model: a `Sam2Model` in evaluation mode on its device, in float32.

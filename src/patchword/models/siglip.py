@@ -1,4 +1,4 @@
-"""SigLIP and SigLIP 2 (fixed resolution): images and words in one space, and patches brought there by the pooling head."""
+"""SigLIP and SigLIP 2 (fixed resolution): images and words in one space, patches brought there by the pooling head."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class SiglipEncoder:
     def encode_patches(self, images: Tensor) -> Tensor:
         """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid.
 
-        SigLIP has no class token and no projection: its text space is what the attention-pooling head puts out. Each patch
-        token, after the final layer norm, takes the head's own path with the attention replaced by identity: u = out_proj(
-        v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source: this is patchword's
-        own, after the idea of MaskCLIP.
+        SigLIP has no class token and no projection: its text space is what the attention-pooling head puts out. Each
+        patch token, after the final layer norm, takes the head's own path with the attention replaced by identity:
+        u = out_proj(v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source: this
+        is patchword's own, after the idea of MaskCLIP.
 
         Args:
             images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
@@ -140,6 +140,8 @@ def siglip_sizes(config: Any) -> tuple[int, int, int]:
     """
     vision, text = config.vision_config, config.text_config
     if not vision.vision_use_head:
-        raise PatchwordError("vision_use_head is false in the checkpoint's config; allowed is a SigLIP with pooling head")
+        raise PatchwordError(
+            "vision_use_head is false in the checkpoint's config; allowed is a SigLIP with pooling head"
+        )
     patch = side(vision.patch_size, what="patch_size")
     return patch, int(text.projection_size or text.hidden_size), side(vision.image_size, what="image_size")
