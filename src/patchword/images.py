@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -40,7 +41,11 @@ def find_images(source: str | Path, *, recursive: bool = True, follow_links: boo
         PatchwordError: when there is no such file or folder, it cannot be searched, or it holds no photographs.
     """
     source = Path(source)
-    if not source.exists():
+    try:
+        missing = not source.exists()
+    except OSError as error:
+        raise PatchwordError(f"cannot search {source}: {error.strerror}") from None
+    if missing:
         raise PatchwordError(f"no such file or folder: {source}; pass a photograph or a folder of photographs")
     if not source.is_dir():
         return [source]
@@ -194,14 +199,28 @@ def _candidates(source: Path, recursive: bool, follow_links: bool) -> Iterator[_
             if is_link and not follow_links:
                 continue
             path = Path(entry.path)
-            if entry.is_dir():
+            if _is_folder(entry):
                 (linked if is_link or through_link else real).append(path)
-            elif path.suffix.lower() in _extensions() and (entry.is_file() or (is_link and not path.exists())):
-                # A link to nothing is kept, so that reading it names the file instead of losing it.
+            elif path.suffix.lower() in _extensions() and _may_be_file(entry):
                 file_identity = Path(os.path.realpath(path)) if is_link else identity / entry.name
                 yield _Candidate(path, path.relative_to(source).as_posix(), file_identity, is_link or through_link)
         if not recursive:
             return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that is closed to us
+        return False
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """A link to nothing counts too, so that reading it names the file instead of losing it; a pipe does not."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
