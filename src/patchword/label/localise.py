@@ -1,0 +1,103 @@
+"""Where the detected classes are: similarity of patches and words, stitched over the crops (method.md 1.1, step 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.text import BACKGROUND, TextVectors
+
+
+def narrow(text: TextVectors, *, kept: tuple[int, ...]) -> TextVectors:
+    """The words of the kept classes, renumbered in their order, and all background words.
+
+    Args:
+        kept: indices of classes, rising, at least one.
+    """
+    classes = torch.full_like(text.classes, BACKGROUND - 1)
+    classes[text.classes == BACKGROUND] = BACKGROUND
+    for position, index in enumerate(kept):
+        classes[text.classes == index] = position
+    chosen = classes >= BACKGROUND
+    return TextVectors(text.words[chosen], classes[chosen], len(kept))
+
+
+def stitch(similarity: Tensor, *, boxes: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Tensor:
+    """Average what the crops say of each place of the image.
+
+    A cell takes from every crop that covers its centre the value there, linear between the centres of the crop's
+    patches. Source: method.md 1.1 step 3 [chosen].
+
+    Args:
+        similarity: (n, k, p, q) k values for each of p x q patches of n crops.
+        boxes: (n, 4) the crops as x0, y0, x1, y1 in pixels; together they cover the image.
+        size: (height, width) in pixels of the image that the boxes are on.
+        cells: (rows, columns) of the map.
+
+    Returns:
+        (k, rows, columns) float32.
+    """
+    boxes = boxes.to(similarity.device)
+    patch_rows, patch_columns = similarity.shape[-2:]
+    rows = _interpolation(boxes[:, 1], boxes[:, 3], side=size[0], cells=cells[0], patches=patch_rows)  # (n, rows, p)
+    columns = _interpolation(
+        boxes[:, 0], boxes[:, 2], side=size[1], cells=cells[1], patches=patch_columns
+    )  # (n, columns, q)
+    total = torch.einsum("nrp,nkpq,ncq->krc", rows, similarity.float(), columns)
+    crops = torch.einsum("nr,nc->rc", rows.sum(dim=2), columns.sum(dim=2))  # a covered cell's weights sum to 1
+    return total / crops
+
+
+def _interpolation(starts: Tensor, stops: Tensor, *, side: int, cells: int, patches: int) -> Tensor:
+    """Weights (n, cells, patches) by which each cell's centre takes the patches of each crop; zero outside the crop."""
+    centres = (
+        (torch.arange(cells, device=starts.device, dtype=torch.float64) + 0.5) * side / cells
+    )  # (cells,) in pixels
+    inside = (centres >= starts[:, None]) & (centres < stops[:, None])  # (n, cells)
+    position = (centres - starts[:, None]) / (stops - starts)[:, None] * patches - 0.5  # (n, cells) in patches
+    distance = (position.clamp(0, patches - 1)[..., None] - torch.arange(patches, device=starts.device)).abs()
+    return ((1 - distance).clamp(min=0) * inside[..., None]).float()
+
+
+def evidence(maps: Tensor, *, background: Tensor) -> Tensor:
+    """Turn stitched similarities into evidence for one class against the others, between 0 and 1.
+
+    What fires for every class counts for none: the mean over the kept classes is subtracted (method.md 1.1 step 3
+    [chosen]). A single class has only itself to be compared with and would vanish, so that the mean then includes the
+    background words, and nothing is subtracted without any. The result is stretched to [0, 1] over all classes of the
+    image at once, which keeps every order and makes scores independent of the narrow and model-dependent range of an
+    encoder's cosines [chosen].
+
+    Args:
+        maps: (k, rows, columns) similarity of each kept class, k >= 1.
+        background: (m, rows, columns) similarity of each background word, m >= 0; used when k is 1.
+
+    Returns:
+        (k, rows, columns) in [0, 1]; 1 everywhere when all similarities are the same.
+    """
+    if len(maps) > 1:
+        centred = maps - maps.mean(dim=0)
+    elif len(background):
+        centred = maps - torch.cat([maps, background]).mean(dim=0)
+    else:
+        centred = maps
+    lowest, highest = centred.min(), centred.max()
+    if lowest == highest:
+        return torch.ones_like(centred)
+    return (centred - lowest) / (highest - lowest)
+
+
+def mean_inside(masks: Tensor, maps: Tensor) -> Tensor:
+    """Mean of each map over its mask, whatever the resolutions of the two.
+
+    Args:
+        masks: (n, h, w) boolean.
+        maps: (n, rows, columns) over the same field of view.
+
+    Returns:
+        (n,) float32; 0 for an empty mask.
+    """
+    # The share of each cell that is inside, (n, rows, columns)
+    weights = functional.adaptive_avg_pool2d(masks.float()[:, None], (maps.shape[-2], maps.shape[-1]))[:, 0]
+    return (weights * maps).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp(min=1e-12)

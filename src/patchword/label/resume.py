@@ -1,0 +1,133 @@
+"""The beginning of a folder run: a new one, or one that goes on where an earlier one stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Set
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.folders import Manifest
+from patchword.label.dataset import label_map_path, read_manifest, segments_path
+from patchword.label.image import LabelParts
+from patchword.label.records import (
+    DATASET_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    DatasetRecord,
+    ImageRecord,
+    VocabularyRecord,
+    package_versions,
+)
+from patchword.label.settings import LabelSettings
+from patchword.models.protocols import ModelRecord
+
+
+def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSettings, command: str) -> DatasetRecord:
+    """Write down what a run is about; where an earlier one left its record, check that it is the same.
+
+    Args:
+        folder: the data set's.
+        root: the photographs'.
+
+    Returns:
+        the record, not complete yet.
+
+    Raises:
+        PatchwordError: naming what differs from the earlier run, or when its record is damaged.
+    """
+    vocabulary = parts.vocabulary
+    record = DatasetRecord(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        complete=False,
+        photographs=_relative(root, folder),
+        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        settings=settings,
+        image_text=parts.image_text.record,
+        mask_proposer=parts.mask_proposer.record,
+        counts=None,
+        versions=(package_versions(),),
+        command=command,
+    )
+    if (folder / DATASET_FILE).exists():
+        record = _continued(record, earlier=DatasetRecord.load(folder), folder=folder)
+    record.save(folder)
+    return record
+
+
+def _relative(root: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return root.as_posix()
+
+
+def _continued(record: DatasetRecord, *, earlier: DatasetRecord, folder: Path) -> DatasetRecord:
+    """The record of the earlier run, when the new one asks for the same.
+
+    Raises:
+        PatchwordError: naming the first thing that differs.
+    """
+    for what, before, now in _differences(earlier, record):
+        raise PatchwordError(
+            f"cannot resume {folder}: {what} was {before}, now {now}; resume with what it was, or choose another folder"
+        )
+    versions = earlier.versions if record.versions[0] in earlier.versions else (*earlier.versions, *record.versions)
+    return earlier.model_copy(update={"complete": False, "counts": None, "versions": versions})
+
+
+def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, object, object]]:
+    pairs: list[tuple[str, object, object]] = [("the photographs' folder", before.photographs, now.photographs)]
+    pairs.append(("the vocabulary's hash", before.vocabulary.hash, now.vocabulary.hash))
+    for what, first, second in (
+        ("the image-text model", before.image_text, now.image_text),
+        ("the mask proposer", before.mask_proposer, now.mask_proposer),
+    ):
+        pairs.append((what, _identity(first), _identity(second)))
+    settings = now.settings.model_dump()
+    pairs += [(f"setting `{key}`", value, settings[key]) for key, value in before.settings.model_dump().items()]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _identity(model: ModelRecord) -> str:
+    """A checkpoint is its weights, wherever they lie; without their fingerprint, its name and revision."""
+    return model.fingerprint or f"{model.name} at {model.revision}"
+
+
+def keep_done(folder: Path, *, manifest: Manifest, names: Collection[str]) -> set[str]:
+    """Keep what an earlier run has labelled, and remove what it left of photographs that are gone since.
+
+    Args:
+        names: of the photographs that there are now.
+
+    Returns:
+        names that need no more work; photographs that failed do.
+    """
+    records = read_manifest(manifest)
+    if records.keys() - names:
+        _forget(folder, manifest=manifest, records=records, gone=records.keys() - names)
+    return {
+        name
+        for name, record in records.items()
+        if name in names
+        and record.status != "failed"
+        and label_map_path(folder, name).is_file()
+        and segments_path(folder, name).is_file()
+    }
+
+
+def _forget(folder: Path, *, manifest: Manifest, records: dict[str, ImageRecord], gone: Set[str]) -> None:
+    for name in gone:
+        label_map_path(folder, name).unlink(missing_ok=True)
+        segments_path(folder, name).unlink(missing_ok=True)
+    fresh_path = manifest.path.with_suffix(".new")
+    fresh_path.unlink(missing_ok=True)
+    with Manifest(fresh_path) as fresh:
+        for record in records.values():
+            if record.name not in gone:
+                fresh.append(record.model_dump(mode="json"))
+    if fresh_path.exists():
+        fresh_path.replace(manifest.path)
+    else:
+        manifest.path.unlink()
