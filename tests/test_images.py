@@ -85,9 +85,9 @@ def test_sources_without_photographs_are_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "notes.txt")
     with pytest.raises(PatchwordError, match=r"no photographs in .*\.jpg"):
         find_images(tmp_path)
-    with pytest.raises(PatchwordError, match="no such file or folder: .*missing"):
+    with pytest.raises(PatchwordError, match=r"no such file or folder: .*missing"):
         find_images(tmp_path / "missing")
-    with pytest.raises(PatchwordError, match="cannot search .*too long"):
+    with pytest.raises(PatchwordError, match=r"cannot search .*too long"):
         find_images("a" * 5000)
 
 

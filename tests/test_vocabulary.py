@@ -164,7 +164,7 @@ def test_hundreds_of_names_from_many_alphabets() -> None:
 def test_index_knows_names_and_synonyms() -> None:
     vocabulary = Vocabulary.of("cat; kitten, sofa; couch")
     assert [vocabulary.index(word) for word in ("cat", "Kitten", " sofa ", "COUCH")] == [0, 0, 1, 1]
-    with pytest.raises(PatchwordError, match="'coach' is no class .*did you mean 'couch'"):
+    with pytest.raises(PatchwordError, match=r"'coach' is no class .*did you mean 'couch'"):
         vocabulary.index("coach")
 
 

@@ -1,0 +1,263 @@
+"""Output folders: what is refused, what survives an interruption, what a run says while it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchword import folders
+from patchword.errors import PatchwordError
+from patchword.folders import MARKER_FILE, Manifest, Progress, prepare_output, write_bytes, write_json, write_text
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _used(folder: Path, marker: str = "labels") -> Path:
+    prepare_output(folder, marker=marker)
+    write_text(folder / "masks" / "a.png", "old")
+    return folder
+
+
+def test_a_new_or_empty_folder_is_taken(tmp_path: Path) -> None:
+    assert prepare_output(tmp_path / "a" / "b", marker="labels") == tmp_path / "a" / "b"
+    (tmp_path / "empty").mkdir()
+    prepare_output(tmp_path / "empty", marker="labels")
+    prepare_output(tmp_path / "empty", marker="labels")  # a run that ended before its first result
+    for flags in ({"resume": True}, {"overwrite": True}):
+        prepare_output(str(tmp_path / f"new {len(flags)}"), marker="labels", **flags)
+    assert (tmp_path / "empty" / MARKER_FILE).read_text() == "labels\n"
+
+
+def test_a_used_folder_is_refused_unless_resumed_or_overwritten(tmp_path: Path) -> None:
+    folder = _used(tmp_path / "out")
+    with pytest.raises(PatchwordError, match=r"out is not empty; .*--resume or --overwrite"):
+        prepare_output(folder, marker="labels")
+    assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+    prepare_output(folder, marker="labels", resume=True)
+    assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+    prepare_output(folder, marker="labels", overwrite=True)
+    assert _files(folder) == [MARKER_FILE]
+    with pytest.raises(PatchwordError, match="both resume and overwrite"):
+        prepare_output(folder, marker="labels", resume=True, overwrite=True)
+
+
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path, flags: dict[str, bool]) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(PatchwordError, match="not of patchword's making"):
+        prepare_output(tmp_path, marker="labels", **flags)
+    assert _files(tmp_path) == ["precious.txt"]
+
+
+@pytest.mark.parametrize("flags", [{"resume": True}, {"overwrite": True}])
+def test_a_result_of_another_kind_is_not_touched(tmp_path: Path, flags: dict[str, bool]) -> None:
+    folder = _used(tmp_path / "out", marker="model")
+    with pytest.raises(PatchwordError, match="holds 'model', not 'labels'"):
+        prepare_output(folder, marker="labels", **flags)
+    assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+
+
+def test_overwriting_leaves_what_links_point_to(tmp_path: Path) -> None:
+    folder = _used(tmp_path / "out")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("photograph")
+    (folder / "photos").symlink_to(tmp_path / "photos")
+    prepare_output(folder, marker="labels", overwrite=True)
+    assert _files(tmp_path / "photos") == ["a.jpg"]
+    assert not (folder / "photos").exists()
+
+
+def test_resuming_clears_files_that_were_cut_off(tmp_path: Path) -> None:
+    folder = _used(tmp_path / "out")
+    (folder / "masks" / ".patchword-0123456789abcdef.tmp").write_text("half")
+    prepare_output(folder, marker="labels", resume=True)
+    assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+
+
+def test_output_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PatchwordError, match="file is a file; the output must be a folder"):
+        prepare_output(tmp_path / "file", marker="labels")
+    with pytest.raises(PatchwordError, match=r"cannot use output folder .*below: Not a directory"):
+        prepare_output(tmp_path / "file" / "below", marker="labels")
+
+
+def test_files_are_written_with_their_folders_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.bin"
+    write_bytes(path, b"\x00one\r\n")
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert _files(tmp_path) == ["a/b.bin"]
+    write_text(path, "é\r\n")
+    assert path.read_bytes() == "é\r\n".encode()
+
+
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_text(tmp_path / "ours", "")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
+) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    expected = PatchwordError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        write_text(tmp_path / "a.txt", "new")
+    monkeypatch.undo()
+    assert _files(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_name_that_is_too_long_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match=r"cannot write .*File name too long"):
+        write_text(tmp_path / ("a" * 300), "")
+    write_text(tmp_path / ("a" * 255), "whole")
+    assert _files(tmp_path) == ["a" * 255]
+
+
+def test_json_is_sorted_indented_and_readable(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": {"name": "café"}})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == (
+        '{\n  "a": {\n    "name": "café"\n  },\n  "b": [\n    1,\n    2.5\n  ]\n}\n'
+    )
+    odd_name = os.fsdecode(b"caf\xe9.jpg")
+    write_json(tmp_path / "a.json", {"name": odd_name})
+    assert json.loads((tmp_path / "a.json").read_text())["name"] == odd_name
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"score": float("nan")})
+
+
+def test_manifest_keeps_the_last_record_of_a_name_and_ends_sorted(tmp_path: Path) -> None:
+    with Manifest(tmp_path / "out" / "manifest.jsonl") as manifest:
+        assert manifest.read() == {}
+        for name, status in (("b", "failed"), ("c", "done"), ("a", "done"), ("b", "done")):
+            manifest.append({"status": status, "name": name})
+        assert list(manifest.read()) == ["b", "c", "a"]  # readable while it is written
+        assert manifest.finish() == {name: {"name": name, "status": "done"} for name in "abc"}
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == "".join(
+        f'{{"name": "{name}", "status": "done"}}\n' for name in "abc"
+    )
+    manifest.append({"name": "aa"})
+    assert list(manifest.finish()) == ["a", "aa", "b", "c"]
+
+
+_records = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
+
+
+@given(st.lists(st.tuples(st.text(max_size=4), _records), min_size=1, max_size=6), st.data())
+def test_a_manifest_cut_off_anywhere_goes_on(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, dict[str, object]]], data: st.DataObject
+) -> None:
+    records = [{**record, "name": name} for name, record in entries]
+    path = tmp_path_factory.mktemp("manifest") / "manifest.jsonl"
+    with Manifest(path) as manifest:
+        for record in records:
+            manifest.append(record)
+    written = path.read_bytes()
+    length = data.draw(st.integers(0, len(written)))
+    path.write_bytes(written[:length])
+    whole = written[:length].count(b"\n")
+    with Manifest(path) as manifest:
+        assert manifest.read() == {record["name"]: record for record in records[:whole]}
+        for record in records[whole:]:
+            manifest.append(record)
+    assert path.read_bytes() == written
+
+
+def test_a_manifest_with_a_damaged_line_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    for damaged in ("nonsense", "[1]", '{"status": "done"}', '{"name": 3}'):
+        path.write_text(f'{{"name": "a"}}\n{damaged}\n{{"name": "b"}}\n')
+        with pytest.raises(PatchwordError, match=r"manifest\.jsonl:2: not a JSON object with a name"):
+            Manifest(path).read()
+    with pytest.raises(ValueError, match="needs a name"):
+        Manifest(path).append({"status": "done"})
+    with pytest.raises(PatchwordError, match="cannot read"):
+        Manifest(tmp_path).read()
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_terminal_a_line_every_half_minute() -> None:
+    clock, stream = _Clock(), io.StringIO()
+    with Progress(100, "labelling", "images", stream=stream, clock=clock) as progress:
+        for _ in range(100):
+            clock.now += 1
+            progress.advance()
+    assert stream.getvalue().splitlines() == [
+        "labelling: 30 of 100 images, 1 min 10 s left",
+        "labelling: 60 of 100 images, 40 s left",
+        "labelling: 90 of 100 images, 10 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (7320, "2 h 02 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert folders._duration(seconds) == text
+
+
+def test_a_terminal_sees_a_bar_only_when_it_takes_longer() -> None:
+    for seconds, shown in ((0.1, False), (1.0, True)):
+        clock, stream = _Clock(), _Terminal()
+        with Progress(10, "labelling", stream=stream, clock=clock) as progress:
+            for _ in range(10):
+                clock.now += seconds
+                progress.advance()
+        assert ("labelling" in stream.getvalue()) is shown
+        assert ("10/10" in stream.getvalue()) is shown
+
+
+def test_quiet_says_nothing() -> None:
+    clock, stream = _Clock(), _Terminal()
+    with Progress(3, "labelling", quiet=True, stream=stream, clock=clock) as progress:
+        for _ in range(3):
+            clock.now += 100
+            progress.advance()
+    assert stream.getvalue() == ""
+    assert progress.done == 3
+
+
+def test_the_bar_ends_when_the_run_fails() -> None:
+    clock, stream = _Clock(), _Terminal()
+    progress = Progress(10, "labelling", stream=stream, clock=clock)
+
+    def run() -> None:
+        with progress:
+            clock.now += 10
+            progress.advance(2)
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        run()
+    assert "2/10" in stream.getvalue()
+    assert progress._bar is None
