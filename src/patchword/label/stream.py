@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchword.errors import PatchwordError
 
 Pixels = NDArray[np.uint8]
-_PATIENCE = 0.1  # seconds between looks at whether the reader has gone; decides no result
+_PATIENCE = 0.1  # seconds between looks at whether the caller has gone; decides no result
 
 
 def decoded(
@@ -28,14 +28,17 @@ def decoded(
         ahead: most photographs that wait decoded, 1 or more; bounds the memory.
 
     Yields:
-        each path with its pixels, or with the error that reading it raised: a broken file ends nothing.
+        each path with its pixels, or with the reason why it cannot be read: a broken file ends nothing.
+
+    Raises:
+        Exception: whatever else `read` raises, since that is a defect and no broken file.
     """
-    ready: Queue[tuple[Path, Pixels | PatchwordError]] = Queue(maxsize=max(1, ahead))
+    ready: Queue[Pixels | Exception] = Queue(maxsize=max(1, ahead))
     gone = threading.Event()
 
     def work() -> None:
         for path in paths:
-            item = (path, _read(path, read=read))
+            item = _read(path, read=read)
             while not gone.is_set():
                 with suppress(Full):
                     ready.put(item, timeout=_PATIENCE)
@@ -46,20 +49,20 @@ def decoded(
     thread = threading.Thread(target=work, name="patchword-decode", daemon=True)
     thread.start()
     try:
-        for _ in paths:
-            yield ready.get()
+        for path in paths:
+            item = ready.get()
+            if isinstance(item, Exception) and not isinstance(item, PatchwordError):
+                raise item
+            yield path, item
     finally:
         gone.set()
-        with suppress(Empty):
-            while True:
-                ready.get_nowait()
         thread.join()
 
 
-def _read(path: Path, *, read: Callable[[Path], Pixels]) -> Pixels | PatchwordError:
+def _read(path: Path, *, read: Callable[[Path], Pixels]) -> Pixels | Exception:
     try:
         return read(path)
-    except PatchwordError as error:
-        return error
     except (OSError, MemoryError) as error:  # a file that vanished, or too little memory for this one
         return PatchwordError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}")
+    except Exception as error:  # a thread that dies of it would leave the caller waiting for ever
+        return error

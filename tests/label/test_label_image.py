@@ -1,0 +1,147 @@
+"""One image from crops to label map, with models that know only colours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from label_fakes import ColourClip, RegionSam, picture
+
+from patchword.errors import PatchwordError
+from patchword.images import to_tensor
+from patchword.label.image import GENERATOR, ImageLabels, LabelParts, label_image
+from patchword.label.settings import LabelSettings
+from patchword.vocabulary import Vocabulary
+
+
+def parts_for(classes: list[str], background: tuple[str, ...] = (), sam: RegionSam | None = None) -> LabelParts:
+    vocabulary = Vocabulary.of(classes, background=background)
+    return LabelParts.of(ColourClip(), mask_proposer=sam or RegionSam(), vocabulary=vocabulary)
+
+
+def label(image: np.ndarray, parts: LabelParts, settings: LabelSettings | None = None) -> ImageLabels:
+    return label_image(to_tensor(image), parts=parts, settings=settings or LabelSettings())
+
+
+SCENE = picture(
+    [
+        ["blue", "blue", "blue", "blue"],
+        ["blue", "blue", "red", "red"],
+        ["green", "green", "red", "red"],
+        ["green", "green", "green", "green"],
+    ],
+    scale=12,
+)
+TRUTH = np.array([[1, 1, 1, 1], [1, 1, 2, 2], [0, 0, 2, 2], [0, 0, 0, 0]]).repeat(12, axis=0).repeat(12, axis=1)
+
+
+def test_regions_of_named_colours_are_labelled_exactly() -> None:
+    labels = label(SCENE, parts_for(["green", "blue", "red", "yellow"]))
+    np.testing.assert_array_equal(labels.label_map.indices, TRUTH)
+    assert labels.detected.kept == (0, 1, 2)
+    assert labels.detected.votes[3] == 0
+    assert labels.detected.crops == 35
+
+
+def test_segments_carry_score_points_and_generator() -> None:
+    sam = RegionSam(predicted_iou=0.8)
+    labels = label(SCENE, parts_for(["green", "blue", "red"], sam=sam))
+    assert len(labels.segments) == 3 * 5  # 4 peaks, and all of them together
+    assert sam.calls == [(12, 1, 2), (3, 4, 2)]
+    for segment in labels.segments:
+        assert segment.generator == GENERATOR == "clip-prompts-sam"
+        assert segment.predicted_iou == pytest.approx(0.8)
+        assert segment.score == pytest.approx(segment.similarity * 0.8)
+        assert 0 < segment.similarity <= 1
+        assert segment.class_name == ("green", "blue", "red")[segment.class_index]
+        for x, y in segment.points:
+            assert TRUTH[int(y), int(x)] == segment.class_index  # the points are on the class
+    assert {len(segment.points) for segment in labels.segments} == {1, 4}
+
+
+def test_background_words_take_part_and_are_dropped() -> None:
+    labels = label(SCENE, parts_for(["green", "red"], background=("blue",)))
+    assert labels.detected.background_votes > 0
+    expected = np.array([0, 255, 1])[TRUTH]
+    np.testing.assert_array_equal(labels.label_map.indices, expected)
+
+
+def test_a_single_class_is_found_with_and_without_background_words() -> None:
+    for background in ((), ("blue", "green")):
+        labels = label(SCENE, parts_for(["red"], background=background))
+        np.testing.assert_array_equal(labels.label_map.indices, np.array([255, 255, 0])[TRUTH])
+
+
+def test_synonyms_count_for_their_class() -> None:
+    labels = label(SCENE, parts_for(["plant; green", "sea; sky; blue", "fire; red"]))
+    np.testing.assert_array_equal(labels.label_map.indices, TRUTH)
+
+
+def test_nothing_detected_is_all_ignore() -> None:
+    image = picture([["white"]], scale=48)
+    labels = label(image, parts_for(["red", "blue"], background=("white",)))
+    assert labels.detected.kept == ()
+    assert labels.segments == ()
+    assert (labels.label_map.indices == labels.label_map.ignore).all()
+
+
+def test_no_mask_accepted_is_all_ignore() -> None:
+    labels = label(SCENE, parts_for(["red", "blue"], sam=RegionSam(predicted_iou=0.6)))
+    assert labels.detected.kept == (0, 1)
+    assert labels.segments == ()
+    assert (labels.label_map.indices == labels.label_map.ignore).all()
+
+
+def test_one_pixel() -> None:
+    image = picture([["red"]], scale=1)
+    parts = parts_for(["red", "blue"])
+    assert label(image, parts).label_map.indices.tolist() == [[255]]  # one crop cannot win two votes
+    assert label(image, parts, LabelSettings(minimum_crops=1)).label_map.indices.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("size", [(1, 60), (60, 1), (2, 2), (5, 7), (30, 240)])
+def test_odd_sizes(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), (255, 0, 0), dtype=np.uint8)
+    labels = label(image, parts_for(["red", "blue"]))
+    assert labels.label_map.indices.shape == size
+    assert set(np.unique(labels.label_map.indices)) <= {0, 255}
+    assert (labels.label_map.indices == 0).all() == (len(labels.detected.kept) == 1)
+
+
+def test_crop_size_and_batch_are_obeyed() -> None:
+    parts = parts_for(["green", "blue", "red"])
+    labels = label(SCENE, parts, LabelSettings(crop_batch=10, crop_size=8))
+    assert parts.image_text.patch_calls == [10, 10, 10, 5]  # type: ignore[attr-defined]
+    assert labels.detected.kept == (0, 1, 2)
+
+
+def test_patches_are_encoded_only_where_something_was_detected() -> None:
+    parts = parts_for(["yellow"], background=("red", "green", "blue"))
+    label(SCENE, parts)
+    assert parts.image_text.patch_calls == []  # type: ignore[attr-defined]
+
+
+def test_same_input_same_labels() -> None:
+    first, second = (label(SCENE, parts_for(["green", "blue", "red"])) for _ in range(2))
+    assert first.segments == second.segments
+    np.testing.assert_array_equal(first.label_map.indices, second.label_map.indices)
+
+
+def test_wrong_input_is_refused() -> None:
+    parts = parts_for(["red"])
+    with pytest.raises(PatchwordError, match="batch of 2"):
+        label_image(torch.zeros(2, 3, 8, 8), parts=parts, settings=LabelSettings())
+    with pytest.raises(PatchwordError, match="shape"):
+        label_image(torch.zeros(3, 8, 8), parts=parts, settings=LabelSettings())
+
+
+def test_an_encoder_that_overflows_is_reported() -> None:
+    class Overflowing(ColourClip):
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+            return super().encode_images(images) * torch.inf
+
+    parts = replace(parts_for(["red"]), image_text=Overflowing())
+    with pytest.raises(PatchwordError, match="not finite"):
+        label(SCENE, parts)

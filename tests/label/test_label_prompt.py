@@ -1,0 +1,89 @@
+"""Peaks, prompts and what becomes of the answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from label_fakes import RegionSam, picture
+
+from patchword.images import to_tensor
+from patchword.label.prompt import Prompt, ask, build_prompts, cell_points, find_peaks
+from patchword.label.settings import LabelSettings
+
+
+def naive_peaks(values: np.ndarray, count: int, distance: float) -> list[list[int]]:
+    order = sorted(np.ndindex(values.shape), key=lambda cell: (-values[cell], cell))
+    chosen: list[list[int]] = []
+    for row, column in order:
+        if len(chosen) < count and all(max(abs(row - r), abs(column - c)) > distance for r, c in chosen):
+            chosen.append([row, column])
+    return chosen
+
+
+@pytest.mark.parametrize(("count", "distance"), [(1, 1.0), (4, 0.0), (4, 1.0), (4, 2.5), (30, 1.0)])
+def test_peaks_agree_with_the_naive_way(count: int, distance: float) -> None:
+    maps = torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(2))
+    maps[2] = maps[2].mul(4).round()  # with ties
+    found = find_peaks(maps, count=count, distance=distance)
+    assert [cells.tolist() for cells in found] == [naive_peaks(each.numpy(), count, distance) for each in maps]
+
+
+def test_peaks_leave_the_maps_as_they_are() -> None:
+    maps = torch.ones(1, 2, 2)
+    assert [cells.tolist() for cells in find_peaks(maps, count=4, distance=1.0)] == [[[0, 0]]]
+    assert (maps == 1).all()
+
+
+def test_cells_become_pixels_within_the_image() -> None:
+    cells = torch.tensor([[0, 0], [1, 3]])
+    assert cell_points(cells, cells_size=(2, 4), image_size=(20, 80)) == ((10.0, 5.0), (70.0, 15.0))
+    assert cell_points(cells, cells_size=(2, 4), image_size=(1, 1)) == ((0.0, 0.0), (0.0, 0.0))
+
+
+def test_one_prompt_a_peak_and_one_with_all() -> None:
+    maps = torch.zeros(2, 1, 8)
+    maps[0, 0, 0], maps[0, 0, 7] = 2, 1
+    maps[1, 0, 4] = 1
+    prompts = build_prompts(maps, image_size=(10, 80), settings=LabelSettings(peaks=2))
+    assert prompts[:3] == [
+        Prompt(0, ((5.0, 5.0),)),
+        Prompt(0, ((75.0, 5.0),)),
+        Prompt(0, ((5.0, 5.0), (75.0, 5.0))),
+    ]
+    assert [prompt.position for prompt in prompts] == [0, 0, 0, 1, 1, 1]
+    single = build_prompts(maps, image_size=(10, 80), settings=LabelSettings(peaks=1))
+    assert [len(prompt.points) for prompt in single] == [1, 1]  # one peak is not asked about twice
+
+
+IMAGE = picture([["red", "blue"], ["red", "green"]], scale=2)
+PROMPTS = [
+    Prompt(0, ((0.0, 0.0),)),
+    Prompt(0, ((0.0, 0.0), (3.0, 0.0))),
+    Prompt(1, ((3.0, 3.0),)),
+]
+
+
+def test_prompts_go_together_and_the_best_mask_wins() -> None:
+    sam = RegionSam(predicted_iou=1.25)
+    answers = ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=PROMPTS, settings=LabelSettings())
+    assert sam.calls == [(2, 1, 2), (1, 2, 2)]
+    assert [answer.prompt for answer in answers] == PROMPTS
+    assert [int(answer.mask().sum()) for answer in answers] == [8, 12, 4]
+    assert answers[2].mask()[2:, 2:].all()
+    assert [int(answer.coarse_mask.sum()) for answer in answers] == [8, 12, 4]
+    assert [answer.predicted_iou for answer in answers] == [1.0] * 3  # brought within range
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.79, 3), (0.81, 0)])
+def test_masks_of_low_predicted_iou_are_dropped(threshold: float, kept: int) -> None:
+    sam = RegionSam(predicted_iou=0.8)
+    settings = LabelSettings(minimum_predicted_iou=threshold)
+    answers = ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=PROMPTS, settings=settings)
+    assert len(answers) == kept
+
+
+def test_no_prompts_no_answers() -> None:
+    sam = RegionSam()
+    assert ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=[], settings=LabelSettings()) == []
+    assert sam.calls == []

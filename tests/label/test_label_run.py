@@ -1,0 +1,274 @@
+"""The folder run: what it writes, what it survives, and how it goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_fakes import ColourClip, RegionSam, picture
+from PIL import Image
+
+from patchword.errors import PatchwordError
+from patchword.images import find_images
+from patchword.label.dataset import LabelledDataset
+from patchword.label.image import LabelParts
+from patchword.label.run import label_folder
+from patchword.label.settings import LabelSettings
+from patchword.maps import LabelMap
+from patchword.models.protocols import ImageEmbedding
+from patchword.vocabulary import Vocabulary
+
+CLASSES = ["red", "blue", "sol; yellow"]
+PICTURES = {
+    "a.png": [["red", "red", "blue"]],
+    "b.png": [["yellow"]],
+    "sub/a.png": [["red"], ["blue"], ["blue"]],
+    "sub/c.bmp": [["white"]],  # nothing that the vocabulary names, but for a tie that goes to no one
+    "é ü.png": [["blue", "yellow"]],
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, rows in PICTURES.items():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(rows, scale=16)).save(path)
+    return tmp_path / "photos"
+
+
+def make_parts(classes: list[str] = CLASSES, **changes: Any) -> LabelParts:
+    vocabulary = Vocabulary.of(classes, background=["white"])
+    return replace(LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary), **changes)
+
+
+def run(photos: Path, out: Path, **changes: Any) -> LabelledDataset:
+    options: dict[str, Any] = {"parts": make_parts(), "command": "patchword label", "quiet": True} | changes
+    return label_folder(find_images(photos), root=photos, out=out, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but the manifest, and the manifest without its seconds."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    lines = [json.loads(line) for line in files.pop("manifest.jsonl").splitlines()]
+    assert all(line.pop("seconds") >= 0 for line in lines)
+    return files | {"manifest": json.dumps(lines).encode()}
+
+
+def test_a_folder_of_photographs_becomes_a_data_set(photos: Path, tmp_path: Path) -> None:
+    dataset = run(photos, tmp_path / "labels")
+    assert [item.record.name for item in dataset.items] == ["a.png", "b.png", "sub/a.png", "sub/c.bmp", "é ü.png"]
+    first = dataset.items[0]
+    assert first.label_map == tmp_path / "labels" / "masks" / "a.png.png"
+    found = LabelMap.load(first.label_map, names=dataset.vocabulary.names)
+    np.testing.assert_array_equal(found.indices, np.repeat([[0, 0, 1]], 16, axis=1).repeat(16, axis=0))
+    assert first.record.status == "ok"
+    assert first.record.size == (16, 48)
+    assert first.record.classes == ("red", "blue")
+    assert first.record.coverage == 1.0
+    assert first.record.segments == len(first.segments()) > 0
+    assert {segment.class_name for segment in first.segments()} == {"red", "blue"}
+    empty = dataset.items[3].record
+    assert empty.status == "empty"
+    assert empty.reason is not None
+    assert "nothing detected" in empty.reason
+    assert dataset.counts.model_dump() == {
+        "images": 5,
+        "ok": 4,
+        "empty": 1,
+        "failed": 0,
+        "segments": sum(item.record.segments for item in dataset.items),
+        "images_with_class": {"red": 2, "blue": 3, "sol": 2},
+    }
+
+
+def test_dataset_json_says_how_it_was_made(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels", settings=LabelSettings(margin=0.05))
+    data = json.loads((tmp_path / "labels" / "dataset.json").read_text())
+    assert data["format"] == "patchword-labels"
+    assert data["format_version"] == 1
+    assert data["photographs"] == "../photos"
+    assert data["settings"]["margin"] == 0.05
+    assert data["vocabulary"]["hash"] == make_parts().vocabulary.hash
+    assert data["image_text"]["name"] == "colour-clip"
+    assert data["mask_proposer"]["fingerprint"] == "0" * 64
+    assert data["command"] == "patchword label"
+    assert data["versions"][0].keys() >= {"patchword", "torch", "transformers", "python"}
+
+
+def test_segments_json_says_what_was_detected(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    data = json.loads((tmp_path / "labels" / "segments" / "a.png.json").read_text())
+    assert data["name"] == "a.png"
+    assert data["size"] == [16, 48]
+    assert data["detected"]["kept"] == ["red", "blue"]
+    assert data["detected"]["crops"] == 35
+    assert sum(data["detected"]["votes"].values()) + data["detected"]["background_votes"] == 35
+
+
+def test_same_input_same_bytes(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "one")
+    run(photos, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_bad_photographs_are_reported_and_skipped(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    (photos / "empty.png").touch()
+    dataset = run(photos, tmp_path / "labels")
+    assert [record.name for record in dataset.failed] == ["broken.jpg", "empty.png"]
+    assert all(record.reason and record.name in record.reason for record in dataset.failed)
+    assert len(dataset) == 5
+    assert (dataset.counts.images, dataset.counts.failed) == (7, 2)
+    assert not (tmp_path / "labels" / "masks" / "broken.jpg.png").exists()
+
+
+def test_no_photograph_can_be_labelled(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    dataset = run(photos, tmp_path / "labels")
+    assert len(dataset) == 0
+    assert dataset.counts.failed == 1
+
+
+def test_memory_that_runs_out_concerns_one_photograph(photos: Path, tmp_path: Path) -> None:
+    class Greedy(RegionSam):
+        def embed(self, images: Any) -> ImageEmbedding:
+            if images.shape[-1] == 32:
+                raise MemoryError
+            return super().embed(images)
+
+    dataset = run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Greedy()))
+    assert [record.name for record in dataset.failed] == ["é ü.png"]
+    assert "not enough memory to label 16 x 32" in (dataset.failed[0].reason or "")
+
+
+class Stopping(RegionSam):
+    """Is interrupted at the third photograph."""
+
+    embedded = 0
+
+    def embed(self, images: Any) -> ImageEmbedding:
+        self.embedded += 1
+        if self.embedded == 3:
+            raise KeyboardInterrupt
+        return super().embed(images)
+
+
+def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    run(photos, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "stopped", parts=make_parts(mask_proposer=Stopping()))
+    with pytest.raises(PatchwordError, match="did not finish.*--resume"):
+        LabelledDataset.open(tmp_path / "stopped")
+    (tmp_path / "stopped" / "masks" / ".patchword-0123.tmp").write_bytes(b"cut off")
+    with (tmp_path / "stopped" / "manifest.jsonl").open("ab") as manifest:
+        manifest.write(b'{"name": "cut o')
+    sam = Stopping()
+    sam.embedded = 10
+    run(photos, tmp_path / "stopped", parts=make_parts(mask_proposer=sam), resume=True, command="other words")
+    assert sam.embedded == 10 + 2  # of five photographs two were done, and one shows nothing
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    before = contents(tmp_path / "labels")
+    sam = RegionSam()
+    run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True)
+    assert contents(tmp_path / "labels") == before
+    assert sam.calls == []
+
+
+def test_resume_retries_what_failed_and_makes_what_was_lost(photos: Path, tmp_path: Path) -> None:
+    good = (photos / "a.png").read_bytes()
+    run(photos, tmp_path / "whole")
+    (photos / "a.png").write_bytes(good[:20])
+    assert run(photos, tmp_path / "labels").counts.failed == 1
+    (photos / "a.png").write_bytes(good)
+    (tmp_path / "labels" / "masks" / "b.png.png").unlink()
+    run(photos, tmp_path / "labels", resume=True)
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+
+
+def test_resume_follows_photographs_that_came_and_went(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    (photos / "sub" / "a.png").unlink()
+    (photos / "b.png").rename(photos / "d.png")
+    run(photos, tmp_path / "labels", resume=True)
+    run(photos, tmp_path / "whole")
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": LabelSettings(margin=0.5)}, r"`margin` was 0\.02, now 0\.5"),
+        ({"parts": make_parts(["red", "green"])}, "vocabulary's hash was"),
+        ({"parts": make_parts(image_text=ColourClip("1" * 64))}, "image-text model was 000.*, now 111"),
+    ],
+)
+def test_resume_with_anything_else_is_refused(
+    photos: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    run(photos, tmp_path / "labels")
+    before = contents(tmp_path / "labels")
+    with pytest.raises(PatchwordError, match=message):
+        run(photos, tmp_path / "labels", resume=True, **changes)
+    assert contents(tmp_path / "labels") == before
+
+
+def test_a_resume_under_other_versions_is_written_down(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    path = tmp_path / "labels" / "dataset.json"
+    data = json.loads(path.read_text())
+    data["versions"][0]["torch"] = "0.0"
+    path.write_text(json.dumps(data))
+    run(photos, tmp_path / "labels", resume=True)
+    versions = json.loads(path.read_text())["versions"]
+    assert len(versions) == 2
+    assert versions[0]["torch"] == "0.0"
+    assert versions[1]["torch"] != "0.0"
+
+
+def test_an_existing_folder_is_refused_or_overwritten(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels", settings=LabelSettings(margin=0.5))
+    with pytest.raises(PatchwordError, match="not empty"):
+        run(photos, tmp_path / "labels")
+    run(photos, tmp_path / "labels", overwrite=True)
+    run(photos, tmp_path / "fresh")
+    assert contents(tmp_path / "labels") == contents(tmp_path / "fresh")
+
+
+def test_labels_inside_the_photographs_folder_are_no_photographs(photos: Path) -> None:
+    run(photos, photos / "labels")
+    again = run(photos, photos / "labels", resume=True)
+    assert len(again) == 5
+
+
+def test_the_photographs_are_never_inside_the_output(photos: Path, tmp_path: Path) -> None:
+    for out in (photos, tmp_path):
+        with pytest.raises(PatchwordError, match="inside the output folder"):
+            run(photos, out, overwrite=True)
+    assert len(find_images(photos)) == 5
+
+
+def test_mistakes_are_found_before_anything_is_written(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    with pytest.raises(PatchwordError, match="no photographs"):
+        label_folder([], root=photos, out=out, parts=make_parts())
+    with pytest.raises(PatchwordError, match="outside"):
+        label_folder([tmp_path / "x.png"], root=photos, out=out, parts=make_parts())
+    with pytest.raises(PatchwordError, match="crop_size"):
+        run(photos, out, settings=LabelSettings(crop_size=15))
+    encoder = ColourClip()
+    encoder.dense = "sclip"  # type: ignore[attr-defined]
+    with pytest.raises(PatchwordError, match=r"`dense` is 'value'.*'sclip'"):
+        run(photos, out, parts=make_parts(image_text=encoder))
+    assert not out.exists()
