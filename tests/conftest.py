@@ -47,3 +47,8 @@ def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoints.make_sam2(tmp_path_factory.mktemp("sam2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sam2_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_sam2(tmp_path_factory.mktemp("sam2_video"), video=True)

@@ -189,9 +189,19 @@ def make_sam(folder: Path, *, image_size: int = 96, seed: int = 0) -> Path:
     return folder
 
 
-def make_sam2(folder: Path, *, image_size: int = 128, seed: int = 0) -> Path:
-    """SAM 2: 128-pixel input, cells of 16, five blocks, 32 channels."""
-    from transformers import Sam2Config, Sam2HieraDetConfig, Sam2Model, Sam2VisionConfig
+def make_sam2(folder: Path, *, image_size: int = 128, video: bool = False, seed: int = 0) -> Path:
+    """SAM 2: 128-pixel input, cells of 16, five blocks, 32 channels.
+
+    With `video` the checkpoint is one of `Sam2VideoModel`, with the memory for videos: such are the published ones.
+    """
+    from transformers import (
+        Sam2Config,
+        Sam2HieraDetConfig,
+        Sam2Model,
+        Sam2VideoConfig,
+        Sam2VideoModel,
+        Sam2VisionConfig,
+    )
 
     backbone = Sam2HieraDetConfig(
         hidden_size=8,
@@ -210,18 +220,46 @@ def make_sam2(folder: Path, *, image_size: int = 128, seed: int = 0) -> Path:
     )
     prompt = {"hidden_size": 32, "image_size": image_size, "patch_size": 16, "mask_input_channels": 8}
     decoder = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
-    config = Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    _save(Sam2Model, config, folder, seed=seed)
+    parts: dict[str, Any] = {
+        "vision_config": vision,
+        "prompt_encoder_config": prompt,
+        "mask_decoder_config": decoder,
+    }
+    if video:
+        memory: dict[str, Any] = {
+            "image_size": image_size,
+            "memory_attention_hidden_size": 32,
+            "memory_attention_num_layers": 1,
+            "memory_attention_feed_forward_hidden_size": 32,
+            "memory_attention_rope_feat_sizes": [image_size // 16] * 2,
+            "memory_encoder_hidden_size": 32,
+            "memory_encoder_output_channels": 16,
+            "mask_downsampler_embed_dim": 32,
+            "memory_fuser_num_layers": 1,
+            "memory_fuser_embed_dim": 32,
+            "memory_fuser_intermediate_dim": 32,
+        }
+        _save(Sam2VideoModel, Sam2VideoConfig(**parts, **memory), folder, seed=seed)
+    else:
+        _save(Sam2Model, Sam2Config(**parts), folder, seed=seed)
     write_preprocessor(
         folder, mean=IMAGENET_MEAN, std=IMAGENET_STD, resample=2, size={"height": image_size, "width": image_size}
     )
     return folder
 
 
+def _randomise(parameter: torch.nn.Parameter) -> None:
+    """Give every weight a value that matters: zeros (positions, biases) and tiny scales would hide mistakes."""
+    if parameter.ndim < 2:
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    else:
+        parameter.data.normal_(std=parameter[0].numel() ** -0.5)
+
+
 def _save(model_class: Any, config: Any, folder: Path, *, seed: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = model_class(config)
-        for parameter in model.parameters():  # zeros hide mistakes: positions, biases and scales all get a value
-            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+        for parameter in model.parameters():
+            _randomise(parameter)
     model.save_pretrained(folder)

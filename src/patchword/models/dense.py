@@ -14,6 +14,7 @@ layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y spli
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -61,8 +62,8 @@ def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[in
 def value_path(layer: Any, hidden: Tensor) -> Tensor:
     """MaskCLIP: out_proj(v_proj(layer_norm1(x))), attention replaced by identity, no residual, no MLP, no scale.
 
-    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's paper describes this
-    path; its released code for vision transformers keeps the residual and the MLP, which ClearCLIP found to be noise.
+    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's released code for
+    vision transformers keeps the residual and the MLP; here they go, because ClearCLIP found them to be noise.
     """
     normed = layer.layer_norm1(hidden)
     values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
@@ -93,8 +94,8 @@ def clearclip(layer: Any, hidden: Tensor) -> Tensor:
 def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
     """NACLIP: softmax(k k^T / sqrt e + w) applied to v; no residual, no MLP.
 
-    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a patch
-    and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
+    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a
+    patch and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
     """
     _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
     logits = _similarity(key) + neighbourhood(grid, spread=spread).to(key.device)
@@ -130,8 +131,7 @@ def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _similarity(vectors: Tensor) -> Tensor:
     """Scaled dot products of (b, heads, n, e) among themselves, in float32: a sharp softmax needs the digits."""
     vectors = vectors.float()
-    scale = float(vectors.shape[-1]) ** -0.5
-    return vectors @ vectors.transpose(-1, -2) * scale  # (b, heads, n, n)
+    return vectors @ vectors.transpose(-1, -2) / math.sqrt(vectors.shape[-1])  # (b, heads, n, n)
 
 
 def _softmax(logits: Tensor) -> Tensor:

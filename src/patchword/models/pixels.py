@@ -20,7 +20,7 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -
     Args:
         images: (b, 3, h, w), values in [0, 1].
         size: (height, width) in pixels of the result.
-        mode: filter; both agree with Pillow's of the same name to about one level of 255.
+        mode: filter; agrees with Pillow's of the same name to one level of 255, and to a few where bicubic overshoots.
 
     Returns:
         (b, 3, height, width) float32.

@@ -71,8 +71,8 @@ class SiglipEncoder:
 
         SigLIP has no class token and no projection: its text space is what the attention-pooling head puts out. Each
         patch token, after the final layer norm, takes the head's own path with the attention replaced by identity:
-        u = out_proj(v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source: this
-        is patchword's own, after the idea of MaskCLIP.
+        u = out_proj(v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source:
+        this is patchword's own, after the idea of MaskCLIP.
 
         Args:
             images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.

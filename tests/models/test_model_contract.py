@@ -1,0 +1,332 @@
+"""One contract for every family and every dense variant: saved to disk, loaded back, held to the protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+from patchword.models import (
+    ImageTextEncoder,
+    MaskProposer,
+    PatchEncoder,
+    load_image_text,
+    load_mask_proposer,
+    load_patch_encoder,
+)
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # float32, another batch size sums in another order
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint fixture, how to load it, and the sizes that its config was made with."""
+
+    fixture: str
+    load: Callable[..., Any]
+    patch_size: int
+    dim: int
+    input_size: int
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.fixture, *self.options.values()])
+
+
+IMAGE_TEXT = [
+    *(Case("tiny_clip", load_image_text, 8, 24, 32, {"dense": d}) for d in ("value", "sclip", "clearclip", "naclip")),
+    Case("tiny_siglip", load_image_text, 8, 32, 32),
+]
+PATCH = [
+    Case("tiny_dinov2", load_patch_encoder, 8, 32, 32),
+    Case("tiny_dinov2_registers", load_patch_encoder, 8, 32, 32),
+    Case("tiny_dinov3", load_patch_encoder, 8, 32, 32),
+]
+MASK = [
+    Case("tiny_sam", load_mask_proposer, 8, 16, 96),
+    Case("tiny_sam2", load_mask_proposer, 16, 32, 128),
+    Case("tiny_sam2_video", load_mask_proposer, 16, 32, 128),
+]
+WHITE_POINT = [[[3.0, 4.0]]]
+
+
+def load(case: Case, request: pytest.FixtureRequest, **options: str) -> Any:
+    folder = request.getfixturevalue(case.fixture)
+    return case.load(str(folder), **{"device": "cpu", **case.options, **options})
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def outputs(model: Any, images: Tensor) -> list[Tensor]:
+    """Everything that an adapter says of images, of whichever kind it is."""
+    if isinstance(model, MaskProposer):
+        embedding = model.embed(images)
+        proposals = model.masks_at(embedding[0], torch.tensor(WHITE_POINT))
+        return [*embedding.features, proposals.logits, proposals.predicted_iou]
+    if isinstance(model, ImageTextEncoder):
+        return [model.encode_images(images), model.encode_patches(images), model.encode_text(["a cat", "a red boat"])]
+    return [model(images)]
+
+
+@pytest.mark.parametrize("case", [*IMAGE_TEXT, *PATCH, *MASK], ids=str)
+class TestEveryModel:
+    def test_record_states_the_checkpoint(self, case: Case, request: pytest.FixtureRequest) -> None:
+        record = load(case, request).record
+        assert (record.patch_size, record.dim, record.input_size) == (case.patch_size, case.dim, case.input_size)
+        assert record.name == str(request.getfixturevalue(case.fixture))
+        assert record.revision is None
+        assert len(record.fingerprint) == 64
+        assert all(0 < value < 1 for value in (*record.mean, *record.std))
+
+    def test_keeps_its_protocol(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        expected = {load_image_text: ImageTextEncoder, load_patch_encoder: PatchEncoder}.get(case.load, MaskProposer)
+        assert isinstance(model, expected)
+        assert model.device == torch.device("cpu")
+
+    def test_is_frozen_and_in_evaluation_mode(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request).model
+        assert not model.training
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+
+    def test_gives_the_same_twice_and_after_loading_again(self, case: Case, request: pytest.FixtureRequest) -> None:
+        images = pictures(2, 3, 24, 40)
+        model = load(case, request)
+        first, second, reloaded = outputs(model, images), outputs(model, images), outputs(load(case, request), images)
+        for one, two, three in zip(first, second, reloaded, strict=True):
+            assert torch.equal(one, two)
+            assert torch.equal(one, three)
+
+    def test_outputs_are_finite_float32_without_gradient(self, case: Case, request: pytest.FixtureRequest) -> None:
+        for output in outputs(load(case, request), pictures(2, 3, 24, 40)):
+            assert output.dtype == torch.float32
+            assert output.isfinite().all()
+            assert not output.requires_grad
+            assert not output.is_inference()  # or a trainer could not use it as an input
+
+    def test_runs_in_bfloat16(self, case: Case, request: pytest.FixtureRequest) -> None:
+        images = pictures(1, 3, 32, 32)
+        for half, full in zip(
+            outputs(load(case, request, dtype="bfloat16"), images), outputs(load(case, request), images), strict=True
+        ):
+            assert half.dtype == torch.float32
+            similarity = torch.nn.functional.cosine_similarity(half.flatten(), full.flatten(), dim=0)
+            assert similarity > 0.98  # 8 bits of mantissa
+            assert not torch.equal(half, full)  # or nothing ran in bfloat16
+
+    def test_accepts_other_float_types(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model, images = load(case, request), pictures(1, 3, 24, 40)
+        for got, expected in zip(outputs(model, images.double()), outputs(model, images), strict=True):
+            torch.testing.assert_close(got, expected, **TOLERANCE)
+
+    @pytest.mark.parametrize(
+        ("images", "message"),
+        [
+            (torch.rand(3, 32, 32), r"images have shape \(3, 32, 32\)"),
+            (torch.rand(1, 4, 32, 32), r"images have shape \(1, 4, 32, 32\)"),
+            (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "images are torch.uint8"),
+            (torch.rand(1, 3, 0, 32), "image sides are 0 x 32"),
+        ],
+        ids=["no batch", "four channels", "integers", "empty"],
+    )
+    def test_refuses_what_is_no_image(
+        self, case: Case, request: pytest.FixtureRequest, images: Tensor, message: str
+    ) -> None:
+        with pytest.raises(PatchwordError, match=message):
+            outputs(load(case, request), images)
+
+
+@pytest.mark.parametrize("case", IMAGE_TEXT, ids=str)
+class TestImageText:
+    @pytest.mark.parametrize("size", [(32, 32), (50, 21), (1, 1), (200, 9)])
+    def test_images_of_any_size(self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]) -> None:
+        vectors = load(case, request).encode_images(pictures(2, 3, *size))
+        assert vectors.shape == (2, case.dim)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+
+    @pytest.mark.parametrize("size", [(32, 32), (24, 40), (8, 8), (64, 16)])
+    def test_patches_of_any_grid(self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]) -> None:
+        patches = load(case, request).encode_patches(pictures(2, 3, *size))
+        assert patches.shape == (2, case.dim, size[0] // 8, size[1] // 8)
+        torch.testing.assert_close(patches.norm(dim=1), torch.ones(2, size[0] // 8, size[1] // 8))
+
+    def test_batch_equals_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model, images = load(case, request), pictures(3, 3, 24, 40)
+        singles = [image[None] for image in images]
+        batch, alone = model.encode_images(images), torch.cat([model.encode_images(single) for single in singles])
+        torch.testing.assert_close(batch, alone, **TOLERANCE)
+        batch, alone = model.encode_patches(images), torch.cat([model.encode_patches(single) for single in singles])
+        torch.testing.assert_close(batch, alone, **TOLERANCE)
+
+    def test_patches_lie_in_reading_order(self, case: Case, request: pytest.FixtureRequest) -> None:
+        images = torch.full((1, 3, 24, 40), 0.5)
+        images[..., 8:16, 24:32] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+        model = load(case, request)
+        change = (model.encode_patches(images) - model.encode_patches(torch.full((1, 3, 24, 40), 0.5))).norm(dim=1)[0]
+        assert divmod(int(change.argmax()), 5) == (1, 3)
+
+    @pytest.mark.parametrize("size", [(33, 32), (32, 4), (7, 8)])
+    def test_patches_refuse_sides_that_are_no_multiple(
+        self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]
+    ) -> None:
+        with pytest.raises(PatchwordError, match="allowed are positive multiples of 8"):
+            load(case, request).encode_patches(pictures(1, 3, *size))
+
+    def test_text_of_any_length_and_alphabet(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        prompts = ["a cat", "", "dog " * 500, "Größe 猫 🐈", "a cat"]
+        vectors = model.encode_text(prompts)
+        assert vectors.shape == (5, case.dim)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+        assert torch.equal(vectors[0], vectors[4])
+        assert (vectors[0] - vectors[2]).norm() > 1e-3
+
+    def test_text_batch_equals_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        prompts = ["a cat", "a photo of a small red boat", "sky"]  # of several lengths: padding must not matter
+        alone = torch.cat([model.encode_text([prompt]) for prompt in prompts])
+        torch.testing.assert_close(model.encode_text(prompts), alone, **TOLERANCE)
+
+    def test_text_of_more_than_one_batch(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        prompts = [f"cat {number}" for number in range(300)]
+        vectors = model.encode_text(prompts)
+        torch.testing.assert_close(vectors[[0, 299]], model.encode_text([prompts[0], prompts[299]]), **TOLERANCE)
+
+    def test_no_text_gives_no_vectors(self, case: Case, request: pytest.FixtureRequest) -> None:
+        assert load(case, request).encode_text([]).shape == (0, case.dim)
+
+    @pytest.mark.parametrize("prompts", ["a cat", ["a cat", 3]])
+    def test_text_refuses_what_is_no_list_of_strings(
+        self, case: Case, request: pytest.FixtureRequest, prompts: Any
+    ) -> None:
+        with pytest.raises(PatchwordError, match="allowed is a"):
+            load(case, request).encode_text(prompts)
+
+
+@pytest.mark.parametrize("case", PATCH, ids=str)
+class TestPatchEncoder:
+    @pytest.mark.parametrize("size", [(32, 32), (24, 40), (8, 8), (64, 16)])
+    def test_images_of_any_grid(self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]) -> None:
+        assert load(case, request)(pictures(2, 3, *size)).shape == (2, case.dim, size[0] // 8, size[1] // 8)
+
+    def test_batch_equals_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model, images = load(case, request), pictures(3, 3, 24, 40)
+        alone = torch.cat([model(image[None]) for image in images])
+        torch.testing.assert_close(model(images), alone, **TOLERANCE)
+
+    def test_patches_lie_in_reading_order(self, case: Case, request: pytest.FixtureRequest) -> None:
+        grey, images = torch.full((1, 3, 24, 40), 0.5), torch.full((1, 3, 24, 40), 0.5)
+        images[..., 8:16, 24:32] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+        model = load(case, request)
+        change = (model(images) - model(grey)).norm(dim=1)[0]
+        assert divmod(int(change.argmax()), 5) == (1, 3)
+
+    @pytest.mark.parametrize("size", [(33, 32), (32, 4), (7, 8)])
+    def test_refuses_sides_that_are_no_multiple(
+        self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]
+    ) -> None:
+        with pytest.raises(PatchwordError, match="allowed are positive multiples of 8"):
+            load(case, request)(pictures(1, 3, *size))
+
+
+@pytest.mark.parametrize("case", MASK, ids=str)
+class TestMaskProposer:
+    @pytest.mark.parametrize("size", [(48, 64), (64, 48), (33, 50), (1, 1), (300, 9), (96, 96)])
+    def test_masks_have_the_size_of_the_image(
+        self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]
+    ) -> None:
+        model = load(case, request)
+        embedding = model.embed(pictures(2, 3, *size))
+        assert len(embedding) == 2
+        assert embedding.image_size == size
+        points = torch.tensor([[[0.0, 0.0], [size[1] / 2, size[0] / 2]]] * 5)
+        proposals = model.masks_at(embedding[1], points)
+        assert proposals.logits.shape[:2] == (5, 3)
+        assert proposals.predicted_iou.shape == (5, 3)
+        logits, scores = proposals.best()
+        assert torch.equal(scores, proposals.predicted_iou.max(dim=1).values)
+        masks = proposals.upsample(logits)
+        assert masks.shape == (5, *size)
+        assert masks.dtype == torch.bool
+
+    def test_first_level_is_the_one_that_prompts_attend_to(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        side = case.input_size // case.patch_size
+        features = model.embed(pictures(1, 3, 48, 64)).features
+        assert features[0].shape == (1, case.dim, side, side)
+        assert len(features) == (1 if case.fixture == "tiny_sam" else 3)
+
+    def test_one_of_a_batch_equals_it_alone(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model, images = load(case, request), pictures(3, 3, 33, 50)
+        points = torch.tensor([[[10.0, 20.0]], [[40.0, 5.0]]])
+        batch = model.embed(images)
+        for index in range(3):
+            alone = model.masks_at(model.embed(images[index : index + 1]), points)
+            together = model.masks_at(batch[index], points)
+            torch.testing.assert_close(together.logits, alone.logits, **TOLERANCE)
+            torch.testing.assert_close(together.predicted_iou, alone.predicted_iou, **TOLERANCE)
+
+    def test_many_prompts_equal_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
+        """70 prompts take two calls of the decoder; neither the call nor the neighbours may matter."""
+        model = load(case, request)
+        embedding = model.embed(pictures(1, 3, 33, 50))
+        points = pictures(70, 2, 2, seed=3) * 33
+        together = model.masks_at(embedding, points)
+        for index in (0, 63, 64, 69):
+            alone = model.masks_at(embedding, points[index : index + 1])
+            torch.testing.assert_close(together.logits[index], alone.logits[0], **TOLERANCE)
+            torch.testing.assert_close(together.predicted_iou[index], alone.predicted_iou[0], **TOLERANCE)
+
+    def test_points_matter(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        embedding = model.embed(pictures(1, 3, 33, 50))
+        logits = model.masks_at(embedding, torch.tensor([[[1.0, 1.0]], [[45.0, 30.0]]])).logits
+        assert (logits[0] - logits[1]).abs().max() > 0.1
+
+    def test_no_prompts_give_no_masks(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        embedding = model.embed(pictures(1, 3, 33, 50))
+        none = model.masks_at(embedding, torch.zeros(0, 1, 2))
+        some = model.masks_at(embedding, torch.tensor(WHITE_POINT))
+        assert none.logits.shape == (0, *some.logits.shape[1:])
+        assert none.predicted_iou.shape == (0, 3)
+        assert none.upsample(none.best()[0]).shape == (0, 33, 50)
+
+    @pytest.mark.parametrize("point", [(0.0, 0.0), (50.0, 33.0), (50.0, 0.0), (0.0, 33.0)])
+    def test_points_at_the_border_are_allowed(
+        self, case: Case, request: pytest.FixtureRequest, point: tuple[float, float]
+    ) -> None:
+        model = load(case, request)
+        proposals = model.masks_at(model.embed(pictures(1, 3, 33, 50)), torch.tensor([[point]]))
+        assert proposals.logits.isfinite().all()
+
+    @pytest.mark.parametrize(
+        ("points", "message"),
+        [
+            ([[[50.5, 4.0]]], r"point \(50\.5, 4\) is outside the image; allowed are x in 0\.\.50, y in 0\.\.33"),
+            ([[[5.0, 4.0], [4.0, -1.0]]], r"point \(4, -1\) is outside the image"),
+            ([[[float("nan"), 4.0]]], "is outside the image"),
+            ([[5.0, 4.0]], r"points have shape \(1, 2\)"),
+            ([[[5.0, 4.0, 1.0]]], r"points have shape \(1, 1, 3\)"),
+            ([[]], r"points have shape \(1, 0\)"),
+        ],
+    )
+    def test_refuses_points_that_are_none(
+        self, case: Case, request: pytest.FixtureRequest, points: Any, message: str
+    ) -> None:
+        model = load(case, request)
+        with pytest.raises(PatchwordError, match=message):
+            model.masks_at(model.embed(pictures(1, 3, 33, 50)), torch.tensor(points))
+
+    def test_refuses_an_embedding_of_several_images(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load(case, request)
+        with pytest.raises(PatchwordError, match="the embedding holds 2 images"):
+            model.masks_at(model.embed(pictures(2, 3, 33, 50)), torch.tensor(WHITE_POINT))
