@@ -19,6 +19,11 @@ def test_colours_are_all_different(count: int) -> None:
     assert len({tuple(colour) for colour in colours.tolist()}) == count
 
 
+def test_later_colours_leave_out_the_first_ones() -> None:
+    first = pictures._more_colours(3, palette(0))
+    assert not set(map(tuple, first)) & set(map(tuple, pictures._more_colours(100, first)))
+
+
 def test_a_position_keeps_its_colour() -> None:
     most = palette(1000)
     for count in (1, 20, 256, 300):

@@ -34,6 +34,12 @@ def test_parse_reads_every_kind_of_line() -> None:
     assert len(vocabulary) == 3
 
 
+def test_letters_are_composed_and_spaces_single() -> None:
+    decomposed = Vocabulary.of("cafe\u0301\u00a0 noir")
+    assert decomposed.names == ("caf\u00e9 noir",)
+    assert decomposed.hash == Vocabulary.of("caf\u00e9 noir").hash
+
+
 def test_templates_default_to_the_seven_of_clip() -> None:
     assert Vocabulary.of("cat").templates == DEFAULT_TEMPLATES
     assert len(DEFAULT_TEMPLATES) == 7
