@@ -1,0 +1,105 @@
+"""`patchword models`: which checkpoints are known, which are here, and getting them ahead of time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchword.errors import PatchwordError
+from patchword.terminal import FAILED, PatchwordGroup, print_json, say
+
+if TYPE_CHECKING:
+    from patchword.models.fetch import ListedModel
+    from patchword.parts import ModelName
+
+models_app = typer.Typer(
+    help="List, check and fetch the foundation models.", cls=PatchwordGroup, no_args_is_help=True, rich_markup_mode=None
+)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Hub names, name@revision or folders.")]
+PresetName = Annotated[str | None, typer.Option(metavar="PRESET", help="The models of a preset.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@models_app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Known checkpoints: kind, size, licence, presets that use them, and whether they are on this machine."""
+    from patchword.models.fetch import list_models
+
+    listed = list_models()
+    if as_json:
+        print_json([asdict(model) for model in listed])
+        return
+    _print_list(listed)
+
+
+@models_app.command()
+def check(names: Names = None, preset: PresetName = None, as_json: AsJson = False) -> None:
+    """Load checkpoints that are on this machine and say what is wrong, if anything; by default all that are here."""
+    from patchword.models.fetch import check_model, list_models
+    from patchword.parts import ModelName
+
+    chosen = _chosen(names, preset)
+    if not chosen:
+        chosen = [ModelName(model.checkpoint.name) for model in list_models() if model.cached]
+    if not chosen:
+        say("no known checkpoint is on this machine; `patchword models fetch --preset fast` gets three")
+    results = [check_model(model.name, revision=model.revision) for model in chosen]
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        for result in results:
+            typer.echo(f"{result.name}: {result.problem or f'loads ({result.kind})'}")
+    if any(result.problem for result in results):
+        raise typer.Exit(FAILED)
+
+
+@models_app.command()
+def fetch(
+    names: Names = None,
+    preset: PresetName = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Fetch to this folder instead of the hub's cache.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch checkpoints ahead of time, so that a machine without network can be prepared."""
+    from patchword.models.fetch import fetch_models
+
+    chosen = _chosen(names, preset)
+    if not chosen:
+        raise PatchwordError("nothing to fetch; name checkpoints, or pass --preset fast, balanced or thorough")
+    revision = chosen[0].revision if len(chosen) == 1 else None
+    pinned = [str(model) for model in chosen if model.revision]
+    if len(chosen) > 1 and pinned:
+        raise PatchwordError(f"{pinned[0]} has a revision; allowed is one model at a time with a revision")
+    fetched = fetch_models([model.name for model in chosen], revision=revision, to=to)
+    if as_json:
+        print_json([{**asdict(model), "folder": str(model.folder)} for model in fetched])
+        return
+    for model in fetched:
+        typer.echo(f"{model.name}: {model.size / 1e6:,.0f} MB in {model.folder}")
+
+
+def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
+    from patchword.models.presets import find_preset
+    from patchword.parts import ModelName
+
+    of_preset = find_preset(preset).names if preset else ()
+    return [ModelName.parse(name) for name in dict.fromkeys([*(names or []), *of_preset])]
+
+
+def _print_list(listed: tuple[ListedModel, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "kind", "million weights", "licence", "presets", "here", box=None)
+    for model in listed:
+        facts = model.checkpoint
+        licence = f"{facts.licence} (gated)" if facts.gated else facts.licence
+        here = "yes" if model.cached else "no"
+        table.add_row(facts.name, model.kind, f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here)
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,108 @@
+"""What every command shares: exit codes, one-line errors, settings from the command line, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from patchword.errors import PatchwordError
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+class PatchwordGroup(TyperGroup):
+    """Turns a user's mistake into one line and exit code 2, and an interruption into exit code 130: never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PatchwordError as error:
+            complain(str(error))
+            raise typer.Exit(MISTAKE) from None
+        except KeyboardInterrupt:
+            complain("interrupted; what is finished is on disk")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def complain(message: str) -> None:
+    """Say what went wrong, in one line on standard error."""
+    typer.echo(f"patchword: {' '.join(message.split())}", err=True)
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """Say something about the run on standard error; results go to standard output."""
+    if not quiet:
+        typer.echo(message, err=True)
+
+
+def exit_with_failures(failed: Mapping[str, str], *, of: int, done: str, where: str, shown: int = 10) -> None:
+    """Leave with exit code 1 when some photographs failed, after naming the first of them on standard error.
+
+    Args:
+        failed: photograph -> reason.
+        of: how many photographs there were.
+        done: what was to be done with them, such as "labelled".
+        where: file that lists all of them.
+        shown: how many are named here.
+    """
+    if not failed:
+        return
+    for name, reason in list(failed.items())[:shown]:
+        complain(f"{name}: {reason}")
+    complain(f"{len(failed)} of {of} photographs could not be {done}; {where} lists them")
+    raise typer.Exit(FAILED)
+
+
+def print_json(value: Any) -> None:
+    """Write a record to standard output as JSON with sorted keys."""
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def print_rows(rows: Mapping[str, Any]) -> None:
+    """Write names and values below each other to standard output, the values aligned."""
+    width = max(map(len, rows), default=0)
+    for name, value in rows.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` assignments; a value that is JSON is taken as JSON, any other as text.
+
+    Args:
+        assignments: such as `margin=0.05`, `grids=[1,2]`, `crop_size=null` or `dense=sclip`.
+
+    Raises:
+        PatchwordError: when there is no `=`, or a name is empty or set twice.
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or not name:
+            raise PatchwordError(f"--set {assignment!r} is not understood; allowed is NAME=VALUE, such as margin=0.05")
+        if name in settings:
+            raise PatchwordError(f"--set names {name!r} twice; allowed is once")
+        settings[name] = _value(value)
+    return settings
+
+
+def parse_words(text: str) -> list[str]:
+    """Words separated by commas or semicolons."""
+    return [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
+
+
+def command_line() -> str:
+    """The command as it was typed, for a record."""
+    return shlex.join(["patchword", *sys.argv[1:]])
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
