@@ -17,6 +17,7 @@ WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
 
 _PILLOW_FILTERS: dict[int, Filter] = {2: "bilinear", 3: "bicubic"}
 _HASH_BLOCK = 1 << 22  # bytes read at a time
@@ -100,6 +101,16 @@ def check_safetensors(path: Path) -> None:
     except (SafetensorError, OSError) as error:
         message = f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch or copy it again"
         raise PatchwordError(message) from error
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Refuse a folder without a tokenizer's vocabulary, for which transformers would make up an empty tokenizer.
+
+    Raises:
+        PatchwordError: naming the files of which one is needed.
+    """
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise PatchwordError(f"{folder} has no usable tokenizer: needed is one of {', '.join(VOCABULARIES)}")
 
 
 def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from patchword.errors import PatchwordError
-from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, has_weights
+from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, has_weights
 from patchword.models.registry import FAMILIES, find_checkpoint
 
 NEEDED_FILES = (
@@ -19,14 +19,11 @@ NEEDED_FILES = (
     WEIGHTS,
     WEIGHTS_INDEX,
     "model-*-of-*.safetensors",
-    "tokenizer.json",
+    *VOCABULARIES,
+    "merges.txt",
     "tokenizer_config.json",
-    "tokenizer.model",
-    "spiece.model",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
 )
 
 _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request

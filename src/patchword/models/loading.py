@@ -14,7 +14,14 @@ from patchword.errors import PatchwordError
 from patchword.models.clip import ClipEncoder, clip_sizes
 from patchword.models.dense import check_dense
 from patchword.models.dino import DinoEncoder, dino_sizes
-from patchword.models.folders import Preprocessing, fingerprint, read_config, read_preprocessing, weights_files
+from patchword.models.folders import (
+    Preprocessing,
+    check_tokenizer_files,
+    fingerprint,
+    read_config,
+    read_preprocessing,
+    weights_files,
+)
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, family_of, find_checkpoint
@@ -79,7 +86,7 @@ def load_image_text(
         raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
     where = choose_device(device)
     loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
-    tokenizer = _load_tokenizer(source.folder)
+    tokenizer = _load_tokenizer(source.folder, vocabulary=loaded.model.config.text_config.vocab_size)
     resample = loaded.preprocessing.resample
     if source.family.name == "siglip":
         return SiglipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample)
@@ -169,12 +176,17 @@ def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def model_sizes(family: Family, config: Any) -> tuple[int, int, int]:
+    """Patch size, channels and input size of a checkpoint, from its transformers config."""
+    _, sizes = _CLASSES[family.name]
+    return sizes(config)
+
+
 def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded:
     weights_files(source.folder)  # refuses missing and damaged files with a line that names them
     preprocessing = read_preprocessing(source.folder, family=source.family)
-    class_name, sizes = _CLASSES[source.family.name]
-    model = _load_weights(source, class_name=class_name, dtype=dtype)
-    patch_size, dim, input_size = sizes(model.config)
+    model = _load_weights(source, dtype=dtype)
+    patch_size, dim, input_size = model_sizes(source.family, model.config)
     known = find_checkpoint(source.name)
     record = ModelRecord(
         family=source.family.name,
@@ -191,9 +203,10 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
     return Loaded(model.to(device).eval().requires_grad_(False), record, preprocessing)
 
 
-def _load_weights(source: Source, *, class_name: str, dtype: torch.dtype) -> Any:
+def _load_weights(source: Source, *, dtype: torch.dtype) -> Any:
     import transformers
 
+    class_name, _ = _CLASSES[source.family.name]
     try:
         with _quiet_transformers():
             model, report = getattr(transformers, class_name).from_pretrained(
@@ -208,15 +221,19 @@ def _load_weights(source: Source, *, class_name: str, dtype: torch.dtype) -> Any
     return model
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _load_tokenizer(folder: Path, *, vocabulary: int) -> Any:
     from transformers import AutoTokenizer
 
+    check_tokenizer_files(folder)
     try:
         with _quiet_transformers():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # missing and damaged files each raise something else
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files raise all sorts of things
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise PatchwordError(f"{folder} has no usable tokenizer: {reason}") from error
+    if len(tokenizer) > vocabulary:
+        raise PatchwordError(f"the tokenizer in {folder} has {len(tokenizer)} tokens; the model allows {vocabulary}")
+    return tokenizer
 
 
 @contextmanager

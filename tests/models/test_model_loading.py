@@ -1,0 +1,275 @@
+"""Loading: every way in which a name, a folder, its files or an argument can be wrong ends in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from patchword.errors import PatchwordError
+from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.folders import fingerprint
+from patchword.models.loading import choose_device, choose_dtype
+
+Breaker = Callable[[Path], None]
+
+
+def assert_one_line(error: pytest.ExceptionInfo[PatchwordError], *words: str) -> None:
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.fixture
+def copy(tiny_clip: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_clip, folder)
+    return folder
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def drop_tensor(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
+    ("no config", lambda f: (f / "config.json").unlink(), ("has no config.json", "allowed is")),
+    ("config no JSON", lambda f: (f / "config.json").write_text("{"), ("config.json cannot be read as JSON",)),
+    ("config no object", lambda f: (f / "config.json").write_text("[]"), ("config.json holds list", "JSON object")),
+    ("config binary", lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ("config.json cannot be read",)),
+    ("no model_type", lambda f: edit_config(f, lambda c: c.pop("model_type")), ("names no model_type",)),
+    (
+        "unknown model_type",
+        lambda f: edit_config(f, lambda c: c.update(model_type="bert")),
+        ("model_type 'bert' cannot be used as image-text encoder", "allowed are clip, siglip"),
+    ),
+    (
+        "impossible config",
+        lambda f: edit_config(f, lambda c: c["vision_config"].update(num_attention_heads=5)),
+        ("cannot be loaded as CLIPModel",),
+    ),
+    (
+        "config of another size",
+        lambda f: edit_config(f, lambda c: c.update(projection_dim=48)),
+        ("cannot be loaded as CLIPModel",),
+    ),
+    ("no weights", lambda f: (f / "model.safetensors").unlink(), ("has no model.safetensors", "never pickled")),
+    ("cut weights", lambda f: cut(f / "model.safetensors", 0.7), ("model.safetensors is damaged", "again")),
+    ("cut header", lambda f: cut(f / "model.safetensors", 0.01), ("model.safetensors is damaged",)),
+    ("empty weights", lambda f: cut(f / "model.safetensors", 0), ("model.safetensors is damaged",)),
+    ("a tensor missing", drop_tensor, ("lacks 1 of CLIPModel's tensors", "visual_projection.weight")),
+    (
+        "no tokenizer",
+        lambda f: [path.unlink() for path in f.glob("tokenizer*")],  # type: ignore[return-value, func-returns-value]
+        ("has no usable tokenizer", "needed is one of tokenizer.json, vocab.json"),
+    ),
+    ("tokenizer no JSON", lambda f: (f / "tokenizer.json").write_text("{"), ("has no usable tokenizer",)),
+    (
+        "preprocessor no JSON",
+        lambda f: (f / "preprocessor_config.json").write_text("x"),
+        ("preprocessor_config.json cannot be read as JSON",),
+    ),
+    (
+        "two means",
+        lambda f: (f / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2]}'),
+        ("image_mean is [0.1, 0.2]", "allowed are three numbers"),
+    ),
+    (
+        "std of zero",
+        lambda f: (f / "preprocessor_config.json").write_text('{"image_std": [0.1, 0, 0.2]}'),
+        ("image_std is [0.1, 0.0, 0.2]", "allowed are numbers above 0"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("breaker", "words"), [b[1:] for b in BREAKERS], ids=[b[0] for b in BREAKERS])
+def test_damaged_folder_is_one_line(copy: Path, breaker: Breaker, words: tuple[str, ...]) -> None:
+    breaker(copy)
+    with pytest.raises(PatchwordError) as error:
+        load_image_text(str(copy), device="cpu")
+    assert_one_line(error, str(copy), *words)
+
+
+def test_tokenizer_of_another_model_is_refused(copy: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokens = len(tokenizer)
+    tokenizer.add_tokens(["patchword"])
+    tokenizer.save_pretrained(copy)
+    with pytest.raises(PatchwordError, match=f"has {tokens + 1} tokens; the model allows {tokens}"):
+        load_image_text(str(copy), device="cpu")
+
+
+def test_pickled_weights_are_never_read(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(PatchwordError, match=r"has no model\.safetensors; allowed are safetensors weights"):
+        load_image_text(str(copy), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("load", "fixture", "words"),
+    [
+        (load_image_text, "tiny_sam", ("'sam' cannot be used as image-text encoder", "clip, siglip")),
+        (load_patch_encoder, "tiny_clip", ("'clip' cannot be used as patch encoder", "dinov2", "dinov3_vit")),
+        (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask proposer", "sam, sam2")),
+    ],
+)
+def test_model_of_another_kind_is_refused(
+    load: Callable[..., Any], fixture: str, words: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(PatchwordError) as error:
+        load(str(request.getfixturevalue(fixture)), device="cpu")
+    assert_one_line(error, *words)
+
+
+def test_siglip_has_one_dense_variant(tiny_siglip: Path) -> None:
+    with pytest.raises(PatchwordError, match=r"dense is 'naclip' for .*SigLIP.*allowed is value"):
+        load_image_text(str(tiny_siglip), device="cpu", dense="naclip")
+
+
+def test_siglip_without_pooling_head_is_refused(tiny_siglip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "headless"
+    shutil.copytree(tiny_siglip, folder)
+    edit_config(folder, lambda config: config["vision_config"].update(vision_use_head=False))
+    with pytest.raises(PatchwordError, match="vision_use_head is false"):
+        load_image_text(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["./no/folder", "/no/folder", "no/such/folder", "~/no-folder-there", "folder/"])
+def test_path_that_is_not_there(name: str) -> None:
+    with pytest.raises(
+        PatchwordError, match=r"no model folder .*; allowed is a folder in the hub's format or a hub name"
+    ):
+        load_image_text(name, device="cpu")
+
+
+def test_file_is_no_folder(copy: Path) -> None:
+    with pytest.raises(PatchwordError, match="no model folder"):
+        load_image_text(str(copy / "config.json"), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a--b", "x" * 200])
+def test_name_that_no_hub_could_have(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PatchwordError) as error:
+        load_image_text(name, device="cpu")
+    assert_one_line(error, "model", "no")
+
+
+def test_revision_of_a_folder_is_refused(tiny_clip: Path) -> None:
+    with pytest.raises(PatchwordError, match="revision 'v1' is given for the local folder"):
+        load_image_text(str(tiny_clip), revision="v1", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["tpu0", "cuda:97", "meta!", ""])
+def test_unknown_device(tiny_clip: Path, device: str) -> None:
+    with pytest.raises(PatchwordError, match="allowed are auto, cpu, cuda and mps"):
+        load_image_text(str(tiny_clip), device=device)
+
+
+def test_unknown_dtype(tiny_clip: Path) -> None:
+    with pytest.raises(PatchwordError, match="dtype is 'int8'; allowed are auto, float32, bfloat16, float16"):
+        load_image_text(str(tiny_clip), device="cpu", dtype="int8")
+
+
+def test_automatic_device_is_one_that_works() -> None:
+    torch.zeros(1, device=choose_device("auto"))
+
+
+@pytest.mark.parametrize(
+    ("device", "emulated", "expected"),
+    [("cpu", True, torch.float32), ("cuda", True, torch.bfloat16), ("cuda", False, torch.float32)],
+)
+def test_automatic_dtype(device: str, emulated: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: emulated)
+    assert choose_dtype("auto", device=torch.device(device)) == expected
+
+
+def test_requested_dtype_is_that_of_the_weights(tiny_clip: Path) -> None:
+    encoder: Any = load_image_text(str(tiny_clip), device="cpu", dtype="float16")
+    assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float16}
+
+
+@pytest.mark.parametrize("fixture", ["tiny_sam", "tiny_sam2"])
+def test_only_the_image_encoder_of_a_mask_proposer_is_cast(fixture: str, request: pytest.FixtureRequest) -> None:
+    proposer: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu", dtype="bfloat16")
+    assert {p.dtype for p in proposer.model.vision_encoder.parameters()} == {torch.bfloat16}
+    for part in (proposer.model.prompt_encoder, proposer.model.mask_decoder, proposer.model.shared_image_embedding):
+        assert {p.dtype for p in [*part.parameters(), *part.buffers()]} == {torch.float32}
+
+
+def test_sharded_weights_load_alike(tiny_clip: Path, copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = {key: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, key in enumerate(sorted(weights))}
+    for name in set(names.values()):
+        part = {key: weights[key] for key in weights if names[key] == name}
+        save_file(part, copy / name, metadata={"format": "pt"})
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    whole, sharded = (load_image_text(str(folder), device="cpu") for folder in (tiny_clip, copy))
+    torch.testing.assert_close(whole.encode_text(["a cat"]), sharded.encode_text(["a cat"]))
+
+    (copy / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(PatchwordError, match=r"model-00002-of-00002\.safetensors is missing"):
+        load_image_text(str(copy), device="cpu")
+
+
+def test_fingerprint_is_of_the_content(tiny_clip: Path, copy: Path) -> None:
+    assert fingerprint(copy) == fingerprint(tiny_clip)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    changed = fingerprint(copy)
+    assert changed != fingerprint(tiny_clip)
+    edit_config(copy, lambda config: config.update(logit_scale_init_value=1.0))
+    assert fingerprint(copy) not in (changed, fingerprint(tiny_clip))
+
+
+def test_processor_config_of_newer_checkpoints_is_read(copy: Path) -> None:
+    (copy / "preprocessor_config.json").unlink()
+    (copy / "processor_config.json").write_text(json.dumps({"image_processor": {"image_mean": [0.1, 0.2, 0.3]}}))
+    assert load_image_text(str(copy), device="cpu").record.mean == (0.1, 0.2, 0.3)
+
+
+def test_loading_says_nothing(tiny_sam2_video: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither progress bars nor warnings, such as the one that a video model's config is read as an image model's."""
+    load_mask_proposer(str(tiny_sam2_video), device="cpu")
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    import os
+    import subprocess
+    import sys
+
+    import patchword
+
+    code = "import sys, patchword.models, patchword.models.registry; print([m for m in ('torch', 'transformers', "
+    code += "'huggingface_hub', 'numpy') if m in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(patchword.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]"
