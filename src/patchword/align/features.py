@@ -32,8 +32,8 @@ _TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 def nearest_multiple(length: float, *, of: int) -> int:
-    """Round a length in pixels to the nearest positive whole multiple of the patch."""
-    return max(1, round(length / of)) * of
+    """Round a length in pixels to the nearest positive whole multiple of the patch, halves up."""
+    return max(1, int(length / of + 0.5)) * of
 
 
 def content_hash(path: Path) -> str:
@@ -181,8 +181,11 @@ class FeatureCache:
     def _add(self, shard: Path) -> None:
         metadata = self._opened(shard).metadata() or {}
         for key in self._opened(shard).keys():  # noqa: SIM118 - a file, not a dict
-            self._shard_of[key] = shard
-            self._sizes[key] = ImageSize(*(int(side) for side in metadata[key].split()))
+            try:
+                height, width = (int(side) for side in metadata[key].split())
+            except (KeyError, ValueError):
+                raise _damaged(shard) from None
+            self._shard_of[key], self._sizes[key] = shard, ImageSize(height, width)
 
     def _read_one(self, key: str) -> Tensor:
         shard = self._shard_of[key]

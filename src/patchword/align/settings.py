@@ -28,8 +28,8 @@ class AlignSettings(BaseModel):
         "float16", description="How the cache keeps features"
     )
     feature_batch: int = Field(8, ge=1, description="Images that the frozen encoder sees at once")
-    shard_megabytes: int = Field(
-        128, ge=1, description="Size of one file of the feature cache, in megabytes; held in memory"
+    shard_megabytes: float = Field(
+        128, gt=0, description="Size of one file of the feature cache, in megabytes; held in memory while it grows"
     )
     majority: float = Field(
         0.6, gt=0, le=1, description="Share of a patch's pixels that its label needs; patches below it are ignored"

@@ -1,0 +1,105 @@
+"""From the files of a labelled data set to what the trainer takes; items that are broken are set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from patchword.align.data import LabelledImages
+from patchword.align.features import FeatureCache, content_hash
+from patchword.align.settings import AlignSettings
+from patchword.align.targets import patch_labels
+from patchword.errors import PatchwordError
+from patchword.folders import Progress
+from patchword.maps import LabelMap
+
+
+@dataclass(frozen=True)
+class HashedItem:
+    """An item of a data set and the SHA-256 of its photograph (`key`) and of its label map."""
+
+    image: Path
+    label_map: Path
+    key: str
+    label_key: str
+
+
+def hash_items(dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool) -> list[HashedItem]:
+    """Hash the files of every item.
+
+    Args:
+        dataset: photographs with label maps.
+        skipped: takes, by path of the photograph, why an item cannot be read.
+        quiet: whether to show no progress.
+
+    Returns:
+        the items that can be read, in their order.
+    """
+    hashed = []
+    with Progress(len(dataset.items), "reading files", quiet=quiet) as progress:
+        for item in dataset.items:
+            try:
+                hashed.append(
+                    HashedItem(item.image, item.label_map, content_hash(item.image), content_hash(item.label_map))
+                )
+            except PatchwordError as error:
+                skipped[str(item.image)] = str(error)
+            progress.advance()
+    return hashed
+
+
+def label_items(
+    hashed: Sequence[HashedItem],
+    dataset: LabelledImages,
+    *,
+    features: FeatureCache,
+    settings: AlignSettings,
+    skipped: dict[str, str],
+    quiet: bool,
+) -> tuple[list[str], Tensor]:
+    """Label the patches of every item.
+
+    Args:
+        hashed: items whose photographs are in the cache.
+        dataset: its vocabulary names the maps' indices.
+        features: tells the grid of patches and the sizes of the photographs.
+        settings: the majority that a label needs.
+        skipped: takes, by path of the photograph, why a label map cannot be used.
+        quiet: whether to show no progress.
+
+    Returns:
+        keys of the items that can be used, and their labels (n, h, w) with -1 for ignored.
+    """
+    names = dataset.vocabulary.names
+    kind = torch.int16 if len(names) <= torch.iinfo(torch.int16).max else torch.int32
+    keys, labels = [], []
+    with Progress(len(hashed), "labelling patches", quiet=quiet) as progress:
+        for item in hashed:
+            try:
+                label_map = LabelMap.load(item.label_map, names=names)
+                _check_size(item, label_map, features=features)
+            except PatchwordError as error:
+                skipped[str(item.image)] = str(error)
+            else:
+                keys.append(item.key)
+                labels.append(_labels_of(label_map, grid=features.grid, majority=settings.majority).to(kind))
+            progress.advance()
+    return keys, torch.stack(labels) if labels else torch.empty((0, *features.grid), dtype=kind)
+
+
+def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -> Tensor:
+    indices = torch.from_numpy(label_map.indices.astype("int64"))
+    return patch_labels(indices, ignore=label_map.ignore, classes=len(label_map.names), grid=grid, majority=majority)
+
+
+def _check_size(item: HashedItem, label_map: LabelMap, *, features: FeatureCache) -> None:
+    size = features.size_of(item.key)
+    if label_map.indices.shape != (size.height, size.width):
+        height, width = label_map.indices.shape
+        raise PatchwordError(
+            f"label map {item.label_map} has {width} x {height} pixels; {item.image} has {size.width} x {size.height}"
+        )

@@ -1,0 +1,228 @@
+"""Stage 2 as a run: a labelled data set in, a model folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from patchword.align.artifact import (
+    CONFIG,
+    MARKER,
+    Artifact,
+    ArtifactConfig,
+    ModuleShape,
+    Tower,
+    TrainingFacts,
+    read_artifact,
+    write_artifact,
+)
+from patchword.align.card import model_card
+from patchword.align.data import LabelledImages
+from patchword.align.features import FeatureCache
+from patchword.align.losses import IGNORED
+from patchword.align.prepare import HashedItem, hash_items, label_items
+from patchword.align.records import StepRecord
+from patchword.align.settings import AlignSettings
+from patchword.align.trainer import TrainingResult, TrainingSet, total_steps, train
+from patchword.errors import PatchwordError
+from patchword.folders import Progress, prepare_output, write_json
+from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+from patchword.text import encode_vocabulary
+
+RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
+
+
+@dataclass(frozen=True)
+class AlignmentResult:
+    """What a run has made.
+
+    Attributes:
+        folder: of the model.
+        artifact: the module and its config.
+        history: how the training went.
+        skipped: path of a photograph -> why it could not be used.
+    """
+
+    folder: Path
+    artifact: Artifact
+    history: tuple[StepRecord, ...]
+    skipped: dict[str, str]
+
+
+def align_labels(
+    dataset: LabelledImages,
+    *,
+    encoder: PatchEncoder,
+    text_encoder: ImageTextEncoder,
+    out: str | Path,
+    settings: AlignSettings | None = None,
+    cache: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> AlignmentResult:
+    """Train an alignment module on a labelled data set and write it as a model folder.
+
+    Of the text encoder only text vectors are asked. Photographs that cannot be used are left out and listed in
+    `training.json`, together with the history. While the run lasts the folder also holds a checkpoint.
+
+    Args:
+        dataset: photographs with label maps, pseudo labels or exact masks, and their vocabulary.
+        encoder: the frozen vision encoder; the training runs on its device.
+        text_encoder: the frozen text tower.
+        out: folder of the model.
+        settings: of stage 2; None for the defaults.
+        cache: folder of features that is kept for later runs; None keeps them in `out` until the run ends.
+        resume: go on with a run that was stopped; its data, models and settings must be the same.
+        overwrite: empty the folder first.
+        quiet: whether to show no progress.
+
+    Returns:
+        The result; the same bytes on disk whether or not the run was stopped on its way (on a CPU).
+
+    Raises:
+        PatchwordError: when nothing can be trained on, when the folder is refused, or when a resumed run differs.
+    """
+    settings = settings or AlignSettings()
+    out = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    skipped: dict[str, str] = {}
+    hashed = hash_items(dataset, skipped=skipped, quiet=quiet)
+    identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
+    finished = _enter(out, identity)
+    if finished is not None:
+        return finished
+    features = FeatureCache(Path(cache) if cache else out / FEATURES, encoder=encoder, settings=settings)
+    with Progress(len(hashed), "computing features", quiet=quiet) as progress:
+        failed = features.fill(((item.key, item.image) for item in hashed), progress=progress)
+    skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
+    hashed = [item for item in hashed if item.key not in failed]
+    keys, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
+    if not keys:
+        first = "".join(f"; {reason}" for reason in list(skipped.values())[:1])
+        raise PatchwordError(f"no image of the data set can be trained on, {len(skipped)} are skipped{first}")
+    labelled = (labels != IGNORED).flatten(1).any(dim=1)
+    text = encode_vocabulary(text_encoder, vocabulary=dataset.vocabulary).class_vectors().float()
+    used = tuple(key for key, keep in zip(keys, labelled.tolist(), strict=True) if keep)
+    data = TrainingSet(features, used, labels[labelled], text)
+    with Progress(total_steps(len(used), settings=settings), "training", "steps", quiet=quiet) as progress:
+        trained = train(data, settings=settings, device=encoder.device, checkpoint=out / CHECKPOINT, progress=progress)
+    facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(keys) - len(used), skipped=len(skipped))
+    artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
+    history = [record.model_dump() for record in trained.history]
+    write_json(out / RUN, {"identity": identity, "history": history, "skipped": skipped})
+    write_artifact(out, artifact=artifact, card=model_card(artifact.config))
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(out / FEATURES, ignore_errors=True)
+    return AlignmentResult(out, artifact, trained.history, skipped)
+
+
+def _identity(
+    dataset: LabelledImages,
+    hashed: Sequence[HashedItem],
+    *,
+    encoder: PatchEncoder,
+    text_encoder: ImageTextEncoder,
+    settings: AlignSettings,
+) -> dict[str, Any]:
+    """What two runs must have in common for one to go on where the other stopped."""
+    contents = "\n".join(f"{item.key} {item.label_key}" for item in hashed)
+    return {
+        "data": hashlib.sha256(contents.encode()).hexdigest(),
+        "vocabulary": dataset.vocabulary.hash,
+        "encoder": encoder.record.fingerprint,
+        "text_encoder": text_encoder.record.fingerprint,
+        "settings": settings.model_dump(mode="json"),
+    }
+
+
+def _enter(out: Path, identity: dict[str, Any]) -> AlignmentResult | None:
+    """Compare with the run that the folder holds; the result, when it is finished.
+
+    Raises:
+        PatchwordError: when the folder holds another run.
+    """
+    path = out / RUN
+    if not path.exists():
+        write_json(path, {"identity": identity})
+        return None
+    try:
+        run = json.loads(path.read_bytes())
+        before = run["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
+    for name, value in identity.items():
+        if before.get(name) != value:
+            difference = _difference(name, before.get(name), value)
+            raise PatchwordError(f"cannot resume in {out}: {difference}; pass --overwrite to start again")
+    if not (out / CONFIG).exists():
+        return None
+    history = tuple(StepRecord(**record) for record in run["history"])
+    return AlignmentResult(out, read_artifact(out), history, run["skipped"])
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name != "settings" or not isinstance(before, dict):
+        return f"the {name.replace('_', ' ')} of the run there is another"
+    changed = [key for key in now if before.get(key) != now[key]]
+    return ", ".join(f"setting {key!r} was {before.get(key)!r} and is {now[key]!r}" for key in changed)
+
+
+def _facts(
+    data: TrainingSet,
+    trained: TrainingResult,
+    dataset: LabelledImages,
+    *,
+    identity: dict[str, Any],
+    unlabelled: int,
+    skipped: int,
+) -> TrainingFacts:
+    kept = data.labels[data.labels != IGNORED]
+    present = set(torch.unique(kept).tolist())
+    names = dataset.vocabulary.names
+    return TrainingFacts(
+        data_fingerprint=identity["data"],
+        images=len(data.keys),
+        images_without_labels=unlabelled,
+        images_skipped=skipped,
+        labelled_share=kept.numel() / data.labels.numel(),
+        classes_without_patches=tuple(name for index, name in enumerate(names) if index not in present),
+        steps=trained.history[-1].step,
+        last=trained.history[-1],
+    )
+
+
+def _artifact(
+    trained: TrainingResult,
+    dataset: LabelledImages,
+    encoder: PatchEncoder,
+    text_encoder: ImageTextEncoder,
+    *,
+    side: int,
+    facts: TrainingFacts,
+    settings: AlignSettings,
+) -> Artifact:
+    shape = ModuleShape(
+        kind=settings.module,
+        dim=trained.module.dim,
+        text_dim=trained.module.text_dim,
+        head_size=settings.head_size,
+        mlp_ratio=settings.mlp_ratio,
+    )
+    config = ArtifactConfig(
+        encoder=Tower.of(encoder.record),
+        text_encoder=Tower.of(text_encoder.record),
+        module=shape,
+        image_size=side,
+        temperature=trained.temperature,
+        vocabulary=dataset.vocabulary.to_text(),
+        settings=settings,
+        training=facts,
+    )
+    return Artifact(trained.module, config)

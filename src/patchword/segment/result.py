@@ -1,0 +1,65 @@
+"""What a segmentation gives back."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchword.folders import write_bytes
+from patchword.maps import LabelMap, overlay
+
+MASKS, OVERLAYS = "masks", "overlays"
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """A class for every pixel of an image.
+
+    Attributes:
+        label_map: indices of the classes asked for; ignore where the confidence is below the threshold.
+        confidence: (h, w) float32 in (0, 1], the share of the pixel's class in a softmax over the classes asked for.
+        image: (h, w, 3) uint8, the image as it was segmented.
+    """
+
+    label_map: LabelMap
+    confidence: NDArray[np.float32]
+    image: NDArray[np.uint8]
+
+    def overlay(self, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
+        """Paint the label map over the image; see `patchword.maps.overlay`."""
+        return overlay(self.image, self.label_map, opacity=opacity, legend=legend)
+
+    def areas(self) -> dict[str, int]:
+        """Pixels of each class that is there, largest first."""
+        counts = np.bincount(self.label_map.indices.ravel(), minlength=len(self.label_map.names))
+        found = [(name, int(counts[index])) for index, name in enumerate(self.label_map.names) if counts[index]]
+        return dict(sorted(found, key=lambda entry: -entry[1]))
+
+    def save(self, folder: str | Path, *, name: str, with_overlay: bool = True) -> Path:
+        """Write `masks/<name>.png` and `overlays/<name>.jpg`, each whole or not at all, the mask last.
+
+        Args:
+            folder: made when missing.
+            name: of the image, relative, with forward slashes; its suffix is kept, as in `a/b.jpg` ->
+                `masks/a/b.jpg.png`.
+            with_overlay: whether to write the overlay.
+
+        Returns:
+            Path of the mask.
+
+        Raises:
+            PatchwordError: when a file cannot be written.
+        """
+        if with_overlay:
+            buffer = io.BytesIO()
+            self.overlay().save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+            write_bytes(Path(folder) / OVERLAYS / f"{name}.jpg", buffer.getvalue())
+        mask = Path(folder) / MASKS / f"{name}.png"
+        self.label_map.save(mask)
+        return mask

@@ -1,0 +1,213 @@
+"""The segmenter: a frozen vision encoder, the trained alignment module and a frozen text tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from torch import Tensor
+
+from patchword.align.artifact import MARKER, Artifact, ArtifactConfig, Tower, read_artifact, write_artifact
+from patchword.align.card import model_card
+from patchword.align.module import AlignmentModule
+from patchword.errors import PatchwordError
+from patchword.folders import prepare_output
+from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.protocols import ImageTextEncoder, ModelRecord, PatchEncoder
+from patchword.segment.dense import DensePath
+from patchword.segment.geometry import AnyImage
+from patchword.segment.result import SegmentationResult
+from patchword.segment.words import Classes, WordEncoder
+from patchword.vocabulary import Vocabulary
+
+
+class _Model(Protocol):
+    @property
+    def record(self) -> ModelRecord: ...
+
+
+M = TypeVar("M", bound=_Model)
+
+
+class Segmenter:
+    """Segments any image by any class names, also names that were never trained.
+
+    Args:
+        encoder: the frozen vision encoder, the one of the training.
+        module: the trained alignment module; moved to the encoder's device.
+        text: the image-text model whose text tower is used, the one of the training.
+        config: what is known of the training.
+
+    Raises:
+        PatchwordError: when a frozen model has other weights than in training, or sizes do not fit.
+    """
+
+    def __init__(
+        self, *, encoder: PatchEncoder, module: AlignmentModule, text: ImageTextEncoder, config: ArtifactConfig
+    ) -> None:
+        _check_parts(encoder, module, text, config, place="the alignment module")
+        self.encoder = encoder
+        self.module = module.to(encoder.device).eval()
+        self.text = text
+        self.config = config
+        self._path = DensePath(
+            encode=self._encode,
+            words=WordEncoder(text, templates=config.parsed_vocabulary().templates),
+            patch_size=encoder.record.patch_size,
+            image_size=config.image_size,
+            temperature=config.temperature,
+            device=encoder.device,
+        )
+
+    def segment(
+        self,
+        image: AnyImage,
+        *,
+        classes: Classes,
+        background: Sequence[str] | None = None,
+        image_size: int | None = None,
+        threshold: float = 0.0,
+    ) -> SegmentationResult:
+        """Give every pixel the class whose words are nearest to its patches.
+
+        The image is seen once, whole, with its proportions kept (`geometry.model_size`).
+
+        Args:
+            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
+            classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
+                that state no templates use those of the training.
+            background: words for what is none of the classes; where there are any, the label map has one more class,
+                the last, named "background". None takes those of the class list, an empty list none.
+            image_size: side in pixels of the square that has as many pixels as the image that the encoder sees; None
+                for the size of the training. Larger is finer and slower.
+            threshold: pixels whose confidence is below it are ignored, 0 to 1; 0 ignores none.
+
+        Returns:
+            Label map and confidence at the image's own size.
+
+        Raises:
+            PatchwordError: when the image cannot be read, or classes or numbers are not as described.
+
+        Source: method.md, stage 3.
+        """
+        return self._path.segment(
+            image, classes=classes, background=background, image_size=image_size, threshold=threshold
+        )
+
+    def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
+        """The vocabulary that `segment` makes of these arguments."""
+        return self._path.words.vocabulary_of(classes, background=background)
+
+    def describe(self) -> dict[str, Any]:
+        """The frozen models, the training data and the numbers that a segmentation depends on."""
+        return {
+            "kind": "aligned",
+            "encoder": {"name": self.config.encoder.name, "fingerprint": self.config.encoder.fingerprint},
+            "text_encoder": {
+                "name": self.config.text_encoder.name,
+                "fingerprint": self.config.text_encoder.fingerprint,
+            },
+            "data_fingerprint": self.config.training.data_fingerprint,
+            "image_size": self.config.image_size,
+            "temperature": self.config.temperature,
+        }
+
+    def save_pretrained(
+        self, folder: str | Path, *, scores: Mapping[str, float] | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write `model.safetensors` (the module only), `config.json` and `README.md`.
+
+        Args:
+            folder: must be new or empty unless `overwrite` is set.
+            scores: measurements for the model card, by name.
+            overwrite: empty the folder first, if it holds a model.
+
+        Returns:
+            The folder.
+
+        Raises:
+            PatchwordError: when the folder is refused or cannot be written.
+        """
+        path = prepare_output(folder, overwrite=overwrite, marker=MARKER)
+        write_artifact(path, artifact=Artifact(self.module, self.config), card=model_card(self.config, scores=scores))
+        return path
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        encoder: str | Path | PatchEncoder | None = None,
+        text_encoder: str | Path | ImageTextEncoder | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Self:
+        """Load what `save_pretrained` or `patchword align` wrote.
+
+        Args:
+            folder: of the model.
+            encoder: the vision encoder, loaded, or where it is now; None looks where it was in training.
+            text_encoder: likewise for the image-text model.
+            device: "auto" or a torch device; of frozen models that are loaded here.
+            dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
+
+        Raises:
+            PatchwordError: when a file is missing, damaged or foreign, or a frozen model cannot be found or has other
+                weights than in training.
+        """
+        artifact = read_artifact(folder)
+        config = artifact.config
+        vision = _part(
+            encoder, config.encoder, load_patch_encoder, option="encoder", place=folder, device=device, dtype=dtype
+        )
+        text = _part(
+            text_encoder,
+            config.text_encoder,
+            load_image_text,
+            option="text_encoder",
+            place=folder,
+            device=device,
+            dtype=dtype,
+        )
+        _check_parts(vision, artifact.module, text, config, place=str(folder))
+        return cls(encoder=vision, module=artifact.module, text=text, config=config)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to aligned unit patch vectors (b, d, h/patch, w/patch)."""
+        aligned: Tensor = self.module(self.encoder(images).float())
+        return aligned
+
+
+def _part(
+    given: str | Path | M | None,
+    tower: Tower,
+    load: Callable[..., M],
+    *,
+    option: str,
+    place: str | Path,
+    device: str,
+    dtype: str,
+) -> M:
+    """A frozen model: the one given, or loaded from the name given, or from where it was in training."""
+    if given is not None and not isinstance(given, str | Path):
+        return given
+    if given is not None:
+        return load(str(given), device=device, dtype=dtype)
+    local = Path(tower.name).is_absolute()
+    try:
+        return load(tower.name, revision=None if local else tower.revision, device=device, dtype=dtype)
+    except PatchwordError as error:
+        raise PatchwordError(f"{place} needs {tower.name}: {error}; if it is elsewhere now, pass {option}=") from error
+
+
+def _check_parts(
+    encoder: PatchEncoder, module: AlignmentModule, text: ImageTextEncoder, config: ArtifactConfig, *, place: str
+) -> None:
+    config.encoder.check(encoder.record, role="vision encoder", place=place)
+    config.text_encoder.check(text.record, role="text encoder", place=place)
+    if (module.dim, module.text_dim) != (encoder.record.dim, text.record.dim):
+        raise PatchwordError(
+            f"{place} maps {module.dim} to {module.text_dim} channels; allowed with {encoder.record.name} and "
+            f"{text.record.name} is {encoder.record.dim} to {text.record.dim}"
+        )

@@ -1,0 +1,201 @@
+"""The trainer: it learns, repeats, goes on where it stopped, and says when it cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from colour_world import FEATURE_DIM, TEXT_DIM
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.align.settings import AlignSettings
+from patchword.align.trainer import (
+    TrainingResult,
+    TrainingSet,
+    image_order,
+    learning_rate_share,
+    total_steps,
+    train,
+)
+from patchword.errors import PatchwordError
+from patchword.folders import Progress
+
+SETTINGS = AlignSettings(batch_size=4, epochs=3, learning_rate=3e-3, patch_sample=64)
+
+
+class Memory:
+    """Features kept in memory; stops the run after a number of reads."""
+
+    def __init__(self, features: Tensor, *, stop_after: int | None = None) -> None:
+        self._features = features
+        self._left = stop_after
+
+    def read(self, keys: Sequence[str], /) -> Tensor:
+        if self._left is not None:
+            if self._left == 0:
+                raise KeyboardInterrupt
+            self._left -= 1
+        return torch.stack([self._features[int(key)] for key in keys]).half()
+
+
+def training_set(*, images: int = 10, stop_after: int | None = None) -> TrainingSet:
+    """Three clusters of features, each with a text vector, one patch in eight without a label."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(3, FEATURE_DIM, generator=generator)
+    labels = torch.randint(0, 3, (images, 3, 3), generator=generator)
+    features = centres[labels] + 0.3 * torch.randn(images, 3, 3, FEATURE_DIM, generator=generator)
+    ignored = torch.rand(labels.shape, generator=generator) < 1 / 8
+    return TrainingSet(
+        features=Memory(features.permute(0, 3, 1, 2), stop_after=stop_after),
+        keys=tuple(str(position) for position in range(images)),
+        labels=labels.masked_fill(ignored, -1).to(torch.int16),
+        text=functional.normalize(torch.eye(3, TEXT_DIM) + 0.5, dim=1),
+    )
+
+
+def accuracy(result: TrainingResult, data: TrainingSet) -> float:
+    with torch.no_grad():
+        aligned = result.module(data.features.read(data.keys).float())
+    found = torch.einsum("bdhw,cd->bhwc", aligned, data.text).argmax(dim=-1)
+    known = data.labels >= 0
+    return float((found == data.labels)[known].float().mean())
+
+
+def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
+    pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_it_learns_what_the_labels_say() -> None:
+    data = training_set()
+    result = train(data, settings=SETTINGS.model_copy(update={"steps": 60}))
+    assert accuracy(result, data) > 0.95
+    assert result.history[-1].total < 0.7 * result.history[0].total
+    assert not result.module.training
+
+
+@pytest.mark.parametrize("reading", ["text-anchor", "patch-anchor"])
+def test_each_reading_of_the_text_term_learns_alone(reading: str) -> None:
+    data = training_set()
+    settings = SETTINGS.model_copy(update={"steps": 60, "patch_text": reading, "patch_patch_weight": 0.0})
+    assert accuracy(train(data, settings=settings), data) > 0.9
+
+
+def test_history_has_the_terms_and_the_rates() -> None:
+    result = train(training_set(), settings=SETTINGS)
+    assert [record.step for record in result.history] == list(range(1, 10))
+    for record in result.history:
+        weighted = record.patch_patch + record.text_anchor + record.patch_anchor
+        assert record.total == pytest.approx(weighted, rel=1e-5)
+        assert record.learning_rate <= SETTINGS.learning_rate
+    assert result.temperature == result.history[-1].temperature
+
+
+def test_terms_that_are_off_are_zero_in_the_history() -> None:
+    settings = SETTINGS.model_copy(update={"patch_text": "patch-anchor", "patch_patch_weight": 0.0})
+    for record in train(training_set(), settings=settings).history:
+        assert (record.patch_patch, record.text_anchor) == (0, 0)
+        assert record.patch_anchor > 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others() -> None:
+    first, again = (train(training_set(), settings=SETTINGS) for _ in range(2))
+    other = train(training_set(), settings=SETTINGS.model_copy(update={"seed": 1}))
+    assert same_weights(first, again)
+    assert first.history == again.history
+    assert not same_weights(first, other)
+
+
+@pytest.mark.parametrize("stop_after", [2, 5, 8])
+def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path: Path, stop_after: int) -> None:
+    whole = train(training_set(), settings=SETTINGS)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(training_set(stop_after=stop_after), settings=SETTINGS, checkpoint=checkpoint)
+    assert checkpoint.exists() == (stop_after > 4)  # one read for the size of the features, three steps an epoch
+    with Progress(9, "test", quiet=True) as progress:
+        resumed = train(training_set(), settings=SETTINGS, checkpoint=checkpoint, progress=progress)
+    assert progress.done == 9
+    assert same_weights(whole, resumed)
+    assert whole.history == resumed.history
+    assert whole.temperature == resumed.temperature
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
+def test_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(content)
+    with pytest.raises(PatchwordError, match=r"checkpoint.safetensors is damaged .* delete it"):
+        train(training_set(), settings=SETTINGS, checkpoint=checkpoint)
+
+
+def test_checkpoint_of_another_module_is_refused(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train(training_set(), settings=SETTINGS, checkpoint=checkpoint)
+    with pytest.raises(PatchwordError, match="of another training"):
+        train(training_set(), settings=SETTINGS.model_copy(update={"mlp_ratio": 2.0}), checkpoint=checkpoint)
+
+
+def test_temperature_is_learned_and_bounded_or_fixed() -> None:
+    moved = train(training_set(), settings=SETTINGS)
+    assert moved.temperature != pytest.approx(0.07, rel=1e-4)
+    fixed = train(training_set(), settings=SETTINGS.model_copy(update={"learn_temperature": False}))
+    assert fixed.temperature == pytest.approx(0.07)
+    floor = SETTINGS.model_copy(update={"minimum_temperature": 0.2, "steps": 2})
+    assert train(training_set(), settings=floor).temperature == pytest.approx(0.2, rel=0.01)
+
+
+def test_weight_decay_spares_norms_biases_and_temperature() -> None:
+    """With a rate so high that decay alone is 1 a step, matrices end at the size of one update, norms stay near 1."""
+    settings = SETTINGS.model_copy(
+        update={"steps": 1, "learning_rate": 1e-3, "weight_decay": 1000.0, "warmup_share": 0.0}
+    )
+    result = train(training_set(), settings=settings)
+    assert result.module.projection.weight.abs().max() < 2e-3
+    assert result.module.final_norm.weight.min() > 0.99
+    assert result.temperature == pytest.approx(0.07, rel=0.01)
+
+
+def test_loss_that_is_no_number_is_an_error_with_its_step() -> None:
+    data = training_set()
+    broken = TrainingSet(data.features, data.keys, data.labels, data.text * float("nan"))
+    with pytest.raises(PatchwordError, match=r"the loss is nan at step 0; try a `learning_rate` below 0.003"):
+        train(broken, settings=SETTINGS)
+
+
+def test_batch_without_a_label_is_harmless() -> None:
+    data = training_set()
+    labels = data.labels.clone()
+    labels[:9] = -1
+    result = train(TrainingSet(data.features, data.keys, labels, data.text), settings=SETTINGS)
+    assert all(torch.isfinite(parameter).all() for parameter in result.module.parameters())
+
+
+def test_no_images_and_other_grids_are_refused() -> None:
+    data = training_set()
+    with pytest.raises(PatchwordError, match="no image has a labelled patch"):
+        train(TrainingSet(data.features, (), data.labels[:0], data.text), settings=SETTINGS)
+    with pytest.raises(PatchwordError, match=r"features have \(3, 3\) patches; the labels have \(3, 2\)"):
+        train(TrainingSet(data.features, data.keys, data.labels[:, :, :2], data.text), settings=SETTINGS)
+
+
+@pytest.mark.parametrize(("images", "steps", "expected"), [(10, None, 9), (8, None, 6), (1, None, 3), (10, 4, 4)])
+def test_total_steps(images: int, steps: int | None, expected: int) -> None:
+    assert total_steps(images, settings=SETTINGS.model_copy(update={"steps": steps})) == expected
+
+
+def test_learning_rate_rises_then_falls_to_nothing() -> None:
+    shares = [learning_rate_share(step, steps=100, warmup_share=0.1) for step in range(100)]
+    assert shares[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert shares[10:] == pytest.approx([(1 + math.cos(math.pi * step / 90)) / 2 for step in range(90)])
+    assert learning_rate_share(0, steps=1, warmup_share=0.0) == 1
+
+
+def test_every_epoch_sees_every_image_once_in_its_own_order() -> None:
+    first, second = (image_order(50, epoch=epoch, seed=3) for epoch in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(50))
+    assert first.tolist() != second.tolist()
