@@ -94,6 +94,7 @@ def similarities(winners: list[int]) -> torch.Tensor:
         ([2], 1, 0.04, (0, 1, 0), 0, 1, (1,)),
         ([0] * 7 + [2] * 3, 2, 0.35, (7, 3, 0), 0, 4, (0,)),  # 35 % of 10 is more than 2, rounded up
         ([0] * 7 + [2] * 3, 2, 0.3, (7, 3, 0), 0, 3, (0, 1)),  # exactly the share is enough
+        ([0] * 93 + [2] * 7, 2, 0.07, (93, 7, 0), 0, 7, (0, 1)),  # though 0.07 * 100 is a little above 7 in floats
     ],
 )
 def test_vote(

@@ -74,6 +74,22 @@ def test_a_single_class_is_found_with_and_without_background_words() -> None:
         np.testing.assert_array_equal(labels.label_map.indices, np.array([255, 255, 0])[TRUTH])
 
 
+def test_background_words_tell_where_a_single_class_is_not() -> None:
+    class Biased(ColourClip):
+        """Sees more red in blue patches (0.8) than in red ones (0.7)."""
+
+        def encode_patches(self, images: torch.Tensor) -> torch.Tensor:
+            red, blue, black = torch.eye(6)[[0, 2, 5]]
+            replies = torch.eye(6)
+            replies[0], replies[2] = 0.7 * red + 0.51**0.5 * black, 0.8 * red + 0.6 * blue
+            return torch.einsum("bchw,cd->bdhw", super().encode_patches(images), replies)
+
+    image = picture([["red", "red", "blue"]], scale=16)
+    for background, expected in (((), [255, 255, 0]), (("blue",), [0, 0, 255])):
+        parts = replace(parts_for(["red"], background=background), image_text=Biased())
+        assert label(image, parts).label_map.indices[0, ::16].tolist() == expected
+
+
 def test_synonyms_count_for_their_class() -> None:
     labels = label(SCENE, parts_for(["plant; green", "sea; sky; blue", "fire; red"]))
     np.testing.assert_array_equal(labels.label_map.indices, TRUTH)

@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(photos: Path, tmp_pa
     run(photos, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "stopped", parts=make_parts(mask_proposer=Stopping()))
-    with pytest.raises(PatchwordError, match="did not finish.*--resume"):
+    with pytest.raises(PatchwordError, match=r"did not finish.*--resume"):
         LabelledDataset.open(tmp_path / "stopped")
     (tmp_path / "stopped" / "masks" / ".patchword-0123.tmp").write_bytes(b"cut off")
     with (tmp_path / "stopped" / "manifest.jsonl").open("ab") as manifest:
@@ -197,6 +197,25 @@ def test_resume_retries_what_failed_and_makes_what_was_lost(photos: Path, tmp_pa
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
 
 
+def test_a_photograph_that_broke_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    (tmp_path / "labels" / "masks" / "b.png.png").unlink()
+    (photos / "b.png").write_bytes(b"no picture")
+    assert [record.name for record in run(photos, tmp_path / "labels", resume=True).failed] == ["b.png"]
+    assert not list((tmp_path / "labels").rglob("b.png.*"))
+
+
+def test_a_finished_run_that_is_taken_up_again_is_unfinished_meanwhile(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    (photos / "b.png").rename(photos / "d.png")
+    sam = Stopping()
+    sam.embedded = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True)
+    with pytest.raises(PatchwordError, match="did not finish"):
+        LabelledDataset.open(tmp_path / "labels")
+
+
 def test_resume_follows_photographs_that_came_and_went(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "labels")
     (photos / "sub" / "a.png").unlink()
@@ -204,6 +223,15 @@ def test_resume_follows_photographs_that_came_and_went(photos: Path, tmp_path: P
     run(photos, tmp_path / "labels", resume=True)
     run(photos, tmp_path / "whole")
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+
+
+def test_resume_with_fewer_photographs_loses_nothing(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    before = contents(tmp_path / "labels")
+    images = find_images(photos)[:2]
+    options: dict[str, Any] = {"root": photos, "out": tmp_path / "labels", "parts": make_parts(), "quiet": True}
+    assert len(label_folder(images, **options, resume=True)) == 5
+    assert contents(tmp_path / "labels") == before
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Set
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
@@ -95,25 +95,24 @@ def _identity(model: ModelRecord) -> str:
     return model.fingerprint or f"{model.name} at {model.revision}"
 
 
-def keep_done(folder: Path, *, manifest: Manifest, names: Collection[str]) -> set[str]:
-    """Keep what an earlier run has labelled, and remove what it left of photographs that are gone since.
+def keep_done(folder: Path, *, root: Path, manifest: Manifest, names: Collection[str]) -> set[str]:
+    """Keep what an earlier run has labelled, and remove what it left of photographs that no longer exist.
 
     Args:
-        names: of the photographs that there are now.
+        root: folder of the photographs.
+        names: of the photographs that are asked for now; others that were labelled stay in the data set.
 
     Returns:
-        names that need no more work; photographs that failed do.
+        names that need no more work: they have a record and both files, which photographs that failed have not.
     """
     records = read_manifest(manifest)
-    if records.keys() - names:
-        _forget(folder, manifest=manifest, records=records, gone=records.keys() - names)
+    gone = {name for name in records.keys() - names if not (root / PurePosixPath(name)).is_file()}
+    if gone:
+        _forget(folder, manifest=manifest, records=records, gone=gone)
     return {
         name
-        for name, record in records.items()
-        if name in names
-        and record.status != "failed"
-        and label_map_path(folder, name).is_file()
-        and segments_path(folder, name).is_file()
+        for name in records
+        if name in names and label_map_path(folder, name).is_file() and segments_path(folder, name).is_file()
     }
 
 

@@ -67,7 +67,7 @@ def label_folder(
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     record = begin(folder, root=root, parts=parts, settings=settings, command=command)
     manifest = Manifest(folder / MANIFEST_FILE)
-    done = keep_done(folder, manifest=manifest, names=named.keys())
+    done = keep_done(folder, root=root, manifest=manifest, names=named.keys())
     waiting = {path: name for name, path in named.items() if name not in done}
     job = _Job(folder, parts, settings, manifest)
     with Progress(len(named), "labelling", "images", quiet=quiet) as progress, manifest:
