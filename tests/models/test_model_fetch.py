@@ -16,7 +16,7 @@ from patchword.errors import PatchwordError
 from patchword.models import PRESETS, load_image_text, load_patch_encoder
 from patchword.models import hub as hub_module
 from patchword.models.fetch import check_model, fetch_models, list_models, preset_names
-from patchword.models.registry import FAMILIES, family_of, find_checkpoint
+from patchword.models.registry import FAMILIES, checkpoint_of, family_of, known_family
 
 NAME = "openai/clip-vit-base-patch16"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -342,9 +342,9 @@ def test_presets_name_known_models_of_the_right_kinds() -> None:
         assert preset_names(preset) == choice.names
         kinds = []
         for name in choice.names:
-            found = find_checkpoint(name)
-            assert found is not None, name
-            kinds.append(found[0].kind)
+            family = known_family(name)
+            assert family is not None, name
+            kinds.append(family.kind)
         assert kinds == ["image-text", "mask", "patch"]
 
 
@@ -407,9 +407,9 @@ def test_registry_states_the_sizes_of_the_models(name: str) -> None:
 
     from patchword.models.loading import model_sizes
 
-    found = find_checkpoint(name)
-    assert found is not None
-    family, checkpoint = found
+    family, checkpoint = known_family(name), checkpoint_of(name)
+    assert family is not None
+    assert checkpoint is not None
     with torch.device("meta"):
         model_class, config = _configs()[name]()
         count = sum(parameter.numel() for parameter in model_class(config).parameters())

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from patchword.errors import PatchwordError
 from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, has_weights
-from patchword.models.registry import FAMILIES, find_checkpoint
+from patchword.models.registry import FAMILIES, checkpoint_of
 
 NEEDED_FILES = (
     CONFIG,
@@ -128,7 +128,7 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
 
 def missing_weights(name: str, *, why: str) -> str:
     """The one line for weights that are not here: which, why, how to get them elsewhere, what needs none."""
-    unknown = "" if find_checkpoint(name) else f" (no folder, and no checkpoint of the registry{_suggestion(name)})"
+    unknown = "" if checkpoint_of(name) else f" (no folder, and no checkpoint of the registry{_suggestion(name)})"
     return (
         f"the weights of {name}{unknown} are not on this machine and cannot be fetched: {why}; on a connected machine "
         f"run `patchword models fetch {name} --to FOLDER`, copy FOLDER here and give its path instead of the name "

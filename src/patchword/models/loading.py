@@ -24,7 +24,7 @@ from patchword.models.folders import (
 )
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
-from patchword.models.registry import Family, Kind, family_of, find_checkpoint
+from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
 from patchword.models.sam import SamProposer, sam_sizes
 from patchword.models.sam2 import Sam2Proposer, sam2_sizes
 from patchword.models.siglip import SiglipEncoder, siglip_sizes
@@ -132,9 +132,9 @@ def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source
     if folder is not None:
         family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
         return Source(name, None, folder, family)
-    known = find_checkpoint(name)
+    known = known_family(name)
     if known is not None:
-        family_of(known[0].model_types[0], kind=kind, where=name)
+        family_of(known.model_types[0], kind=kind, where=name)
     folder = cached_folder(name, revision=revision)
     if folder is None:
         config = fetch_config(name, revision=revision)
@@ -187,7 +187,7 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
     preprocessing = read_preprocessing(source.folder, family=source.family)
     model = _load_weights(source, dtype=dtype)
     patch_size, dim, input_size = model_sizes(source.family, model.config)
-    known = find_checkpoint(source.name)
+    known = checkpoint_of(source.name)
     record = ModelRecord(
         family=source.family.name,
         name=source.name,
@@ -198,7 +198,7 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
         mean=preprocessing.mean,
         std=preprocessing.std,
         input_size=input_size,
-        licence=known[1].licence if known else "",
+        licence=known.licence if known else "",
     )
     return Loaded(model.to(device).eval().requires_grad_(False), record, preprocessing)
 

@@ -176,10 +176,11 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
     raise PatchwordError(f"{where}: model_type {model_type!r} cannot be used{role}; allowed are {allowed}")
 
 
-def find_checkpoint(name: str) -> tuple[Family, Checkpoint] | None:
-    """The family and the published facts of a hub name, or None where the registry has none."""
-    for family in FAMILIES:
-        for checkpoint in family.checkpoints:
-            if checkpoint.name == name:
-                return family, checkpoint
-    return None
+def known_family(name: str) -> Family | None:
+    """The family of a hub name, or None where the registry does not have the name."""
+    return next((family for family in FAMILIES if name in [entry.name for entry in family.checkpoints]), None)
+
+
+def checkpoint_of(name: str) -> Checkpoint | None:
+    """The published facts of a hub name, or None where the registry does not have the name."""
+    return next((entry for family in FAMILIES for entry in family.checkpoints if entry.name == name), None)
