@@ -147,6 +147,12 @@ def test_revision_is_asked_for(published: Hub, tiny_clip: Path) -> None:
         load_image_text(NAME, revision="v3", device="cpu")
 
 
+def test_another_revision_in_the_cache_does_not_stand_in(published: Hub, tiny_clip: Path) -> None:
+    published.repositories[NAME]["refs/pr/3"] = tiny_clip
+    load_image_text(NAME, revision="refs/pr/3", device="cpu")
+    assert load_image_text(NAME, device="cpu").record.revision == COMMIT[:-1] + "0"
+
+
 def test_incomplete_cache_is_completed(published: Hub) -> None:
     published.store(NAME, None, ["config.json"])
     load_image_text(NAME, device="cpu")

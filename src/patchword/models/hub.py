@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from patchword.errors import PatchwordError
+from patchword.folders import write_text
 from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, has_weights
 from patchword.models.registry import FAMILIES, checkpoint_of
 
@@ -30,6 +31,7 @@ _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request
 _GIVE_UP_AFTER = 8.0  # seconds in all: a resolver that hangs does not obey the request's own limit
 
 _CONVERTER = "SFconvertbot"  # the hub's robot that proposes safetensors for repositories that have only pickles
+_CONVERSION = "patchword-safetensors"  # under this name the cache keeps the commit of a conversion that was chosen
 
 T = TypeVar("T")
 
@@ -63,7 +65,7 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        revisions = [revision] if revision else ["main", *_cached_pull_requests(name)]
+        revisions = [revision] if revision else ["main", _CONVERSION]
         found = [try_to_load_from_cache(name, CONFIG, revision=candidate) for candidate in revisions]
     except HFValidationError as error:
         raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
@@ -123,6 +125,8 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
         name=name,
         revision=chosen,
     )
+    if chosen != revision and to is None:
+        _remember_conversion(Path(folder))
     return Path(folder)
 
 
@@ -151,12 +155,11 @@ def _safetensors_revision(name: str, *, revision: str | None) -> str | None:
     raise PatchwordError(f"{name} has no {WEIGHTS} at {at}; allowed are safetensors weights, never pickled ones")
 
 
-def _cached_pull_requests(name: str) -> list[str]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
-
-    references = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs" / "refs" / "pr"
-    return [f"refs/pr/{path.name}" for path in sorted(references.glob("*"))]
+def _remember_conversion(folder: Path) -> None:
+    """Note the commit of a conversion beside the cache's branches, so that it is found again without a question."""
+    references = folder.parents[1] / "refs"  # as the cache is laid out: MODEL/snapshots/COMMIT and MODEL/refs/BRANCH
+    references.mkdir(parents=True, exist_ok=True)
+    write_text(references / _CONVERSION, folder.name)
 
 
 def _suggestion(name: str) -> str:
