@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
-from patchword.align.features import FeatureCache, ImageSize, content_hash, nearest_multiple
+from patchword.align.features import FeatureCache, ImageSize, content_hash, in_order, nearest_multiple
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.folders import Progress
@@ -167,3 +168,19 @@ def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     keys = [key for key, _ in found]
     backwards = cache.read(keys[::-1])
     torch.testing.assert_close(cache.read(keys), backwards.flip(0))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_come_in_order_and_tasks_are_taken_as_needed(threads: int) -> None:
+    taken = []
+
+    def tasks() -> Iterator[Callable[[], int]]:
+        for number in range(40):
+            taken.append(number)
+            yield lambda number=number: number
+
+    results = in_order(tasks(), threads=threads)
+    first = [next(results) for _ in range(5)]
+    assert first == list(range(5))
+    assert len(taken) <= 5 + 2 * threads
+    assert list(results) == list(range(5, 40))

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +28,8 @@ from patchword.folders import Progress, write_bytes, write_json
 from patchword.images import read_image, to_tensor
 from patchword.models.pixels import resize
 from patchword.models.protocols import PatchEncoder
+
+T = TypeVar("T")
 
 _FORMAT = 1
 _OPEN_SHARDS = 64  # files held open at once; a limit of the operating system, without effect on results
@@ -120,9 +125,9 @@ class FeatureCache:
         for batch in _batches(
             self._decode(photographs, failed=failed, progress=progress), self._settings.feature_batch
         ):
-            encoded = self._encode(torch.cat([pixels for _, pixels, _ in batch]))  # (b, D, h, w)
-            for (key, _, size), features in zip(batch, encoded, strict=True):
-                shard[key], sizes[key] = features, size
+            encoded = self._encode(torch.cat([decoded.pixels for decoded in batch]))  # (b, D, h, w)
+            for decoded, features in zip(batch, encoded, strict=True):
+                shard[decoded.key], sizes[decoded.key] = features, decoded.size
             if sum(features.nbytes for features in shard.values()) >= self._settings.shard_megabytes * 1_000_000:
                 self._write(shard, sizes)
                 shard, sizes = {}, {}
@@ -146,19 +151,23 @@ class FeatureCache:
 
     def _decode(
         self, photographs: Iterable[tuple[str, Path]], *, failed: dict[str, str], progress: Progress | None
-    ) -> Iterator[tuple[str, Tensor, ImageSize]]:
-        seen: set[str] = set()
-        for key, path in photographs:
-            if key not in self._shard_of and key not in seen:
-                seen.add(key)
-                try:
-                    pixels = to_tensor(read_image(path))  # (1, 3, h, w)
-                except PatchwordError as error:
-                    failed[key] = str(error)
-                else:
-                    yield key, resize(pixels, size=(self.side, self.side)), ImageSize(*pixels.shape[-2:])
+    ) -> Iterator[_Decoded]:
+        """The photographs that the cache does not hold, each once, in their order."""
+        for decoded in in_order(self._read_new(photographs), threads=self._settings.decode_threads):
+            if isinstance(decoded, _Failed):
+                failed[decoded.key] = decoded.reason
+            elif decoded is not None:
+                yield decoded
             if progress is not None:
                 progress.advance()
+
+    def _read_new(self, photographs: Iterable[tuple[str, Path]]) -> Iterator[Callable[[], _Decoded | _Failed | None]]:
+        """A task for each photograph; one that the cache holds, or that came before, is nothing to do."""
+        seen: set[str] = set()
+        for key, path in photographs:
+            known = key in self._shard_of or key in seen
+            seen.add(key)
+            yield (lambda: None) if known else partial(_decode_one, key, path, side=self.side)
 
     def _encode(self, images: Tensor) -> Tensor:
         features = self._encoder(images).to(_TYPES[self._settings.feature_dtype]).cpu()
@@ -205,13 +214,51 @@ class FeatureCache:
         return self._open[shard]
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    """A photograph as the encoder takes it, (1, 3, side, side), and its own size."""
+
+    key: str
+    pixels: Tensor
+    size: ImageSize
+
+
+@dataclass(frozen=True)
+class _Failed:
+    key: str
+    reason: str
+
+
+def _decode_one(key: str, path: Path, *, side: int) -> _Decoded | _Failed:
+    try:
+        pixels = to_tensor(read_image(path))  # (1, 3, h, w)
+    except PatchwordError as error:
+        return _Failed(key, str(error))
+    return _Decoded(key, resize(pixels, size=(side, side)), ImageSize(*pixels.shape[-2:]))
+
+
+def in_order(tasks: Iterable[Callable[[], T]], *, threads: int) -> Iterator[T]:
+    """Run tasks in threads, a few ahead of their use, and give their results in the order of the tasks.
+
+    Args:
+        tasks: taken as they are needed.
+        threads: at least 1; twice as many results wait at most.
+    """
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="patchword-decode") as pool:
+        waiting: deque[Future[T]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def _damaged(shard: Path) -> PatchwordError:
     return PatchwordError(f"feature cache {shard} is damaged; delete that file and run again")
 
 
-def _batches(
-    items: Iterable[tuple[str, Tensor, ImageSize]], size: int
-) -> Iterator[list[tuple[str, Tensor, ImageSize]]]:
+def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
     batch = []
     for item in items:
         batch.append(item)

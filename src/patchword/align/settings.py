@@ -28,6 +28,7 @@ class AlignSettings(BaseModel):
         "float16", description="How the cache keeps features"
     )
     feature_batch: int = Field(8, ge=1, description="Images that the frozen encoder sees at once")
+    decode_threads: int = Field(4, ge=1, description="Threads that decode photographs while the encoder works")
     shard_megabytes: float = Field(
         128, gt=0, description="Size of one file of the feature cache, in megabytes; held in memory while it grows"
     )
