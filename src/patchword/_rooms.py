@@ -1,7 +1,8 @@
 """Lets `patchword.label`, `align`, `segment` and `evaluate` be both a package and the public function of that name.
 
-Importing `patchword.label.dataset` makes Python bind the package `label` on `patchword`, over any function of that name. So the
-bound package is given a class that can be called: `patchword.label(...)` then means the same whatever was imported before.
+Importing `patchword.label.dataset` makes Python bind the package `label` on `patchword`, over any function of that
+name. So the bound package is given a class that can be called: `patchword.label(...)` then means the same whatever was
+imported before.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @models_app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """Known checkpoints: kind, size, licence, presets that use them, and whether they are on this machine."""
+    """Known checkpoints, their licences, and which are here."""
     from patchword.models.fetch import list_models
 
     listed = list_models()
@@ -38,7 +38,7 @@ def list_command(as_json: AsJson = False) -> None:
 
 @models_app.command()
 def check(names: Names = None, preset: PresetName = None, as_json: AsJson = False) -> None:
-    """Load checkpoints that are on this machine and say what is wrong, if anything; by default all that are here."""
+    """Load what is on this machine and say what is wrong."""
     from patchword.models.fetch import check_model, list_models
     from patchword.parts import ModelName
 
@@ -66,7 +66,7 @@ def fetch(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch checkpoints ahead of time, so that a machine without network can be prepared."""
+    """Fetch checkpoints ahead of time, for a machine without network."""
     from patchword.models.fetch import fetch_models
 
     chosen = _chosen(names, preset)

@@ -66,9 +66,7 @@ class Loader:
         if not isinstance(part, Named):
             return part
         model = _named(part)
-        return load_image_text(
-            model.name, revision=model.revision, device=self.device, dtype=self.dtype, dense=dense
-        )
+        return load_image_text(model.name, revision=model.revision, device=self.device, dtype=self.dtype, dense=dense)
 
     def patch_encoder(self, part: Named | PatchEncoder) -> PatchEncoder:
         """A vision encoder."""

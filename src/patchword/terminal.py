@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, one-line errors, settings from the command line, results on standard output."""
+"""What every command shares: exit codes, one-line errors, settings as they are typed, results on standard output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,7 +18,7 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
 class PatchwordGroup(TyperGroup):
-    """Turns a user's mistake into one line and exit code 2, and an interruption into exit code 130: never a traceback."""
+    """Turns a user's mistake into one line and exit code 2, an interruption into exit code 130; never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -41,21 +42,23 @@ def say(message: str, *, quiet: bool = False) -> None:
         typer.echo(message, err=True)
 
 
-def exit_with_failures(failed: Mapping[str, str], *, of: int, done: str, where: str, shown: int = 10) -> None:
-    """Leave with exit code 1 when some photographs failed, after naming the first of them on standard error.
+def exit_with_failures(
+    failed: int, *, done: str, where: Path, reasons: Mapping[str, str] | None = None, shown: int = 10
+) -> None:
+    """Leave with exit code 1 when some photographs failed, after saying so on standard error.
 
     Args:
-        failed: photograph -> reason.
-        of: how many photographs there were.
+        failed: how many.
         done: what was to be done with them, such as "labelled".
         where: file that lists all of them.
-        shown: how many are named here.
+        reasons: photograph -> reason, of those to be named here.
+        shown: how many are named at most.
     """
     if not failed:
         return
-    for name, reason in list(failed.items())[:shown]:
+    for name, reason in list((reasons or {}).items())[:shown]:
         complain(f"{name}: {reason}")
-    complain(f"{len(failed)} of {of} photographs could not be {done}; {where} lists them")
+    complain(f"{failed} photograph{'s' if failed > 1 else ''} could not be {done}; see {where}")
     raise typer.Exit(FAILED)
 
 
@@ -91,8 +94,10 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def parse_words(text: str) -> list[str]:
-    """Words separated by commas or semicolons."""
+def parse_words(text: str | None) -> list[str] | None:
+    """Words separated by commas or semicolons; None stays None."""
+    if text is None:
+        return None
     return [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
 
 

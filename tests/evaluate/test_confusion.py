@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -47,6 +47,7 @@ def as_array(values: list[int]) -> NDArray[np.uint8]:
 label = st.sampled_from([0, 1, 2, 3, 4, IGNORE])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(label, label), max_size=30), max_size=4))
 def test_scores_equal_a_count_by_pixel(images: list[list[tuple[int, int]]]) -> None:
     matrix = ConfusionMatrix(5)
@@ -65,6 +66,7 @@ def test_scores_equal_a_count_by_pixel(images: list[list[tuple[int, int]]]) -> N
     assert matrix.coverage() == pytest.approx(coverage)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 9))
 def test_counts_equal_torchmetrics(seed: int, count: int) -> None:
     generator = np.random.default_rng(seed)

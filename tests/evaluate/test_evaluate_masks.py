@@ -60,6 +60,12 @@ def test_prediction(zero_is: ZeroIs, expected: list[int]) -> None:
     assert rule.prediction(LabelMap(predicted, THREE.names)).tolist() == [expected]
 
 
+@pytest.mark.parametrize(("zero_is", "expected"), [("class", -1), ("background", 0), ("ignore", -1)])
+def test_a_class_after_the_last_is_background(zero_is: ZeroIs, expected: int) -> None:
+    predicted = LabelMap(np.array([[3]], dtype=np.uint8), (*THREE.names, "background"))
+    assert MaskRule(THREE, zero_is=zero_is).prediction(predicted).tolist() == [[expected]]
+
+
 def test_a_perfect_prediction_equals_the_truth_under_every_rule(tmp_path: Path) -> None:
     for zero_is, stored in (("class", [0, 1, 2]), ("background", [1, 2, 3]), ("ignore", [1, 2, 3])):
         rule = MaskRule(THREE, zero_is=zero_is)

@@ -14,8 +14,9 @@ from rich.console import Console
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import MaskRule
 from patchword.evaluate.pairs import Pair, find_pairs
+from patchword.evaluate.predictions import read_predictions
 from patchword.evaluate.report import EvaluationReport, class_table, make_report, write_report
-from patchword.evaluate.run import compare, read_predictions
+from patchword.evaluate.run import compare
 from patchword.maps import LabelMap
 from patchword.vocabulary import Vocabulary
 
@@ -133,8 +134,20 @@ def test_sizes_that_differ_are_refused_with_both(data: Path) -> None:
 
 
 def test_a_prediction_outside_the_class_list_is_refused(data: Path) -> None:
-    Image.fromarray(np.full((2, 4), 3, dtype=np.uint8)).save(data / "predicted/masks/two.png.png")
-    with pytest.raises(PatchwordError, match=r"two\.png\.png has index 3; allowed are 0 to 2"):
+    Image.fromarray(np.full((2, 4), 4, dtype=np.uint8)).save(data / "predicted/masks/two.png.png")
+    with pytest.raises(PatchwordError, match=r"two\.png\.png has index 4; allowed are 0 to 3"):
+        evaluate(data)
+
+
+def test_a_folder_made_for_other_classes_is_refused(data: Path) -> None:
+    record = {"vocabulary": Vocabulary.of(["cat", "fox", "yak"]).to_text()}
+    (data / "predicted/segment.json").write_text(json.dumps(record))
+    with pytest.raises(PatchwordError, match="made for 3 classes \\(such as 'fox'\\), the class list has 3"):
+        evaluate(data)
+    (data / "predicted/segment.json").write_text(json.dumps({"vocabulary": ANIMALS.to_text()}))
+    assert evaluate(data)[0].images == 2
+    (data / "predicted/segment.json").write_text("{")
+    with pytest.raises(PatchwordError, match=r"segment\.json is damaged"):
         evaluate(data)
 
 

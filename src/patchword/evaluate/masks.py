@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap, read_indices
+from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
 
 ZeroIs = Literal["class", "background", "ignore"]
 IGNORE = -1
-BACKGROUND_NAME = "background"
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,11 @@ class MaskRule:
     def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
         """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.
 
+        A class that the map has beyond the vocabulary is background: scored where background is, else no prediction.
+
         Returns:
             (h, w) int64.
         """
         values: NDArray[np.int64] = label_map.indices.astype(np.int64)
-        values[values == label_map.ignore] = IGNORE
+        values[values >= len(self.vocabulary)] = IGNORE
         return values + 1 if self.zero_is == "background" else values

@@ -1,20 +1,18 @@
-"""Predictions against masks, folder by folder."""
+"""Predictions against masks, photograph by photograph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.confusion import ConfusionMatrix
 from patchword.evaluate.masks import MaskRule
-from patchword.evaluate.pairs import Pair, find_mask
+from patchword.evaluate.pairs import Pair
 from patchword.folders import Progress
 from patchword.maps import LabelMap
+from patchword.segment.dense import AnySegmenter
 
 Predict = Callable[[Pair], LabelMap]
-
-MASKS_FOLDER = "masks"
 
 
 def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: bool = False) -> ConfusionMatrix:
@@ -48,31 +46,19 @@ def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: b
     return matrix
 
 
-def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> Predict:
-    """Predictions from disk: indexed pictures as `patchword label` and `patchword segment` write them.
-
-    Their values are positions in the class list, from 0, and 255 (65535 in 16-bit pictures) where nothing is predicted.
-
-    Args:
-        folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
-        pairs: the photographs that predictions are needed for.
-        rule: its vocabulary is what the predictions' values refer to.
+def predict_with(segmenter: AnySegmenter, *, rule: MaskRule) -> Predict:
+    """Predictions that a segmenter makes, of the rule's classes; background words take part where background is scored.
 
     Raises:
-        PatchwordError: when the folder or the prediction of a photograph is missing.
+        PatchwordError: when background is scored and there are no words for it.
     """
-    if not folder.is_dir():
-        raise PatchwordError(f"no such folder of predictions: {folder}")
-    place = folder / MASKS_FOLDER if (folder / MASKS_FOLDER).is_dir() else folder
-    paths = {pair.name: find_mask(place, name=pair.name) for pair in pairs}
-    missing = [name for name, path in paths.items() if path is None]
-    if missing:
+    vocabulary = rule.predicted_vocabulary
+    if rule.zero_is == "background" and not vocabulary.background:
         raise PatchwordError(
-            f"{len(missing)} of {len(pairs)} photographs have no prediction in {place}, such as {missing[0]}; "
-            "allowed for a/b.jpg are a/b.jpg.png and a/b.png"
+            "zero is background, and there are no words for background; give some, such as sky and wall, "
+            "in the class list or beside it"
         )
-    found = {name: path for name, path in paths.items() if path is not None}
-    return lambda pair: LabelMap.load(found[pair.name], names=rule.vocabulary.names)
+    return lambda pair: segmenter.segment(pair.photo, classes=vocabulary).label_map
 
 
 def _size(shape: tuple[int, ...]) -> str:

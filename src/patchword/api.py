@@ -1,0 +1,369 @@
+"""The public functions: they turn names and folders into parts and call the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchword.errors import PatchwordError
+from patchword.inputs import (
+    Classes,
+    align_settings,
+    check_limit,
+    choose_images,
+    claim_output,
+    label_settings,
+    open_labels,
+    read_vocabulary,
+    root_of,
+)
+from patchword.models.presets import find_preset
+from patchword.parts import Loader
+
+if TYPE_CHECKING:
+    from patchword.align.data import LabelledImages
+    from patchword.align.settings import AlignSettings
+    from patchword.evaluate.masks import ZeroIs
+    from patchword.evaluate.report import EvaluationReport
+    from patchword.label.dataset import LabelledDataset
+    from patchword.label.settings import LabelSettings
+    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.segment.baseline import DenseSegmenter
+    from patchword.segment.run import SegmentedFolder
+    from patchword.segment.segmenter import Segmenter
+
+
+def label(
+    photos: str | Path,
+    *,
+    classes: Classes,
+    out: str | Path,
+    preset: str = "balanced",
+    image_text: str | Path | ImageTextEncoder | None = None,
+    mask_proposer: str | Path | MaskProposer | None = None,
+    background: Sequence[str] | None = None,
+    settings: LabelSettings | Mapping[str, Any] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    limit: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> LabelledDataset:
+    """Stage 1: make a data set of pseudo masks from photographs and class names.
+
+    Args:
+        photos: a folder of photographs, searched recursively, or one photograph.
+        classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`.
+        out: folder of the data set; must be new or empty unless `resume` or `overwrite` is set.
+        preset: "fast", "balanced" or "thorough": which models are used where none is named.
+        image_text: instead of the preset's: hub name, `name@revision`, local folder, or a loaded encoder.
+        mask_proposer: likewise.
+        background: words that take part in the vote on classes and never become a label; None takes those of the class
+            list, an empty list none.
+        settings: the numbers of stage 1, as `LabelSettings` or by name; defaults where none is given.
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        limit: take the first so many photographs, at least 1; None for all.
+        resume: go on where an earlier run with the same models, classes and settings stopped.
+        overwrite: empty the folder first, if it is an earlier run's.
+        quiet: whether to show no progress on standard error.
+        command: what the user typed, for the record.
+
+    Returns:
+        the data set; photographs that could not be labelled are listed in its `failed`.
+
+    Raises:
+        PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
+    """
+    from patchword.label.image import LabelParts
+    from patchword.label.records import MARKER
+    from patchword.label.run import label_folder
+
+    images = choose_images(photos, out=out, limit=limit)
+    vocabulary = read_vocabulary(classes, background=background)
+    chosen = label_settings(settings)
+    names = find_preset(preset)
+    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    loader = Loader(device=device, dtype=dtype)
+    parts = LabelParts.of(
+        loader.image_text(image_text or names.image_text, dense=chosen.dense),
+        mask_proposer=loader.mask_proposer(mask_proposer or names.mask_proposer),
+        vocabulary=vocabulary,
+    )
+    return label_folder(
+        images,
+        root=root_of(photos),
+        out=Path(out),
+        parts=parts,
+        settings=chosen,
+        resume=resume,
+        overwrite=overwrite,
+        command=command,
+        quiet=quiet,
+    )
+
+
+def align(
+    labels: str | Path | LabelledImages,
+    *,
+    out: str | Path,
+    preset: str = "balanced",
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    photos: str | Path | None = None,
+    settings: AlignSettings | Mapping[str, Any] | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Segmenter:
+    """Stage 2: train a segmenter on a data set of pseudo masks.
+
+    Args:
+        labels: a folder that `label` wrote, or any labelled data set; exact masks give the oracle.
+        out: folder of the model; must be new or empty unless `resume` or `overwrite` is set.
+        preset: whose vision encoder is used where none is named.
+        encoder: the frozen vision encoder: hub name, `name@revision`, local folder, or a loaded one.
+        text_encoder: the image-text model whose text tower is used; by default the one that labelled.
+        photos: where the photographs of `labels` are now; by default where they were, relative to it.
+        settings: the numbers of stage 2, as `AlignSettings` or by name; defaults where none is given.
+        cache: folder of frozen features that is kept for later runs; by default they are removed at the end.
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
+        resume: go on where an earlier run with the same data, models and settings stopped.
+        overwrite: empty the folder first, if it is an earlier run's.
+        quiet: whether to show no progress on standard error.
+
+    Returns:
+        the segmenter; it is in `out` as well.
+
+    Raises:
+        PatchwordError: for anything above that is not as described, and when no photograph can be trained on.
+    """
+    from patchword.align.artifact import MARKER
+    from patchword.align.run import align_labels
+    from patchword.segment.segmenter import Segmenter
+
+    dataset, labelled_by = open_labels(labels, photos=photos)
+    chosen = align_settings(settings)
+    named_text = text_encoder or labelled_by
+    if named_text is None:
+        raise PatchwordError("the labels do not say which image-text model they were made with; pass text_encoder")
+    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    loader = Loader(device=device, dtype=dtype)
+    vision = loader.patch_encoder(encoder or find_preset(preset).patch_encoder)
+    text = loader.image_text(named_text)
+    align_labels(
+        dataset,
+        encoder=vision,
+        text_encoder=text,
+        out=out,
+        settings=chosen,
+        cache=cache,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    return Segmenter.from_pretrained(out, encoder=vision, text_encoder=text)
+
+
+def segment(
+    photos: str | Path,
+    *,
+    model: str | Path | Segmenter | DenseSegmenter,
+    out: str | Path,
+    classes: Classes | None = None,
+    background: Sequence[str] | None = None,
+    image_size: int | None = None,
+    threshold: float = 0.0,
+    overlays: bool = True,
+    device: str = "auto",
+    dtype: str = "auto",
+    limit: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> SegmentedFolder:
+    """Stage 3: segment photographs by any class names into a folder; for one image in memory see `Segmenter.segment`.
+
+    Args:
+        photos: a folder of photographs, searched recursively, or one photograph.
+        model: a segmenter or its folder.
+        out: folder of the result; must be new or empty unless `resume` or `overwrite` is set.
+        classes: as for `label`; None for the classes of the training.
+        background: words for what is none of the classes, which becomes a class "background", the last; None takes
+            those of the class list, an empty list none.
+        image_size: side in pixels of the square that has as many pixels as the image that the encoder sees; None for
+            the size of the training.
+        threshold: pixels whose confidence is below it are ignored, 0 to 1; 0 ignores none.
+        overlays: whether to write overlays.
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
+        limit: take the first so many photographs, at least 1; None for all.
+        resume: go on where an earlier run with the same model, classes and settings stopped.
+        overwrite: empty the folder first, if it is an earlier run's.
+        quiet: whether to show no progress on standard error.
+        command: what the user typed, for the record.
+
+    Returns:
+        the folder, the names of the photographs, and which of them could not be segmented.
+
+    Raises:
+        PatchwordError: for anything above that is not as described.
+    """
+    from patchword.segment.run import MARKER, segment_folder
+
+    images = choose_images(photos, out=out, limit=limit)
+    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    segmenter = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
+    return segment_folder(
+        images,
+        root=root_of(photos),
+        segmenter=segmenter,
+        classes=_trained_classes(segmenter) if classes is None else classes,
+        out=out,
+        background=background,
+        image_size=image_size,
+        threshold=threshold,
+        overlays=overlays,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=command,
+    )
+
+
+def load(
+    model: str | Path,
+    *,
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Segmenter:
+    """Load a segmenter that `align` made.
+
+    Args:
+        model: its folder.
+        encoder: where its vision encoder is now: name, folder or loaded; by default where it was in training.
+        text_encoder: likewise for the image-text model whose text tower it uses.
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
+
+    Returns:
+        the segmenter.
+
+    Raises:
+        PatchwordError: when the folder is no model, is damaged, or a frozen model is missing or has other weights than
+            the segmenter was trained with.
+    """
+    from patchword.segment.segmenter import Segmenter
+
+    loader = Loader(device=device, dtype=dtype)
+    return Segmenter.from_pretrained(
+        model,
+        encoder=None if encoder is None else loader.patch_encoder(encoder),
+        text_encoder=None if text_encoder is None else loader.image_text(text_encoder),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def evaluate(
+    photos: str | Path,
+    *,
+    masks: str | Path,
+    classes: Classes,
+    model: str | Path | Segmenter | DenseSegmenter | None = None,
+    predictions: str | Path | None = None,
+    out: str | Path | None = None,
+    zero_is: ZeroIs = "class",
+    ignore_index: int | None = None,
+    background: Sequence[str] | None = None,
+    names: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> EvaluationReport:
+    """Measure a segmenter, or label maps on disk, against ground truth.
+
+    Args:
+        photos: a folder of photographs, searched recursively, or one photograph.
+        masks: folder of masks; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`, 8-bit indexed or grey, or 16-bit.
+        classes: the class list that the masks' values refer to, as for `label`.
+        model: a segmenter or its folder. Exactly one of `model` and `predictions` is needed.
+        predictions: folder of label maps over the same class list, such as those of `label` and `segment`.
+        out: folder for `evaluation.json` and `confusion.csv`; None writes nothing.
+        zero_is: what value 0 of a mask means: "class" (value v is the class at position v from 0), "background" (a
+            class of its own; v is the v-th class; pixels where nothing is predicted count as background) or "ignore"
+            (such pixels do not count; v is the v-th class).
+        ignore_index: value of pixels that do not count; None for 255 in 8-bit masks and 65535 in 16-bit ones.
+        background: words for background, which `model` needs where `zero_is` is "background"; None takes those of the
+            class list.
+        names: text file of the photographs to take, one a line, with or without suffix; None for all.
+        limit: take the first so many, at least 1; None for all.
+        device: "auto" or a torch device such as "cuda:1".
+        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
+        overwrite: empty `out` first, if it is an earlier evaluation.
+        quiet: whether to show no progress on standard error.
+        command: what the user typed, for the record.
+
+    Returns:
+        the scores by the benchmarks' rule, and all that they depend on.
+
+    Raises:
+        PatchwordError: for anything above that is not as described, a photograph without mask or prediction, sizes that
+            differ, and mask values outside the class list.
+    """
+    from patchword.evaluate.masks import MaskRule
+    from patchword.evaluate.pairs import find_pairs
+    from patchword.evaluate.predictions import read_predictions
+    from patchword.evaluate.report import MARKER, make_report, write_report
+    from patchword.evaluate.run import compare, predict_with
+
+    if (model is None) == (predictions is None):
+        raise PatchwordError("an evaluation needs a model or predictions, one of the two")
+    rule = MaskRule(read_vocabulary(classes, background=background), zero_is=zero_is, ignore_index=ignore_index)
+    check_limit(limit)
+    pairs = find_pairs(Path(photos), masks=Path(masks), names=None if names is None else Path(names), limit=limit)
+    if out is not None:
+        claim_output(out, overwrite=overwrite, marker=MARKER)
+    if model is None:
+        predict = read_predictions(Path(str(predictions)), pairs=pairs, rule=rule)
+        predicted_by: dict[str, Any] = {"kind": "folder", "folder": str(predictions)}
+    else:
+        segmenter = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
+        vocabulary = segmenter.vocabulary_of(classes, background=background)
+        rule = replace(rule, vocabulary=vocabulary)
+        predict, predicted_by = predict_with(segmenter, rule=rule), segmenter.describe()
+    matrix = compare(pairs, predict=predict, rule=rule, quiet=quiet)
+    report = make_report(
+        matrix,
+        rule=rule,
+        images=len(pairs),
+        photographs=Path(photos),
+        masks=Path(masks),
+        predicted_by=predicted_by,
+        command=command,
+    )
+    if out is not None:
+        write_report(report, matrix=matrix, out=Path(out), overwrite=overwrite)
+    return report
+
+
+def _trained_classes(segmenter: Segmenter | DenseSegmenter) -> Classes:
+    from patchword.segment.segmenter import Segmenter
+
+    if not isinstance(segmenter, Segmenter):
+        raise PatchwordError("classes are needed: a dense segmenter was trained on none")
+    return segmenter.config.parsed_vocabulary()

@@ -1,0 +1,302 @@
+"""The command line: parses, calls the public functions, prints. Whatever is heavy is imported inside a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from patchword import __version__
+from patchword.cli_models import models_app
+from patchword.terminal import (
+    PatchwordGroup,
+    command_line,
+    exit_with_failures,
+    parse_settings,
+    parse_words,
+    print_json,
+    print_rows,
+)
+
+if TYPE_CHECKING:
+    from patchword.evaluate.masks import ZeroIs
+    from patchword.evaluate.report import EvaluationReport
+    from patchword.plans import Plan
+
+app = typer.Typer(
+    name="patchword",
+    help="Photographs and class names in; pseudo labels and an open-vocabulary segmenter out.",
+    cls=PatchwordGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models_app, name="models")
+
+Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photographs, or one photograph.")]
+ClassList = Annotated[str, typer.Option("--classes", help='A class list file, or names: "cat, dog".')]
+Background = Annotated[
+    str | None, typer.Option(metavar="WORDS", help='Background words, "sky, wall", instead of the class list\'s.')
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the result.")]
+PresetName = Annotated[str, typer.Option(help="Models to use: fast, balanced or thorough.")]
+Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
+ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", help="Take the first N photographs.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty the folder first, if it is an earlier result.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show counts, models and settings; do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Moved = Annotated[Path | None, typer.Option("--photos", metavar="FOLDER", help="Where the photographs are now.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: OutFolder,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
+    scenes: Annotated[int, typer.Option(metavar="N", help="Scenes to label and to learn from.")] = 240,
+    overwrite: Overwrite = False,
+) -> None:
+    """Everything below on a drawn world, offline."""
+    from patchword.toytown.demo import run_demo
+
+    typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite))
+
+
+@app.command()
+def label(
+    photos: Photos,
+    classes: ClassList,
+    out: OutFolder,
+    preset: PresetName = "balanced",
+    image_text: ModelPart = None,
+    mask_proposer: ModelPart = None,
+    background: Background = None,
+    settings: Assignments = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    limit: Limit = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 1: pseudo masks from photographs and class names."""
+    from patchword import api, plans
+    from patchword.label.records import MANIFEST_FILE
+
+    shared: dict[str, Any] = {
+        "classes": classes,
+        "out": out,
+        "preset": preset,
+        "image_text": image_text,
+        "mask_proposer": mask_proposer,
+        "background": parse_words(background),
+        "settings": parse_settings(settings or []),
+        "limit": limit,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    if dry_run:
+        _print_plan(plans.plan_label(photos, **shared), as_json=as_json)
+        return
+    dataset = api.label(photos, **shared, device=device, dtype=dtype, quiet=quiet, command=command_line())
+    counts = dataset.counts
+    if as_json:
+        print_json(counts.model_dump(mode="json"))
+    else:
+        typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
+    reasons = {record.name: record.reason or "" for record in dataset.failed}
+    exit_with_failures(counts.failed, done="labelled", where=out / MANIFEST_FILE, reasons=reasons)
+
+
+@app.command()
+def align(
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
+    out: OutFolder,
+    preset: PresetName = "balanced",
+    encoder: ModelPart = None,
+    text_encoder: ModelPart = None,
+    photos: Moved = None,
+    settings: Assignments = None,
+    seed: Annotated[int | None, typer.Option(help="The same as --set seed=N.")] = None,
+    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep frozen features here.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 2: train a segmenter on pseudo masks."""
+    from patchword import api, plans
+    from patchword.align.run import RUN
+
+    numbers = parse_settings([*(settings or []), *([] if seed is None else [f"seed={seed}"])])
+    shared: dict[str, Any] = {
+        "out": out,
+        "preset": preset,
+        "encoder": encoder,
+        "text_encoder": text_encoder,
+        "photos": photos,
+        "settings": numbers,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    if dry_run:
+        _print_plan(plans.plan_align(labels, **shared), as_json=as_json)
+        return
+    config = api.align(labels, **shared, cache=cache, device=device, dtype=dtype, quiet=quiet).config
+    facts = config.training
+    if as_json:
+        print_json(config.model_dump(mode="json"))
+    else:
+        typer.echo(f"{out}: trained for {facts.steps} steps on {facts.images} photographs, loss {facts.last.total:.3f}")
+    exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN)
+
+
+@app.command()
+def segment(
+    photos: Photos,
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")],
+    out: OutFolder,
+    classes: Annotated[
+        str | None, typer.Option(help="Class list file or names; by default those of the training.")
+    ] = None,
+    background: Background = None,
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Size that images are seen at; larger is finer and slower.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Ignore pixels of lower confidence, 0 to 1.")] = 0.0,
+    overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
+    encoder: ModelPart = None,
+    text_encoder: ModelPart = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    limit: Limit = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 3: segment photographs by any class names."""
+    from patchword import api
+    from patchword.segment.run import RESULTS
+
+    segmented = api.segment(
+        photos,
+        model=api.load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype),
+        classes=classes,
+        out=out,
+        background=parse_words(background),
+        image_size=image_size,
+        threshold=threshold,
+        overlays=overlays,
+        limit=limit,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=command_line(),
+    )
+    if as_json:
+        print_json({"folder": str(segmented.folder), "segmented": len(segmented.names), "failed": segmented.failed})
+    else:
+        typer.echo(f"{out}: {len(segmented.names)} photographs segmented, {len(segmented.failed)} failed")
+    exit_with_failures(len(segmented.failed), done="segmented", where=out / RESULTS, reasons=segmented.failed)
+
+
+@app.command()
+def evaluate(
+    photos: Photos,
+    masks: Annotated[Path, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")],
+    classes: ClassList,
+    model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Segmenter to measure.")] = None,
+    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label maps to measure.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")] = None,
+    zero_is: Annotated[
+        str, typer.Option(help="What mask value 0 is: class (the first), background or ignore.")
+    ] = "class",
+    ignore_index: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Mask value that does not count [default: 255; 16-bit 65535]."),
+    ] = None,
+    background: Background = None,
+    names: Annotated[Path | None, typer.Option(metavar="FILE", help="Take only photographs named here.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    limit: Limit = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a segmenter or label maps against masks."""
+    from patchword import api
+
+    report = api.evaluate(
+        photos,
+        masks=masks,
+        classes=classes,
+        model=model,
+        predictions=predictions,
+        out=out,
+        zero_is=cast("ZeroIs", zero_is),
+        ignore_index=ignore_index,
+        background=parse_words(background),
+        names=names,
+        limit=limit,
+        device=device,
+        dtype=dtype,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=command_line(),
+    )
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    _print_scores(report)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        print_rows(plan.rows())
+
+
+def _print_scores(report: EvaluationReport) -> None:
+    from rich.console import Console
+
+    from patchword.evaluate.report import class_table, percent
+
+    Console().print(class_table(report))
+    print_rows(
+        {
+            "mIoU": percent(report.miou),
+            "pixel accuracy": percent(report.pixel_accuracy),
+            "mean accuracy": percent(report.mean_accuracy),
+            "coverage": percent(report.coverage),
+        }
+    )

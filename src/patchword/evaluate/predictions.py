@@ -1,0 +1,76 @@
+"""Predictions that lie on disk: label maps as `label` and `segment` write them, or as anyone else does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.masks import MaskRule
+from patchword.evaluate.pairs import Pair, find_mask
+from patchword.evaluate.run import Predict
+from patchword.label.records import DATASET_FILE, DatasetRecord
+from patchword.maps import LabelMap
+from patchword.segment.result import MASKS
+from patchword.segment.run import SETTINGS
+from patchword.segment.words import BACKGROUND_NAME
+from patchword.vocabulary import Vocabulary
+
+
+def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> Predict:
+    """Find the prediction of every photograph.
+
+    A prediction's values are positions in the class list, from 0, and 255 (65535 in 16-bit pictures) where nothing is
+    predicted. The position after the last class is background.
+
+    Args:
+        folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
+        pairs: the photographs that predictions are needed for.
+        rule: its vocabulary is what the predictions' values refer to.
+
+    Raises:
+        PatchwordError: when the folder or the prediction of a photograph is missing, or the folder was made for other
+            classes.
+    """
+    if not folder.is_dir():
+        raise PatchwordError(f"no such folder of predictions: {folder}")
+    names = _names(folder, rule)
+    place = folder / MASKS if (folder / MASKS).is_dir() else folder
+    found = {pair.name: find_mask(place, name=pair.name) for pair in pairs}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise PatchwordError(
+            f"{len(missing)} of {len(pairs)} photographs have no prediction in {place}, such as {missing[0]}; "
+            "allowed for a/b.jpg are a/b.jpg.png and a/b.png"
+        )
+    paths = {name: path for name, path in found.items() if path is not None}
+    return lambda pair: LabelMap.load(paths[pair.name], names=names)
+
+
+def _names(folder: Path, rule: MaskRule) -> tuple[str, ...]:
+    """Names of the predictions' values, background included where the values can hold it."""
+    expected = rule.vocabulary.names
+    recorded = _recorded_vocabulary(folder)
+    if recorded is not None and recorded.names != expected:
+        first = next((name for name in recorded.names if name not in expected), recorded.names[0])
+        raise PatchwordError(
+            f"{folder} was made for {len(recorded)} classes (such as {first!r}), the class list has {len(expected)}; "
+            "they must be the same, in the same order"
+        )
+    has_background = rule.zero_is == "background" or (recorded is not None and bool(recorded.background))
+    return (*expected, BACKGROUND_NAME) if has_background else expected
+
+
+def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
+    """The class list of a folder that `label` or `segment` made; None for any other folder."""
+    if (folder / DATASET_FILE).is_file():
+        return Vocabulary.parse(DatasetRecord.load(folder).vocabulary.text, source=str(folder / DATASET_FILE))
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        text = json.loads(path.read_bytes())["vocabulary"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PatchwordError(f"{path} is damaged; segment again, or give its masks folder") from None
+    return Vocabulary.parse(str(text), source=str(path))

@@ -1,0 +1,110 @@
+"""What the public functions share: reading what a user passes, and refusing it before anything heavy begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchword.errors import PatchwordError
+from patchword.folders import prepare_output
+from patchword.parts import ModelName
+from patchword.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from patchword.align.data import LabelledImages
+    from patchword.align.settings import AlignSettings
+    from patchword.label.settings import LabelSettings
+
+Classes = str | Path | Sequence[str] | Vocabulary
+
+
+def choose_images(photos: str | Path, *, out: str | Path, limit: int | None) -> list[Path]:
+    """The first `limit` photographs of a folder, or all; what lies in `out` is a result and no photograph.
+
+    Raises:
+        PatchwordError: when there are none, or the limit is below 1.
+    """
+    from patchword.images import find_images
+
+    check_limit(limit)
+    found = find_images(photos)
+    result = Path(out).resolve()
+    chosen = [path for path in found if not path.resolve().is_relative_to(result)]
+    if not chosen:
+        raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
+    return chosen[:limit]
+
+
+def root_of(photos: str | Path) -> Path:
+    """The folder that photographs' names are relative to."""
+    path = Path(photos)
+    return path if path.is_dir() else path.parent
+
+
+def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vocabulary:
+    """A class list with its own background words (None), with those given, or (an empty list) with none.
+
+    Raises:
+        PatchwordError: for all that `Vocabulary` refuses.
+    """
+    vocabulary = Vocabulary.of(classes, background=background or ())
+    return vocabulary if background is None or background else replace(vocabulary, background=())
+
+
+def label_settings(settings: LabelSettings | Mapping[str, Any] | None) -> LabelSettings:
+    """Settings of stage 1 from what a user may pass.
+
+    Raises:
+        PatchwordError: for an unknown name or a value out of range.
+    """
+    from patchword.label.settings import LabelSettings
+
+    return settings if isinstance(settings, LabelSettings) else LabelSettings(**(settings or {}))
+
+
+def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
+    """Settings of stage 2 from what a user may pass.
+
+    Raises:
+        PatchwordError: for an unknown name or a value out of range.
+    """
+    from patchword.align.settings import AlignSettings
+
+    return settings if isinstance(settings, AlignSettings) else AlignSettings(**(settings or {}))
+
+
+def open_labels(
+    labels: str | Path | LabelledImages, *, photos: str | Path | None
+) -> tuple[LabelledImages, ModelName | None]:
+    """A labelled data set and, where it tells, the image-text model that labelled it.
+
+    Raises:
+        PatchwordError: when the folder is no finished data set or its photographs are gone.
+    """
+    from patchword.label.dataset import LabelledDataset
+
+    dataset = LabelledDataset.open(labels, photos=photos) if isinstance(labels, str | Path) else labels
+    return dataset, ModelName.of(dataset.image_text) if isinstance(dataset, LabelledDataset) else None
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit below 1.
+
+    Raises:
+        PatchwordError: naming it.
+    """
+    if limit is not None and limit < 1:
+        raise PatchwordError(f"limit is {limit}; allowed is 1 or more photographs")
+
+
+def claim_output(out: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> None:
+    """Refuse an output folder before minutes of loading. What it holds stays until the run can begin.
+
+    Raises:
+        PatchwordError: as `prepare_output`.
+    """
+    if resume and overwrite:
+        raise PatchwordError("both resume and overwrite are set; allowed is one of them")
+    prepare_output(out, resume=resume or overwrite, marker=marker)
