@@ -121,6 +121,18 @@ def test_tokenizer_of_another_model_is_refused(copy: Path) -> None:
         load_image_text(str(copy), device="cpu")
 
 
+@pytest.mark.parametrize(("pooled", "looks_for"), [(7, 7), (2, "the highest")])
+def test_end_token_that_the_text_tower_does_not_pool_is_refused(copy: Path, pooled: int, looks_for: int | str) -> None:
+    """A vector would be taken from the first token, the same for every prompt, and nobody would be told."""
+    from transformers import AutoTokenizer
+
+    if looks_for == "the highest":
+        looks_for = len(AutoTokenizer.from_pretrained(copy)) - 1
+    edit_config(copy, lambda config: config["text_config"].update(eos_token_id=pooled))
+    with pytest.raises(PatchwordError, match=f"prompts end in token 1 and the text tower looks for token {looks_for}"):
+        load_image_text(str(copy), device="cpu")
+
+
 def test_pickled_weights_are_never_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(PatchwordError, match=r"has no model\.safetensors; allowed are safetensors weights"):

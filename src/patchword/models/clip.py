@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchword.models.common import encode_in_batches, side, to_map, unit
+from patchword.errors import PatchwordError
+from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
 from patchword.models.dense import Dense, dense_last_layer
 from patchword.models.pixels import Filter, normalise, resize
 from patchword.models.protocols import ModelRecord, check_images
@@ -75,7 +76,7 @@ class ClipEncoder:
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
-        hidden = self._before_last_layer(resize(images.to(self.device), size=size, mode=self.resample))
+        hidden = self._before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
         hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
         return unit(self._to_text_space(hidden[:, 0]))
 
@@ -95,7 +96,7 @@ class ClipEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        hidden = self._before_last_layer(images.to(self.device).float())
+        hidden = self._before_last_layer(images.float().to(self.device))
         last = self.model.vision_model.encoder.layers[-1]
         hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
         return to_map(unit(self._to_text_space(hidden[:, 1:])), grid=grid)
@@ -112,8 +113,13 @@ class ClipEncoder:
     def _before_last_layer(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) in [0, 1] to the input (b, 1 + n, c) of the last layer."""
         tower = self.model.vision_model
-        pixels = normalise(images, mean=self.record.mean, std=self.record.std)
-        hidden: Tensor = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=True))
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.model.dtype)
+        patches = tower.embeddings.patch_embedding(pixels)  # (b, c, h, w)
+        positions = tower.embeddings.position_embedding.weight
+        around = interpolate_positions(positions[1:], grid=(patches.shape[-2], patches.shape[-1]))
+        tokens = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
+        first = (tower.embeddings.class_embedding + positions[0]).expand(len(images), 1, -1)
+        hidden: Tensor = tower.pre_layrnorm(torch.cat([first, tokens], dim=1))  # (b, 1 + h * w, c)
         for layer in tower.encoder.layers[:-1]:
             hidden = layer(hidden, None)
         return hidden
@@ -121,6 +127,25 @@ class ClipEncoder:
     def _to_text_space(self, tokens: Tensor) -> Tensor:
         projected: Tensor = self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
         return projected
+
+
+def check_pooled_token(tokenizer: Any, *, pooled: int, where: str) -> None:
+    """Refuse a tokenizer whose end token is not the one that CLIP's text tower takes the prompt's vector from.
+
+    With 2, as the oldest configs have it, the tower takes the highest token number of the prompt instead.
+
+    Args:
+        tokenizer: the checkpoint's.
+        pooled: `eos_token_id` of the text tower's config.
+        where: name of the checkpoint, for the message.
+
+    Raises:
+        PatchwordError: naming both tokens.
+    """
+    expected = len(tokenizer) - 1 if pooled == 2 else pooled
+    if tokenizer.eos_token_id != expected:
+        ends = f"prompts end in token {tokenizer.eos_token_id} and the text tower looks for token {expected}"
+        raise PatchwordError(f"{where}: {ends}; allowed is a tokenizer and a config.json that agree")
 
 
 def clip_sizes(config: Any) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""What the adapters share: prompts in batches, unit length, tokens laid out as maps, sides read from a config."""
+"""What the adapters share: prompts in batches, unit length, position embeddings, maps, sides read from a config."""
 
 from __future__ import annotations
 
@@ -45,6 +45,27 @@ def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Lay patch tokens (b, h * w, c), in reading order, out as a map (b, c, h, w) in float32."""
     batch, _, channels = tokens.shape
     return tokens.float().transpose(1, 2).reshape(batch, channels, *grid)  # (b, c, h, w)
+
+
+def interpolate_positions(positions: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Resample learned position embeddings to another grid, bicubically, without antialiasing, in float32.
+
+    transformers does the same in the weights' own type, where bfloat16 shifts the embeddings.
+
+    Args:
+        positions: (n, c) of a square grid in reading order.
+        grid: (h, w) in patches.
+
+    Returns:
+        (h * w, c) in the type of the positions.
+    """
+    count, channels = positions.shape
+    trained = round(count**0.5)
+    if grid == (trained, trained):
+        return positions
+    table = positions.float().T.reshape(1, channels, trained, trained)
+    resampled = torch.nn.functional.interpolate(table, grid, mode="bicubic", align_corners=False)
+    return resampled[0].flatten(1).T.to(positions.dtype)
 
 
 def side(value: Any, *, what: str) -> int:

@@ -14,7 +14,6 @@ layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y spli
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -76,8 +75,8 @@ def sclip(layer: Any, hidden: Tensor) -> Tensor:
     The sum is not halved, residual and MLP are those of the layer, and the class token takes part as query and as key.
     """
     query, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    weights = _softmax(_similarity(query)) + _softmax(_similarity(key))
-    hidden = hidden + _merge(layer.self_attn, weights, value)
+    mixed = _attend(query, value) + _attend(key, value)
+    hidden = hidden + _merge(layer.self_attn, mixed)
     out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
     return out
 
@@ -88,7 +87,7 @@ def clearclip(layer: Any, hidden: Tensor) -> Tensor:
     The class token takes part as query and as key.
     """
     query, _, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    return _merge(layer.self_attn, _softmax(_similarity(query)), value)
+    return _merge(layer.self_attn, _attend(query, value))
 
 
 def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
@@ -98,8 +97,8 @@ def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) 
     patch and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
     """
     _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    logits = _similarity(key) + neighbourhood(grid, spread=spread).to(key.device)
-    return _merge(layer.self_attn, _softmax(logits), value)
+    prior = neighbourhood(grid, spread=spread).to(key)
+    return _merge(layer.self_attn, _attend(key, value, prior=prior))
 
 
 def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
@@ -112,11 +111,14 @@ def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
     Returns:
         (1 + h * w, 1 + h * w) float32, row and column 0 (the class token) zero.
     """
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places = torch.stack([rows.flatten(), columns.flatten()], dim=1).float()  # (h * w, 2)
-    squared = (places[:, None] - places[None]).pow(2).sum(dim=2)  # (h * w, h * w)
-    prior = torch.exp(-squared / (2 * spread**2))
-    return torch.nn.functional.pad(prior, (1, 0, 1, 0))  # (1 + h * w, 1 + h * w)
+    rows, columns = (_gaussian(count, spread=spread) for count in grid)
+    prior = torch.kron(rows, columns)  # (h * w, h * w): a Gaussian of a squared distance is a product over the axes
+    return torch.nn.functional.pad(prior, (1, 0, 1, 0))
+
+
+def _gaussian(count: int, *, spread: float) -> Tensor:
+    places = torch.arange(count, dtype=torch.float32)
+    return torch.exp(-(places[:, None] - places[None]).square() / (2 * spread**2))  # (count, count)
 
 
 def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,17 +130,11 @@ def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return query, key, value
 
 
-def _similarity(vectors: Tensor) -> Tensor:
-    """Scaled dot products of (b, heads, n, e) among themselves, in float32: a sharp softmax needs the digits."""
-    vectors = vectors.float()
-    return vectors @ vectors.transpose(-1, -2) / math.sqrt(vectors.shape[-1])  # (b, heads, n, n)
+def _attend(vectors: Tensor, value: Tensor, *, prior: Tensor | None = None) -> Tensor:
+    """Attention of (b, heads, n, e) vectors among themselves, scaled by 1 / sqrt e, applied to the values."""
+    return torch.nn.functional.scaled_dot_product_attention(vectors, vectors, value, attn_mask=prior)
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    return torch.softmax(logits, dim=-1)
-
-
-def _merge(attention: Any, weights: Tensor, value: Tensor) -> Tensor:
-    mixed = weights.to(value.dtype) @ value  # (b, heads, n, e)
+def _merge(attention: Any, mixed: Tensor) -> Tensor:
     merged: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return merged

@@ -42,7 +42,7 @@ class DinoEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        pixels = normalise(images.to(self.device).float(), mean=self.record.mean, std=self.record.std)
+        pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
         hidden = self.model(pixels.to(self.model.dtype)).last_hidden_state  # (b, 1 + registers + n, D)
         return to_map(hidden[:, self._prefix :], grid=grid)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from patchword.errors import PatchwordError
-from patchword.models.clip import ClipEncoder, clip_sizes
+from patchword.models.clip import ClipEncoder, check_pooled_token, clip_sizes
 from patchword.models.dense import check_dense
 from patchword.models.dino import DinoEncoder, dino_sizes
 from patchword.models.folders import (
@@ -86,10 +86,12 @@ def load_image_text(
         raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
     where = choose_device(device)
     loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
-    tokenizer = _load_tokenizer(source.folder, vocabulary=loaded.model.config.text_config.vocab_size)
+    text_config = loaded.model.config.text_config
+    tokenizer = _load_tokenizer(source.folder, vocabulary=text_config.vocab_size)
     resample = loaded.preprocessing.resample
     if source.family.name == "siglip":
         return SiglipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample)
+    check_pooled_token(tokenizer, pooled=text_config.eos_token_id, where=name)
     return ClipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample, dense=variant)
 
 

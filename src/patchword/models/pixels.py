@@ -28,8 +28,9 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -
     images = images.float()
     if tuple(images.shape[-2:]) == tuple(size):
         return images.clamp(0, 1)
-    resized = torch.nn.functional.interpolate(images, size=size, mode=mode, antialias=True, align_corners=False)
-    return resized.clamp(0, 1)  # bicubic overshoots at edges
+    source = images.cpu() if images.device.type == "mps" else images  # MPS has no antialiased filters in every torch
+    resized = torch.nn.functional.interpolate(source, size=size, mode=mode, antialias=True, align_corners=False)
+    return resized.clamp(0, 1).to(images.device)  # bicubic overshoots at edges
 
 
 def normalise(images: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

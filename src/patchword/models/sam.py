@@ -71,7 +71,7 @@ class SamProposer:
         image_size = (images.shape[-2], images.shape[-1])
         target = self.record.input_size
         input_size = longest_side_size(image_size, target=target)
-        resized = resize(images.to(self.device), size=input_size, mode=self.resample)
+        resized = resize(images.float().to(self.device), size=input_size, mode=self.resample)
         pixels = normalise(resized, mean=self.record.mean, std=self.record.std)
         pixels = pad_bottom_right(pixels, size=(target, target)).to(self.encoder_dtype)
         features = self.model.vision_encoder(pixels).last_hidden_state.float()
@@ -92,7 +92,9 @@ class SamProposer:
             PatchwordError: when the shapes are others or a point is outside the image.
         """
         check_prompts(embedding, points)
-        mapped = map_points(points.to(self.device), image_size=embedding.image_size, input_size=embedding.input_size)
+        mapped = map_points(
+            points.float().to(self.device), image_size=embedding.image_size, input_size=embedding.input_size
+        )
         features = embedding.features[0].to(self.device)
         logits, scores = decode_in_chunks(
             mapped,

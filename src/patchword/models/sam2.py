@@ -59,7 +59,7 @@ class Sam2Proposer:
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
-        resized = resize(images.to(self.device), size=size, mode=self.resample)
+        resized = resize(images.float().to(self.device), size=size, mode=self.resample)
         pixels = normalise(resized, mean=self.record.mean, std=self.record.std).to(self.encoder_dtype)
         levels = self.model.vision_encoder(pixels).fpn_hidden_states  # fine to coarse
         decoder = self.model.mask_decoder
@@ -83,7 +83,9 @@ class Sam2Proposer:
             PatchwordError: when the shapes are others or a point is outside the image.
         """
         check_prompts(embedding, points)
-        mapped = map_points(points.to(self.device), image_size=embedding.image_size, input_size=embedding.input_size)
+        mapped = map_points(
+            points.float().to(self.device), image_size=embedding.image_size, input_size=embedding.input_size
+        )
         features = [level.to(self.device) for level in reversed(embedding.features)]  # transformers: fine to coarse
         logits, scores = decode_in_chunks(
             mapped,

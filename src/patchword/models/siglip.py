@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import encode_in_batches, side, to_map, unit
+from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
 from patchword.models.pixels import Filter, normalise, resize
 from patchword.models.protocols import ModelRecord, check_images
 
@@ -62,7 +62,7 @@ class SiglipEncoder:
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
-        hidden = self._tokens(resize(images.to(self.device), size=size, mode=self.resample))
+        hidden = self._tokens(resize(images.float().to(self.device), size=size, mode=self.resample))
         return unit(self.model.vision_model.head(hidden))
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class SiglipEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        hidden = self._tokens(images.to(self.device).float())
+        hidden = self._tokens(images.float().to(self.device))
         return to_map(unit(head_value_path(self.model.vision_model.head, hidden)), grid=grid)
 
     def _encode_batch(self, prompts: list[str]) -> Tensor:
@@ -105,8 +105,11 @@ class SiglipEncoder:
     def _tokens(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) in [0, 1] to patch tokens (b, n, c) after the final layer norm."""
         tower = self.model.vision_model
-        pixels = normalise(images, mean=self.record.mean, std=self.record.std)
-        hidden = tower.embeddings(pixels, interpolate_pos_encoding=True)
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.model.dtype)
+        patches = tower.embeddings.patch_embedding(pixels)  # (b, c, h, w)
+        positions = tower.embeddings.position_embedding.weight
+        around = interpolate_positions(positions, grid=(patches.shape[-2], patches.shape[-1]))
+        hidden = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
         hidden = tower.encoder(inputs_embeds=hidden).last_hidden_state
         normed: Tensor = tower.post_layernorm(hidden)
         return normed
