@@ -22,20 +22,20 @@ _OPENINGS = (
 _SIZES = ("small", "large")
 
 
-def caption(
+def describe(
     scene: Scene, *, generator: np.random.Generator, window: tuple[int, int, int, int] | None = None, most: int = 3
 ) -> str:
-    """Describe a scene, or what a window of it shows.
+    """Name some of what a scene, or a window of it, shows.
 
     Args:
         scene: the scene.
-        generator: source of what is mentioned and how.
+        generator: source of what is mentioned.
         window: left, top, width, height in pixels; the whole scene without it.
         most: at most so many things and regions are mentioned.
 
     Returns:
-        a short sentence in lower case; a thing is likelier mentioned the more of the window it fills, and a region of
-        stuff is mentioned about as often as a thing a fifth of its size.
+        "the red car, grass and a bird"; a thing is likelier mentioned the more of the window it fills, and a region of
+        stuff about as often as a thing a fifth of its size. Empty when nothing fills enough of the window.
     """
     instances = scene.instances
     if window is not None:
@@ -43,13 +43,17 @@ def caption(
         instances = instances[top : top + height, left : left + width]
     phrases, weights = _candidates(scene, instances, generator)
     if not phrases:
-        return "a photo."
+        return ""
     count = min(len(phrases), 1 + int(generator.integers(most)))
     order = generator.choice(len(phrases), count, replace=False, p=weights / weights.sum())
     named = [phrases[int(position)] for position in order]
-    text = named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
+    return named[0] if len(named) == 1 else ", ".join(named[:-1]) + " and " + named[-1]
+
+
+def caption(content: str, *, generator: np.random.Generator) -> str:
+    """Put a description into a sentence, such as "a drawing of the red car and grass."."""
     opening = _OPENINGS[int(generator.integers(len(_OPENINGS)))]
-    return f"{opening} {text}.".strip()
+    return f"{opening} {content}.".strip()
 
 
 def _candidates(
@@ -77,4 +81,3 @@ def _candidates(
         phrases.append(" ".join([article, *words]))
         weights.append(share)
     return phrases, np.array(weights)
-

@@ -1,0 +1,273 @@
+"""The whole way on Toytown, offline: draw, label, align, segment, evaluate, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchword import api
+from patchword.align.data import AlignmentData
+from patchword.align.settings import AlignSettings
+from patchword.errors import PatchwordError
+from patchword.evaluate.report import EvaluationReport
+from patchword.folders import prepare_output, write_json, write_text
+from patchword.label.settings import LabelSettings
+from patchword.maps import LabelMap
+from patchword.models import load_image_text
+from patchword.segment.baseline import DenseSegmenter
+from patchword.segment.segmenter import Segmenter
+from patchword.toytown import miniatures
+from patchword.toytown.demo_report import Pictures, render
+from patchword.toytown.seeds import scene_seed
+from patchword.toytown.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
+from patchword.versions import versions
+from patchword.vocabulary import Vocabulary
+
+MARKER = "demo"
+SIZE = 192
+_EVALUATED = 6
+_STRIDE = 100_000
+ALL = SEEN + UNSEEN
+"""Every class, the ones that labelling and alignment never hear of last."""
+
+LABEL_SETTINGS = LabelSettings()
+# The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
+ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=24, batch_size=8, learning_rate=1e-3)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One set of scenes on disk: photographs, and masks that only evaluation and the oracle open."""
+
+    photos: Path
+    seen: Path
+    every: Path
+
+
+@dataclass
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+
+def run_demo(
+    out: str | Path, *, seed: int = 0, scenes: int = 240, overwrite: bool = False, quiet: bool = False
+) -> Path:
+    """Run every stage on freshly drawn scenes and write a report.
+
+    Args:
+        out: folder for the scenes, the labels, the models, `report.html` and `report.json`; new or empty unless
+            `overwrite` is set.
+        seed: which scenes are drawn, and the seed of the training; 0 to 99.
+        scenes: scenes to label and to learn from, 2 to 50,000.
+        overwrite: empty the folder first, if it is an earlier demo's.
+        quiet: whether to show no progress on standard error.
+
+    Returns:
+        the path of `report.html`.
+
+    Raises:
+        PatchwordError: on a number out of range, a folder in use, or a package without its miniature models.
+    """
+    if not 0 <= seed < 100:
+        raise PatchwordError(f"seed of the demo is {seed}; allowed is 0 to 99")
+    if not 2 <= scenes <= 50_000:
+        raise PatchwordError(f"the demo with {scenes} scenes; allowed is 2 to 50000")
+    for folder in (miniatures.CLIP, miniatures.DINO, miniatures.SAM):
+        if not (folder / "model.safetensors").is_file():
+            raise PatchwordError(f"the miniature model {folder} is missing; install patchword again")
+    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
+    clock = _Clock()
+    with clock.stage("draw"):
+        labelled = _draw(folder, "scenes", purpose="label", count=scenes, first=seed * _STRIDE, style="day")
+        day = _draw(folder, "day", purpose="evaluate-seen", count=_EVALUATED, first=seed * _STRIDE, style="day")
+        dusk = _draw(folder, "dusk", purpose="evaluate-style", count=_EVALUATED, first=seed * _STRIDE, style="dusk")
+    run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
+    scores = run.stages()
+    record = {
+        **scores,
+        "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)},
+        "versions": versions(),
+        "settings": {
+            "seed": seed,
+            "scenes": scenes,
+            "evaluated_scenes": _EVALUATED,
+            "size": SIZE,
+            "seen_classes": list(SEEN),
+            "unseen_classes": list(UNSEEN),
+            "label": LABEL_SETTINGS.model_dump(mode="json"),
+            "align": run.settings.model_dump(mode="json"),
+            "command": f"patchword demo -o DIR --seed {seed} --scenes {scenes}",
+        },
+    }
+    write_json(folder / "report.json", record)
+    write_text(folder / "report.html", render(record, pictures=run.pictures(), per_class=run.per_class))
+    return folder / "report.html"
+
+
+@dataclass
+class _Run:
+    """The stages after drawing, which hand each other folders just as a user's own commands would."""
+
+    folder: Path
+    labelled: _Place
+    day: _Place
+    dusk: _Place
+    settings: AlignSettings
+    clock: _Clock
+    quiet: bool
+    per_class: dict[str, EvaluationReport] = field(default_factory=dict)
+
+    def stages(self) -> dict[str, Any]:
+        """Label, align, train the oracle, evaluate; returns the scores."""
+        with self.clock.stage("label"):
+            labels = api.label(
+                self.labelled.photos,
+                classes=SEEN,
+                out=self.folder / "labels",
+                image_text=miniatures.CLIP,
+                mask_proposer=miniatures.SAM,
+                settings=LABEL_SETTINGS,
+                device="cpu",
+                quiet=self.quiet,
+            )
+        with self.clock.stage("align"):
+            self.model = api.align(labels, out=self.folder / "model", encoder=miniatures.DINO, **self._training())
+        with self.clock.stage("oracle"):
+            exact = AlignmentData.from_folders(
+                self.labelled.photos, masks=self.labelled.seen, vocabulary=Vocabulary.of(SEEN)
+            )
+            self.oracle = api.align(
+                exact,
+                out=self.folder / "oracle",
+                encoder=miniatures.DINO,
+                text_encoder=miniatures.CLIP,
+                **self._training(),
+            )
+        self.dense = DenseSegmenter(load_image_text(str(miniatures.CLIP), device="cpu"), image_size=SIZE)
+        with self.clock.stage("evaluate"):
+            return self._scores()
+
+    def _training(self) -> dict[str, Any]:
+        return {"settings": self.settings, "device": "cpu", "quiet": self.quiet}
+
+    def _scores(self) -> dict[str, Any]:
+        pseudo = self._measure("pseudo labels", self.labelled, predictions=self.folder / "labels" / "masks")
+        same = self._measure("aligned, same scenes", self.labelled, model=self.model)
+        aligned = self._measure("aligned", self.day, model=self.model)
+        dusk = self._measure("aligned, dusk", self.dusk, model=self.model)
+        oracle = self._measure("oracle", self.day, model=self.oracle)
+        dense = self._measure("dense CLIP", self.day, model=self.dense)
+        unseen = self._measure("aligned, all names", self.day, model=self.model, classes=ALL)
+        oracle_unseen = self._measure("oracle, all names", self.day, model=self.oracle, classes=ALL)
+        dense_unseen = self._measure("dense CLIP, all names", self.day, model=self.dense, classes=ALL)
+        return {
+            "pseudo_labels": {
+                "miou": pseudo.miou,
+                "coverage": pseudo.coverage,
+                "pixel_accuracy": pseudo.pixel_accuracy,
+                "pixel_accuracy_where_labelled": (pseudo.pixel_accuracy or 0) / (pseudo.coverage or 1),
+            },
+            "aligned": {
+                "miou_same_scenes": same.miou,
+                "miou_seen": aligned.miou,
+                "miou_unseen_classes": _unseen_miou(unseen),
+                "miou_other_style": dusk.miou,
+            },
+            "oracle": {"miou_seen": oracle.miou, "miou_unseen_classes": _unseen_miou(oracle_unseen)},
+            "baseline_dense_clip": {"miou_seen": dense.miou, "miou_unseen_classes": _unseen_miou(dense_unseen)},
+            "ratio_to_oracle": (aligned.miou or 0) / (oracle.miou or 1),
+            "chance_among_all_classes": 1 / len(ALL),
+        }
+
+    def _measure(
+        self,
+        name: str,
+        place: _Place,
+        *,
+        model: Segmenter | DenseSegmenter | None = None,
+        predictions: Path | None = None,
+        classes: tuple[str, ...] = SEEN,
+    ) -> EvaluationReport:
+        masks = place.seen if classes == SEEN else place.every
+        report = api.evaluate(
+            place.photos,
+            masks=masks,
+            classes=classes,
+            model=model,
+            predictions=predictions,
+            device="cpu",
+            quiet=self.quiet,
+        )
+        self.per_class[name] = report
+        return report
+
+    def pictures(self, *, count: int = 6) -> Pictures:
+        """Collect what the report shows: the first scenes of each set with what each stage made of them."""
+
+        def truth(place: _Place, path: Path) -> LabelMap:
+            return LabelMap.load(place.every / f"{path.name}.png", names=ALL)
+
+        labelled = sorted(self.labelled.photos.iterdir())[:count]
+        names = SEEN
+        rows = {"labelling": [], "day": [], "dusk": []}  # type: dict[str, list[list[tuple[str, Image.Image, LabelMap | None]]]]
+        for path in labelled:
+            image = Image.open(path)
+            made = LabelMap.load(self.folder / "labels" / "masks" / f"{path.name}.png", names=names)
+            again = self.model.segment(path, classes=names).label_map
+            rows["labelling"].append(
+                [
+                    ("scene", image, None),
+                    ("pseudo labels", image, made),
+                    ("aligned model", image, again),
+                    ("exact", image, truth(self.labelled, path)),
+                ]
+            )
+        for key, place in (("day", self.day), ("dusk", self.dusk)):
+            for path in sorted(place.photos.iterdir())[:count]:
+                image = Image.open(path)
+                found = [
+                    (title, image, model.segment(path, classes=ALL).label_map)
+                    for title, model in (("dense CLIP", self.dense), ("aligned", self.model), ("oracle", self.oracle))
+                ]
+                rows[key].append([("scene", image, None), *found, ("exact", image, truth(place, path))])
+        return rows
+
+
+def _unseen_miou(report: EvaluationReport) -> float:
+    """Mean IoU of the classes that were named neither in labelling nor in training, all classes being on offer."""
+    return float(np.mean([row.iou for row in report.classes if row.name in UNSEEN and row.iou is not None]))
+
+
+def _draw(folder: Path, name: str, *, purpose: str, count: int, first: int, style: str) -> _Place:
+    place = _Place(folder / name, folder / "truth" / name / "seen", folder / "truth" / name / "all")
+    for path in (place.photos, place.seen, place.every):
+        path.mkdir(parents=True)
+    for index in range(count):
+        scene = draw_scene(scene_seed(purpose, index=first + index), size=SIZE, style=style)
+        file = f"{index:05d}.png"
+        Image.fromarray(scene.image).save(place.photos / file)
+        every = _positions(scene)
+        LabelMap(every, ALL).save(place.every / f"{file}.png")
+        LabelMap(np.where(every < len(SEEN), every, np.uint8(255)), SEEN).save(place.seen / f"{file}.png")
+    return place
+
+
+def _positions(scene: Scene) -> NDArray[np.uint8]:
+    """Exact classes as positions in `ALL`."""
+    order = np.array([ALL.index(name) for name in CLASSES], dtype=np.uint8)
+    positions: NDArray[np.uint8] = order[scene.classes]
+    return positions

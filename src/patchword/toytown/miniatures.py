@@ -1,0 +1,10 @@
+"""Where the miniature models that come with the package are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "miniatures"
+CLIP = FOLDER / "clip"
+DINO = FOLDER / "dino"
+SAM = FOLDER / "sam"

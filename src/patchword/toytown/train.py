@@ -1,0 +1,45 @@
+"""Train the miniature models again: `python -m patchword.toytown.train clip --out FOLDER`, likewise `dino`, `sam` and `cards`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line and train or measure."""
+    parser = argparse.ArgumentParser(prog="python -m patchword.toytown.train", description=__doc__)
+    parser.add_argument(
+        "model", choices=["clip", "dino", "sam", "cards"], help="what to train; cards measures what is there"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
+    parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
+    parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    numbers = {name: value for name in ("steps", "scenes") if (value := getattr(chosen, name)) is not None}
+    if chosen.model == "clip":
+        from patchword.toytown.train_clip import ClipRecipe, train_clip
+
+        train_clip(chosen.out, recipe=replace(ClipRecipe(seed=chosen.seed), **numbers), threads=chosen.threads)
+    elif chosen.model == "dino":
+        from patchword.toytown.train_dino import DinoRecipe, train_dino
+
+        train_dino(chosen.out, recipe=replace(DinoRecipe(seed=chosen.seed), **numbers), threads=chosen.threads)
+    elif chosen.model == "sam":
+        from patchword.toytown.train_sam import train_sam
+
+        train_sam(chosen.out, **{"steps": 3000, **numbers}, seed=chosen.seed, threads=chosen.threads)
+    else:
+        from patchword.toytown.cards import write_cards
+
+        write_cards(chosen.out, scenes=chosen.scenes or 200)
+
+
+if __name__ == "__main__":
+    main()

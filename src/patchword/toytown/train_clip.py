@@ -1,0 +1,248 @@
+"""Train the miniature CLIP contrastively on Toytown scenes, pieces of them, and their captions (CLIP, arXiv 2103.00020).
+
+One deviation: captions that say the same apart from their opening and articles count as positives of each other, because a small world repeats
+itself within every batch and a repeated caption is no counterexample.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+
+from patchword.toytown.captions import caption, describe
+from patchword.toytown.pool import draw_pool
+from patchword.toytown.start import start_from_patches
+from patchword.toytown.tokenizer import train_tokenizer
+from patchword.toytown.world import Scene
+
+_log = logging.getLogger(__name__)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ClipRecipe:
+    """Every number of the training run.
+
+    Attributes:
+        steps: optimiser steps.
+        scenes: scenes drawn for the pool.
+        batch: pairs of a picture and a caption a step.
+        image_size, patch: of the image tower, in pixels.
+        hidden, layers, heads: of the image tower.
+        text_hidden, text_layers, text_heads, context, tokens: of the text tower and its tokenizer.
+        dim: of the common space.
+        rate: peak learning rate of AdamW.
+    """
+
+    steps: int = 1600
+    scenes: int = 6000
+    batch: int = 256
+    image_size: int = 64
+    patch: int = 8
+    hidden: int = 128
+    layers: int = 6
+    heads: int = 4
+    text_hidden: int = 128
+    text_layers: int = 3
+    text_heads: int = 4
+    context: int = 32
+    tokens: int = 900
+    dim: int = 128
+    rate: float = 1.2e-3
+    warmup: int = 150
+    weight_decay: float = 0.1
+    seed: int = 0
+
+
+def clip_config(recipe: ClipRecipe, *, tokenizer: CLIPTokenizer) -> CLIPConfig:
+    """The miniature's architecture: CLIP with small numbers."""
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.text_hidden,
+        intermediate_size=4 * recipe.text_hidden,
+        num_hidden_layers=recipe.text_layers,
+        num_attention_heads=recipe.text_heads,
+        max_position_embeddings=recipe.context,
+        projection_dim=recipe.dim,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=recipe.hidden,
+        intermediate_size=4 * recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        image_size=recipe.image_size,
+        patch_size=recipe.patch,
+        projection_dim=recipe.dim,
+    )
+    return CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=recipe.dim)
+
+
+def pick_window(scene: Scene, *, generator: np.random.Generator) -> tuple[Window, int]:
+    """Choose a piece of a scene and how much of it a caption may mention.
+
+    Returns:
+        left, top, width, height in pixels, and the largest number of phrases: pieces around one thing, pieces of a half to a
+        quarter of the scene, and nearly whole scenes, 2 : 2 : 1.
+    """
+    height, width = scene.classes.shape
+    side = min(height, width)
+    kind = generator.random()
+    x, y = generator.uniform(0, width), generator.uniform(0, height)
+    if kind < 0.4 and scene.things:
+        thing = scene.things[int(generator.integers(len(scene.things)))]
+        left, top, wide, tall = thing.box
+        length = max(wide, tall) * generator.uniform(0.8, 1.7)
+        x = left + wide / 2 + length * generator.uniform(-0.2, 0.2)
+        y = top + tall / 2 + length * generator.uniform(-0.2, 0.2)
+        most = 1 if generator.random() < 0.7 else 2
+    elif kind < 0.8:
+        length, most = side * generator.uniform(0.22, 0.6), 1 if generator.random() < 0.5 else 2
+    else:
+        length, most = side * generator.uniform(0.7, 1.0), 4
+    extent = int(np.clip(length, 20, side))
+    return (
+        int(np.clip(x - extent / 2, 0, width - extent)),
+        int(np.clip(y - extent / 2, 0, height - extent)),
+        extent,
+        extent,
+    ), most
+
+
+def same_content(contents: list[str]) -> Tensor:
+    """Which captions say the same, articles aside: (n, n) float, rows summing to 1."""
+    keys = [re.sub(r"\b(a|the) ", "", content) for content in contents]
+    numbers = torch.tensor([sorted(set(keys)).index(key) for key in keys])
+    same = (numbers[:, None] == numbers[None, :]).float()
+    return same / same.sum(1, keepdim=True)
+
+
+def _batch(
+    scenes: list[Scene], recipe: ClipRecipe, generator: np.random.Generator
+) -> tuple[Tensor, list[str], list[str]]:
+    images, contents = [], []
+    while len(images) < recipe.batch:
+        scene = scenes[int(generator.integers(len(scenes)))]
+        (left, top, width, height), most = pick_window(scene, generator=generator)
+        content = describe(scene, generator=generator, window=(left, top, width, height), most=most)
+        if not content:
+            continue
+        piece = (
+            torch.from_numpy(scene.image[top : top + height, left : left + width]).permute(2, 0, 1)[None].float() / 255
+        )
+        size = (recipe.image_size, recipe.image_size)
+        piece = functional.interpolate(piece, size, mode="bicubic", antialias=True).clamp(0, 1)
+        images.append(piece.flip(-1) if generator.random() < 0.5 else piece)
+        contents.append(content)
+    light = torch.from_numpy(generator.uniform(0.85, 1.15, (recipe.batch, 1, 1, 1)).astype(np.float32))
+    return (
+        (torch.cat(images) * light).clamp(0, 1),
+        contents,
+        [caption(content, generator=generator) for content in contents],
+    )
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, *, scale: Tensor, same: Tensor) -> Tensor:
+    """Symmetric cross entropy between unit images (n, d) and texts (n, d); `same` (n, n) spreads each target over equal captions."""
+    logits = scale * images @ texts.T
+    return -((same * logits.log_softmax(1)).sum(1).mean() + (same.T * logits.log_softmax(0)).sum(0).mean()) / 2
+
+
+def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: int = 50, save_every: int = 200) -> None:
+    """Train and save the miniature CLIP with its tokenizer in the hub's format.
+
+    Args:
+        out: folder for config.json, model.safetensors (half precision), tokenizer files, preprocessor_config.json, train.json.
+        recipe: every number of the run.
+        threads: processor threads.
+        log_every, save_every: steps between lines of progress and between snapshots.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(recipe.seed)
+    generator = np.random.default_rng(recipe.seed)
+    started = time.monotonic()
+    scenes = draw_pool("train-clip", count=recipe.scenes)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(scenes[:2000], out=out, size=recipe.tokens, context=recipe.context, seed=recipe.seed)
+    model = CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager")
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    sample, _, _ = _batch(scenes, recipe, generator)
+    block = model.vision_model.encoder.layers[0]
+    start_from_patches(
+        model.vision_model.embeddings.patch_embedding,
+        hidden=block.mlp.fc1,
+        attention_output=block.self_attn.out_proj,
+        images=(sample - mean) / std,
+    )
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    _log.info(f"{len(scenes)} scenes drawn in {time.monotonic() - started:.0f} s")
+    for step in range(recipe.steps):
+        rate = (
+            recipe.rate
+            * min(1.0, (step + 1) / recipe.warmup)
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        images, contents, texts = _batch(scenes, recipe, generator)
+        tokens = tokenizer(texts, padding=True, truncation=True, max_length=recipe.context, return_tensors="pt")
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = model.get_image_features(pixel_values=(images - mean) / std).pooler_output
+            said = model.get_text_features(**tokens).pooler_output
+        scale = model.logit_scale.clamp(max=math.log(100)).exp()
+        unit_images, unit_texts = functional.normalize(seen.float(), dim=-1), functional.normalize(said.float(), dim=-1)
+        loss = contrastive_loss(unit_images, unit_texts, scale=scale, same=same_content(contents))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        if step % log_every == 0:
+            hits = float((unit_images @ unit_texts.T).argmax(1).eq(torch.arange(recipe.batch)).float().mean())
+            took = time.monotonic() - started
+            _log.info(
+                f"step {step} [{took:.0f} s] loss {float(loss.detach()):.3f} own caption first {hits:.2f} scale {float(scale.detach()):.1f}"
+            )
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
+            save_clip(out, model, recipe=recipe, step=step + 1, seconds=time.monotonic() - started)
+
+
+def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, seconds: float) -> None:
+    """Save the model in the hub's format, in half precision; the tokenizer is there already."""
+    saved = CLIPModel(model.config)
+    saved.load_state_dict(model.state_dict())
+    saved.half().save_pretrained(out)
+    side = {"height": recipe.image_size, "width": recipe.image_size}
+    preprocessing = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_center_crop": True,
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "rescale_factor": 1 / 255,
+        "resample": 3,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+        "size": {"shortest_edge": recipe.image_size},
+        "crop_size": side,
+    }
+    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
+    record = {"recipe": recipe.__dict__, "step": step, "seconds": round(seconds)}
+    (out / "train.json").write_text(json.dumps(record, indent=2) + "\n")

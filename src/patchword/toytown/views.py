@@ -1,0 +1,101 @@
+"""Random views of a batch of pictures, cut and coloured in one go, with the geometry that tells which patches see the same place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Square windows of pictures, in fractions of the picture's side.
+
+    Attributes:
+        left, top, side: (b,) each.
+        flipped: (b,) bool, whether left and right are swapped inside the window.
+    """
+
+    left: Tensor
+    top: Tensor
+    side: Tensor
+    flipped: Tensor
+
+    def grid(self, size: int) -> Tensor:
+        """Where the centres of a size x size raster of the window lie in the picture: (b, size, size, 2) as x, y in [0, 1]."""
+        steps = (torch.arange(size) + 0.5) / size  # (size,)
+        across = torch.where(self.flipped[:, None], 1 - steps, steps)  # (b, size)
+        x = self.left[:, None] + across * self.side[:, None]
+        y = self.top[:, None] + steps * self.side[:, None]
+        shape = (len(x), size, size)
+        return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
+
+    def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Express picture points (b, h, w, 2) inside the window: coordinates in [0, 1] and whether they are inside."""
+        x = (points[..., 0] - self.left[:, None, None]) / self.side[:, None, None]
+        y = (points[..., 1] - self.top[:, None, None]) / self.side[:, None, None]
+        inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+        x = torch.where(self.flipped[:, None, None], 1 - x, x)
+        return torch.stack([x, y], dim=-1), inside
+
+
+def random_boxes(count: int, *, smallest: float, largest: float, generator: torch.Generator) -> Boxes:
+    """Draw windows whose side is uniform between two fractions of the picture."""
+    side = smallest + (largest - smallest) * torch.rand(count, generator=generator)
+    left = (1 - side) * torch.rand(count, generator=generator)
+    top = (1 - side) * torch.rand(count, generator=generator)
+    return Boxes(left, top, side, torch.rand(count, generator=generator) < 0.5)
+
+
+def overlapping_boxes(boxes: Boxes, *, smallest: float, largest: float, generator: torch.Generator) -> Boxes:
+    """Draw for every window another one whose centre lies within it."""
+    count = len(boxes.side)
+    side = smallest + (largest - smallest) * torch.rand(count, generator=generator)
+    x = boxes.left + boxes.side * (0.15 + 0.7 * torch.rand(count, generator=generator))
+    y = boxes.top + boxes.side * (0.15 + 0.7 * torch.rand(count, generator=generator))
+    left = torch.minimum((x - side / 2).clamp(min=0), 1 - side)
+    top = torch.minimum((y - side / 2).clamp(min=0), 1 - side)
+    return Boxes(left, top, side, torch.rand(count, generator=generator) < 0.5)
+
+
+def cut(images: Tensor, *, boxes: Boxes, size: int) -> Tensor:
+    """Cut and resize windows: images (b, 3, h, w) in [0, 1] -> (b, 3, size, size)."""
+    return functional.grid_sample(
+        images, boxes.grid(size) * 2 - 1, mode="bilinear", align_corners=False, padding_mode="border"
+    )
+
+
+def recolour(images: Tensor, *, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Change colours at random: channels swapped and mixed, grey now and then, brightness, contrast, blur and noise.
+
+    Args:
+        images: (b, 3, h, w) in [0, 1].
+        generator: source of the changes.
+        strength: 0 leaves brightness, contrast and mixing alone.
+
+    Returns:
+        (b, 3, h, w) in [0, 1].
+    """
+    count = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
+
+    swapped = torch.stack([image[torch.randperm(3, generator=generator)] for image in images])
+    keep = torch.rand(count, 1, 1, 1, generator=generator) < 0.4
+    images = torch.where(keep, images, swapped)
+    mixing = torch.eye(3) + 0.2 * strength * torch.randn(count, 3, 3, generator=generator)
+    images = torch.einsum("bij,bjhw->bihw", mixing / mixing.sum(2, keepdim=True).clamp(min=0.6), images)
+    grey = images.mean(1, keepdim=True).expand_as(images)
+    images = torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.2, grey, images)
+    middle = images.mean((1, 2, 3), keepdim=True)
+    images = (images - middle) * uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + middle
+    images = images * uniform(1 - 0.5 * strength, 1 + 0.3 * strength)
+    negative = torch.rand(count, 1, 1, 1, generator=generator) < 0.15
+    images = torch.where(negative, 1 - images, images)
+    blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    images = torch.lerp(images, blurred, uniform(-0.4, 0.4).clamp(min=0))
+    images = images + uniform(0, 0.02) * torch.randn(images.shape, generator=generator)
+    return images.clamp(0, 1)
