@@ -44,7 +44,7 @@ class AlignmentItem:
 class AlignmentData:
     """Photographs with label maps whose index i means class i of the vocabulary; wherever the maps came from.
 
-    Exact masks in place of pseudo labels give the oracle of method.md.
+    Exact masks in place of pseudo labels give the oracle of docs/method.md.
     """
 
     items: tuple[AlignmentItem, ...]

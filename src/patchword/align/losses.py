@@ -54,7 +54,7 @@ def t_supcon(
     Raises:
         PatchwordError: when a label is not in [-1, c).
 
-    Source: equation 1 of the paper; method.md, stage 2.
+    Source: equation 1 of the paper; docs/method.md, stage 2.
     """
     _check_labels(labels, classes=len(text))
     kept = labels != IGNORED

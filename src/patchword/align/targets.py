@@ -33,7 +33,7 @@ def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int,
     Raises:
         PatchwordError: when a pixel has a value that is neither a class nor ignore.
 
-    Source: method.md, stage 2 (majority, 60 %).
+    Source: docs/method.md, stage 2 (majority, 60 %).
     """
     indices = indices.long()
     ignored = indices == ignore

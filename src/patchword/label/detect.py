@@ -1,4 +1,4 @@
-"""Which classes are in an image: overlapping crops, and a vote among them (method.md 1.1, steps 1 and 2)."""
+"""Which classes are in an image: overlapping crops, and a vote among them (docs/method.md 1.1, steps 1 and 2)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def crop_boxes(size: tuple[int, int], *, settings: LabelSettings) -> Tensor:
     """Lay the overlapping crops of every grid over an image.
 
     A grid g has crops of 1/g of the image's sides, rounded up to whole pixels, evenly spread from border to border.
-    Source: method.md 1.1 step 1 (crops [paper]; grids and overlap [chosen]).
+    Source: docs/method.md 1.1 step 1 (crops [paper]; grids and overlap [chosen]).
 
     Args:
         size: (height, width) of the image in pixels, each at least 1.
@@ -112,7 +112,7 @@ def cut_crops(image: Tensor, boxes: Tensor, *, side: int) -> Tensor:
 def vote(similarity: Tensor, *, classes: Tensor, count: int, settings: LabelSettings) -> Detection:
     """Give every crop to the class of its most similar word and keep the classes that win enough crops.
 
-    Source: method.md 1.1 step 2 (vote [paper]; numbers and background words [chosen]).
+    Source: docs/method.md 1.1 step 2 (vote [paper]; numbers and background words [chosen]).
 
     Args:
         similarity: (crops, words) cosine of every crop's class token with every word.

@@ -1,4 +1,4 @@
-"""From claims to one label a pixel (method.md, fusion)."""
+"""From claims to one label a pixel (docs/method.md, fusion)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fuse(segments: Sequence[Segment], *, size: tuple[int, int], names: tuple[str
     A pixel that nobody claims is ignored, and so is one where the best scores of two different classes differ by less
     than the margin; it never becomes background. Claims of one class do not contest each other. Of equal scores, which
     only a margin of 0 lets pass, the class that comes first in the vocabulary wins. The segments may come from any
-    generator and in any order: the result is the same. Source: method.md, fusion [chosen].
+    generator and in any order: the result is the same. Source: docs/method.md, fusion [chosen].
 
     Memory: one mask at a time is decoded, and about 10 bytes a pixel are kept, however many segments there are.
 

@@ -1,4 +1,4 @@
-"""Where the detected classes are: similarity of patches and words, stitched over the crops (method.md 1.1, step 3)."""
+"""Where the detected classes are: similarity of patches and words, stitched over the crops (docs/method.md 1.1, step 3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stitch(similarity: Tensor, *, boxes: Tensor, size: tuple[int, int], cells: t
     """Average what the crops say of each place of the image.
 
     A cell takes from every crop that covers its centre the value there, linear between the centres of the crop's
-    patches. Source: method.md 1.1 step 3 [chosen].
+    patches. Source: docs/method.md 1.1 step 3 [chosen].
 
     Args:
         similarity: (n, k, p, q) k values for each of p x q patches of n crops.
@@ -63,7 +63,7 @@ def _interpolation(starts: Tensor, stops: Tensor, *, side: int, cells: int, patc
 def evidence(maps: Tensor, *, background: Tensor) -> Tensor:
     """Turn stitched similarities into evidence for one class against the others, between 0 and 1.
 
-    What fires for every class counts for none: the mean over the kept classes is subtracted (method.md 1.1 step 3
+    What fires for every class counts for none: the mean over the kept classes is subtracted (docs/method.md 1.1 step 3
     [chosen]). A single class has only itself to be compared with and would vanish, so that the mean then includes the
     background words, and nothing is subtracted without any. The result is stretched to [0, 1] over all classes of the
     image at once, which keeps every order and makes scores independent of the narrow and model-dependent range of an

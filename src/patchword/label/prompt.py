@@ -1,4 +1,4 @@
-"""From evidence to masks: peaks become point prompts, the mask proposer answers (method.md 1.1, step 4)."""
+"""From evidence to masks: peaks become point prompts, the mask proposer answers (docs/method.md 1.1, step 4)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def cell_points(cells: Tensor, *, cells_size: tuple[int, int], image_size: tuple
 def build_prompts(maps: Tensor, *, image_size: tuple[int, int], settings: LabelSettings) -> list[Prompt]:
     """One prompt for each peak of each class and, where a class has several peaks, one with all of them.
 
-    Source: method.md 1.1 step 4 (points of highest similarity [paper]; numbers [chosen]).
+    Source: docs/method.md 1.1 step 4 (points of highest similarity [paper]; numbers [chosen]).
 
     Args:
         maps: (k, rows, columns) evidence of each kept class.
@@ -117,7 +117,7 @@ def ask(
     """Decode the prompts and keep each one's mask of highest predicted IoU.
 
     Prompts of all classes with the same number of points go together in one call. Masks below
-    `settings.minimum_predicted_iou` are dropped. Source: method.md 1.1 step 4 [chosen].
+    `settings.minimum_predicted_iou` are dropped. Source: docs/method.md 1.1 step 4 [chosen].
 
     Args:
         embedding: of one image.

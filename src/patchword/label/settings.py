@@ -12,7 +12,7 @@ Grid = Annotated[int, Field(ge=1, le=16)]
 
 
 class LabelSettings(BaseModel):
-    """Settings of the labelling; every default is a [chosen] value of method.md, stage 1.
+    """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1.
 
     Raises:
         PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.

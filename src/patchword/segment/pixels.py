@@ -52,7 +52,7 @@ def assign_pixels(
     Returns:
         A class and a confidence for every pixel; of classes with the same score the first.
 
-    Source: method.md, stage 3.
+    Source: docs/method.md, stage 3.
     """
     count = len(scores)
     height, width = size

@@ -89,7 +89,7 @@ class Segmenter:
         Raises:
             PatchwordError: when the image cannot be read, or classes or numbers are not as described.
 
-        Source: method.md, stage 3.
+        Source: docs/method.md, stage 3.
         """
         return self._path.segment(
             image, classes=classes, background=background, image_size=image_size, threshold=threshold
