@@ -197,9 +197,10 @@ def test_resume_retries_what_failed_and_makes_what_was_lost(photos: Path, tmp_pa
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
 
 
-def test_a_photograph_that_broke_leaves_nothing_behind(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["masks/b.png.png", "segments/b.png.json"])
+def test_a_photograph_that_broke_leaves_nothing_behind(photos: Path, tmp_path: Path, lost: str) -> None:
     run(photos, tmp_path / "labels")
-    (tmp_path / "labels" / "masks" / "b.png.png").unlink()
+    (tmp_path / "labels" / lost).unlink()
     (photos / "b.png").write_bytes(b"no picture")
     assert [record.name for record in run(photos, tmp_path / "labels", resume=True).failed] == ["b.png"]
     assert not list((tmp_path / "labels").rglob("b.png.*"))
