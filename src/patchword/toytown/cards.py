@@ -61,7 +61,7 @@ def write_cards(folder: Path, *, scenes: int = 200) -> dict[str, Any]:
             "the place of prototypes (`train_dino.py` says what differs and why). It never sees a label, a mask or a caption.\n\n"
             "| linear probe of patch classes, mean class accuracy | this model | raw patch pixels | aim |\n|---|---|---|---|\n"
             f"| {scenes} unseen scenes, every fourth at dusk | {dino.features:.1%} | {dino.pixels:.1%} | 75 %, and 20 points above pixels |\n\n"
-            "The probe is class-balanced logistic regression, fitted on scenes of the purpose \"probe\"; patches under 60 % majority "
+            'The probe is class-balanced logistic regression, fitted on scenes of the purpose "probe"; patches under 60 % majority '
             f"are left out. Hardest: {', '.join(f'{name} {value:.0%}' for name, value in low)}.\n"
         ),
     )

@@ -33,7 +33,6 @@ from patchword.vocabulary import Vocabulary
 
 MARKER = "demo"
 SIZE = 192
-_EVALUATED = 6
 _STRIDE = 100_000
 ALL = SEEN + UNSEEN
 """Every class, the ones that labelling and alignment never hear of last."""
@@ -64,7 +63,13 @@ class _Clock:
 
 
 def run_demo(
-    out: str | Path, *, seed: int = 0, scenes: int = 240, overwrite: bool = False, quiet: bool = False
+    out: str | Path,
+    *,
+    seed: int = 0,
+    scenes: int = 240,
+    evaluated: int = 60,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Run every stage on freshly drawn scenes and write a report.
 
@@ -73,6 +78,7 @@ def run_demo(
             `overwrite` is set.
         seed: which scenes are drawn, and the seed of the training; 0 to 99.
         scenes: scenes to label and to learn from, 2 to 50,000.
+        evaluated: unseen scenes of each style that the segmenters are judged on, 1 to 50,000.
         overwrite: empty the folder first, if it is an earlier demo's.
         quiet: whether to show no progress on standard error.
 
@@ -86,6 +92,8 @@ def run_demo(
         raise PatchwordError(f"seed of the demo is {seed}; allowed is 0 to 99")
     if not 2 <= scenes <= 50_000:
         raise PatchwordError(f"the demo with {scenes} scenes; allowed is 2 to 50000")
+    if not 1 <= evaluated <= 50_000:
+        raise PatchwordError(f"the demo judged on {evaluated} scenes; allowed is 1 to 50000")
     for folder in (miniatures.CLIP, miniatures.DINO, miniatures.SAM):
         if not (folder / "model.safetensors").is_file():
             raise PatchwordError(f"the miniature model {folder} is missing; install patchword again")
@@ -93,8 +101,8 @@ def run_demo(
     clock = _Clock()
     with clock.stage("draw"):
         labelled = _draw(folder, "scenes", purpose="label", count=scenes, first=seed * _STRIDE, style="day")
-        day = _draw(folder, "day", purpose="evaluate-seen", count=_EVALUATED, first=seed * _STRIDE, style="day")
-        dusk = _draw(folder, "dusk", purpose="evaluate-style", count=_EVALUATED, first=seed * _STRIDE, style="dusk")
+        day = _draw(folder, "day", purpose="evaluate-seen", count=evaluated, first=seed * _STRIDE, style="day")
+        dusk = _draw(folder, "dusk", purpose="evaluate-style", count=evaluated, first=seed * _STRIDE, style="dusk")
     run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
     scores = run.stages()
     record = {
@@ -104,7 +112,7 @@ def run_demo(
         "settings": {
             "seed": seed,
             "scenes": scenes,
-            "evaluated_scenes": _EVALUATED,
+            "evaluated_scenes": evaluated,
             "size": SIZE,
             "seen_classes": list(SEEN),
             "unseen_classes": list(UNSEEN),

@@ -1,0 +1,72 @@
+"""The demo runs the whole way, twice alike, and its report says what it must."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patchword.errors import PatchwordError
+from patchword.toytown.demo import run_demo
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("demo")
+    return tuple(run_demo(folder / name, scenes=4, evaluated=2, quiet=True).parent for name in ("first", "second"))  # type: ignore[return-value]
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return record
+
+
+def test_the_report_holds_every_score(twice: tuple[Path, Path]) -> None:
+    record = _report(twice[0])
+    assert {"miou", "coverage", "pixel_accuracy"} <= record["pseudo_labels"].keys()
+    assert {"miou_seen", "miou_unseen_classes", "miou_other_style"} <= record["aligned"].keys()
+    assert "miou_seen" in record["oracle"]
+    assert "miou_seen" in record["baseline_dense_clip"]
+    assert {"draw", "label", "align", "oracle", "evaluate", "total"} <= record["seconds"].keys()
+    assert record["ratio_to_oracle"] == pytest.approx(record["aligned"]["miou_seen"] / record["oracle"]["miou_seen"])
+    assert not set(record["settings"]["unseen_classes"]) & set(record["settings"]["seen_classes"])
+    for name in ("pseudo_labels", "aligned", "oracle", "baseline_dense_clip"):
+        assert all(0 <= value <= 1 for value in record[name].values()), name
+
+
+def test_the_same_seed_gives_the_same_masks_and_scores(twice: tuple[Path, Path]) -> None:
+    first, second = (_report(folder) for folder in twice)
+    for volatile in ("seconds", "versions"):
+        first.pop(volatile)
+        second.pop(volatile)
+    assert first == second
+    masks = sorted(path.relative_to(twice[0]) for path in (twice[0] / "labels" / "masks").iterdir())
+    assert len(masks) == 4
+    for mask in masks:
+        assert (twice[0] / mask).read_bytes() == (twice[1] / mask).read_bytes()
+    weights = Path("model") / "model.safetensors"
+    assert (twice[0] / weights).read_bytes() == (twice[1] / weights).read_bytes()
+
+
+def test_the_page_stands_alone(twice: tuple[Path, Path]) -> None:
+    page = (twice[0] / "report.html").read_text()
+    assert page.count("<img ") >= 4 * 4
+    assert "src='data:image/png;base64," in page
+    assert "http" not in page
+    assert str(twice[0]) not in page
+
+
+def test_unseen_classes_reach_neither_labels_nor_training(twice: tuple[Path, Path]) -> None:
+    unseen = _report(twice[0])["settings"]["unseen_classes"]
+    for name in ("labels/dataset.json", "model/config.json"):
+        text = (twice[0] / name).read_text()
+        assert not [word for word in unseen if f'"{word}"' in text or f"\\n{word}\\n" in text], name
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 100}, {"scenes": 1}, {"evaluated": 0}])
+def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(PatchwordError, match="allowed is"):
+        run_demo(tmp_path / "demo", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "demo").exists()
