@@ -1,4 +1,4 @@
-"""Where the detected classes are: similarity of patches and words, stitched over the crops (docs/method.md 1.1, step 3)."""
+"""Where the detected classes are: similarity of patches and words, stitched over crops (docs/method.md 1.1, step 3)."""
 
 from __future__ import annotations
 
