@@ -81,11 +81,12 @@ def load_image_text(
         PatchwordError: one line for every way in which name, folder, weights or an argument can be wrong.
     """
     variant = check_dense(dense)
+    where = choose_device(device)  # before gigabytes are fetched for a device that is not there
+    loads_as = choose_dtype(dtype, device=where)
     source = find_source(name, revision=revision, kind="image-text")
     if source.family.name == "siglip" and variant != "value":
         raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
-    where = choose_device(device)
-    loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
+    loaded = _load(source, device=where, dtype=loads_as)
     text_config = loaded.model.config.text_config
     tokenizer = _load_tokenizer(source.folder, vocabulary=text_config.vocab_size)
     resample = loaded.preprocessing.resample
@@ -99,9 +100,9 @@ def load_patch_encoder(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> PatchEncoder:
     """Load DINOv2, DINOv2 with registers or DINOv3. Arguments, returns and errors as for `load_image_text`."""
-    source = find_source(name, revision=revision, kind="patch")
     where = choose_device(device)
-    loaded = _load(source, device=where, dtype=choose_dtype(dtype, device=where))
+    loads_as = choose_dtype(dtype, device=where)
+    loaded = _load(find_source(name, revision=revision, kind="patch"), device=where, dtype=loads_as)
     return DinoEncoder(loaded.model, record=loaded.record)
 
 
@@ -112,9 +113,9 @@ def load_mask_proposer(
 
     The dtype is that of the image encoder; prompts and masks are always computed in float32.
     """
-    source = find_source(name, revision=revision, kind="mask")
     where = choose_device(device)
     encoder_dtype = choose_dtype(dtype, device=where)
+    source = find_source(name, revision=revision, kind="mask")
     loaded = _load(source, device=where, dtype=torch.float32)
     proposer = Sam2Proposer if source.family.name == "sam2" else SamProposer
     return proposer(
