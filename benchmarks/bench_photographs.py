@@ -1,10 +1,11 @@
-"""Run label, align, segment and evaluate on real photographs with full-size random models; time and memory of every stage.
+"""Time and memory of label, align, segment and evaluate on photographs, with full-size models of random weights.
 
-    python benchmarks/bench_photographs.py --photos IMAGES --masks MASKS --classes CLASSES --scratch FOLDER [--limit N] [--sam sam-vit-base]
+    python benchmarks/bench_photographs.py --photos IMAGES --masks MASKS --classes CLASSES --scratch FOLDER
 
-The models are made first (see make_random_checkpoints.py), so that nothing is downloaded. Their masks and scores are nonsense; the
-path, the files, the seconds and the memory are real. Each stage is the command a user would type, in a process of its own; seconds
-include its start and the loading of models. Without --photos it says so and ends, since no photographs come with the project.
+The models are made first (see make_random_checkpoints.py), so that nothing is downloaded. Their masks and scores are
+nonsense; the path, the files, the seconds and the memory are real. Each stage is the command a user would type, in a
+process of its own; seconds include its start and the loading of models. Without --photos it says so and ends, since no
+photographs come with the project.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def main() -> None:
         print(json.dumps(record, indent=2))
         return
     print(
-        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, {chosen.limit} photographs, random weights"
+        f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, "
+        f"{chosen.limit} photographs, random weights"
     )
     print("| stage | seconds | seconds a photograph | peak MiB |\n|---|---|---|---|")
     for stage in stages:

@@ -1,4 +1,4 @@
-"""The cards beside the miniature models: how each was trained and how good it measured on scenes nothing was trained on."""
+"""The cards beside the miniature models: how each was trained, and how good it is on scenes nothing was trained on."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from patchword.folders import write_json, write_text
-from patchword.toytown.measure_clip import measure_clip
-from patchword.toytown.measure_dino import measure_dino
-from patchword.toytown.measure_sam import measure_sam
+from patchword.toytown.measure_clip import NamingMeasurement, measure_clip
+from patchword.toytown.measure_dino import ProbeMeasurement, measure_dino
+from patchword.toytown.measure_sam import SamMeasurement, measure_sam
 
 _COMMON = """
-It knows the drawn world that comes with patchword and nothing else: it is there so that every stage can be run, tested and measured
-without a download, and no use on photographs. Trained on scenes of its own seeds ({purpose}); measured on scenes of the purpose
-"validate", which nothing is trained on, day and dusk.
+It knows the drawn world that comes with patchword and nothing else: it is there so that every stage can be run, tested
+and measured without a download, and is no use on photographs. It was trained on scenes of its own seeds
+("train-{kind}") and measured on scenes of the purpose "validate", which nothing is trained on.
 
-Train it again: `python -m patchword.toytown.train {kind} --out FOLDER --steps {steps}`. The weights that ship took {seconds} seconds on
-one core of an AMD EPYC with other work beside it. Measure again: `python -m patchword.toytown.train cards --out FOLDER`.
+Train it again: `python -m patchword.toytown.train {kind} --out FOLDER --steps {steps}`. The weights that ship took
+{seconds} seconds on one shared core of an AMD EPYC. Measure again: `python -m patchword.toytown.train cards --out
+FOLDER`, with the three models in FOLDER.
 
 Licence: Apache-2.0, as the project.
 """
+_STYLES = ("day", "dusk")
 
 
 def write_cards(folder: Path, *, scenes: int = 200) -> dict[str, Any]:
@@ -33,52 +35,12 @@ def write_cards(folder: Path, *, scenes: int = 200) -> dict[str, Any]:
     Returns:
         the numbers by model and style.
     """
-    clip = {style: measure_clip(folder / "clip", scenes=scenes, style=style) for style in ("day", "dusk")}
-    sam = {style: measure_sam(folder / "sam", scenes=scenes, style=style) for style in ("day", "dusk")}
+    clip = {style: measure_clip(folder / "clip", scenes=scenes, style=style) for style in _STYLES}
+    sam = {style: measure_sam(folder / "sam", scenes=scenes, style=style) for style in _STYLES}
     dino = measure_dino(folder / "dino", test=scenes)
-    worst = sorted(clip["day"].per_class.items(), key=lambda item: item[1])[:4]
-    _write(
-        folder / "clip",
-        kind="clip",
-        title="Miniature CLIP",
-        purpose="train-clip",
-        body=(
-            "A `CLIPModel` trained contrastively on Toytown scenes, pieces of them and captions that mention what a person would mention.\n\n"
-            "| measured | day | dusk | aim |\n|---|---|---|---|\n"
-            f"| zero-shot name of a single-object crop among {len(clip['day'].per_class)} thing classes, mean over classes | "
-            f"{clip['day'].accuracy:.1%} ({clip['day'].crops} crops) | {clip['dusk'].accuracy:.1%} ({clip['dusk'].crops} crops) | 90 % |\n\n"
-            f"Hardest by day: {', '.join(f'{name} {value:.0%}' for name, value in worst)}.\n"
-        ),
-    )
-    low = sorted(dino.per_class.items(), key=lambda item: item[1])[:4]
-    _write(
-        folder / "dino",
-        kind="dino",
-        title="Miniature DINOv2",
-        purpose="train-dino",
-        body=(
-            "A `Dinov2Model` trained by self-supervision on Toytown scenes alone, in the manner of DINO and iBOT with contrast among patches in "
-            "the place of prototypes (`train_dino.py` says what differs and why). It never sees a label, a mask or a caption.\n\n"
-            "| linear probe of patch classes, mean class accuracy | this model | raw patch pixels | aim |\n|---|---|---|---|\n"
-            f"| {scenes} unseen scenes, every fourth at dusk | {dino.features:.1%} | {dino.pixels:.1%} | 75 %, and 20 points above pixels |\n\n"
-            'The probe is class-balanced logistic regression, fitted on scenes of the purpose "probe"; patches under 60 % majority '
-            f"are left out. Hardest: {', '.join(f'{name} {value:.0%}' for name, value in low)}.\n"
-        ),
-    )
-    _write(
-        folder / "sam",
-        kind="sam",
-        title="Miniature SAM",
-        purpose="train-sam",
-        body=(
-            "A `SamModel` trained on the nameless masks of Toytown's things and regions with point prompts.\n\n"
-            "| one random point, best of the masks by predicted IoU: mean true IoU | day | dusk | aim |\n|---|---|---|---|\n"
-            f"| things and regions | {sam['day'].all:.3f} ({sam['day'].count}) | {sam['dusk'].all:.3f} ({sam['dusk'].count}) | 0.80 |\n"
-            f"| things | {sam['day'].things:.3f} | {sam['dusk'].things:.3f} | |\n"
-            f"| regions of stuff | {sam['day'].stuff:.3f} | {sam['dusk'].stuff:.3f} | |\n"
-            f"| had the best of the three masks been known | {sam['day'].best:.3f} | {sam['dusk'].best:.3f} | |\n"
-        ),
-    )
+    _write(folder, kind="clip", body=_clip_body(clip))
+    _write(folder, kind="dino", body=_dino_body(dino, scenes=scenes))
+    _write(folder, kind="sam", body=_sam_body(sam))
     numbers = {
         "scenes": scenes,
         "clip": {style: found.accuracy for style, found in clip.items()},
@@ -89,7 +51,51 @@ def write_cards(folder: Path, *, scenes: int = 200) -> dict[str, Any]:
     return numbers
 
 
-def _write(folder: Path, *, kind: str, title: str, purpose: str, body: str) -> None:
-    trained = json.loads((folder / "train.json").read_text())
-    common = _COMMON.format(kind=kind, purpose=purpose, steps=trained["step"], seconds=trained["seconds"])
-    write_text(folder / "README.md", f"# {title}\n\n{body}{common}")
+def _clip_body(measured: dict[str, NamingMeasurement]) -> str:
+    day, dusk = (measured[style] for style in _STYLES)
+    return (
+        "# Miniature CLIP\n\nA `CLIPModel` trained contrastively on Toytown scenes, pieces of them, and captions that "
+        "mention what a person would mention.\n\n"
+        "| zero-shot name of a single-object crop, mean over classes | accuracy | crops | aim |\n|---|---|---|---|\n"
+        f"| day, {len(day.per_class)} thing classes | {day.accuracy:.1%} | {day.crops} | 90 % |\n"
+        f"| dusk, {len(dusk.per_class)} thing classes | {dusk.accuracy:.1%} | {dusk.crops} | |\n\n"
+        f"Hardest by day: {_lowest(day.per_class)}.\n"
+    )
+
+
+def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
+    return (
+        "# Miniature DINOv2\n\nA `Dinov2Model` trained by self-supervision on Toytown scenes alone, in the manner of "
+        "DINO and iBOT with contrast among patches in the place of prototypes (`train_dino.py` says what differs and "
+        "why). It never sees a label, a mask or a caption.\n\n"
+        "| linear probe of patch classes | mean class accuracy | aim |\n|---|---|---|\n"
+        f"| this model | {measured.features:.1%} | 75 % |\n"
+        f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"
+        f"On {scenes} unseen scenes, every fourth at dusk. The probe is class-balanced logistic regression, fitted "
+        'on 300 scenes of the purpose "probe"; patches under 60 % majority are left out. '
+        f"Hardest: {_lowest(measured.per_class)}.\n"
+    )
+
+
+def _sam_body(measured: dict[str, SamMeasurement]) -> str:
+    day, dusk = (measured[style] for style in _STYLES)
+    return (
+        "# Miniature SAM\n\nA `SamModel` trained on the nameless masks of Toytown's things and regions with point "
+        "prompts.\n\n"
+        "| one random point, best mask by predicted IoU: mean true IoU | day | dusk | aim |\n|---|---|---|---|\n"
+        f"| things and regions ({day.count} and {dusk.count}) | {day.all:.3f} | {dusk.all:.3f} | 0.80 |\n"
+        f"| things | {day.things:.3f} | {dusk.things:.3f} | |\n"
+        f"| regions of stuff | {day.stuff:.3f} | {dusk.stuff:.3f} | |\n"
+        f"| had the best of the three masks been known | {day.best:.3f} | {dusk.best:.3f} | |\n"
+    )
+
+
+def _lowest(per_class: dict[str, float], *, count: int = 4) -> str:
+    lowest = sorted(per_class.items(), key=lambda item: item[1])[:count]
+    return ", ".join(f"{name} {value:.0%}" for name, value in lowest)
+
+
+def _write(folder: Path, *, kind: str, body: str) -> None:
+    trained = json.loads((folder / kind / "train.json").read_text())
+    common = _COMMON.format(kind=kind, steps=trained["step"], seconds=trained["seconds"])
+    write_text(folder / kind / "README.md", body + common)

@@ -23,11 +23,13 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; line-height: 1.5; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .8rem; text-align: right; }
-th { background: #f2f2f2; } td:first-child, th:first-child { text-align: left; } tr:nth-child(even) td { background: #fafafa; }
+th { background: #f2f2f2; } td:first-child, th:first-child { text-align: left; }
+tr:nth-child(even) td { background: #fafafa; }
 .row { display: flex; gap: .5rem; margin: .5rem 0; flex-wrap: wrap; } figure { margin: 0; }
 figcaption { font-size: .8rem; color: #555; } img { display: block; width: 192px; image-rendering: pixelated; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; }
-.legend span { white-space: nowrap; } .legend i { display: inline-block; width: 1em; height: 1em; margin-right: .3em; vertical-align: -.1em; }
+.legend span { white-space: nowrap; }
+.legend i { display: inline-block; width: 1em; height: 1em; margin-right: .3em; vertical-align: -.1em; }
 .aim { color: #666; font-size: .9rem; } .hit { color: #176f2c; } .miss { color: #a4260f; }
 """
 
@@ -47,9 +49,9 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>patchword demo</title>",
         f"<style>{_STYLE}</style></head><body><h1>patchword demo</h1>",
-        "<p>Toytown is a drawn world. The scenes below were labelled from class names alone by miniature models, a segmenter was ",
-        "trained on those labels, and only the evaluation and the oracle ever saw exact masks. The numbers say that the ",
-        "method works in this world; they say nothing about photographs.</p>",
+        "<p>Toytown is a drawn world. The scenes below were labelled from class names alone by miniature models, ",
+        "a segmenter was trained on those labels, and only the evaluation and the oracle ever saw exact masks. The ",
+        "numbers describe this world; they say nothing about photographs.</p>",
         _summary(record),
         _legend(names),
         "<h2>1. Label, then align</h2><p>Hatched pixels carry no label.</p>",
@@ -65,7 +67,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         _table(("stage", "seconds"), [(stage, f"{seconds:.1f}") for stage, seconds in record["seconds"].items()]),
         "<h2>Made with</h2>",
         _table(("software", "version"), list(record["versions"].items())),
-        f"<p>Again with <code>{html.escape(record['settings']['command'])}</code>; every setting is in report.json.</p>",
+        f"<p>Again with <code>{html.escape(record['settings']['command'])}</code>; all settings are in report.json.</p>",
         "</body></html>\n",
     ]
     return "".join(parts)
@@ -137,8 +139,8 @@ def _classes(per_class: Mapping[str, EvaluationReport]) -> str:
 def _legend(names: Sequence[str]) -> str:
     colours = palette(len(names))
     entries = (
-        f"<span><i style='background:rgb({','.join(str(int(value)) for value in colour)})'></i>{html.escape(name)}</span>"
-        for name, colour in zip(names, colours, strict=True)
+        f"<span><i style='background:rgb({red},{green},{blue})'></i>{html.escape(name)}</span>"
+        for name, (red, green, blue) in zip(names, colours.tolist(), strict=True)
     )
     return f"<p class='legend'>{''.join(entries)}</p>"
 
@@ -154,4 +156,6 @@ def _figure(panel: Panel) -> str:
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
     data = base64.b64encode(stream.getvalue()).decode("ascii")
-    return f"<figure><img alt='{html.escape(caption)}' src='data:image/png;base64,{data}'><figcaption>{html.escape(caption)}</figcaption></figure>"
+    text = html.escape(caption)
+    image = f"<img alt='{text}' src='data:image/png;base64,{data}'>"
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
