@@ -73,7 +73,7 @@ class _Crops:
 def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageLabels:
     """Label an image by prompting the mask proposer where the image-text encoder sees a class.
 
-    Source: docs/method.md 1.1 and fusion. Every pixel is ignored when no class wins enough crops or no mask is accepted.
+    Source: docs/method.md 1.1 and fusion. All pixels are ignored if no class wins enough crops or no mask is accepted.
 
     Args:
         image: (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
