@@ -1,4 +1,4 @@
-"""How well a line through the miniature DINOv2's patch features tells the classes apart, beside the same line through raw pixels."""
+"""How well a linear probe tells the classes apart by the miniature DINOv2's patch features, and by raw pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ PATCH = 8
 
 @dataclass(frozen=True)
 class ProbeMeasurement:
-    """Mean class accuracy in [0, 1] of a linear probe on patches of unseen scenes, and of the same probe on raw patch pixels."""
+    """Mean class accuracy in [0, 1] of linear probes on patches of unseen scenes.
+
+    Attributes:
+        features: of the encoder's patch features.
+        pixels: of the raw pixels of the patches.
+        per_class: of every class that occurs, by the encoder's features.
+    """
 
     features: float
     pixels: float

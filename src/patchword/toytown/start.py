@@ -1,9 +1,10 @@
-"""A first layer that already sees texture, so that small transformers learn in thousands of steps instead of hundreds of thousands.
+"""A first layer that already sees texture, so that a small transformer learns within a few thousand steps.
 
-A fresh transformer reads a patch through random sums of pixels, in which flat colour drowns texture, and stays on a plateau for
-most of a small budget. Here the patch embedding starts as a whitening of the pictures' own patches and the first block's hidden
-units start as pairs that rectify one whitened component each: what a wave or a dot does to a patch shows from the first step,
-wherever in the patch it lies. Only the start is set; everything is trained, and nothing but pictures is used.
+A fresh transformer reads a patch through random sums of pixels, in which flat colour drowns texture, and stays on a
+plateau for most of a small budget. Here the patch embedding starts as a whitening of the pictures' own patches and the
+first block's hidden units start as pairs that rectify one whitened component each: what a wave or a dot does to a patch
+shows from the first step, wherever in the patch it lies. Only the start is set; everything is trained, and nothing but
+pictures is used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# Hidden units see layer-normalised tokens, of unit size: twice that is well past the bend of the activation.
 _LIFT = 2.0
+# Added to every variance, so that directions in which patches hardly differ do not become pure noise.
 _FLOOR = 0.02
 
 
@@ -27,7 +30,7 @@ def start_from_patches(
         hidden: the first block's layer d -> at least 2 d ahead of its activation.
         attention_output: the first block's attention output, silenced so that patches are seen before they are mixed.
         images: (n, 3, h, w) normalised pictures to whiten by; a few hundred suffice.
-        scale: size of the embedding's components.
+        scale: standard deviation of the embedding's components over the patches.
     """
     dim, patch = projection.out_channels, projection.kernel_size[0]
     patches = functional.unfold(images, patch, stride=patch).transpose(1, 2).flatten(0, 1)  # (n, 3 * patch * patch)

@@ -1,15 +1,20 @@
-"""Tiles of texture, drawn once a process: what tells grass from water when the colours are drawn anew for every scene."""
+"""Tiles of texture, drawn once a process: they tell grass from water when colours are drawn anew for every scene."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Tile = NDArray[np.float32]
 TILE = 512
+
+
+def _single(values: ArrayLike) -> Tile:
+    """Values in single precision, for numpy's own functions do not say what they return."""
+    return np.asarray(values, dtype=np.float32)
 
 
 def _blur(values: Tile, rows: int, columns: int) -> Tile:
@@ -23,7 +28,7 @@ def _blur(values: Tile, rows: int, columns: int) -> Tile:
 def _unit(values: Tile) -> Tile:
     values = values - values.mean()
     deviation = max(float(values.std()), 1e-6)
-    return np.clip(values / (2 * deviation), -1, 1).astype(np.float32)
+    return _single(np.clip(values / (2 * deviation), -1, 1))
 
 
 def _noise(seed: int) -> Tile:
@@ -60,7 +65,7 @@ def _blades(scale: float) -> Tile:
 def _waves(scale: float) -> Tile:
     rows, columns = _grid()
     bend = 2.2 * np.sin(columns * 2 * np.pi / 32)
-    return np.sin((rows + bend) * 2 * np.pi / (8 * scale)).astype(np.float32)
+    return _single(np.sin((rows + bend) * 2 * np.pi / (8 * scale)))
 
 
 def _grains(scale: float) -> Tile:
@@ -76,17 +81,17 @@ def _flakes(scale: float) -> Tile:
 
 
 def _facets(scale: float) -> Tile:
-    """Flat triangles of different light, as on a rock face."""
+    """Flat lozenges of different light, as on a rock face."""
     rows, columns = _grid()
     step = 14 * scale
     left = np.floor((rows + columns * 0.6) / step)
     right = np.floor((rows - columns * 0.6) / step)
-    return _unit(np.sin(left * 12.9898 + right * 78.233).astype(np.float32))
+    return _unit(_single(np.sin(left * 12.9898 + right * 78.233)))
 
 
 def _furrows(scale: float) -> Tile:
     rows, columns = _grid()
-    return np.sign(np.sin((rows * 0.6 + columns) * 2 * np.pi / (11 * scale))).astype(np.float32) * np.float32(0.8)
+    return _single(np.sign(np.sin((rows * 0.6 + columns) * 2 * np.pi / (11 * scale)))) * np.float32(0.8)
 
 
 def _bricks(scale: float) -> Tile:
@@ -112,7 +117,7 @@ def _scales(scale: float) -> Tile:
 
 def _bars(scale: float) -> Tile:
     _, columns = _grid()
-    return np.sign(np.sin(columns * 2 * np.pi / (9 * scale))).astype(np.float32)
+    return _single(np.sign(np.sin(columns * 2 * np.pi / (9 * scale))))
 
 
 def _planks(scale: float) -> Tile:
@@ -122,7 +127,7 @@ def _planks(scale: float) -> Tile:
 
 def _checks(scale: float) -> Tile:
     rows, columns = _grid()
-    return np.sign(np.sin(rows * np.pi / (5 * scale)) * np.sin(columns * np.pi / (5 * scale))).astype(np.float32)
+    return _single(np.sign(np.sin(rows * np.pi / (5 * scale)) * np.sin(columns * np.pi / (5 * scale))))
 
 
 def _dots(scale: float) -> Tile:
@@ -142,7 +147,7 @@ def _zigzag(scale: float) -> Tile:
     rows, columns = _grid()
     period = 10 * scale
     tooth = np.abs(columns % period - period / 2)
-    return np.sign(np.sin((rows + tooth) * 2 * np.pi / period)).astype(np.float32)
+    return _single(np.sign(np.sin((rows + tooth) * 2 * np.pi / period)))
 
 
 _DRAW: dict[str, Callable[[float], Tile]] = {
@@ -169,7 +174,7 @@ NAMES = tuple(_DRAW)
 SCALES = (0.8, 1.0, 1.25)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tile(name: str, scale: float) -> Tile:
     return np.ascontiguousarray(_DRAW[name](scale))
 
@@ -192,5 +197,6 @@ def texture(name: str, *, height: int, width: int, generator: np.random.Generato
     if height <= TILE - top and width <= TILE - left:
         piece = tile[top : top + height, left : left + width]
     else:
-        piece = tile.take(np.arange(top, top + height), 0, mode="wrap").take(np.arange(left, left + width), 1, mode="wrap")
+        rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+        piece = tile.take(rows, 0, mode="wrap").take(columns, 1, mode="wrap")
     return piece[:, ::-1] if generator.random() < 0.5 else piece

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import CLIPTokenizer
 
 from patchword.toytown.captions import caption, describe
 from patchword.toytown.world import COLOURS, Scene
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -19,7 +23,7 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
     Args:
         scenes: whose captions are the text.
         out: folder to save to.
-        size: number of tokens, the two special ones included.
+        size: most tokens, the two special ones included; 512 of them are single bytes.
         context: longest prompt in tokens.
         seed: of the captions.
 
@@ -27,14 +31,18 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
         the tokenizer; text outside the captions falls back to single bytes.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
 
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    endings = [token + "</w>" for token in alphabet]
     trainer = trainers.BpeTrainer(
-        vocab_size=size - len(alphabet) - 2,
+        vocab_size=size - 2,
         initial_alphabet=alphabet,
+        # The learner breaks ties by number, and numbers word endings in the order of a hash unless they come numbered.
+        special_tokens=endings,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
@@ -45,9 +53,9 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
     learner.train_from_iterator(
         (word for line in lines for word in line.replace(".", " .").replace(",", " ,").split()), trainer
     )
-    merges = [tuple(pair) for pair in _merges(learner)]
-    tokens = sorted(alphabet) + [token + "</w>" for token in sorted(alphabet)] + ["".join(pair) for pair in merges]
-    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*tokens, START, END]))}
+    merges = _merges(learner)
+    tokens = dict.fromkeys([*alphabet, *endings, *("".join(pair) for pair in merges), START, END])
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = CLIPTokenizer(
         vocab=vocabulary,
         merges=merges,
@@ -61,9 +69,7 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
     return tokenizer
 
 
-def _merges(learner: object) -> list[list[str]]:
-    import json
-
-    return [
-        pair if isinstance(pair, list) else pair.split(" ") for pair in json.loads(learner.to_str())["model"]["merges"]
-    ]  # type: ignore[attr-defined]
+def _merges(learner: Any) -> list[tuple[str, str]]:
+    """The learned pairs in order; only the learner's own file has them, as lists or, in older versions, as strings."""
+    pairs = json.loads(learner.to_str())["model"]["merges"]
+    return [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in pairs]

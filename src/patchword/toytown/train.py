@@ -1,4 +1,7 @@
-"""Train the miniature models again: `python -m patchword.toytown.train clip --out FOLDER`, likewise `dino`, `sam` and `cards`."""
+"""Train the miniature models again: `python -m patchword.toytown.train clip --out FOLDER`, likewise `dino` and `sam`.
+
+`cards` measures the three and writes a card beside each.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Train the miniature CLIP contrastively on Toytown scenes, pieces of them, and their captions (CLIP, arXiv 2103.00020).
+"""Train the miniature CLIP contrastively on Toytown scenes, pieces of them and their captions.
 
-One deviation: captions that say the same apart from their opening and articles count as positives of each other, because a small world repeats
-itself within every batch and a repeated caption is no counterexample.
+CLIP's own objective (arXiv 2103.00020) with two deviations. Captions that say the same apart from their opening
+and articles count as positives of each other, because a small world repeats itself within every batch and a repeated
+caption is no counterexample. And the image tower starts from its pictures' own patches (`start.py`), not at random.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import logging
 import math
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
 from patchword.toytown.captions import caption, describe
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.tokenizer import train_tokenizer
 from patchword.toytown.world import Scene
+
+if TYPE_CHECKING:
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 _log = logging.getLogger(__name__)
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -34,7 +39,7 @@ Window = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """Every number of the training run.
+    """The numbers of the training run that were chosen by trial.
 
     Attributes:
         steps: optimiser steps.
@@ -42,9 +47,14 @@ class ClipRecipe:
         batch: pairs of a picture and a caption a step.
         image_size, patch: of the image tower, in pixels.
         hidden, layers, heads: of the image tower.
-        text_hidden, text_layers, text_heads, context, tokens: of the text tower and its tokenizer.
+        text_hidden, text_layers, text_heads: of the text tower.
+        context: longest prompt in tokens.
+        tokens: most tokens of the tokenizer.
         dim: of the common space.
-        rate: peak learning rate of AdamW.
+        rate: peak learning rate of AdamW; it falls along a cosine to a hundredth.
+        warmup: steps of rising learning rate.
+        weight_decay: of AdamW.
+        seed: of the weights and of every choice.
     """
 
     steps: int = 1600
@@ -69,6 +79,8 @@ class ClipRecipe:
 
 def clip_config(recipe: ClipRecipe, *, tokenizer: CLIPTokenizer) -> CLIPConfig:
     """The miniature's architecture: CLIP with small numbers."""
+    from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.text_hidden,
@@ -96,9 +108,10 @@ def clip_config(recipe: ClipRecipe, *, tokenizer: CLIPTokenizer) -> CLIPConfig:
 def pick_window(scene: Scene, *, generator: np.random.Generator) -> tuple[Window, int]:
     """Choose a piece of a scene and how much of it a caption may mention.
 
+    Pieces about one thing, pieces of a quarter to a half of the scene's side, and nearly whole scenes, 2 : 2 : 1.
+
     Returns:
-        left, top, width, height in pixels, and the largest number of phrases: pieces around one thing, pieces of a half to a
-        quarter of the scene, and nearly whole scenes, 2 : 2 : 1.
+        left, top, width, height in pixels, and the largest number of phrases.
     """
     height, width = scene.classes.shape
     side = min(height, width)
@@ -116,16 +129,12 @@ def pick_window(scene: Scene, *, generator: np.random.Generator) -> tuple[Window
     else:
         length, most = side * generator.uniform(0.7, 1.0), 4
     extent = int(np.clip(length, 20, side))
-    return (
-        int(np.clip(x - extent / 2, 0, width - extent)),
-        int(np.clip(y - extent / 2, 0, height - extent)),
-        extent,
-        extent,
-    ), most
+    left, top = int(np.clip(x - extent / 2, 0, width - extent)), int(np.clip(y - extent / 2, 0, height - extent))
+    return (left, top, extent, extent), most
 
 
 def same_content(contents: list[str]) -> Tensor:
-    """Which captions say the same, articles aside: (n, n) float, rows summing to 1."""
+    """Which of n descriptions say the same, articles aside: (n, n) float, each row spread evenly and summing to 1."""
     keys = [re.sub(r"\b(a|the) ", "", content) for content in contents]
     numbers = torch.tensor([sorted(set(keys)).index(key) for key in keys])
     same = (numbers[:, None] == numbers[None, :]).float()
@@ -135,43 +144,53 @@ def same_content(contents: list[str]) -> Tensor:
 def _batch(
     scenes: list[Scene], recipe: ClipRecipe, generator: np.random.Generator
 ) -> tuple[Tensor, list[str], list[str]]:
-    images, contents = [], []
+    """Pictures (batch, 3, size, size) in [0, 1], what is said of each, and the sentence that says it."""
+    images: list[Tensor] = []
+    contents: list[str] = []
     while len(images) < recipe.batch:
         scene = scenes[int(generator.integers(len(scenes)))]
         (left, top, width, height), most = pick_window(scene, generator=generator)
         content = describe(scene, generator=generator, window=(left, top, width, height), most=most)
         if not content:
             continue
-        piece = (
-            torch.from_numpy(scene.image[top : top + height, left : left + width]).permute(2, 0, 1)[None].float() / 255
-        )
+        pixels = torch.from_numpy(scene.image[top : top + height, left : left + width])
+        piece = pixels.permute(2, 0, 1)[None].float() / 255
         size = (recipe.image_size, recipe.image_size)
         piece = functional.interpolate(piece, size, mode="bicubic", antialias=True).clamp(0, 1)
         images.append(piece.flip(-1) if generator.random() < 0.5 else piece)
         contents.append(content)
     light = torch.from_numpy(generator.uniform(0.85, 1.15, (recipe.batch, 1, 1, 1)).astype(np.float32))
-    return (
-        (torch.cat(images) * light).clamp(0, 1),
-        contents,
-        [caption(content, generator=generator) for content in contents],
-    )
+    sentences = [caption(content, generator=generator) for content in contents]
+    return (torch.cat(images) * light).clamp(0, 1), contents, sentences
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, *, scale: Tensor, same: Tensor) -> Tensor:
-    """Symmetric cross entropy between unit images (n, d) and texts (n, d); `same` (n, n) spreads each target over equal captions."""
+    """Cross entropy of pictures against captions and of captions against pictures, halved (CLIP, figure 3).
+
+    Args:
+        images, texts: (n, d), unit length; row by row they belong together.
+        scale: factor of the cosines, the inverse of a temperature.
+        same: (n, n) from `same_content`; spreads each target over the captions that say the same.
+
+    Returns:
+        the mean over the batch, a scalar.
+    """
     logits = scale * images @ texts.T
     return -((same * logits.log_softmax(1)).sum(1).mean() + (same.T * logits.log_softmax(0)).sum(0).mean()) / 2
 
 
 def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: int = 50, save_every: int = 200) -> None:
-    """Train and save the miniature CLIP with its tokenizer in the hub's format.
+    """Train and save the miniature CLIP with its tokenizer in the hub's format; the same recipe gives the same weights.
 
     Args:
-        out: folder for config.json, model.safetensors (half precision), tokenizer files, preprocessor_config.json, train.json.
-        recipe: every number of the run.
-        threads: processor threads.
+        out: folder for config.json, model.safetensors (half precision), preprocessor_config.json, tokenizer.json,
+            tokenizer_config.json and train.json, which says how far the weights were trained.
+        recipe: the numbers of the run.
+        threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
     """
+    from transformers import CLIPModel
+
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -180,51 +199,67 @@ def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: in
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(scenes[:2000], out=out, size=recipe.tokens, context=recipe.context, seed=recipe.seed)
     model = CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager")
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     sample, _, _ = _batch(scenes, recipe, generator)
     block = model.vision_model.encoder.layers[0]
     start_from_patches(
         model.vision_model.embeddings.patch_embedding,
         hidden=block.mlp.fc1,
         attention_output=block.self_attn.out_proj,
-        images=(sample - mean) / std,
+        images=_normalise(sample),
     )
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-    )
-    _log.info(f"{len(scenes)} scenes drawn in {time.monotonic() - started:.0f} s")
+    betas, decay = (0.9, 0.98), recipe.weight_decay
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=betas, weight_decay=decay)
+    _log.info("%d scenes drawn in %.0f s", len(scenes), time.monotonic() - started)
     for step in range(recipe.steps):
-        rate = (
-            recipe.rate
-            * min(1.0, (step + 1) / recipe.warmup)
-            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
-        )
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = _rate(step, recipe=recipe)
         images, contents, texts = _batch(scenes, recipe, generator)
         tokens = tokenizer(texts, padding=True, truncation=True, max_length=recipe.context, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = model.get_image_features(pixel_values=(images - mean) / std).pooler_output
-            said = model.get_text_features(**tokens).pooler_output
-        scale = model.logit_scale.clamp(max=math.log(100)).exp()
-        unit_images, unit_texts = functional.normalize(seen.float(), dim=-1), functional.normalize(said.float(), dim=-1)
-        loss = contrastive_loss(unit_images, unit_texts, scale=scale, same=same_content(contents))
+        loss, hits, scale = _loss(model, _normalise(images), tokens, same=same_content(contents))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if step % log_every == 0:
-            hits = float((unit_images @ unit_texts.T).argmax(1).eq(torch.arange(recipe.batch)).float().mean())
-            took = time.monotonic() - started
-            _log.info(
-                f"step {step} [{took:.0f} s] loss {float(loss.detach()):.3f} own caption first {hits:.2f} scale {float(scale.detach()):.1f}"
-            )
+            numbers = (step, time.monotonic() - started, loss.item(), hits.item(), scale.item())
+            _log.info("step %d [%.0f s] loss %.3f own caption first %.2f scale %.1f", *numbers)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
             save_clip(out, model, recipe=recipe, step=step + 1, seconds=time.monotonic() - started)
 
 
+def _normalise(images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+def _loss(model: CLIPModel, images: Tensor, tokens: Mapping[str, Tensor], *, same: Tensor) -> tuple[Tensor, ...]:
+    """Loss, share of pictures whose own caption is the nearest, and scale of the cosines; scalars all three."""
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = model.get_image_features(pixel_values=images).pooler_output
+        said = model.get_text_features(**tokens).pooler_output
+    scale = model.logit_scale.clamp(max=math.log(100)).exp()
+    seen, said = functional.normalize(seen.float(), dim=-1), functional.normalize(said.float(), dim=-1)  # (n, d)
+    hits = (seen @ said.T).argmax(1).eq(torch.arange(len(seen))).float().mean()
+    return contrastive_loss(seen, said, scale=scale, same=same), hits, scale
+
+
+def _rate(step: int, *, recipe: ClipRecipe) -> float:
+    falling = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    return recipe.rate * min(1.0, (step + 1) / recipe.warmup) * falling
+
+
 def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, seconds: float) -> None:
-    """Save the model in the hub's format, in half precision; the tokenizer is there already."""
+    """Save the model in the hub's format, in half precision, and how far it was trained; the tokenizer is there.
+
+    Args:
+        out: folder, made already.
+        model: as trained.
+        recipe: the numbers of the run, kept in train.json.
+        step: optimiser steps so far.
+        seconds: since the start, drawing included.
+    """
+    from transformers import CLIPModel
+
     saved = CLIPModel(model.config)
     saved.load_state_dict(model.state_dict())
     saved.half().save_pretrained(out)

@@ -1,13 +1,18 @@
 """Train the miniature DINOv2 by self-supervision on Toytown scenes: pictures alone, no label, no mask, no caption.
 
-In the manner of DINO and iBOT (arXiv 2104.14294, 2111.07832): the student sees two views with some patches hidden, the teacher is the student's
-moving average and sees them whole, and the student has to say what the teacher says of every patch. Three things differ from DINOv2's own recipe,
-because the budget is thousands of steps and not hundreds of thousands:
+Of DINO and iBOT (arXiv 2104.14294, 2111.07832) are the teacher, a moving average of the student; two views of every
+picture, of which the student sees some patches hidden and the teacher all; and that the student has to say what the
+teacher says of every patch, across the two views and of what was hidden from it. The model that is kept is the teacher.
 
-- a patch answers to the teacher's patch at the same place of the *other* view, which carries over that view's colours and scale;
-- "the same" is told from "another" by contrast among patches (InfoNCE, arXiv 1807.03748) and not by prototypes, whose assignments carry no
-  information until the features do;
-- patches also predict the local spectrum of the grey picture around them, in the place of the gradient histograms of MaskFeat (arXiv 2112.09133).
+What deviates from DINOv2's own recipe, because the budget is thousands of steps and not hundreds of thousands:
+
+- a patch answers to the teacher's patch at the same place of the *other* view, under that view's colours and scale,
+  where DINO compares one class token a view; nothing is asked of the class token, and there are no small local views;
+- "the same" is told from "another" by contrast among patches (InfoNCE, arXiv 1807.03748) and not by prototypes, whose
+  assignments carry no information until the features do; so there is no centring, Sinkhorn or KoLeo either;
+- patches also predict the local spectrum of the grey picture around them, in the place of the gradient histograms of
+  MaskFeat (arXiv 2112.09133);
+- the first layer starts from the pictures' own patches (`start.py`) and not from random weights.
 """
 
 from __future__ import annotations
@@ -19,39 +24,46 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Dinov2Config, Dinov2Model
 
 from patchword.toytown.pool import draw_pool, stack_images
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
 
+if TYPE_CHECKING:
+    from transformers import Dinov2Config
+
+_log = logging.getLogger(__name__)
 PATCH = 8
 SPECTRUM = 41
-_log = logging.getLogger(__name__)
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class DinoRecipe:
-    """Every number of the training run.
+    """The numbers of the training run that were chosen by trial.
 
     Attributes:
         steps: optimiser steps.
         scenes: scenes drawn for the pool.
-        batch: scenes a step; each gives two views. A quarter of it at `final_view`.
-        view: side of a view in pixels; the last `final_share` of the steps use `final_view`.
+        batch: scenes a step, each of which gives two views; a quarter of it at `final_view`.
+        view: side of a view in pixels, a multiple of the patch; the scene is 192.
+        final_view: side of a view in the last steps.
+        final_share: which share of the steps those are.
         hidden, layers, heads: size of the transformer.
-        rate: peak learning rate of AdamW.
-        masked: mean share of patches hidden from the student.
+        rate: peak learning rate of AdamW; it falls along a cosine to a fiftieth.
+        warmup: steps of rising learning rate.
+        weight_decay: of AdamW, on matrices.
+        masked: mean share of patches hidden from the student where any are; half of the views are left whole.
         temperature: of the contrast among patches.
         contrasted: patches sampled a step for each contrast.
         momentum: of the teacher at the start; it rises to 0.9999.
+        seed: of the weights and of every choice.
     """
 
     steps: int = 2600
@@ -74,7 +86,7 @@ class DinoRecipe:
 
 
 class _Head(nn.Module):
-    """Projects tokens to unit vectors, standardised over the batch so that a fresh network's tokens do not all point one way."""
+    """Projects tokens to unit vectors, standardised over the batch lest a fresh network's tokens all point one way."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -87,7 +99,11 @@ class _Head(nn.Module):
 
 
 class _Network(nn.Module):
+    """The backbone that is kept, and two heads that are not: of the contrast and of the spectrum."""
+
     def __init__(self, recipe: DinoRecipe) -> None:
+        from transformers import Dinov2Model
+
         super().__init__()
         # On a CPU plain attention is a third faster to train than the fused kernel at this length.
         self.backbone = Dinov2Model._from_config(dino_config(recipe), attn_implementation="eager")
@@ -101,6 +117,8 @@ class _Network(nn.Module):
 
 def dino_config(recipe: DinoRecipe) -> Dinov2Config:
     """The miniature's architecture: DINOv2 with small numbers."""
+    from transformers import Dinov2Config
+
     return Dinov2Config(
         hidden_size=recipe.hidden,
         num_hidden_layers=recipe.layers,
@@ -116,7 +134,15 @@ def dino_config(recipe: DinoRecipe) -> Dinov2Config:
 
 
 def contrast(students: Tensor, teachers: Tensor, *, temperature: float) -> Tensor:
-    """Tell each student vector's own teacher vector from all others: (n, d), (n, d) unit -> mean cross entropy (InfoNCE)."""
+    """How badly each student vector's own teacher vector is told from all others (InfoNCE, arXiv 1807.03748).
+
+    Args:
+        students, teachers: (n, d), unit length; row by row they belong together.
+        temperature: divides the cosines, above 0.
+
+    Returns:
+        the mean cross entropy, a scalar.
+    """
     return functional.cross_entropy(students @ teachers.T / temperature, torch.arange(len(students)))
 
 
@@ -124,7 +150,7 @@ def local_spectrum(images: Tensor) -> Tensor:
     """Log shares of spatial frequencies around every patch, blind to colour and to where in the patch a wave begins.
 
     Args:
-        images: (b, 3, h, w) in [0, 1].
+        images: (b, 3, h, w) in [0, 1], sides multiples of the patch.
 
     Returns:
         (b, h/8 * w/8, 41): forty frequency bands of the grey 16 x 16 window about the patch, and the log of its energy.
@@ -140,7 +166,17 @@ def local_spectrum(images: Tensor) -> Tensor:
 
 
 def random_masks(count: int, *, side: int, share: float, generator: torch.Generator) -> Tensor:
-    """Hide blocks of patches: (count, side * side) bool, half of the pictures left whole."""
+    """Hide blocks of patches, as iBOT does.
+
+    Args:
+        count: number of views; every other one is left whole.
+        side: patches along a view.
+        share: mean share of patches hidden in the others, each view's own share being uniform from 0 to twice that.
+        generator: source of shares and blocks.
+
+    Returns:
+        (count, side * side) bool, true where a patch is hidden.
+    """
     masks = torch.zeros(count, side, side, dtype=torch.bool)
     for row in range(0, count, 2):
         goal = share * 2 * float(torch.rand(1, generator=generator)) * side * side
@@ -161,10 +197,11 @@ def matched(features: Tensor, *, here: Boxes, there: Boxes, side: int) -> tuple[
         side: patches along a view.
 
     Returns:
-        the features seen at this view's patches (b, side * side, k), and (b, side * side) bool: whether the other view sees that place.
+        the features seen at this view's patches (b, side * side, k), between patches interpolated, and
+        (b, side * side) bool: whether the other view sees that place.
     """
     points, inside = there.locate(here.grid(side))
-    maps = features.transpose(1, 2).unflatten(2, (side, side))
+    maps = features.transpose(1, 2).reshape(len(features), -1, side, side)
     targets = functional.grid_sample(maps, points * 2 - 1, mode="bilinear", align_corners=False, padding_mode="border")
     return targets.flatten(2).transpose(1, 2), inside.flatten(1)
 
@@ -231,12 +268,13 @@ def _normalise(images: Tensor) -> Tensor:
 
 
 def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: int = 50, save_every: int = 250) -> None:
-    """Train and save the miniature DINOv2 in the hub's format.
+    """Train and save the miniature DINOv2 in the hub's format; the same recipe gives the same weights.
 
     Args:
-        out: folder for config.json, model.safetensors (half precision), preprocessor_config.json and train.json.
-        recipe: every number of the run.
-        threads: processor threads.
+        out: folder for config.json, model.safetensors (half precision), preprocessor_config.json and train.json, which
+            says how far the weights were trained.
+        recipe: the numbers of the run.
+        threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
     """
     torch.set_num_threads(threads)
@@ -257,14 +295,8 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
     )
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
-    decayed = [parameter for parameter in student.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in student.parameters() if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
-    _log.info(f"{len(pool)} scenes drawn in {time.monotonic() - started:.0f} s")
+    optimiser = _optimiser(student, recipe)
+    _log.info("%d scenes drawn in %.0f s", len(pool), time.monotonic() - started)
     for number, step in enumerate(_steps(pool, recipe, generator)):
         falling = 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
         for group in optimiser.param_groups:
@@ -280,14 +312,33 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
             for target, source in zip(teacher.parameters(), student.parameters(), strict=True):
                 target.lerp_(source, 1 - momentum)
         if number % log_every == 0:
-            numbers = " ".join(f"{float(part.detach()):.3f}" for part in (across, hidden, texture))
-            _log.info(f"step {number} [{time.monotonic() - started:.0f} s] across hidden texture: {numbers}")
+            numbers = (number, time.monotonic() - started, across.item(), hidden.item(), texture.item())
+            _log.info("step %d [%.0f s] across %.3f hidden %.3f texture %.3f", *numbers)
         if (number + 1) % save_every == 0 or number + 1 == recipe.steps:
             save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=time.monotonic() - started)
 
 
+def _optimiser(student: nn.Module, recipe: DinoRecipe) -> torch.optim.Optimizer:
+    weights = list(student.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [part for part in weights if part.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [part for part in weights if part.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+
+
 def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, seconds: float) -> None:
-    """Save the teacher's backbone in the hub's format, in half precision."""
+    """Save the teacher's backbone in the hub's format, in half precision, and how far it was trained.
+
+    Args:
+        out: folder; made where it is missing.
+        backbone: of the teacher.
+        recipe: the numbers of the run, kept in train.json.
+        step: optimiser steps so far.
+        seconds: since the start, drawing included.
+    """
+    from transformers import Dinov2Model
+
     model = Dinov2Model(dino_config(recipe))
     model.load_state_dict(backbone.state_dict())
     model.half().save_pretrained(out)

@@ -1,4 +1,4 @@
-"""Random views of a batch of pictures, cut and coloured in one go, with the geometry that tells which patches see the same place."""
+"""Random views of a batch of pictures, cut and coloured in one go, and the geometry of which patches see one place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Boxes:
     flipped: Tensor
 
     def grid(self, size: int) -> Tensor:
-        """Where the centres of a size x size raster of the window lie in the picture: (b, size, size, 2) as x, y in [0, 1]."""
+        """Where the centres of a raster of the window lie in the picture: (b, size, size, 2) as x, y in [0, 1]."""
         steps = (torch.arange(size) + 0.5) / size  # (size,)
         across = torch.where(self.flipped[:, None], 1 - steps, steps)  # (b, size)
         x = self.left[:, None] + across * self.side[:, None]
@@ -33,7 +33,14 @@ class Boxes:
         return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
 
     def locate(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Express picture points (b, h, w, 2) inside the window: coordinates in [0, 1] and whether they are inside."""
+        """Express points of the picture in the window's own coordinates; the inverse of `grid`.
+
+        Args:
+            points: (b, h, w, 2) as x, y in [0, 1] of the picture.
+
+        Returns:
+            (b, h, w, 2) as x, y, in [0, 1] for what lies inside, and (b, h, w) bool: whether it does.
+        """
         x = (points[..., 0] - self.left[:, None, None]) / self.side[:, None, None]
         y = (points[..., 1] - self.top[:, None, None]) / self.side[:, None, None]
         inside = (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
@@ -42,7 +49,13 @@ class Boxes:
 
 
 def random_boxes(count: int, *, smallest: float, largest: float, generator: torch.Generator) -> Boxes:
-    """Draw windows whose side is uniform between two fractions of the picture."""
+    """Draw windows that lie within the picture, flipped half of the time.
+
+    Args:
+        count: number of windows.
+        smallest, largest: their side is uniform between these fractions of the picture's, in (0, 1].
+        generator: source of sides, places and flips.
+    """
     side = smallest + (largest - smallest) * torch.rand(count, generator=generator)
     left = (1 - side) * torch.rand(count, generator=generator)
     top = (1 - side) * torch.rand(count, generator=generator)
@@ -50,7 +63,13 @@ def random_boxes(count: int, *, smallest: float, largest: float, generator: torc
 
 
 def overlapping_boxes(boxes: Boxes, *, smallest: float, largest: float, generator: torch.Generator) -> Boxes:
-    """Draw for every window another one whose centre lies within it."""
+    """Draw for every window another one about a place inside it, pushed back where it would leave the picture.
+
+    Args:
+        boxes: the windows.
+        smallest, largest: sides of the new ones, as in `random_boxes`.
+        generator: source of sides, places and flips.
+    """
     count = len(boxes.side)
     side = smallest + (largest - smallest) * torch.rand(count, generator=generator)
     x = boxes.left + boxes.side * (0.15 + 0.7 * torch.rand(count, generator=generator))
@@ -61,19 +80,31 @@ def overlapping_boxes(boxes: Boxes, *, smallest: float, largest: float, generato
 
 
 def cut(images: Tensor, *, boxes: Boxes, size: int) -> Tensor:
-    """Cut and resize windows: images (b, 3, h, w) in [0, 1] -> (b, 3, size, size)."""
+    """Cut windows out and resize them, one of each picture.
+
+    Args:
+        images: (b, c, h, w).
+        boxes: b windows.
+        size: side of the result in pixels.
+
+    Returns:
+        (b, c, size, size), interpolated between pixel centres.
+    """
     return functional.grid_sample(
         images, boxes.grid(size) * 2 - 1, mode="bilinear", align_corners=False, padding_mode="border"
     )
 
 
 def recolour(images: Tensor, *, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Change colours at random: channels swapped and mixed, grey now and then, brightness, contrast, blur and noise.
+    """Change each picture's colours at random, shapes and textures kept.
+
+    Channels are swapped and mixed, brightness and contrast changed, a fifth of the pictures made grey, some turned into
+    their negative, some blurred a little, and noise is added.
 
     Args:
         images: (b, 3, h, w) in [0, 1].
         generator: source of the changes.
-        strength: 0 leaves brightness, contrast and mixing alone.
+        strength: of mixing, brightness and contrast, from 0 (left alone) to 1.
 
     Returns:
         (b, 3, h, w) in [0, 1].
