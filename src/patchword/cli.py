@@ -15,8 +15,8 @@ from patchword.terminal import (
     exit_with_failures,
     parse_settings,
     parse_words,
+    print_columns,
     print_json,
-    print_rows,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +72,12 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
     scenes: Annotated[int, typer.Option(metavar="N", help="Scenes to label and to learn from.")] = 240,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Everything below on a drawn world, offline."""
     from patchword.toytown.demo import run_demo
 
-    typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite))
+    typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite, quiet=quiet))
 
 
 @app.command()
@@ -283,7 +284,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_json())
     else:
-        print_rows(plan.rows())
+        print_columns(plan.rows())
 
 
 def _print_scores(report: EvaluationReport) -> None:
@@ -292,11 +293,10 @@ def _print_scores(report: EvaluationReport) -> None:
     from patchword.evaluate.report import class_table, percent
 
     Console().print(class_table(report))
-    print_rows(
-        {
-            "mIoU": percent(report.miou),
-            "pixel accuracy": percent(report.pixel_accuracy),
-            "mean accuracy": percent(report.mean_accuracy),
-            "coverage": percent(report.coverage),
-        }
-    )
+    shares = {
+        "mIoU": report.miou,
+        "pixel accuracy": report.pixel_accuracy,
+        "mean accuracy": report.mean_accuracy,
+        "coverage": report.coverage,
+    }
+    print_columns([(name, percent(share)) for name, share in shares.items()])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from patchword.errors import PatchwordError
-from patchword.terminal import FAILED, PatchwordGroup, print_json, say
+from patchword.terminal import FAILED, PatchwordGroup, print_columns, print_json, say
 
 if TYPE_CHECKING:
     from patchword.models.fetch import ListedModel
@@ -93,13 +93,10 @@ def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
 
 
 def _print_list(listed: tuple[ListedModel, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "kind", "million weights", "licence", "presets", "here", box=None)
+    rows = [("name", "kind", "million weights", "licence", "presets", "here")]
     for model in listed:
         facts = model.checkpoint
         licence = f"{facts.licence} (gated)" if facts.gated else facts.licence
         here = "yes" if model.cached else "no"
-        table.add_row(facts.name, model.kind, f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here)
-    Console(soft_wrap=True).print(table)
+        rows.append((facts.name, model.kind, f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here))
+    print_columns(rows)

@@ -33,10 +33,10 @@ class Plan:
         """A record that JSON can hold."""
         return {"counts": self.counts, "models": self.models, "output": self.output, "settings": self.settings}
 
-    def rows(self) -> dict[str, Any]:
-        """The same, flat, for a person."""
-        settings = {f"setting {name}": value for name, value in self.settings.items()}
-        return {**self.counts, **self.models, "output": self.output, **settings}
+    def rows(self) -> list[tuple[str, object]]:
+        """The same for a person: name and value."""
+        settings = [(f"setting {name}", value) for name, value in self.settings.items()]
+        return [*self.counts.items(), *self.models.items(), ("output", self.output), *settings]
 
 
 def plan_label(

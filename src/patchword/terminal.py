@@ -67,11 +67,13 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
 
 
-def print_rows(rows: Mapping[str, Any]) -> None:
-    """Write names and values below each other to standard output, the values aligned."""
-    width = max(map(len, rows), default=0)
-    for name, value in rows.items():
-        typer.echo(f"{name:<{width}}  {value}")
+def print_columns(rows: Sequence[Sequence[object]]) -> None:
+    """Write rows of as many cells each to standard output, the columns aligned and never cut off."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())
 
 
 def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:

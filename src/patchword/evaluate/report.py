@@ -154,7 +154,7 @@ def class_table(report: EvaluationReport) -> Table:
     from rich.text import Text
 
     table = Table(title=f"{report.images} images, {report.pixels:,} pixels", show_footer=True)
-    table.add_column("class", Text("mean of the classes present"))
+    table.add_column("class", "mean")
     table.add_column("IoU", percent(report.miou), justify="right")
     table.add_column("accuracy", percent(report.mean_accuracy), justify="right")
     table.add_column("pixels", f"{report.pixels:,}", justify="right")

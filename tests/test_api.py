@@ -1,0 +1,190 @@
+"""The public functions from Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import patchword as pw
+from patchword.align.data import AlignmentData
+from patchword.errors import PatchwordError
+from patchword.inputs import read_vocabulary
+from patchword.parts import Loader, ModelName
+from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_photos, pixels
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
+    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def labels(photos: Path, models: Models, tmp_path_factory: pytest.TempPathFactory) -> pw.LabelledDataset:
+    return pw.label(
+        photos,
+        classes=["cat", "dog", "sofa; couch"],
+        background=["sky"],
+        out=tmp_path_factory.mktemp("labels") / "labels",
+        image_text=models.clip,
+        mask_proposer=models.sam,
+        settings=LABEL_SETTINGS,
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def segmenter(labels: pw.LabelledDataset, models: Models, tmp_path_factory: pytest.TempPathFactory) -> pw.Segmenter:
+    out = tmp_path_factory.mktemp("model") / "model"
+    return pw.align(labels, out=out, encoder=models.dinov2, settings=ALIGN_SETTINGS, cache=out.parent / "cache")
+
+
+def test_the_way_of_the_readme(
+    labels: pw.LabelledDataset, segmenter: pw.Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    assert labels.vocabulary.background == ("sky",)
+    assert labels.settings.grids == (1, 2)
+    result = segmenter.segment(photos / "0.png", classes=["cat", "lamp"])
+    result.overlay().save(tmp_path / "overlay.png")
+    assert result.label_map.indices.shape == (24, 32)
+    report = pw.evaluate(photos, masks=labels.folder / "masks", classes=labels.vocabulary, model=segmenter)
+    assert report.images == 2
+    assert report.miou is not None
+
+
+def test_a_model_loads_again_and_says_the_same(
+    segmenter: pw.Segmenter, photos: Path, labels: pw.LabelledDataset, tmp_path: Path
+) -> None:
+    folder = segmenter.save_pretrained(tmp_path / "model")
+    again = pw.load(folder)
+    first, second = (model.segment(photos / "1.png", classes="cat, lamp") for model in (segmenter, again))
+    np.testing.assert_array_equal(first.label_map.indices, second.label_map.indices)
+    np.testing.assert_array_equal(first.confidence, second.confidence)
+
+
+def test_segment_writes_a_folder_for_the_classes_of_the_training(
+    segmenter: pw.Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    done = pw.segment(photos, model=segmenter, out=tmp_path / "out", background=[], limit=1, overlays=False, quiet=True)
+    assert done.names == ("0.png",)
+    assert done.failed == {}
+    label_map = pw.LabelMap.load(tmp_path / "out/masks/0.png.png", names=("cat", "dog", "sofa"))
+    assert label_map.indices.shape == (24, 32)
+
+
+def test_loaded_models_are_taken_as_they_are(
+    photos: Path, models: Models, labels: pw.LabelledDataset, tmp_path: Path
+) -> None:
+    clip, sam = pw.load_image_text(str(models.clip)), pw.load_mask_proposer(str(models.sam))
+    again = pw.label(
+        photos,
+        classes=labels.vocabulary,
+        out=tmp_path / "labels",
+        image_text=clip,
+        mask_proposer=sam,
+        settings=labels.settings,
+        quiet=True,
+    )
+    first, second = (
+        {n: d for n, d in files_in(one.folder).items() if n.startswith("masks")} for one in (labels, again)
+    )
+    assert first == second
+    assert Loader().image_text(clip) is clip
+
+
+def test_results_inside_the_photographs_folder_are_no_photographs(segmenter: pw.Segmenter, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    for _ in range(2):
+        done = pw.segment(photos, model=segmenter, out=photos / "out", overwrite=True, quiet=True)
+        assert done.names == ("0.png", "1.png")
+
+
+def test_exact_masks_train_as_well_once_a_text_encoder_is_named(photos: Path, models: Models, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("0.png", "1.png"):
+        Image.fromarray(pixels(seed=3)[:, :, 0] % 2).save(tmp_path / "masks" / name)
+    exact = AlignmentData.from_folders(photos, masks=tmp_path / "masks", vocabulary=pw.Vocabulary.of("cat, dog"))
+    options = {"out": tmp_path / "model", "encoder": models.dinov2, "settings": ALIGN_SETTINGS, "quiet": True}
+    with pytest.raises(PatchwordError, match="pass text_encoder"):
+        pw.align(exact, **options)
+    segmenter = pw.align(exact, **options, text_encoder=models.clip)
+    assert segmenter.config.training.images == 2
+
+
+def test_evaluation_with_background(
+    segmenter: pw.Segmenter, labels: pw.LabelledDataset, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("0.png", "1.png"):
+        Image.fromarray(np.zeros((24, 32), dtype=np.uint8)).save(tmp_path / "masks" / name)
+    common = {"masks": tmp_path / "masks", "zero_is": "background", "quiet": True}
+    with pytest.raises(PatchwordError, match="no words for background"):
+        pw.evaluate(photos, **common, classes="cat, dog", model=segmenter)
+    report = pw.evaluate(photos, **common, classes="cat, dog", background=["sky", "wall"], model=segmenter)
+    assert [entry.name for entry in report.classes] == ["background", "cat", "dog"]
+    assert report.pixels == report.classes[0].truth_pixels == 2 * 24 * 32
+    assert report.coverage == 1.0
+    done = pw.segment(
+        photos, model=segmenter, classes="cat, dog", background=["sky", "wall"], out=tmp_path / "out", quiet=True
+    )
+    again = pw.evaluate(photos, **common, classes="cat, dog", predictions=done.folder)
+    assert again.classes == report.classes
+
+
+def test_evaluation_needs_one_thing_to_evaluate(
+    photos: Path, labels: pw.LabelledDataset, segmenter: pw.Segmenter
+) -> None:
+    masks = labels.folder / "masks"
+    with pytest.raises(PatchwordError, match="one of the two"):
+        pw.evaluate(photos, masks=masks, classes="cat")
+    with pytest.raises(PatchwordError, match="one of the two"):
+        pw.evaluate(photos, masks=masks, classes="cat", model=segmenter, predictions=labels.folder)
+
+
+def test_a_dense_segmenter_needs_classes(models: Models, photos: Path, tmp_path: Path) -> None:
+    dense = pw.DenseSegmenter(pw.load_image_text(str(models.clip)))
+    with pytest.raises(PatchwordError, match="classes are needed"):
+        pw.segment(photos, model=dense, out=tmp_path / "out")
+    done = pw.segment(photos, model=dense, out=tmp_path / "out", classes="cat, dog", quiet=True)
+    assert done.failed == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("a/b", ModelName("a/b")),
+        ("a/b@main", ModelName("a/b", "main")),
+        (Path("folder"), ModelName("folder")),
+    ],
+)
+def test_model_names(given: str | Path, expected: ModelName) -> None:
+    assert ModelName.parse(given) == expected
+    assert str(expected) == str(given)
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model@home"
+    folder.mkdir()
+    assert ModelName.parse(folder) == ModelName(str(folder))
+
+
+@pytest.mark.parametrize("given", ["", "@main", "a/b@"])
+def test_model_names_that_are_none(given: str) -> None:
+    with pytest.raises(PatchwordError, match="allowed are a name"):
+        ModelName.parse(given)
+
+
+def test_background_words_given_or_not(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("cat\n@background: sky\n")
+    read = {
+        given: read_vocabulary(tmp_path / "classes.txt", background=None if given is None else list(given)).background
+        for given in (None, (), ("wall",))
+    }
+    assert read == {None: ("sky",), (): (), ("wall",): ("wall",)}
