@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 
 import tiny as tiny_checkpoints
+
+settings.register_profile("patchword", deadline=None, derandomize=True)  # no test depends on time or on luck
+settings.load_profile("patchword")
 
 
 @pytest.fixture(scope="session")
