@@ -39,7 +39,7 @@ ALL = SEEN + UNSEEN
 
 LABEL_SETTINGS = LabelSettings()
 # The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
-ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=24, batch_size=8, learning_rate=1e-3)
+ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=12, batch_size=8, learning_rate=1e-3, patch_sample=1024)
 
 
 @dataclass(frozen=True)
