@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from patchword.errors import PatchwordError
 from patchword.models import load_image_text
 from patchword.text import encode_vocabulary
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.shapes import THINGS
-from patchword.toytown.world import Scene
+from patchword.toytown.world import STYLES, Scene
 from patchword.vocabulary import Vocabulary
 
 
@@ -71,7 +72,15 @@ def measure_clip(folder: Path, *, scenes: int = 400, style: str = "day") -> Nami
         folder: checkpoint of a CLIP.
         scenes: number of scenes.
         style: "day" or "dusk".
+
+    Returns:
+        the accuracy over every class of which there is a crop.
+
+    Raises:
+        PatchwordError: on a folder without a CLIP, an unknown style, or too few scenes for a single crop.
     """
+    if style not in STYLES:
+        raise PatchwordError(f"Toytown has no style {style!r}; allowed are {', '.join(STYLES)}")
     encoder = load_image_text(str(folder), device="cpu")
     names = [thing.name for thing in THINGS]
     text = encode_vocabulary(encoder, vocabulary=Vocabulary.of(names)).class_vectors()
@@ -80,5 +89,7 @@ def measure_clip(folder: Path, *, scenes: int = 400, style: str = "day") -> Nami
         for crop, name in single_object_crops(scene):
             guess = int((encoder.encode_images(crop) @ text.T).argmax())
             hits[name].append(names[guess] == name)
+    if not any(hits.values()):
+        raise PatchwordError(f"no thing stands free in {scenes} scenes of Toytown; measuring needs more of them")
     each = {name: sum(found) / len(found) for name, found in hits.items() if found}
     return NamingMeasurement(sum(each.values()) / len(each), sum(map(len, hits.values())), each)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.errors import PatchwordError
 from patchword.models import load_patch_encoder
+from patchword.toytown.checkpoints import check_counts
+from patchword.toytown.dino_targets import PATCH
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.world import CLASSES, Scene
-
-PATCH = 8
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,18 @@ def measure_dino(folder: Path, *, train: int = 300, test: int = 200, style_every
         folder: checkpoint of a DINOv2.
         train: scenes of the purpose "probe" that the line is fitted on.
         test: scenes of the purpose "validate" that it is judged on.
-        style_every: every so manyth scene is drawn at dusk.
+        style_every: every so manyth scene is drawn at dusk; 0 for none.
+
+    Returns:
+        the mean class accuracies.
+
+    Raises:
+        PatchwordError: on a folder without an encoder, one of another patch size than 8, or fewer than 1 scenes.
     """
+    check_counts("measuring the miniature DINOv2", train=train, test=test)
     encoder = load_patch_encoder(str(folder), device="cpu")
+    if encoder.record.patch_size != PATCH:
+        raise PatchwordError(f"{folder} has patches of {encoder.record.patch_size} pixels; allowed here is {PATCH}")
     known = draw_pool("probe", count=train, dusk_every=style_every)
     unseen = draw_pool("validate", count=test, dusk_every=style_every)
     scores = []

@@ -24,9 +24,7 @@ class Pen:
         generator: source of the variation inside a class.
     """
 
-    def __init__(
-        self, *, width: int, height: int, angle: float, mirror: bool, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, *, width: int, height: int, angle: float, mirror: bool, generator: np.random.Generator) -> None:
         self.generator = generator
         self._canvas = Image.new("L", (width, height), 0)
         self._draw = ImageDraw.Draw(self._canvas)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from patchword.errors import PatchwordError
 from patchword.toytown.captions import caption, describe
 from patchword.toytown.world import COLOURS, Scene
 
@@ -29,6 +30,9 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
 
     Returns:
         the tokenizer; text outside the captions falls back to single bytes.
+
+    Raises:
+        PatchwordError: on a size too small for them.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -38,6 +42,9 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     endings = [token + "</w>" for token in alphabet]
+    least = len(alphabet) + len(endings) + 2
+    if size < least:
+        raise PatchwordError(f"a tokenizer of {size} tokens; allowed is {least} and more")
     trainer = trainers.BpeTrainer(
         vocab_size=size - 2,
         initial_alphabet=alphabet,

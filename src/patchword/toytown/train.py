@@ -11,9 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from patchword.errors import PatchwordError
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and train or measure."""
+    """Parse the command line and train or measure; a user's mistake ends in one line and exit code 2.
+
+    Args:
+        arguments: instead of the command line's.
+    """
     parser = argparse.ArgumentParser(prog="python -m patchword.toytown.train", description=__doc__)
     parser.add_argument(
         "model", choices=["clip", "dino", "sam", "cards"], help="what to train; cards measures what is there"
@@ -21,10 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        _run(chosen)
+    except PatchwordError as error:
+        parser.exit(2, f"{error}\n")
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    if chosen.seed < 0:
+        raise PatchwordError(f"--seed {chosen.seed}; allowed is 0 and more")
     numbers = {name: value for name in ("steps", "scenes") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from patchword.toytown.train_clip import ClipRecipe, train_clip
@@ -41,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         from patchword.toytown.cards import write_cards
 
-        write_cards(chosen.out, scenes=chosen.scenes or 200)
+        write_cards(chosen.out, scenes=200 if chosen.scenes is None else chosen.scenes)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ caption is no counterexample. And the image tower starts from its pictures' own 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from patchword.toytown.captions import caption, describe
+from patchword.toytown.checkpoints import check_counts, save_checkpoint
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.tokenizer import train_tokenizer
@@ -188,9 +188,14 @@ def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: in
         recipe: the numbers of the run.
         threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
+
+    Raises:
+        PatchwordError: on a count below 1, or a tokenizer too small for single bytes.
     """
     from transformers import CLIPModel
 
+    counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
+    check_counts("training the miniature CLIP", **counts, log_every=log_every, save_every=save_every)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -262,7 +267,6 @@ def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, sec
 
     saved = CLIPModel(model.config)
     saved.load_state_dict(model.state_dict())
-    saved.half().save_pretrained(out)
     side = {"height": recipe.image_size, "width": recipe.image_size}
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
@@ -278,6 +282,4 @@ def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, sec
         "size": {"shortest_edge": recipe.image_size},
         "crop_size": side,
     }
-    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
-    record = {"recipe": recipe.__dict__, "step": step, "seconds": round(seconds)}
-    (out / "train.json").write_text(json.dumps(record, indent=2) + "\n")
+    save_checkpoint(saved, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds)

@@ -17,12 +17,11 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from patchword.toytown.checkpoints import check_counts, save_checkpoint
+from patchword.toytown.dino_targets import PATCH, SPECTRUM, contrast, local_spectrum, matched, random_masks
 from patchword.toytown.pool import draw_pool, stack_images
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from transformers import Dinov2Config
 
 _log = logging.getLogger(__name__)
-PATCH = 8
-SPECTRUM = 41
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -133,79 +132,6 @@ def dino_config(recipe: DinoRecipe) -> Dinov2Config:
     )
 
 
-def contrast(students: Tensor, teachers: Tensor, *, temperature: float) -> Tensor:
-    """How badly each student vector's own teacher vector is told from all others (InfoNCE, arXiv 1807.03748).
-
-    Args:
-        students, teachers: (n, d), unit length; row by row they belong together.
-        temperature: divides the cosines, above 0.
-
-    Returns:
-        the mean cross entropy, a scalar.
-    """
-    return functional.cross_entropy(students @ teachers.T / temperature, torch.arange(len(students)))
-
-
-def local_spectrum(images: Tensor) -> Tensor:
-    """Log shares of spatial frequencies around every patch, blind to colour and to where in the patch a wave begins.
-
-    Args:
-        images: (b, 3, h, w) in [0, 1], sides multiples of the patch.
-
-    Returns:
-        (b, h/8 * w/8, 41): forty frequency bands of the grey 16 x 16 window about the patch, and the log of its energy.
-    """
-    grey = functional.pad(images.mean(1, keepdim=True), (4, 4, 4, 4), mode="reflect")
-    windows = grey.unfold(2, 16, PATCH).unfold(3, 16, PATCH)[:, 0].flatten(1, 2)  # (b, n, 16, 16)
-    fade = torch.hann_window(18)[1:-1]
-    windows = (windows - windows.mean((-1, -2), keepdim=True)) * fade[:, None] * fade
-    energy = torch.fft.fftshift(torch.fft.rfft2(windows).abs().square(), dim=-2)[..., 1:, :]  # (b, n, 15, 9)
-    bands = functional.avg_pool2d(functional.pad(energy, (0, 1, 1, 0)), 2).flatten(-2)  # (b, n, 40)
-    total = bands.sum(-1, keepdim=True)
-    return torch.cat([(bands / (total + 0.02) + 1e-3).log(), (total + 0.01).log()], dim=-1)
-
-
-def random_masks(count: int, *, side: int, share: float, generator: torch.Generator) -> Tensor:
-    """Hide blocks of patches, as iBOT does.
-
-    Args:
-        count: number of views; every other one is left whole.
-        side: patches along a view.
-        share: mean share of patches hidden in the others, each view's own share being uniform from 0 to twice that.
-        generator: source of shares and blocks.
-
-    Returns:
-        (count, side * side) bool, true where a patch is hidden.
-    """
-    masks = torch.zeros(count, side, side, dtype=torch.bool)
-    for row in range(0, count, 2):
-        goal = share * 2 * float(torch.rand(1, generator=generator)) * side * side
-        while int(masks[row].sum()) < goal:
-            high, wide = (int(value) for value in torch.randint(1, max(side // 2, 2), (2,), generator=generator))
-            top = int(torch.randint(0, side - high + 1, (1,), generator=generator))
-            left = int(torch.randint(0, side - wide + 1, (1,), generator=generator))
-            masks[row, top : top + high, left : left + wide] = True
-    return masks.flatten(1)
-
-
-def matched(features: Tensor, *, here: Boxes, there: Boxes, side: int) -> tuple[Tensor, Tensor]:
-    """Carry a view's patch features over to another view's patches.
-
-    Args:
-        features: (b, side * side, k) of the view `there`.
-        here, there: where the two views lie in the picture.
-        side: patches along a view.
-
-    Returns:
-        the features seen at this view's patches (b, side * side, k), between patches interpolated, and
-        (b, side * side) bool: whether the other view sees that place.
-    """
-    points, inside = there.locate(here.grid(side))
-    maps = features.transpose(1, 2).reshape(len(features), -1, side, side)
-    targets = functional.grid_sample(maps, points * 2 - 1, mode="bilinear", align_corners=False, padding_mode="border")
-    return targets.flatten(2).transpose(1, 2), inside.flatten(1)
-
-
 @dataclass(frozen=True)
 class _Step:
     """What one step works on: views (2b, 3, s, s) whose halves show the same scenes, as cut and as recoloured."""
@@ -276,25 +202,21 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
         recipe: the numbers of the run.
         threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
+
+    Raises:
+        PatchwordError: on a count below 1.
     """
+    counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
+    check_counts("training the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     started = time.monotonic()
     pool = torch.from_numpy(stack_images(draw_pool("train-dino", count=recipe.scenes)))
-    student, teacher = _Network(recipe), _Network(recipe)
     sample = pool[:300].permute(0, 3, 1, 2).float() / 255
     spectra = local_spectrum(sample).flatten(0, 1)
     scaling = (spectra.mean(0), spectra.std(0))
-    block = student.backbone.encoder.layer[0]
-    start_from_patches(
-        student.backbone.embeddings.patch_embeddings.projection,
-        hidden=block.mlp.fc1,
-        attention_output=block.attention.o_proj,
-        images=_normalise(recolour(sample, generator=generator)),
-    )
-    teacher.load_state_dict(student.state_dict())
-    teacher.requires_grad_(False)
+    student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)))
     optimiser = _optimiser(student, recipe)
     _log.info("%d scenes drawn in %.0f s", len(pool), time.monotonic() - started)
     for number, step in enumerate(_steps(pool, recipe, generator)):
@@ -316,6 +238,21 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
             _log.info("step %d [%.0f s] across %.3f hidden %.3f texture %.3f", *numbers)
         if (number + 1) % save_every == 0 or number + 1 == recipe.steps:
             save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=time.monotonic() - started)
+
+
+def _pair(recipe: DinoRecipe, *, images: Tensor) -> tuple[_Network, _Network]:
+    """Student and teacher with the same weights, started from pictures (n, 3, h, w), normalised."""
+    student, teacher = _Network(recipe), _Network(recipe)
+    block = student.backbone.encoder.layer[0]
+    start_from_patches(
+        student.backbone.embeddings.patch_embeddings.projection,
+        hidden=block.mlp.fc1,
+        attention_output=block.attention.o_proj,
+        images=images,
+    )
+    teacher.load_state_dict(student.state_dict())
+    teacher.requires_grad_(False)
+    return student, teacher
 
 
 def _optimiser(student: nn.Module, recipe: DinoRecipe) -> torch.optim.Optimizer:
@@ -341,7 +278,6 @@ def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, 
 
     model = Dinov2Model(dino_config(recipe))
     model.load_state_dict(backbone.state_dict())
-    model.half().save_pretrained(out)
     preprocessing = {
         "image_processor_type": "BitImageProcessor",
         "do_rescale": True,
@@ -351,6 +287,4 @@ def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, 
         "size": {"shortest_edge": recipe.final_view},
         "crop_size": {"height": recipe.final_view, "width": recipe.final_view},
     }
-    (out / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
-    record = {"recipe": recipe.__dict__, "step": step, "seconds": round(seconds)}
-    (out / "train.json").write_text(json.dumps(record, indent=2) + "\n")
+    save_checkpoint(model, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds)

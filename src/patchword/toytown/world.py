@@ -177,10 +177,16 @@ def _draw_stuff(canvas: _Canvas, generator: np.random.Generator) -> tuple[list[t
         bottom, top = float(generator.uniform(-0.1, 0.9)) * width, float(generator.uniform(0.1, 0.9)) * width
         wide = float(generator.uniform(0.25, 0.5)) * width
         if generator.random() < 0.5:
-            cover("road", [(top, horizon), (top + wide / 6, horizon), (bottom + wide, float(height)), (bottom, float(height))])
+            cover(
+                "road",
+                [(top, horizon), (top + wide / 6, horizon), (bottom + wide, float(height)), (bottom, float(height))],
+            )
         else:
             level = horizon + float(generator.uniform(0.25, 0.75)) * (height - horizon)
-            cover("road", [(0.0, level), (float(width), level), (float(width), level + wide / 2.2), (0.0, level + wide / 2.2)])
+            cover(
+                "road",
+                [(0.0, level), (float(width), level), (float(width), level + wide / 2.2), (0.0, level + wide / 2.2)],
+            )
     regions = np.asarray(layers)
     canvas.instances[:] = regions
     placed = []

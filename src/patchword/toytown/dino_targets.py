@@ -1,0 +1,85 @@
+"""What the patches of the miniature DINOv2 are taught: another view's patches, hidden patches, local spectra."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.toytown.views import Boxes
+
+PATCH = 8
+SPECTRUM = 41
+
+
+def contrast(students: Tensor, teachers: Tensor, *, temperature: float) -> Tensor:
+    """How badly each student vector's own teacher vector is told from all others (InfoNCE, arXiv 1807.03748).
+
+    Args:
+        students, teachers: (n, d), unit length; row by row they belong together.
+        temperature: divides the cosines, above 0.
+
+    Returns:
+        the mean cross entropy, a scalar.
+    """
+    return functional.cross_entropy(students @ teachers.T / temperature, torch.arange(len(students)))
+
+
+def local_spectrum(images: Tensor) -> Tensor:
+    """Log shares of spatial frequencies around every patch, blind to colour and to where in the patch a wave begins.
+
+    Args:
+        images: (b, 3, h, w) in [0, 1], sides multiples of the patch.
+
+    Returns:
+        (b, h/8 * w/8, 41): forty frequency bands of the grey 16 x 16 window about the patch, and the log of its energy.
+    """
+    grey = functional.pad(images.mean(1, keepdim=True), (4, 4, 4, 4), mode="reflect")
+    windows = grey.unfold(2, 16, PATCH).unfold(3, 16, PATCH)[:, 0].flatten(1, 2)  # (b, n, 16, 16)
+    fade = torch.hann_window(18)[1:-1]
+    windows = (windows - windows.mean((-1, -2), keepdim=True)) * fade[:, None] * fade
+    energy = torch.fft.fftshift(torch.fft.rfft2(windows).abs().square(), dim=-2)[..., 1:, :]  # (b, n, 15, 9)
+    bands = functional.avg_pool2d(functional.pad(energy, (0, 1, 1, 0)), 2).flatten(-2)  # (b, n, 40)
+    total = bands.sum(-1, keepdim=True)
+    return torch.cat([(bands / (total + 0.02) + 1e-3).log(), (total + 0.01).log()], dim=-1)
+
+
+def random_masks(count: int, *, side: int, share: float, generator: torch.Generator) -> Tensor:
+    """Hide blocks of patches, as iBOT does.
+
+    Args:
+        count: number of views; every other one is left whole.
+        side: patches along a view.
+        share: mean share of patches hidden in the others, each view's own share being uniform from 0 to twice that.
+        generator: source of shares and blocks.
+
+    Returns:
+        (count, side * side) bool, true where a patch is hidden.
+    """
+    masks = torch.zeros(count, side, side, dtype=torch.bool)
+    for row in range(0, count, 2):
+        goal = share * 2 * float(torch.rand(1, generator=generator)) * side * side
+        while int(masks[row].sum()) < goal:
+            high, wide = (int(value) for value in torch.randint(1, max(side // 2, 2), (2,), generator=generator))
+            top = int(torch.randint(0, side - high + 1, (1,), generator=generator))
+            left = int(torch.randint(0, side - wide + 1, (1,), generator=generator))
+            masks[row, top : top + high, left : left + wide] = True
+    return masks.flatten(1)
+
+
+def matched(features: Tensor, *, here: Boxes, there: Boxes, side: int) -> tuple[Tensor, Tensor]:
+    """Carry a view's patch features over to another view's patches.
+
+    Args:
+        features: (b, side * side, k) of the view `there`.
+        here, there: where the two views lie in the picture.
+        side: patches along a view.
+
+    Returns:
+        the features seen at this view's patches (b, side * side, k), between patches interpolated, and
+        (b, side * side) bool: whether the other view sees that place.
+    """
+    points, inside = there.locate(here.grid(side))
+    maps = features.transpose(1, 2).reshape(len(features), -1, side, side)
+    targets = functional.grid_sample(maps, points * 2 - 1, mode="bilinear", align_corners=False, padding_mode="border")
+    return targets.flatten(2).transpose(1, 2), inside.flatten(1)

@@ -1,0 +1,259 @@
+"""Scenes of Toytown: from the seed alone, exact masks, any size, both styles, and enough variety."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from patchword.errors import PatchwordError
+from patchword.toytown.pool import draw_pool, stack_images, style_of
+from patchword.toytown.seeds import scene_seed
+from patchword.toytown.shapes import THINGS
+from patchword.toytown.textures import NAMES, texture
+from patchword.toytown.world import CLASSES, COLOURS, SEEN, STUFF, STYLES, UNSEEN, Scene, draw_scene
+
+MASKS = "b5335fec164c71434c2c90dd9955b6ade33032162b9a531196c229d72c7a1ba3"
+"""SHA-256 of class and instance masks of the seeds 0 to 19 at 96 x 128 pixels."""
+PICTURES = {
+    "day": [
+        [146.6, 125.51, 133.4, 2.99],
+        [142.93, 118.35, 116.39, 5.91],
+        [149.3, 123.68, 132.12, 5.44],
+        [141.28, 131.36, 133.42, 6.27],
+        [138.01, 120.14, 108.75, 9.1],
+        [138.32, 122.29, 110.41, 8.77],
+        [122.05, 103.2, 115.39, 5.72],
+        [139.42, 109.79, 122.05, 8.39],
+        [141.9, 111.01, 121.99, 6.68],
+    ],
+    "dusk": [
+        [98.27, 63.06, 58.09, 5.73],
+        [96.14, 59.25, 49.89, 6.77],
+        [99.37, 60.89, 56.7, 7.04],
+        [73.61, 58.15, 66.99, 7.31],
+        [70.71, 52.18, 52.67, 8.97],
+        [71.67, 53.73, 54.29, 7.98],
+        [51.14, 42.8, 66.42, 6.19],
+        [56.77, 43.79, 68.32, 9.67],
+        [60.51, 46.26, 70.4, 6.29],
+    ],
+}
+"""What `coarse` says of the seeds 0 to 7, on average."""
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [draw_scene(seed, size=96) for seed in range(150)]
+
+
+def coarse(scene: Scene) -> NDArray[np.float64]:
+    """Mean colour and mean difference of neighbours in each ninth of a picture of 96 pixels: (9, 4)."""
+    image = scene.image.astype(float)
+    grey = image.mean(2)
+    rough = np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
+    both = np.concatenate([image, rough[:, :, None]], axis=2)  # (96, 96, 4)
+    return both.reshape(3, 32, 3, 32, 4).mean((1, 3)).reshape(9, 4)
+
+
+def test_a_scene_is_its_seed_alone() -> None:
+    first = draw_scene(11, size=80)
+    np.random.default_rng(0).random()
+    draw_scene(12, size=80)
+    again = draw_scene(11, size=80)
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.classes, again.classes)
+    np.testing.assert_array_equal(first.instances, again.instances)
+    assert (first.things, first.stuff) == (again.things, again.stuff)
+    assert not np.array_equal(first.classes, draw_scene(13, size=80).classes)
+
+
+def test_masks_are_the_ones_that_the_miniatures_were_trained_on() -> None:
+    digest = hashlib.sha256()
+    for seed in range(20):
+        scene = draw_scene(seed, size=(96, 128))
+        digest.update(scene.classes.tobytes())
+        digest.update(scene.instances.tobytes())
+    assert digest.hexdigest() == MASKS
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_pictures_are_the_ones_that_the_miniatures_were_trained_on(style: str) -> None:
+    # Averages, not bytes: the last bit of a sine is the processor's own.
+    found = np.mean([coarse(draw_scene(seed, size=96, style=style)) for seed in range(8)], axis=0)
+    np.testing.assert_allclose(found, PICTURES[style], atol=0.05)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**40), height=st.integers(16, 90), width=st.integers(16, 90), style=st.sampled_from(STYLES))
+def test_masks_are_exact(seed: int, height: int, width: int, style: str) -> None:
+    scene = draw_scene(seed, size=(height, width), style=style)
+    assert scene.image.shape == (height, width, 3)
+    assert scene.image.dtype == np.uint8
+    assert scene.classes.shape == scene.instances.shape == (height, width)
+    named = {number: CLASSES.index(name) for number, (name, _) in enumerate(scene.stuff, start=1)}
+    named |= {thing.instance: CLASSES.index(thing.name) for thing in scene.things}
+    assert len(named) == len(scene.stuff) + len(scene.things)
+    assert set(np.unique(scene.instances)) <= named.keys()
+    expected = np.zeros(256, np.uint8)
+    expected[list(named)] = list(named.values())
+    np.testing.assert_array_equal(scene.classes, expected[scene.instances])
+    assert [named[number] < len(STUFF) for number in sorted(named)] == [True] * len(scene.stuff) + [False] * len(
+        scene.things
+    )
+    assert {colour for _, colour in scene.stuff} | {thing.colour for thing in scene.things} <= COLOURS.keys()
+    for thing in scene.things:
+        rows, columns = np.nonzero(scene.instances == thing.instance)
+        assert thing.area == len(rows) > 0
+        left, top, wide, tall = thing.box
+        assert left <= columns.min() <= columns.max() < left + wide
+        assert top <= rows.min() <= rows.max() < top + tall
+
+
+def test_the_picture_changes_where_the_masks_do(scenes: list[Scene]) -> None:
+    def edge_contrast(scene: Scene, shift: int) -> tuple[float, float]:
+        change = np.abs(np.diff(scene.image.astype(float), axis=1)).mean(2)
+        edge = np.roll(np.diff(scene.instances.astype(int), axis=1) != 0, shift, axis=1)
+        return change[edge].mean(), change[~edge].mean()
+
+    here = np.mean([edge_contrast(scene, 0) for scene in scenes[:40]], axis=0)
+    beside = np.mean([edge_contrast(scene, 2) for scene in scenes[:40]], axis=0)
+    assert here[0] > 2.5 * here[1]
+    assert here[0] > 2 * beside[0]
+
+
+def test_dusk_is_the_same_place_in_another_light() -> None:
+    for seed in range(10):
+        day, dusk = (draw_scene(seed, size=64, style=style) for style in STYLES)
+        np.testing.assert_array_equal(day.classes, dusk.classes)
+        np.testing.assert_array_equal(day.instances, dusk.instances)
+        assert (day.things, day.stuff) == (dusk.things, dusk.stuff)
+        assert dusk.image.mean() < 0.9 * day.image.mean()
+
+
+@pytest.mark.parametrize("size", [16, (16, 200), (200, 16), (17, 33), 700])
+def test_any_size_from_the_minimum_on(size: int | tuple[int, int]) -> None:
+    scene = draw_scene(3, size=size)
+    assert scene.classes.shape == ((size, size) if isinstance(size, int) else size)
+    assert scene.classes.max() < len(CLASSES)
+    assert scene.instances.min() >= 1
+
+
+def test_one_number_is_a_square() -> None:
+    np.testing.assert_array_equal(draw_scene(4, size=40).image, draw_scene(4, size=(40, 40)).image)
+
+
+@pytest.mark.parametrize("size", [15, 0, -20, (15, 40), (40, 15)])
+def test_smaller_sizes_are_refused(size: int | tuple[int, int]) -> None:
+    shown = f"{size} x {size}" if isinstance(size, int) else f"{size[0]} x {size[1]}"
+    with pytest.raises(PatchwordError, match=f"{shown} pixels; allowed are 16"):
+        draw_scene(0, size=size)
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(PatchwordError, match="'noon'; allowed are day, dusk"):
+        draw_scene(0, style="noon")
+
+
+def test_there_are_enough_classes() -> None:
+    assert len(STUFF) >= 6
+    assert len(THINGS) >= 16
+    assert len(set(CLASSES)) == len(CLASSES) == len(STUFF) + len(THINGS)
+    assert sorted(SEEN + UNSEEN) == sorted(CLASSES)
+    assert set(UNSEEN) < {thing.name for thing in THINGS}
+
+
+def test_every_class_occurs(scenes: list[Scene]) -> None:
+    seen = np.zeros(len(CLASSES), int)
+    for scene in scenes:
+        seen[np.unique(scene.classes)] += 1
+    assert not [name for name, count in zip(CLASSES, seen, strict=True) if count < 5]
+
+
+def test_things_hide_each_other_the_nearer_in_front(scenes: list[Scene]) -> None:
+    hidden = 0
+    for scene in scenes:
+        for far in scene.things:
+            for near in scene.things:
+                if near.instance <= far.instance:
+                    continue
+                # Rounding of the top and of the height may each move the base by half a pixel.
+                assert near.box[1] + near.box[3] >= far.box[1] + far.box[3] - 1
+                left, top, wide, tall = far.box
+                inside = scene.instances[max(top, 0) : top + tall, max(left, 0) : left + wide]
+                hidden += int((inside == near.instance).sum() > 0.2 * wide * tall)
+    assert hidden > 0.3 * len(scenes)
+
+
+def test_things_come_in_many_sizes(scenes: list[Scene]) -> None:
+    heights = {
+        name: [thing.box[3] for scene in scenes for thing in scene.things if thing.name == name]
+        for name in CLASSES[len(STUFF) :]
+    }
+    for name, found in heights.items():
+        assert max(found) > 1.8 * min(found), name
+    every = [height for found in heights.values() for height in found]
+    assert np.quantile(every, 0.9) > 2 * np.quantile(every, 0.1)
+
+
+def test_no_class_has_a_colour_of_its_own(scenes: list[Scene]) -> None:
+    colours: dict[str, list[str]] = {name: [] for name in CLASSES}
+    for scene in scenes:
+        for thing in scene.things:
+            colours[thing.name].append(thing.colour)
+        for name, colour in scene.stuff:
+            colours[name].append(colour)
+    for name, found in colours.items():
+        assert len(set(found)) >= 5, name
+        commonest = max(found.count(colour) for colour in set(found)) / len(found)
+        assert commonest < 0.5, name
+
+
+def test_a_named_colour_is_the_colour_drawn() -> None:
+    nearest = []
+    table = np.array(list(COLOURS.values()), float)
+    for seed in range(60):
+        scene = draw_scene(seed, size=96)
+        for thing in scene.things:
+            if thing.name in ("cloud", "snowman", "cactus", "moon", "star") and thing.area > 200:
+                pixels = scene.image[scene.instances == thing.instance].mean(0)
+                order = np.linalg.norm(table - pixels, axis=1).argsort()
+                nearest.append(list(order).index(list(COLOURS).index(thing.colour)))
+    assert len(nearest) > 20
+    # The scene's own light moves colours, rarely past more than two of the eleven.
+    assert np.mean(np.array(nearest) <= 2) > 0.85
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_textures_are_bounded_and_differ_from_place_to_place(name: str) -> None:
+    generator = np.random.default_rng(1)
+    pieces = [texture(name, height=40, width=30, generator=generator) for _ in range(4)]
+    for piece in pieces:
+        assert piece.shape == (40, 30)
+        assert piece.dtype == np.float32
+        assert np.abs(piece).max() <= 1
+        assert piece.std() > 0.01
+    assert not np.array_equal(pieces[0], pieces[1])
+
+
+def test_a_texture_larger_than_its_tile_repeats_it() -> None:
+    piece = texture("dots", height=530, width=1100, generator=np.random.default_rng(0))
+    np.testing.assert_array_equal(piece[:18], piece[512:])
+    np.testing.assert_array_equal(piece[:, :588], piece[:, 512:])
+
+
+def test_a_pool_is_the_scenes_of_its_purpose_in_order() -> None:
+    pool = draw_pool("probe", count=4, size=32, dusk_every=2, first=5)
+    for index, scene in enumerate(pool, start=5):
+        alone = draw_scene(scene_seed("probe", index=index), size=32, style="dusk" if index % 2 else "day")
+        np.testing.assert_array_equal(scene.image, alone.image)
+    np.testing.assert_array_equal(stack_images(pool)[2], pool[2].image)
+
+
+@pytest.mark.parametrize(("every", "dusk"), [(0, 0), (1, 12), (3, 4), (4, 3)])
+def test_every_so_manyth_scene_is_at_dusk(every: int, dusk: int) -> None:
+    assert sum(style_of(index, dusk_every=every) == "dusk" for index in range(12)) == dusk
