@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
+    parser.add_argument("--rate", type=float, help="peak learning rate of clip and dino; the recipe's own without it")
+    parser.add_argument("--start", type=Path, help="folder of an earlier training of clip to go on from")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     chosen = parser.parse_args(arguments)
@@ -40,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.seed < 0:
         raise PatchwordError(f"--seed {chosen.seed}; allowed is 0 and more")
-    numbers = {name: value for name in ("steps", "scenes") if (value := getattr(chosen, name)) is not None}
+    numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from patchword.toytown.train_clip import ClipRecipe, train_clip
 
-        train_clip(chosen.out, recipe=replace(ClipRecipe(seed=chosen.seed), **numbers), threads=chosen.threads)
+        recipe = replace(ClipRecipe(seed=chosen.seed), **numbers)
+        train_clip(chosen.out, recipe=recipe, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "dino":
         from patchword.toytown.train_dino import DinoRecipe, train_dino
 
@@ -52,7 +55,8 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.model == "sam":
         from patchword.toytown.train_sam import train_sam
 
-        train_sam(chosen.out, **{"steps": 3000, **numbers}, seed=chosen.seed, threads=chosen.threads)
+        counts = {name: value for name, value in numbers.items() if name != "rate"}
+        train_sam(chosen.out, **{"steps": 2000, **counts}, seed=chosen.seed, threads=chosen.threads)
     else:
         from patchword.toytown.cards import write_cards
 

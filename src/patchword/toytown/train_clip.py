@@ -7,6 +7,7 @@ caption is no counterexample. And the image tower starts from its pictures' own 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from patchword.errors import PatchwordError
 from patchword.toytown.captions import caption, describe
 from patchword.toytown.checkpoints import check_counts, save_checkpoint
 from patchword.toytown.pool import draw_pool
@@ -179,21 +181,28 @@ def contrastive_loss(images: Tensor, texts: Tensor, *, scale: Tensor, same: Tens
     return -((same * logits.log_softmax(1)).sum(1).mean() + (same.T * logits.log_softmax(0)).sum(0).mean()) / 2
 
 
-def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: int = 50, save_every: int = 200) -> None:
+def train_clip(
+    out: Path,
+    *,
+    recipe: ClipRecipe,
+    start: Path | None = None,
+    threads: int = 1,
+    log_every: int = 50,
+    save_every: int = 200,
+) -> None:
     """Train and save the miniature CLIP with its tokenizer in the hub's format; the same recipe gives the same weights.
 
     Args:
         out: folder for config.json, model.safetensors (half precision), preprocessor_config.json, tokenizer.json,
             tokenizer_config.json and train.json, which says how far the weights were trained.
         recipe: the numbers of the run.
+        start: folder of an earlier run to go on from, with its tokenizer and sizes; None to begin anew.
         threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
 
     Raises:
         PatchwordError: on a count below 1, or a tokenizer too small for single bytes.
     """
-    from transformers import CLIPModel
-
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
     check_counts("training the miniature CLIP", **counts, log_every=log_every, save_every=save_every)
     torch.set_num_threads(threads)
@@ -202,16 +211,16 @@ def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: in
     started = time.monotonic()
     scenes = draw_pool("train-clip", count=recipe.scenes)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(scenes[:2000], out=out, size=recipe.tokens, context=recipe.context, seed=recipe.seed)
-    model = CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager")
-    sample, _, _ = _batch(scenes, recipe, generator)
-    block = model.vision_model.encoder.layers[0]
-    start_from_patches(
-        model.vision_model.embeddings.patch_embedding,
-        hidden=block.mlp.fc1,
-        attention_output=block.self_attn.out_proj,
-        images=_normalise(sample),
-    )
+    model, tokenizer = _begin(out, scenes, recipe) if start is None else _go_on(out, start)
+    if start is None:
+        sample, _, _ = _batch(scenes, recipe, generator)
+        block = model.vision_model.encoder.layers[0]
+        start_from_patches(
+            model.vision_model.embeddings.patch_embedding,
+            hidden=block.mlp.fc1,
+            attention_output=block.self_attn.out_proj,
+            images=_normalise(sample),
+        )
     betas, decay = (0.9, 0.98), recipe.weight_decay
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=betas, weight_decay=decay)
     _log.info("%d scenes drawn in %.0f s", len(scenes), time.monotonic() - started)
@@ -229,7 +238,24 @@ def train_clip(out: Path, *, recipe: ClipRecipe, threads: int = 1, log_every: in
             numbers = (step, time.monotonic() - started, loss.item(), hits.item(), scale.item())
             _log.info("step %d [%.0f s] loss %.3f own caption first %.2f scale %.1f", *numbers)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save_clip(out, model, recipe=recipe, step=step + 1, seconds=time.monotonic() - started)
+            save_clip(out, model, recipe=recipe, start=start, step=step + 1, seconds=time.monotonic() - started)
+
+
+def _begin(out: Path, scenes: list[Scene], recipe: ClipRecipe) -> tuple[CLIPModel, CLIPTokenizer]:
+    from transformers import CLIPModel
+
+    tokenizer = train_tokenizer(scenes[:2000], out=out, size=recipe.tokens, context=recipe.context, seed=recipe.seed)
+    return CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager"), tokenizer
+
+
+def _go_on(out: Path, start: Path) -> tuple[CLIPModel, CLIPTokenizer]:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    if not (start / "train.json").is_file():
+        raise PatchwordError(f"no training of the miniature CLIP in {start}; a folder with train.json is needed")
+    tokenizer = CLIPTokenizer.from_pretrained(start)
+    tokenizer.save_pretrained(out)
+    return CLIPModel.from_pretrained(start, dtype=torch.float32, attn_implementation="eager"), tokenizer
 
 
 def _normalise(images: Tensor) -> Tensor:
@@ -253,13 +279,16 @@ def _rate(step: int, *, recipe: ClipRecipe) -> float:
     return recipe.rate * min(1.0, (step + 1) / recipe.warmup) * falling
 
 
-def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, seconds: float) -> None:
+def save_clip(
+    out: Path, model: CLIPModel, *, recipe: ClipRecipe, start: Path | None, step: int, seconds: float
+) -> None:
     """Save the model in the hub's format, in half precision, and how far it was trained; the tokenizer is there.
 
     Args:
         out: folder, made already.
         model: as trained.
         recipe: the numbers of the run, kept in train.json.
+        start: folder of the earlier run that this one went on from, whose train.json is kept as `before`.
         step: optimiser steps so far.
         seconds: since the start, drawing included.
     """
@@ -282,4 +311,7 @@ def save_clip(out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, sec
         "size": {"shortest_edge": recipe.image_size},
         "crop_size": side,
     }
-    save_checkpoint(saved, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds)
+    numbers = asdict(recipe)
+    if start is not None:
+        numbers["before"] = json.loads((start / "train.json").read_text())
+    save_checkpoint(saved, out=out, preprocessing=preprocessing, recipe=numbers, step=step, seconds=seconds)
