@@ -67,7 +67,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         _table(("stage", "seconds"), [(stage, f"{seconds:.1f}") for stage, seconds in record["seconds"].items()]),
         "<h2>Made with</h2>",
         _table(("software", "version"), list(record["versions"].items())),
-        f"<p>Again with <code>{html.escape(record['settings']['command'])}</code>; all settings are in report.json.</p>",
+        f"<p>Again with <code>{html.escape(record['settings']['command'])}</code>; settings are in report.json.</p>",
         "</body></html>\n",
     ]
     return "".join(parts)
