@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -201,10 +201,12 @@ def train_clip(
         log_every, save_every: steps between lines of progress and between snapshots.
 
     Raises:
-        PatchwordError: on a count below 1, or a tokenizer too small for single bytes.
+        PatchwordError: on a count below 1, a tokenizer too small for single bytes, or a start that is no earlier run of
+            the recipe's sizes.
     """
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
     check_counts("training the miniature CLIP", **counts, log_every=log_every, save_every=save_every)
+    before = None if start is None else _earlier(start, recipe)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -238,7 +240,7 @@ def train_clip(
             numbers = (step, time.monotonic() - started, loss.item(), hits.item(), scale.item())
             _log.info("step %d [%.0f s] loss %.3f own caption first %.2f scale %.1f", *numbers)
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            save_clip(out, model, recipe=recipe, start=start, step=step + 1, seconds=time.monotonic() - started)
+            save_clip(out, model, recipe=recipe, before=before, step=step + 1, seconds=time.monotonic() - started)
 
 
 def _begin(out: Path, scenes: list[Scene], recipe: ClipRecipe) -> tuple[CLIPModel, CLIPTokenizer]:
@@ -248,11 +250,21 @@ def _begin(out: Path, scenes: list[Scene], recipe: ClipRecipe) -> tuple[CLIPMode
     return CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager"), tokenizer
 
 
+def _earlier(start: Path, recipe: ClipRecipe) -> dict[str, Any]:
+    """What an earlier run says of itself; it must have been of the same sizes."""
+    if not (start / "train.json").is_file():
+        raise PatchwordError(f"no training of the miniature CLIP in {start}; a folder with train.json is needed")
+    record: dict[str, Any] = json.loads((start / "train.json").read_text())
+    for name in ("image_size", "patch", "hidden", "layers", "text_hidden", "text_layers", "context", "dim"):
+        had, wanted = record["recipe"][name], getattr(recipe, name)
+        if had != wanted:
+            raise PatchwordError(f"the miniature CLIP in {start} has {name} {had}; the recipe says {wanted}")
+    return record
+
+
 def _go_on(out: Path, start: Path) -> tuple[CLIPModel, CLIPTokenizer]:
     from transformers import CLIPModel, CLIPTokenizer
 
-    if not (start / "train.json").is_file():
-        raise PatchwordError(f"no training of the miniature CLIP in {start}; a folder with train.json is needed")
     tokenizer = CLIPTokenizer.from_pretrained(start)
     tokenizer.save_pretrained(out)
     return CLIPModel.from_pretrained(start, dtype=torch.float32, attn_implementation="eager"), tokenizer
@@ -280,7 +292,7 @@ def _rate(step: int, *, recipe: ClipRecipe) -> float:
 
 
 def save_clip(
-    out: Path, model: CLIPModel, *, recipe: ClipRecipe, start: Path | None, step: int, seconds: float
+    out: Path, model: CLIPModel, *, recipe: ClipRecipe, step: int, seconds: float, before: dict[str, Any] | None = None
 ) -> None:
     """Save the model in the hub's format, in half precision, and how far it was trained; the tokenizer is there.
 
@@ -288,9 +300,9 @@ def save_clip(
         out: folder, made already.
         model: as trained.
         recipe: the numbers of the run, kept in train.json.
-        start: folder of the earlier run that this one went on from, whose train.json is kept as `before`.
         step: optimiser steps so far.
         seconds: since the start, drawing included.
+        before: train.json of the earlier run that this one went on from, kept in the recipe under that name.
     """
     from transformers import CLIPModel
 
@@ -312,6 +324,6 @@ def save_clip(
         "crop_size": side,
     }
     numbers = asdict(recipe)
-    if start is not None:
-        numbers["before"] = json.loads((start / "train.json").read_text())
+    if before is not None:
+        numbers["before"] = before
     save_checkpoint(saved, out=out, preprocessing=preprocessing, recipe=numbers, step=step, seconds=seconds)
