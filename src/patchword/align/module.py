@@ -14,9 +14,9 @@ from patchword.errors import PatchwordError
 class AlignmentModule(nn.Module):
     """One pre-norm transformer block over the patches of an image, then a linear map to the text space.
 
-    The text is not an input, so the label set stays open (docs/method.md, stage 2 [paper]). Self-attention has heads of a
-    fixed
-    size: features whose channels are no multiple of it are projected to the next multiple inside the attention only.
+    The text is not an input, so the label set stays open (docs/method.md, stage 2 [paper]).
+    Self-attention has heads of a fixed size: features whose channels are no multiple of it are projected to the next
+    multiple inside the attention only.
 
     Args:
         dim: channels D of the encoder's patch features.

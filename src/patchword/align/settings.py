@@ -10,7 +10,7 @@ from patchword.errors import PatchwordError
 
 
 class AlignSettings(BaseModel):
-    """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description says otherwise.
+    """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs.
 
     Raises:
         PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.

@@ -1,7 +1,7 @@
 """The three protocols through which every stage sees the frozen foundation models.
 
-Images enter as float tensors of shape (b, 3, h, w), RGB, values in [0, 1], on any device; an adapter moves, resizes, pads and
-normalises them itself. Outputs are float32 on the adapter's device.
+Images enter as float tensors of shape (b, 3, h, w), RGB, values in [0, 1], on any device; an adapter moves, resizes,
+pads and normalises them itself. Outputs are float32 on the adapter's device.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ImageTextEncoder(Protocol):
         """Encode images of any size, each resized to the model's input, to (b, d), unit length."""
 
     def encode_patches(self, images: Tensor) -> Tensor:
-        """Encode images whose sides are multiples of the patch to (b, d, h/patch, w/patch), unit length, in the text space."""
+        """Encode images with sides of whole patches to (b, d, h/patch, w/patch), unit length, in the text space."""
 
 
 @runtime_checkable
@@ -164,4 +164,6 @@ def check_images(images: Tensor, *, multiple_of: int = 1) -> None:
         raise PatchwordError(f"images are {images.dtype}; allowed is a floating type with values in [0, 1]")
     height, width = images.shape[-2:]
     if height < 1 or width < 1 or height % multiple_of or width % multiple_of:
-        raise PatchwordError(f"image sides are {height} x {width} pixels; allowed are positive multiples of {multiple_of}")
+        raise PatchwordError(
+            f"image sides are {height} x {width} pixels; allowed are positive multiples of {multiple_of}"
+        )

@@ -168,7 +168,7 @@ def _start_decoder(model: Any) -> None:
             part.bias.zero_()
         elif isinstance(part, nn.ConvTranspose2d):
             part.weight.normal_(std=(2 / part.in_channels) ** 0.5)
-            part.bias.zero_()
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
     for name, part in model.mask_decoder.transformer.named_modules():
         if name.endswith(("token_to_image", "image_to_token", "self_attn")):
             _start_attention(part, gain=0.4 if name.endswith("self_attn") else 1.6)

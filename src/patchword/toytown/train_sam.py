@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.folders import write_json
 from patchword.toytown.measure_sam import draw_probes, measure_model
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
@@ -118,6 +119,8 @@ def train_sam(
         if step % check_every == 0 or step == steps:
             _log.info("step %d of %d: %s", step, steps, measure_model(model, probes))
             save_sam(model, out)
+            numbers = {**asdict(recipe), "scenes": scenes, "seed": seed}
+            write_json(out / "train.json", {"recipe": numbers, "step": step, "seconds": round(time.monotonic() - began)})
 
 
 def _step(
@@ -141,7 +144,7 @@ def _step(
     total = _mean(first, second, recipe=recipe)
     loss = total.loss + recipe.gathering * gathering_loss(embeddings, torch.from_numpy(instances))
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     optimizer.step()
     return loss.item(), total.iou
