@@ -16,9 +16,8 @@ It knows the drawn world that comes with patchword and nothing else: it is there
 and measured without a download, and is no use on photographs. It was trained on scenes of its own seeds
 ("train-{kind}") and measured on scenes of the purpose "validate", which nothing is trained on.
 
-Train it again: `python -m patchword.toytown.train {kind} --out FOLDER --steps {steps}`. The weights that ship took
-{seconds} seconds on one shared core of an AMD EPYC. Measure again: `python -m patchword.toytown.train cards --out
-FOLDER`, with the three models in FOLDER.
+Train it again: {commands}. The weights that ship took {seconds} seconds on one shared core of an AMD EPYC.
+Measure again: `python -m patchword.toytown.train cards --out FOLDER`, with the three models in FOLDER.
 
 Licence: Apache-2.0, as the project.
 """
@@ -97,5 +96,19 @@ def _lowest(per_class: dict[str, float], *, count: int = 4) -> str:
 
 def _write(folder: Path, *, kind: str, body: str) -> None:
     trained = json.loads((folder / kind / "train.json").read_text())
-    common = _COMMON.format(kind=kind, steps=trained["step"], seconds=trained["seconds"])
+    common = _COMMON.format(kind=kind, commands=_commands(kind, trained), seconds=_seconds(trained))
     write_text(folder / kind / "README.md", body + common)
+
+
+def _commands(kind: str, trained: dict[str, Any]) -> str:
+    """What made the weights, one command for every training that went on from another."""
+    recipe = trained["recipe"]
+    command = f"python -m patchword.toytown.train {kind} --out FOLDER --steps {trained['step']} --seed {recipe['seed']}"
+    if "before" not in recipe:
+        return f"`{command}`"
+    return f"{_commands(kind, recipe['before'])}, then `{command} --rate {recipe['rate']} --start FOLDER-OF-THE-FIRST`"
+
+
+def _seconds(trained: dict[str, Any]) -> int:
+    before = trained["recipe"].get("before")
+    return int(trained["seconds"]) + (_seconds(before) if before else 0)
