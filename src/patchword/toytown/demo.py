@@ -66,7 +66,7 @@ def run_demo(
     out: str | Path,
     *,
     seed: int = 0,
-    scenes: int = 240,
+    scenes: int = 120,
     evaluated: int = 60,
     overwrite: bool = False,
     quiet: bool = False,
