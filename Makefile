@@ -17,8 +17,9 @@ lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## speed and memory, one script after the other
-	for script in benchmarks/bench_*.py; do $(BIN)/python "$$script" || exit 1; done
+bench: $(INSTALLED)  ## speed and memory; BENCH="--photos ... --masks ... --classes ... --scratch ..." adds photographs
+	$(BIN)/python benchmarks/toytown_scenes.py
+	$(BIN)/python benchmarks/bench_photographs.py $(BENCH)
 
 clean:  ## remove whatever the targets above made
 	rm -rf $(VENV) demo build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
