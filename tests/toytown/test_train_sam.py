@@ -60,6 +60,7 @@ def test_saved_folder_is_in_the_hub_format_and_small(trained: tuple[Path, list[f
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
+        "train.json",
     ]
     assert json.loads((out / "config.json").read_text())["model_type"] == "sam"
     preprocessor = json.loads((out / "preprocessor_config.json").read_text())

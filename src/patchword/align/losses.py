@@ -92,7 +92,8 @@ def patch_patch_loss(z: Tensor, labels: Tensor, *, temperature: float) -> Tensor
     members = functional.one_hot(labels).to(z.dtype)  # (n, classes up to the largest label)
     positives = members.sum(dim=0)[labels] - 1  # (n,) |P(i)|
     # The positives of i are its class without itself, so their sum of similarities is one product with the class's sum.
-    to_class = (z * (members.T @ z)[labels]).sum(dim=1) / temperature
+    # Plain indexing with repeated rows would add its gradients up in an order that threads decide.
+    to_class = (z * (members.T @ z).index_select(0, labels)).sum(dim=1) / temperature
     to_positives = (to_class - similarity.diagonal()) / positives.clamp(min=1)  # (n,) mean over P(i)
     anchors = positives > 0
     return torch.where(anchors, normaliser - to_positives, 0.0).sum() / anchors.sum().clamp(min=1)

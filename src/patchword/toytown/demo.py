@@ -255,9 +255,10 @@ class _Run:
         return rows
 
 
-def _unseen_miou(report: EvaluationReport) -> float:
-    """Mean IoU of the classes that were named neither in labelling nor in training, all classes being on offer."""
-    return float(np.mean([row.iou for row in report.classes if row.name in UNSEEN and row.iou is not None]))
+def _unseen_miou(report: EvaluationReport) -> float | None:
+    """Mean IoU of the classes that labelling and training never heard of, all being on offer; None without any."""
+    found = [row.iou for row in report.classes if row.name in UNSEEN and row.iou is not None]
+    return float(np.mean(found)) if found else None
 
 
 def _draw(folder: Path, name: str, *, purpose: str, count: int, first: int, style: str) -> _Place:

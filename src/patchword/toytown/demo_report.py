@@ -104,7 +104,7 @@ def _summary(record: Mapping[str, Any]) -> str:
         (
             f"unseen classes {_percent(aligned['miou_unseen_classes'])} (aim: three times the chance of one in "
             f"{round(1 / chance)}, {_percent(3 * chance)})",
-            aligned["miou_unseen_classes"] >= 3 * chance,
+            (aligned["miou_unseen_classes"] or 0) >= 3 * chance,
         ),
         (
             f"aligned above dense CLIP by {_percent(aligned['miou_seen'] - dense['miou_seen'])} points",

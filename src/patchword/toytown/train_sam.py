@@ -120,7 +120,9 @@ def train_sam(
             _log.info("step %d of %d: %s", step, steps, measure_model(model, probes))
             save_sam(model, out)
             numbers = {**asdict(recipe), "scenes": scenes, "seed": seed}
-            write_json(out / "train.json", {"recipe": numbers, "step": step, "seconds": round(time.monotonic() - began)})
+            write_json(
+                out / "train.json", {"recipe": numbers, "step": step, "seconds": round(time.monotonic() - began)}
+            )
 
 
 def _step(
