@@ -73,6 +73,19 @@ def test_a_probe_learns_what_a_line_can_tell_even_of_the_rare() -> None:
         assert mean_class_accuracy(misled(shuffled), labels)[0] < 0.75
 
 
+def test_a_probe_weighs_every_class_alike_where_they_overlap() -> None:
+    labels = torch.tensor([3] * 3000 + [7] * 90)
+    centres = torch.zeros(len(CLASSES), 1)
+    centres[7] = 1.5
+    features = centres[labels] + torch.randn(len(labels), 1, generator=torch.Generator().manual_seed(0))
+    probe = fit_probe(features, labels, steps=80)
+    with torch.no_grad():
+        _, each = mean_class_accuracy(probe(features), labels)
+    # The fair border is half way, 0.75 deviations from either; counting patches alike would leave the rare a twentieth.
+    assert each[CLASSES[7]] == pytest.approx(0.77, abs=0.12)
+    assert each[CLASSES[3]] == pytest.approx(0.77, abs=0.08)
+
+
 def test_a_probe_is_the_same_every_time() -> None:
     features = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     labels = (features[:, 0] > 0).long()
