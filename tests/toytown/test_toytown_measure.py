@@ -81,9 +81,8 @@ def test_a_probe_weighs_every_class_alike_where_they_overlap() -> None:
     probe = fit_probe(features, labels, steps=80)
     with torch.no_grad():
         _, each = mean_class_accuracy(probe(features), labels)
-    # The fair border is half way, 0.75 deviations from either; counting patches alike would leave the rare a twentieth.
-    assert each[CLASSES[7]] == pytest.approx(0.77, abs=0.12)
-    assert each[CLASSES[3]] == pytest.approx(0.77, abs=0.08)
+    # The fair border, half way, leaves each 0.77; were patches counted alike, the rare would keep a twentieth.
+    assert min(each[CLASSES[3]], each[CLASSES[7]]) > 0.6
 
 
 def test_a_probe_is_the_same_every_time() -> None:
