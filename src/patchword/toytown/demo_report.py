@@ -107,8 +107,8 @@ def _summary(record: Mapping[str, Any]) -> str:
             (aligned["miou_unseen_classes"] or 0) >= 3 * chance,
         ),
         (
-            f"aligned above dense CLIP by {_percent(aligned['miou_seen'] - dense['miou_seen'])} points",
-            aligned["miou_seen"] > dense["miou_seen"],
+            f"aligned above dense CLIP by {_percent(aligned['miou_seen'] - dense['miou_seen'])} points (aim: 10)",
+            aligned["miou_seen"] >= dense["miou_seen"] + 0.1,
         ),
     ]
     listed = "".join(
