@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
-    parser.add_argument("--rate", type=float, help="peak learning rate of clip and dino; the recipe's own without it")
-    parser.add_argument("--start", type=Path, help="folder of an earlier training of clip to go on from")
+    parser.add_argument("--rate", type=float, help="peak learning rate of clip and dino; else the recipe's")
+    parser.add_argument("--start", type=Path, help="folder of an earlier training of clip or sam to go on from")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     chosen = parser.parse_args(arguments)
@@ -46,6 +46,8 @@ def _run(chosen: argparse.Namespace) -> None:
         if getattr(chosen, name) is not None and chosen.model not in models:
             raise PatchwordError(f"--{name} with {chosen.model}; allowed with {' and '.join(models)}")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
+    if chosen.start is not None and chosen.model not in ("clip", "sam"):
+        raise PatchwordError(f"--start {chosen.start} with {chosen.model}; allowed with clip and sam")
     if chosen.model == "clip":
         from patchword.toytown.train_clip import ClipRecipe, train_clip
 
