@@ -42,12 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.seed < 0:
         raise PatchwordError(f"--seed {chosen.seed}; allowed is 0 and more")
-    for name, models in (("rate", ("clip", "dino")), ("start", ("clip",))):
+    for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "sam"))):
         if getattr(chosen, name) is not None and chosen.model not in models:
             raise PatchwordError(f"--{name} with {chosen.model}; allowed with {' and '.join(models)}")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
-    if chosen.start is not None and chosen.model not in ("clip", "sam"):
-        raise PatchwordError(f"--start {chosen.start} with {chosen.model}; allowed with clip and sam")
     if chosen.model == "clip":
         from patchword.toytown.train_clip import ClipRecipe, train_clip
 
@@ -60,7 +58,9 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.model == "sam":
         from patchword.toytown.train_sam import train_sam
 
-        train_sam(chosen.out, **{"steps": 2000, **numbers}, seed=chosen.seed, threads=chosen.threads)
+        train_sam(
+            chosen.out, **{"steps": 2000, **numbers}, start=chosen.start, seed=chosen.seed, threads=chosen.threads
+        )
     else:
         from patchword.toytown.cards import write_cards
 
