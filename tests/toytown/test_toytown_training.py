@@ -206,7 +206,7 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
     train.main(["dino", "--out", str(tmp_path)])
     train.main(["sam", *common])
     clip = {"recipe": ClipRecipe(steps=7, scenes=9, rate=0.5, seed=2), "start": tmp_path / "old", "threads": 3}
-    sam = {"steps": 7, "scenes": 9, "seed": 2, "threads": 3}
+    sam = {"steps": 7, "scenes": 9, "start": None, "seed": 2, "threads": 3}
     assert seen == [(tmp_path, clip), (tmp_path, {"recipe": DinoRecipe(), "threads": 1}), (tmp_path, sam)]
 
 
