@@ -134,11 +134,7 @@ def align(
         photos: where the photographs of `labels` are now; by default where they were, relative to it.
         settings: the numbers of stage 2, as `AlignSettings` or by name; defaults where none is given.
         cache: folder of frozen features that is kept for later runs; by default they are removed at the end.
-        device: "auto" or a torch device such as "cuda:1".
-        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
-        resume: go on where an earlier run with the same data, models and settings stopped.
-        overwrite: empty the folder first, if it is an earlier run's.
-        quiet: whether to show no progress on standard error.
+        device, dtype, resume, overwrite, quiet: as for `label`.
 
     Returns:
         the segmenter; it is in `out` as well.
@@ -204,13 +200,7 @@ def segment(
             the size of the training.
         threshold: pixels whose confidence is below it are ignored, 0 to 1; 0 ignores none.
         overlays: whether to write overlays.
-        device: "auto" or a torch device such as "cuda:1".
-        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
-        limit: take the first so many photographs, at least 1; None for all.
-        resume: go on where an earlier run with the same model, classes and settings stopped.
-        overwrite: empty the folder first, if it is an earlier run's.
-        quiet: whether to show no progress on standard error.
-        command: what the user typed, for the record.
+        device, dtype, limit, resume, overwrite, quiet, command: as for `label`.
 
     Returns:
         the folder, the names of the photographs, and which of them could not be segmented.
@@ -254,8 +244,7 @@ def load(
         model: its folder.
         encoder: where its vision encoder is now: name, folder or loaded; by default where it was in training.
         text_encoder: likewise for the image-text model whose text tower it uses.
-        device: "auto" or a torch device such as "cuda:1".
-        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
+        device, dtype: as for `label`.
 
     Returns:
         the segmenter.
@@ -286,6 +275,7 @@ def evaluate(
     out: str | Path | None = None,
     zero_is: ZeroIs = "class",
     ignore_index: int | None = None,
+    mask_suffix: str = "",
     background: Sequence[str] | None = None,
     names: str | Path | None = None,
     limit: int | None = None,
@@ -308,15 +298,12 @@ def evaluate(
             class of its own; v is the v-th class; pixels where nothing is predicted count as background) or "ignore"
             (such pixels do not count; v is the v-th class).
         ignore_index: value of pixels that do not count; None for 255 in 8-bit masks and 65535 in 16-bit ones.
+        mask_suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds` in COCO-Stuff.
         background: words for background, which `model` needs where `zero_is` is "background"; None takes those of the
             class list.
         names: text file of the photographs to take, one a line, with or without suffix; None for all.
         limit: take the first so many, at least 1; None for all.
-        device: "auto" or a torch device such as "cuda:1".
-        dtype: of the frozen models: "auto", "float32", "bfloat16" or "float16".
-        overwrite: empty `out` first, if it is an earlier evaluation.
-        quiet: whether to show no progress on standard error.
-        command: what the user typed, for the record.
+        device, dtype, overwrite, quiet, command: as for `label`.
 
     Returns:
         the scores by the benchmarks' rule, and all that they depend on.
@@ -335,7 +322,8 @@ def evaluate(
         raise PatchwordError("an evaluation needs a model or predictions, one of the two")
     rule = MaskRule(read_vocabulary(classes, background=background), zero_is=zero_is, ignore_index=ignore_index)
     check_limit(limit)
-    pairs = find_pairs(Path(photos), masks=Path(masks), names=None if names is None else Path(names), limit=limit)
+    listed = None if names is None else Path(names)
+    pairs = find_pairs(Path(photos), masks=Path(masks), suffix=mask_suffix, names=listed, limit=limit)
     if out is not None:
         claim_output(out, overwrite=overwrite, marker=MARKER)
     if model is None:

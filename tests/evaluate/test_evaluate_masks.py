@@ -136,6 +136,14 @@ def test_pairs_by_either_name(tmp_path: Path) -> None:
     assert [(pair.name, pair.mask) for pair in pairs] == [("a/one.jpg", first), ("two.v2.jpg", second)]
 
 
+def test_masks_with_a_suffix(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos/a/one.v2.jpg")
+    mask = write_mask(tmp_path / "masks/a/one.v2_ids.png", [[0]])
+    with pytest.raises(PatchwordError, match="another suffix"):
+        find_pairs(tmp_path / "photos", masks=tmp_path / "masks")
+    assert [pair.mask for pair in find_pairs(tmp_path / "photos", masks=tmp_path / "masks", suffix="_ids")] == [mask]
+
+
 def test_one_photograph(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "photos/one.jpg")
     write_photo(tmp_path / "photos/two.jpg")

@@ -23,12 +23,15 @@ class Pair:
     mask: Path
 
 
-def find_pairs(photos: Path, *, masks: Path, names: Path | None = None, limit: int | None = None) -> list[Pair]:
+def find_pairs(
+    photos: Path, *, masks: Path, suffix: str = "", names: Path | None = None, limit: int | None = None
+) -> list[Pair]:
     """Pair every photograph with the mask of its name.
 
     Args:
         photos: a folder, searched recursively, or one photograph.
         masks: a folder; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`.
+        suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds`: `a/b_labelTrainIds.png`.
         names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
             photographs' order. PASCAL VOC's `val.txt` is such a file.
         limit: take the first so many; None for all.
@@ -41,24 +44,26 @@ def find_pairs(photos: Path, *, masks: Path, names: Path | None = None, limit: i
     root = photos if photos.is_dir() else photos.parent
     found = {path.relative_to(root).as_posix(): path for path in find_images(photos)}
     chosen = _only(found, names) if names is not None else found
-    pairs = [(name, path, find_mask(masks, name=name)) for name, path in list(chosen.items())[:limit]]
+    pairs = [(name, path, find_mask(masks, name=name, suffix=suffix)) for name, path in list(chosen.items())[:limit]]
     missing = [name for name, _, mask in pairs if mask is None]
     if missing:
         raise PatchwordError(
             f"{len(missing)} of {len(pairs)} photographs have no mask in {masks}, such as {missing[0]}; "
-            "allowed for a/b.jpg are a/b.jpg.png and a/b.png, and a list of names takes only some photographs"
+            f"allowed for a/b.jpg are a/b.jpg{suffix}.png and a/b{suffix}.png, another suffix of the masks' names can "
+            "be given, and a list of names takes only some photographs"
         )
     return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
 
 
-def find_mask(folder: Path, *, name: str) -> Path | None:
+def find_mask(folder: Path, *, name: str, suffix: str = "") -> Path | None:
     """The indexed picture of a photograph in a folder of masks or predictions; None when there is none.
 
     Args:
         folder: where to look.
         name: the photograph's path relative to its folder, with forward slashes.
+        suffix: what stands between the name and `.png`.
     """
-    candidates = (folder / f"{name}.png", (folder / name).with_suffix(".png"))
+    candidates = (folder / f"{name}{suffix}.png", folder / f"{_without_suffix(name)}{suffix}.png")
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
