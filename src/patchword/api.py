@@ -18,6 +18,7 @@ from patchword.inputs import (
     open_labels,
     read_vocabulary,
     root_of,
+    trained_classes,
 )
 from patchword.models.presets import find_preset
 from patchword.parts import Loader
@@ -217,7 +218,7 @@ def segment(
         images,
         root=root_of(photos),
         segmenter=segmenter,
-        classes=_trained_classes(segmenter) if classes is None else classes,
+        classes=trained_classes(segmenter) if classes is None else classes,
         out=out,
         background=background,
         image_size=image_size,
@@ -347,11 +348,3 @@ def evaluate(
     if out is not None:
         write_report(report, matrix=matrix, out=Path(out), overwrite=overwrite)
     return report
-
-
-def _trained_classes(segmenter: Segmenter | DenseSegmenter) -> Classes:
-    from patchword.segment.segmenter import Segmenter
-
-    if not isinstance(segmenter, Segmenter):
-        raise PatchwordError("classes are needed: a dense segmenter was trained on none")
-    return segmenter.config.parsed_vocabulary()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from patchword.align.data import LabelledImages
     from patchword.align.settings import AlignSettings
     from patchword.label.settings import LabelSettings
+    from patchword.segment.baseline import DenseSegmenter
+    from patchword.segment.segmenter import Segmenter
 
 Classes = str | Path | Sequence[str] | Vocabulary
 
@@ -87,6 +89,19 @@ def open_labels(
 
     dataset = LabelledDataset.open(labels, photos=photos) if isinstance(labels, str | Path) else labels
     return dataset, ModelName.of(dataset.image_text) if isinstance(dataset, LabelledDataset) else None
+
+
+def trained_classes(segmenter: Segmenter | DenseSegmenter) -> Vocabulary:
+    """The classes that a segmenter was trained on.
+
+    Raises:
+        PatchwordError: when it was trained on none.
+    """
+    from patchword.segment.segmenter import Segmenter
+
+    if not isinstance(segmenter, Segmenter):
+        raise PatchwordError("classes are needed: a dense segmenter was trained on none")
+    return segmenter.config.parsed_vocabulary()
 
 
 def check_limit(limit: int | None) -> None:
