@@ -59,7 +59,7 @@ def _run(chosen: argparse.Namespace) -> None:
         from patchword.toytown.train_sam import train_sam
 
         train_sam(
-            chosen.out, **{"steps": 2000, **numbers}, start=chosen.start, seed=chosen.seed, threads=chosen.threads
+            chosen.out, **{"steps": 5000, **numbers}, start=chosen.start, seed=chosen.seed, threads=chosen.threads
         )
     else:
         from patchword.toytown.cards import write_cards

@@ -59,7 +59,7 @@ class ClipRecipe:
         seed: of the weights and of every choice.
     """
 
-    steps: int = 1600
+    steps: int = 2200
     scenes: int = 6000
     batch: int = 256
     image_size: int = 64

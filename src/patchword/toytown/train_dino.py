@@ -65,8 +65,8 @@ class DinoRecipe:
         seed: of the weights and of every choice.
     """
 
-    steps: int = 2600
-    scenes: int = 6000
+    steps: int = 6000
+    scenes: int = 8000
     batch: int = 24
     view: int = 96
     final_view: int = 192

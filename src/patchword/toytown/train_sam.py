@@ -67,11 +67,11 @@ def train_sam(
     out: Path,
     *,
     steps: int,
-    scenes: int = 1500,
+    scenes: int = 5000,
     seed: int = 0,
     threads: int = 1,
     log_every: int = 50,
-    check_every: int = 250,
+    check_every: int = 500,
     start: Path | None = None,
     recipe: SamRecipe | None = None,
 ) -> None:

@@ -98,8 +98,8 @@ def cut(images: Tensor, *, boxes: Boxes, size: int) -> Tensor:
 def recolour(images: Tensor, *, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Change each picture's colours at random, shapes and textures kept.
 
-    Channels are swapped and mixed, brightness and contrast changed, a fifth of the pictures made grey, some turned into
-    their negative, some blurred a little, and noise is added.
+    Channels are mixed a little, brightness and contrast changed, a fifth of the pictures made grey, some blurred a
+    little, and noise is added: colour stays a hint that no two views agree on.
 
     Args:
         images: (b, 3, h, w) in [0, 1].
@@ -114,9 +114,6 @@ def recolour(images: Tensor, *, generator: torch.Generator, strength: float = 1.
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
 
-    swapped = torch.stack([image[torch.randperm(3, generator=generator)] for image in images])
-    keep = torch.rand(count, 1, 1, 1, generator=generator) < 0.4
-    images = torch.where(keep, images, swapped)
     mixing = torch.eye(3) + 0.2 * strength * torch.randn(count, 3, 3, generator=generator)
     images = torch.einsum("bij,bjhw->bihw", mixing / mixing.sum(2, keepdim=True).clamp(min=0.6), images)
     grey = images.mean(1, keepdim=True).expand_as(images)
@@ -124,8 +121,6 @@ def recolour(images: Tensor, *, generator: torch.Generator, strength: float = 1.
     middle = images.mean((1, 2, 3), keepdim=True)
     images = (images - middle) * uniform(1 - 0.4 * strength, 1 + 0.4 * strength) + middle
     images = images * uniform(1 - 0.5 * strength, 1 + 0.3 * strength)
-    negative = torch.rand(count, 1, 1, 1, generator=generator) < 0.15
-    images = torch.where(negative, 1 - images, images)
     blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     images = torch.lerp(images, blurred, uniform(-0.4, 0.4).clamp(min=0))
     images = images + uniform(0, 0.02) * torch.randn(images.shape, generator=generator)

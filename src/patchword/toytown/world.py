@@ -26,14 +26,14 @@ class Stuff:
 
 
 STUFF: tuple[Stuff, ...] = (
-    Stuff("sky", "plain", 10, ("blue", "white", "grey")),
-    Stuff("grass", "blades", 26, ("green", "yellow")),
-    Stuff("water", "waves", 20, ("blue", "green")),
-    Stuff("sand", "grains", 22, ("yellow", "brown")),
+    Stuff("sky", "plain", 10, ("blue", "blue", "white")),
+    Stuff("grass", "blades", 26, ("green",)),
+    Stuff("water", "waves", 20, ("blue", "blue", "green")),
+    Stuff("sand", "grains", 22, ("yellow", "yellow", "orange")),
     Stuff("road", "asphalt", 22, ("grey", "black")),
-    Stuff("snow", "flakes", 40, ("white", "blue")),
+    Stuff("snow", "flakes", 40, ("white", "white", "blue")),
     Stuff("mountain", "facets", 24, ("grey", "brown", "purple")),
-    Stuff("field", "furrows", 20, ("brown", "green", "yellow")),
+    Stuff("field", "furrows", 20, ("brown", "brown", "yellow")),
 )
 CLASSES: tuple[str, ...] = tuple(stuff.name for stuff in STUFF) + tuple(thing.name for thing in THINGS)
 UNSEEN: tuple[str, ...] = ("pine", "moon", "kite", "cup", "rocket")
@@ -54,6 +54,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (50, 50, 55),
 }
 _COLOUR_NAMES = tuple(COLOURS)
+# As in life, colour is a hint and no proof: most grass is green, and so are cacti; some of it is any colour.
+_USUAL = 0.8
 _COLOUR_VALUES = np.array(list(COLOURS.values()), dtype=np.float32)
 
 
@@ -135,8 +137,8 @@ def draw_scene(seed: int, *, size: int | tuple[int, int] = 192, style: str = "da
     return Scene(image, canvas.classes, canvas.instances, visible, tuple(stuff))
 
 
-def _pick_colour(generator: np.random.Generator, usual: tuple[str, ...] = (), chance: float = 0.45) -> str:
-    if usual and generator.random() < chance:
+def _pick_colour(generator: np.random.Generator, usual: tuple[str, ...]) -> str:
+    if usual and generator.random() < _USUAL:
         return usual[int(generator.integers(len(usual)))]
     return _COLOUR_NAMES[int(generator.integers(len(_COLOUR_NAMES)))]
 
@@ -208,12 +210,12 @@ def _draw_things(
     canvas: _Canvas, generator: np.random.Generator, *, first_instance: int, horizon: float
 ) -> list[Placed]:
     height, width = canvas.classes.shape
-    count = int(generator.integers(3, 9))
+    count = int(generator.integers(2, 7))
     chosen = [THINGS[int(index)] for index in generator.integers(0, len(THINGS), count)]
     side = float(min(height, width))
     plans = []
     for thing in chosen:
-        tall = side * float(np.exp(generator.uniform(np.log(0.15), np.log(0.52))))
+        tall = side * float(np.exp(generator.uniform(np.log(0.2), np.log(0.6))))
         wide = tall * thing.aspect
         if wide > 0.6 * width:
             tall, wide = tall * 0.6 * width / wide, 0.6 * width
@@ -244,7 +246,7 @@ def _paint_thing(
     angle = float(generator.uniform(-thing.turn, thing.turn))
     pen = Pen(width=wide, height=tall, angle=angle, mirror=bool(generator.random() < 0.5), generator=generator)
     thing.draw(pen)
-    colours = [_pick_colour(generator) for _ in range(4)]
+    colours = [_pick_colour(generator, usual) for usual in thing.colours]
     shades = np.zeros((5, 3), np.float32)
     for part, colour in enumerate(colours, start=1):
         shades[part] = _shade(generator, colour)
