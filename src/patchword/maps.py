@@ -252,3 +252,15 @@ def _encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
 def _four(values: Sequence[float] | NDArray[Any]) -> tuple[int, int, int, int]:
     x, y, width, height = (int(value) for value in values)
     return x, y, width, height
+
+
+def find_mask(folder: Path, *, name: str, suffix: str = "") -> Path | None:
+    """The indexed picture of a photograph in a folder of masks or predictions; None when there is none.
+
+    Args:
+        folder: where to look.
+        name: the photograph's path relative to its folder, with forward slashes.
+        suffix: what stands between the name and `.png`.
+    """
+    candidates = (folder / f"{name}{suffix}.png", folder / f"{Path(name).with_suffix('').as_posix()}{suffix}.png")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from patchword import __version__
 
-_PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors")
+_PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors", "pycocotools")
 
 
 def versions() -> dict[str, str]:

@@ -19,10 +19,11 @@ from safetensors.torch import load, save
 
 from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
-from patchword.align.settings import AlignSettings, one_line
+from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.folders import write_bytes, write_json, write_text
 from patchword.models.protocols import ModelRecord
+from patchword.settings import one_line
 from patchword.vocabulary import Vocabulary
 
 MARKER = "model"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from patchword.errors import PatchwordError
 from patchword.images import find_images
+from patchword.maps import find_mask
 from patchword.vocabulary import Vocabulary
 
 
@@ -65,15 +66,10 @@ class AlignmentData:
         Raises:
             PatchwordError: when no photograph has a mask.
         """
-        pairs = ((path, _mask_of(path.relative_to(images), masks)) for path in find_images(images))
+        pairs = ((path, find_mask(masks, name=path.relative_to(images).as_posix())) for path in find_images(images))
         items = tuple(AlignmentItem(path, mask) for path, mask in pairs if mask is not None)
         if not items:
             raise PatchwordError(
                 f"no photograph of {images} has a mask in {masks}; allowed for a/b.jpg is a/b.jpg.png or a/b.png"
             )
         return cls(items, vocabulary)
-
-
-def _mask_of(name: Path, masks: Path) -> Path | None:
-    candidates = (masks / f"{name}.png", (masks / name).with_suffix(".png"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from patchword.errors import PatchwordError
+from patchword.settings import Settings
 
 
-class AlignSettings(BaseModel):
+class AlignSettings(Settings):
     """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs.
 
     Raises:
         PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Features and labels
     image_size: int = Field(
@@ -69,28 +67,3 @@ class AlignSettings(BaseModel):
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient")
     autocast: bool = Field(True, description="Compute the module in bfloat16 on a GPU that has it")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, the order of images and the sampled patches")
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise PatchwordError(one_line(error, place="setting")) from None
-
-
-def one_line(error: ValidationError, *, place: str) -> str:
-    """Say in one line which values a record does not take, and what is allowed.
-
-    Args:
-        error: of the record's validation.
-        place: what the values are, such as "setting" or a file's name.
-    """
-    parts = []
-    for detail in error.errors():
-        name = ".".join(str(step) for step in detail["loc"])
-        if detail["type"] == "extra_forbidden":
-            parts.append(f"{place} {name!r} is unknown")
-        elif detail["type"] == "missing":
-            parts.append(f"{place} {name!r} is missing")
-        else:
-            parts.append(f"{place} {name!r} is {detail['input']!r}; {detail['msg'][:1].lower()}{detail['msg'][1:]}")
-    return "; ".join(parts)

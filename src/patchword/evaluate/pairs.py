@@ -7,6 +7,7 @@ from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.images import find_images
+from patchword.maps import find_mask
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,6 @@ def find_pairs(
             "be given, and a list of names takes only some photographs"
         )
     return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
-
-
-def find_mask(folder: Path, *, name: str, suffix: str = "") -> Path | None:
-    """The indexed picture of a photograph in a folder of masks or predictions; None when there is none.
-
-    Args:
-        folder: where to look.
-        name: the photograph's path relative to its folder, with forward slashes.
-        suffix: what stands between the name and `.png`.
-    """
-    candidates = (folder / f"{name}{suffix}.png", folder / f"{_without_suffix(name)}{suffix}.png")
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:

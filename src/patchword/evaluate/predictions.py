@@ -8,10 +8,10 @@ from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import MaskRule
-from patchword.evaluate.pairs import Pair, find_mask
+from patchword.evaluate.pairs import Pair
 from patchword.evaluate.run import Predict
 from patchword.label.records import DATASET_FILE, DatasetRecord
-from patchword.maps import LabelMap
+from patchword.maps import LabelMap, find_mask
 from patchword.segment.result import MASKS
 from patchword.segment.run import SETTINGS
 from patchword.segment.words import BACKGROUND_NAME

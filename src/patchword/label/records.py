@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,8 +20,6 @@ FORMAT_VERSION: Literal[1] = 1
 MARKER = "labels"
 DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.jsonl"
-
-_PACKAGES = ("patchword", "torch", "transformers", "numpy", "pillow", "pycocotools")
 
 
 class _Record(BaseModel):
@@ -150,11 +146,6 @@ class DatasetRecord(_Record):
         data = self.model_dump(mode="json", exclude={"image_text", "mask_proposer"})
         models = {"image_text": asdict(self.image_text), "mask_proposer": asdict(self.mask_proposer)}
         write_json(folder / DATASET_FILE, data | models)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what comes out."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

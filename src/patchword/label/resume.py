@@ -17,10 +17,10 @@ from patchword.label.records import (
     DatasetRecord,
     ImageRecord,
     VocabularyRecord,
-    package_versions,
 )
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
+from patchword.versions import versions
 
 
 def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSettings, command: str) -> DatasetRecord:
@@ -47,7 +47,7 @@ def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSetting
         image_text=parts.image_text.record,
         mask_proposer=parts.mask_proposer.record,
         counts=None,
-        versions=(package_versions(),),
+        versions=(versions(),),
         command=command,
     )
     if (folder / DATASET_FILE).exists():
@@ -73,8 +73,8 @@ def _continued(record: DatasetRecord, *, earlier: DatasetRecord, folder: Path) -
         raise PatchwordError(
             f"cannot resume {folder}: {what} was {before}, now {now}; resume with what it was, or choose another folder"
         )
-    versions = earlier.versions if record.versions[0] in earlier.versions else (*earlier.versions, *record.versions)
-    return earlier.model_copy(update={"complete": False, "counts": None, "versions": versions})
+    known = earlier.versions if record.versions[0] in earlier.versions else (*earlier.versions, *record.versions)
+    return earlier.model_copy(update={"complete": False, "counts": None, "versions": known})
 
 
 def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, object, object]]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from patchword.errors import PatchwordError
+from patchword.settings import Settings
 
 Grid = Annotated[int, Field(ge=1, le=16)]
 
 
-class LabelSettings(BaseModel):
+class LabelSettings(Settings):
     """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1.
 
     Raises:
         PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Crops
     grids: tuple[Grid, ...] = Field(
@@ -71,12 +69,6 @@ class LabelSettings(BaseModel):
         description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1",
     )
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise PatchwordError(_one_line(error)) from error
-
     @model_validator(mode="after")
     def _check_grids(self) -> Self:
         if len(set(self.grids)) != len(self.grids):
@@ -92,17 +84,3 @@ class LabelSettings(BaseModel):
         """How many crops of 1/grid of a side cover the side with the overlap."""
         steps = (grid - 1) / (1 - self.overlap)
         return 1 + int(-((1e-9 - steps) // 1))
-
-
-def _one_line(error: ValidationError) -> str:
-    """Name every offending value, its place and what is allowed, in one line."""
-    parts = []
-    for detail in error.errors():
-        place = ".".join(str(step) for step in detail["loc"])
-        if detail["type"] == "extra_forbidden":
-            parts.append(f"unknown setting `{place}`; allowed are {', '.join(LabelSettings.model_fields)}")
-        elif detail["type"] == "value_error":
-            parts.append(str(detail["ctx"]["error"]))
-        else:
-            parts.append(f"setting `{place}` is {detail['input']!r}; {detail['msg'][:1].lower()}{detail['msg'][1:]}")
-    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""Tiles of texture, drawn once a process: they tell grass from water when colours are drawn anew for every scene."""
+"""Tiles of texture, drawn once a process: they tell grass from water where colours do not."""
 
 from __future__ import annotations
 

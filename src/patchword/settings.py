@@ -1,0 +1,49 @@
+"""What all settings have in common: they never change, and a wrong value is one clear line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from patchword.errors import PatchwordError
+
+
+class Settings(BaseModel):
+    """Numbers of a stage that a person may want to change.
+
+    Raises:
+        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if not TYPE_CHECKING:  # type checkers know each setting's own type, which this signature would hide
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise PatchwordError(one_line(error, place="setting", allowed=tuple(type(self).model_fields))) from None
+
+
+def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = ()) -> str:
+    """Say in one line which values a record does not take, and what is allowed.
+
+    Args:
+        error: of the record's validation.
+        place: what the values are, such as "setting" or "field".
+        allowed: the names that there are, told when one is unknown.
+    """
+    parts = []
+    for detail in error.errors():
+        name = ".".join(str(step) for step in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            parts.append(f"{place} {name!r} is unknown" + (f"; allowed are {', '.join(allowed)}" if allowed else ""))
+        elif detail["type"] == "missing":
+            parts.append(f"{place} {name!r} is missing")
+        elif detail["type"] == "value_error":
+            parts.append(str(detail["ctx"]["error"]))
+        else:
+            parts.append(f"{place} {name!r} is {detail['input']!r}; {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+    return "; ".join(parts)
