@@ -17,7 +17,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import write_bytes
 from patchword.pictures import IGNORE_COLOUR, overlay, palette
 
-__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices"]
+__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices", "run_lengths"]
 
 _MOST_NAMES = 65535
 
@@ -116,6 +116,12 @@ class RunLengths(TypedDict):
     counts: str
 
 
+def run_lengths(mask: NDArray[np.bool_]) -> RunLengths:
+    """Encode a boolean mask (h, w)."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": encoded["counts"].decode("ascii")}
+
+
 @dataclass(frozen=True)
 class Segment:
     """One mask with its name and where it came from.
@@ -163,9 +169,9 @@ class Segment:
         """
         if mask.ndim != 2 or mask.size == 0:
             raise PatchwordError(f"mask has shape {mask.shape}; allowed is (height, width), both at least 1")
-        encoded = _encode(mask)
+        rle = run_lengths(mask)
         return cls(
-            rle={"size": [int(side) for side in mask.shape], "counts": encoded["counts"].decode("ascii")},
+            rle=rle,
             class_index=int(class_index),
             class_name=class_name,
             score=float(score),
@@ -173,8 +179,8 @@ class Segment:
             similarity=float(similarity),
             generator=generator,
             points=tuple((float(x), float(y)) for x, y in points),
-            area=int(coco_mask.area(encoded)),
-            box=_four(coco_mask.toBbox(encoded)),
+            area=int(coco_mask.area(dict(rle))),
+            box=_four(coco_mask.toBbox(dict(rle))),
         )
 
     def mask(self) -> NDArray[np.bool_]:
@@ -188,7 +194,7 @@ class Segment:
         except ValueError as error:
             raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: {error}") from None
         # Too few runs leave the decoder's memory as it was, without a word; the way back then gives other runs.
-        if _encode(decoded)["counts"].decode("ascii") != self.rle["counts"]:
+        if run_lengths(decoded)["counts"] != self.rle["counts"]:
             raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: its runs do not fill its size")
         return decoded
 
@@ -242,11 +248,6 @@ def _png_palette(count: int) -> bytes:
     colours[:count] = palette(count)
     colours[255] = IGNORE_COLOUR
     return colours.tobytes()
-
-
-def _encode(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return encoded
 
 
 def _four(values: Sequence[float] | NDArray[Any]) -> tuple[int, int, int, int]:

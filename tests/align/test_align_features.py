@@ -11,12 +11,12 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
-from patchword.align.features import FeatureCache, ImageSize, content_hash, in_order, nearest_multiple
+from patchword.align.features import FeatureCache, ImageSize, content_hash, in_order
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.folders import Progress
 from patchword.images import read_image, to_tensor
-from patchword.models.pixels import resize
+from patchword.models.pixels import nearest_multiple, resize
 
 
 def photographs(folder: Path, count: int = 5) -> list[tuple[str, Path]]:

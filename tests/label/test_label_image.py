@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from label_fakes import ColourClip, RegionSam, picture
+from label_fakes import ColourClip, RegionSam, picture, record
 
 from patchword.errors import PatchwordError
 from patchword.images import to_tensor
-from patchword.label.image import GENERATOR, ImageLabels, LabelParts, label_image
+from patchword.label.image import CLIP_PROMPTS_SAM, ImageLabels, LabelParts, label_image
 from patchword.label.settings import LabelSettings
 from patchword.vocabulary import Vocabulary
 
@@ -51,7 +51,7 @@ def test_segments_carry_score_points_and_generator() -> None:
     assert len(labels.segments) == 3 * 5  # 4 peaks, and all of them together
     assert sam.calls == [(12, 1, 2), (3, 4, 2)]
     for segment in labels.segments:
-        assert segment.generator == GENERATOR == "clip-prompts-sam"
+        assert segment.generator == CLIP_PROMPTS_SAM == "clip-prompts-sam"
         assert segment.predicted_iou == pytest.approx(0.8)
         assert segment.score == pytest.approx(segment.similarity * 0.8)
         assert 0 < segment.similarity <= 1
@@ -161,3 +161,46 @@ def test_an_encoder_that_overflows_is_reported() -> None:
     parts = replace(parts_for(["red"]), image_text=Overflowing())
     with pytest.raises(PatchwordError, match="not finite"):
         label(SCENE, parts)
+
+
+@pytest.mark.parametrize("seeds", ["grid", "features"])
+def test_masks_of_everything_are_named(seeds: str) -> None:
+    settings = LabelSettings(generator="sam-then-clip", seeds=seeds, grid_side=8, stability_offset=0.5)
+    labels = label(SCENE, parts_for(["green", "blue", "red", "yellow"]), settings)
+    np.testing.assert_array_equal(labels.label_map.indices, TRUTH)
+    assert {segment.generator for segment in labels.segments} == {"sam-then-clip"}
+    assert len(labels.segments) == 3  # repetitions are gone
+    for segment in labels.segments:
+        ((x, y),) = segment.points
+        assert TRUTH[int(y), int(x)] == segment.class_index
+        assert segment.score == pytest.approx(segment.similarity * segment.predicted_iou)
+
+
+def test_both_generators_are_fused() -> None:
+    parts = parts_for(["green", "blue", "red"])
+    both = label(SCENE, parts, LabelSettings(generator="both", stability_offset=0.5))
+    alone = [
+        label(SCENE, parts, LabelSettings(generator=name, stability_offset=0.5)).segments
+        for name in ("clip-prompts-sam", "sam-then-clip")
+    ]
+    assert both.segments == (*alone[0], *alone[1])
+    np.testing.assert_array_equal(both.label_map.indices, TRUTH)
+
+
+def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
+    class Halves:
+        """Two features: the left half and the right half, whatever the picture."""
+
+        record = record("halves", patch_size=4, input_size=16)
+        device = torch.device("cpu")
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            features = torch.zeros(1, 2, images.shape[-2] // 4, images.shape[-1] // 4)
+            half = features.shape[-1] // 2
+            features[:, 0, :, :half] = features[:, 1, :, half:] = 1.0
+            return features
+
+    sam = RegionSam()
+    parts = replace(parts_for(["green", "blue", "red"], sam=sam), patch_encoder=Halves())
+    label(SCENE, parts, LabelSettings(generator="sam-then-clip", seed_clusters=2, seed_place=0.0))
+    assert sam.calls == [(2, 1, 2)]

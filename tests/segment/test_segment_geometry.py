@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.segment.geometry import as_rgb, model_size
+from patchword.models.pixels import model_size
+from patchword.segment.geometry import as_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

@@ -26,7 +26,7 @@ from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.folders import Progress, write_bytes, write_json
 from patchword.images import read_image, to_tensor
-from patchword.models.pixels import resize
+from patchword.models.pixels import nearest_multiple, resize
 from patchword.models.protocols import PatchEncoder
 
 T = TypeVar("T")
@@ -34,11 +34,6 @@ T = TypeVar("T")
 _FORMAT = 1
 _OPEN_SHARDS = 64  # files held open at once; a limit of the operating system, without effect on results
 _TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-def nearest_multiple(length: float, *, of: int) -> int:
-    """Round a length in pixels to the nearest positive whole multiple of the patch, halves up."""
-    return max(1, int(length / of + 0.5)) * of
 
 
 def content_hash(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,14 +13,17 @@ from patchword.errors import PatchwordError
 from patchword.label.detect import Detection, crop_boxes, crop_side, cut_crops, shrink, vote
 from patchword.label.fuse import fuse
 from patchword.label.localise import evidence, mean_inside, narrow, stitch
+from patchword.label.name import name_masks, word_scores
 from patchword.label.prompt import ask, build_prompts
+from patchword.label.propose import propose_masks, seed_points
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
-from patchword.models.protocols import ImageTextEncoder, MaskProposer, check_images
-from patchword.text import BACKGROUND, TextVectors, encode_vocabulary
+from patchword.models.pixels import model_size, resize
+from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_images
+from patchword.text import TextVectors, encode_vocabulary
 from patchword.vocabulary import Vocabulary
 
-GENERATOR = "clip-prompts-sam"
+CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,27 @@ class LabelParts:
         mask_proposer: draws masks at points.
         vocabulary: what can be named.
         text: its unit text vectors, background words included.
+        patch_encoder: whose features say where to ask for masks of everything; without one, the mask proposer's own.
     """
 
     image_text: ImageTextEncoder
     mask_proposer: MaskProposer
     vocabulary: Vocabulary
     text: TextVectors
+    patch_encoder: PatchEncoder | None = None
 
     @classmethod
-    def of(cls, image_text: ImageTextEncoder, *, mask_proposer: MaskProposer, vocabulary: Vocabulary) -> LabelParts:
+    def of(
+        cls,
+        image_text: ImageTextEncoder,
+        *,
+        mask_proposer: MaskProposer,
+        vocabulary: Vocabulary,
+        patch_encoder: PatchEncoder | None = None,
+    ) -> LabelParts:
         """Put the parts together and encode the vocabulary."""
         text = encode_vocabulary(image_text, vocabulary=vocabulary, background=True)
-        return cls(image_text, mask_proposer, vocabulary, text)
+        return cls(image_text, mask_proposer, vocabulary, text, patch_encoder)
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,23 @@ class _Crops:
     size: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class _Located:
+    """Where the kept classes are: their words, cosines (k + m, rows, columns) of classes and background words, and
+    evidence (k, rows, columns)."""
+
+    kept: tuple[int, ...]
+    text: TextVectors
+    similarity: Tensor
+    evidence: Tensor
+
+
 @torch.no_grad()
 def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageLabels:
-    """Label an image by prompting the mask proposer where the image-text encoder sees a class.
+    """Label an image: prompt the mask proposer where a class is seen, name the masks that it finds by itself, or both.
 
-    Source: docs/method.md 1.1 and fusion. All pixels are ignored if no class wins enough crops or no mask is accepted.
+    Source: docs/method.md 1.1, 1.2 and fusion. All pixels are ignored if no class wins enough crops or no mask is
+    accepted.
 
     Args:
         image: (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
@@ -91,8 +116,12 @@ def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) ->
     detected = _detect(crops, parts=parts, settings=settings)
     segments: list[Segment] = []
     if detected.kept:
-        maps = _locate(crops, parts=parts, kept=detected.kept, settings=settings)
-        segments = _claim(image, maps, parts=parts, kept=detected.kept, settings=settings)
+        located = _locate(crops, parts=parts, kept=detected.kept, settings=settings)
+        embedding = parts.mask_proposer.embed(image)
+        if settings.generator != SAM_THEN_CLIP:
+            segments += _prompt(embedding, located, parts=parts, settings=settings)
+        if settings.generator != CLIP_PROMPTS_SAM:
+            segments += _name(image, embedding, located, parts=parts, settings=settings)
     size = (image.shape[-2], image.shape[-1])
     label_map = fuse(segments, size=size, names=parts.vocabulary.names, margin=settings.margin)
     return ImageLabels(label_map, tuple(segments), detected)
@@ -114,54 +143,95 @@ def _detect(crops: _Crops, *, parts: LabelParts, settings: LabelSettings) -> Det
     return vote(similarity, classes=parts.text.classes, count=parts.text.count, settings=settings)
 
 
-def _locate(crops: _Crops, *, parts: LabelParts, kept: tuple[int, ...], settings: LabelSettings) -> Tensor:
-    """Evidence (k, rows, columns) for each kept class; a cell is a patch of the finest crop."""
+def _locate(crops: _Crops, *, parts: LabelParts, kept: tuple[int, ...], settings: LabelSettings) -> _Located:
+    """Cosines and evidence for each kept class; a cell is a patch of the finest crop."""
     text = narrow(parts.text, kept=kept)
-    background = (text.classes == BACKGROUND).cpu()
 
     def similarity(pixels: Tensor) -> Tensor:
         patches = parts.image_text.encode_patches(pixels)  # (b, d, p, q)
-        words = torch.einsum("bdpq,nd->bnpq", patches, text.words.to(patches))
-        return torch.cat([text.class_scores(words, dim=1), words[:, background]], dim=1)  # (b, k + background, p, q)
+        return word_scores(patches, text=text)  # (b, k + background, p, q)
 
     values = _finite(_in_batches(similarity, crops.pixels, settings.crop_batch), parts)
     finest = max(settings.grids)
     cells = (finest * values.shape[-2], finest * values.shape[-1])
     maps = stitch(values, boxes=crops.boxes, size=crops.size, cells=cells).cpu()
-    return evidence(maps[: len(kept)], background=maps[len(kept) :])
+    return _Located(kept, text, maps, evidence(maps[: len(kept)], background=maps[len(kept) :]))
 
 
-def _claim(
-    image: Tensor, maps: Tensor, *, parts: LabelParts, kept: tuple[int, ...], settings: LabelSettings
+def _prompt(
+    embedding: ImageEmbedding, located: _Located, *, parts: LabelParts, settings: LabelSettings
 ) -> list[Segment]:
-    """Turn evidence (k, rows, columns) into masks with names and scores.
+    """Turn peaks of evidence into masks with names and scores (docs/method.md 1.1, step 4).
 
     A mask's similarity is the mean evidence for its class inside it [chosen], so that a mask that spills over what the
     class covers ranks below one that does not.
     """
-    embedding = parts.mask_proposer.embed(image)
+    maps = located.evidence
     prompts = build_prompts(maps, image_size=embedding.image_size, settings=settings)
     answers = ask(parts.mask_proposer, embedding=embedding, prompts=prompts, settings=settings)
     if not answers:
         return []
     coarse = torch.stack([answer.coarse_mask for answer in answers]).cpu()  # (n, h', w')
     similarities = mean_inside(coarse, maps[[answer.prompt.position for answer in answers]]).tolist()
-    segments = []
-    for answer, similarity in zip(answers, similarities, strict=True):
-        class_index = kept[answer.prompt.position]
-        segment = Segment.from_mask(
+    segments = [
+        Segment.from_mask(
             answer.mask(),
-            class_index=class_index,
-            class_name=parts.vocabulary.names[class_index],
+            class_index=located.kept[answer.prompt.position],
+            class_name=parts.vocabulary.names[located.kept[answer.prompt.position]],
             score=similarity * answer.predicted_iou,
             predicted_iou=answer.predicted_iou,
             similarity=similarity,
-            generator=GENERATOR,
+            generator=CLIP_PROMPTS_SAM,
             points=answer.prompt.points,
         )
-        if segment.area:
-            segments.append(segment)
-    return segments
+        for answer, similarity in zip(answers, similarities, strict=True)
+    ]
+    return [segment for segment in segments if segment.area]
+
+
+def _name(
+    image: Tensor, embedding: ImageEmbedding, located: _Located, *, parts: LabelParts, settings: LabelSettings
+) -> list[Segment]:
+    """Turn masks of everything into masks with names and scores (docs/method.md 1.2); scored as those of 1.1 are."""
+    features = None if settings.seeds == "grid" else _seed_features(image, embedding, parts=parts)
+    points = seed_points(features, size=embedding.image_size, settings=settings)
+    proposals = propose_masks(parts.mask_proposer, embedding=embedding, points=points, settings=settings)
+    record = parts.image_text.record
+    named = name_masks(
+        image,
+        proposals,
+        similarity=located.similarity,
+        evidence=located.evidence,
+        text=located.text,
+        encoder=parts.image_text,
+        side=crop_side(settings, input_size=record.input_size, patch_size=record.patch_size),
+        settings=settings,
+    )
+    return [
+        Segment.from_mask(
+            name.proposal.mask(),
+            class_index=located.kept[name.position],
+            class_name=parts.vocabulary.names[located.kept[name.position]],
+            score=name.share * name.proposal.predicted_iou,
+            predicted_iou=name.proposal.predicted_iou,
+            similarity=name.share,
+            generator=SAM_THEN_CLIP,
+            points=(name.proposal.point,),
+        )
+        for name in named
+    ]
+
+
+def _seed_features(image: Tensor, embedding: ImageEmbedding, *, parts: LabelParts) -> Tensor:
+    """Patch features (D, rows, columns) of the whole image."""
+    encoder = parts.patch_encoder
+    if encoder is None:
+        cells, side = embedding.features[0].shape[-1], parts.mask_proposer.record.input_size
+        rows, columns = (math.ceil(length * cells / side) for length in embedding.input_size)  # the rest is padding
+        return embedding.features[0][0, :, :rows, :columns]
+    size = (image.shape[-2], image.shape[-1])
+    seen = model_size(size, image_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+    return encoder(resize(image, size=seen).to(encoder.device))[0]
 
 
 def _in_batches(encode: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> Tensor:

@@ -18,6 +18,11 @@ class LabelSettings(Settings):
         PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
     """
 
+    generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
+        "clip-prompts-sam",
+        description="What makes masks: SAM asked at a class's peaks, CLIP naming SAM's masks of everything, or both",
+    )
+
     # Crops
     grids: tuple[Grid, ...] = Field(
         (1, 2, 3), min_length=1, description="Crops are 1/g of the image's sides for each g of these, from 1 to 16"
@@ -59,6 +64,44 @@ class LabelSettings(Settings):
     )
     minimum_predicted_iou: float = Field(
         0.7, ge=0, le=1, description="Masks whose predicted IoU is below this are dropped, 0 to 1"
+    )
+
+    # Masks of everything
+    seeds: Literal["features", "grid"] = Field(
+        "features", description="Points that masks of everything are asked at: one a cluster of features, or a grid"
+    )
+    grid_side: int = Field(32, ge=1, le=256, description="Points along each side of the grid, 1 to 256")
+    seed_clusters: int = Field(
+        64, ge=1, le=1024, description="Clusters of features; more find smaller things and cost more decodes, 1 to 1024"
+    )
+    seed_place: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters; "
+        "more makes them rounder",
+    )
+    minimum_stability: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Masks whose IoU between a higher and a lower cut is below this are dropped, 0 to 1",
+    )
+    stability_offset: float = Field(1.0, ge=0, description="How far from 0 the two cuts are, in logits")
+    box_overlap: float = Field(
+        0.7, ge=0, le=1, description="Masks whose boxes' IoU with a surer one's is above this are dropped, 0 to 1"
+    )
+    prompt_batch: int = Field(256, ge=1, description="Prompts whose masks are in memory at once, 1 or more")
+
+    # Names of masks
+    name_margin: float = Field(
+        0.02, ge=0, le=2, description="A mask gets its best name if that leads the second by this in cosine, 0 to 2"
+    )
+    token_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the masked crop's class token beside the mask's mean patch in the cosine, 0 to 1; "
+        "0 saves a pass of the encoder a mask",
     )
 
     # Fusion

@@ -33,6 +33,31 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -
     return resized.clamp(0, 1).to(images.device)  # bicubic overshoots at edges
 
 
+def nearest_multiple(length: float, *, of: int) -> int:
+    """Round a length in pixels to the nearest positive whole multiple of the patch, halves up."""
+    return max(1, int(length / of + 0.5)) * of
+
+
+def model_size(size: tuple[int, int], *, image_size: int, patch_size: int) -> tuple[int, int]:
+    """The size at which a model sees an image: as many pixels as a square of `image_size`, proportions kept.
+
+    So a model sees about as many patches as in training, whatever the image's shape, and its cost is bounded. Each side
+    is rounded to the nearest whole number of patches, and none has more patches than the whole square.
+
+    Args:
+        size: (height, width) in pixels of the image.
+        image_size: side in pixels of the square.
+        patch_size: side of a patch in pixels.
+
+    Returns:
+        (height, width) in pixels, positive multiples of the patch.
+    """
+    scale = image_size / math.sqrt(size[0] * size[1])
+    longest = nearest_multiple(image_size, of=patch_size) ** 2 // patch_size
+    height, width = (min(nearest_multiple(side * scale, of=patch_size), longest) for side in size)
+    return height, width
+
+
 def normalise(images: Tensor, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Subtract the mean and divide by the standard deviation, channel by channel.
 

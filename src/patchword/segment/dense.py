@@ -12,8 +12,8 @@ from torch import Tensor
 from patchword.errors import PatchwordError
 from patchword.images import to_tensor
 from patchword.maps import LabelMap
-from patchword.models.pixels import resize
-from patchword.segment.geometry import AnyImage, as_rgb, model_size
+from patchword.models.pixels import model_size, resize
+from patchword.segment.geometry import AnyImage, as_rgb
 from patchword.segment.pixels import assign_pixels
 from patchword.segment.result import SegmentationResult
 from patchword.segment.words import Classes, WordEncoder

@@ -1,8 +1,7 @@
-"""The image that a caller passes, and the size at which a model sees it."""
+"""The image that a caller passes, in whatever form."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from patchword.align.features import nearest_multiple
 from patchword.errors import PatchwordError
 from patchword.images import read_image
 
@@ -43,26 +41,6 @@ def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
         return image
     kind = type(image).__name__
     raise PatchwordError(f"image is a {kind}; allowed are a path, a Pillow image, an array and a tensor")
-
-
-def model_size(size: tuple[int, int], *, image_size: int, patch_size: int) -> tuple[int, int]:
-    """The size at which a model sees an image: as many pixels as a square of `image_size`, proportions kept.
-
-    So a model sees about as many patches as in training, whatever the image's shape, and its cost is bounded. Each side
-    is rounded to the nearest whole number of patches, and none has more patches than the whole square.
-
-    Args:
-        size: (height, width) in pixels of the image.
-        image_size: side in pixels of the square.
-        patch_size: side of a patch in pixels.
-
-    Returns:
-        (height, width) in pixels, positive multiples of the patch.
-    """
-    scale = image_size / math.sqrt(size[0] * size[1])
-    longest = nearest_multiple(image_size, of=patch_size) ** 2 // patch_size
-    height, width = (min(nearest_multiple(side * scale, of=patch_size), longest) for side in size)
-    return height, width
 
 
 def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:

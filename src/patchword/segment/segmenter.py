@@ -71,7 +71,7 @@ class Segmenter:
     ) -> SegmentationResult:
         """Give every pixel the class whose words are nearest to its patches.
 
-        The image is seen once, whole, with its proportions kept (`geometry.model_size`).
+        The image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
 
         Args:
             image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).

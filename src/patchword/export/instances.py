@@ -1,0 +1,137 @@
+"""Objects of a photograph: connected pieces of the label map, told apart by the segments that it was fused from.
+
+A label map says what each pixel is; segments overlap and say which pixels belong together. An object is made of both:
+the segments of a class, best first, share out the pixels that the map gives to that class, and what hangs together of
+a share is one object. So objects never overlap and together they are the label map, to the pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.errors import PatchwordError
+from patchword.export.components import NOTHING, connected_components
+from patchword.maps import LabelMap, RunLengths, Segment, run_lengths
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One object.
+
+    Attributes:
+        class_index: what it is.
+        size: (height, width) of the photograph in pixels.
+        box: (x, y, width, height) in pixels.
+        inside: (box height, box width) bool, the object's pixels within the box.
+        area: pixels.
+        score: of the segment that it is of; none where no segment has its pixels.
+    """
+
+    class_index: int
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+    inside: NDArray[np.bool_]
+    area: int
+    score: float | None
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The object in the whole photograph, (h, w)."""
+        x, y, width, height = self.box
+        mask = np.zeros(self.size, dtype=bool)
+        mask[y : y + height, x : x + width] = self.inside
+        return mask
+
+    def run_lengths(self) -> RunLengths:
+        """The object in COCO's compressed run lengths."""
+        return run_lengths(self.mask())
+
+
+def pieces_of(label_map: LabelMap, segments: Sequence[Segment], *, own_share: float) -> tuple[Piece, ...]:
+    """The objects of a photograph, in the order of their first pixels.
+
+    Args:
+        label_map: the truth about every pixel.
+        segments: masks that the label map was fused from, in any order; they may overlap.
+        own_share: a segment of which less than this share, in [0, 1], is left by better segments is no object of its
+            own; its pixels go to the object that they touch most.
+
+    Raises:
+        PatchwordError: when a segment is of another size than the label map.
+    """
+    indices = label_map.indices.astype(np.int64)
+    indices[label_map.indices == label_map.ignore] = NOTHING
+    owners = _share_out(indices, segments, own_share)
+    _give_rest_away(indices, owners)
+    whole = connected_components(np.where(indices == NOTHING, NOTHING, indices * (len(segments) + 1) + owners))
+    return tuple(_pieces(whole.labels, whole.boxes, whole.areas, indices, owners, segments))
+
+
+def _pieces(
+    labels: NDArray[np.int32],
+    boxes: NDArray[np.int64],
+    areas: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    segments: Sequence[Segment],
+) -> Iterator[Piece]:
+    size = (labels.shape[0], labels.shape[1])
+    for number, ((x, y, width, height), area) in enumerate(zip(boxes.tolist(), areas.tolist(), strict=True), start=1):
+        inside = labels[y : y + height, x : x + width] == number
+        column = x + int(inside[0].argmax())
+        owner = int(owners[y, column])
+        score = segments[owner - 1].score if owner else None
+        yield Piece(int(indices[y, column]), size, (x, y, width, height), inside, area, score)
+
+
+def _share_out(indices: NDArray[np.int64], segments: Sequence[Segment], own_share: float) -> NDArray[np.int64]:
+    """Which segment has each pixel, counted from 1; 0 = none."""
+    owners = np.zeros(indices.shape, dtype=np.int64)
+    for position in sorted(range(len(segments)), key=lambda each: -segments[each].score):
+        segment = segments[position]
+        mask = segment.mask()
+        if mask.shape != indices.shape:
+            raise PatchwordError(
+                f"segment of {segment.class_name!r} is of {mask.shape} pixels, its label map of {indices.shape}"
+            )
+        own = mask & (indices == segment.class_index)
+        free = own & (owners == 0)
+        if free.any() and np.count_nonzero(free) >= own_share * np.count_nonzero(own):
+            owners[free] = position + 1
+    return owners
+
+
+def _give_rest_away(indices: NDArray[np.int64], owners: NDArray[np.int64]) -> None:
+    """Give each connected rest without an owner to the owner of its class that it touches most, if there is one."""
+    free = (indices != NOTHING) & (owners == 0)
+    if not free.any() or not owners.any():
+        return
+    rests = connected_components(np.where(free, indices, NOTHING)).labels
+    contacts = np.concatenate([_contacts(rests, owners, indices, shift) for shift in ((0, 1), (1, 0), (1, 1), (1, -1))])
+    if not len(contacts):
+        return
+    pairs, counts = np.unique(contacts, axis=0, return_counts=True)
+    order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))  # most contacts first, then the lower number
+    chosen, first = np.unique(pairs[order, 0], return_index=True)
+    taker = np.zeros(int(rests.max()) + 1, dtype=np.int64)
+    taker[chosen] = pairs[order, 1][first]
+    owners[free] = taker[rests[free]]
+
+
+def _contacts(
+    rests: NDArray[np.int32], owners: NDArray[np.int64], indices: NDArray[np.int64], shift: tuple[int, int]
+) -> NDArray[np.int64]:
+    """(rest, owner) of each pair of neighbours of one class, `shift` rows and columns apart, where one is of each."""
+    down, right = shift
+    height, width = indices.shape
+    here = (slice(0, height - down), slice(max(0, -right), width - max(0, right)))
+    there = (slice(down, height), slice(max(0, right), width + min(0, right)))
+    same = indices[here] == indices[there]
+    found = []
+    for one, other in ((here, there), (there, here)):
+        touching = same & (rests[one] > 0) & (owners[other] > 0)
+        found.append(np.stack([rests[one][touching], owners[other][touching]], axis=1))
+    return np.concatenate(found).astype(np.int64)

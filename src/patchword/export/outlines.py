@@ -1,0 +1,170 @@
+"""The outline of a mask as a closed line along the edges of its pixels.
+
+Coordinates are corners of pixels: pixel (row r, column c) is the square from (x, y) = (c, r) to (c + 1, r + 1), so
+that the outline encloses exactly the mask's pixels. Pixels that meet at a corner hang together, as in `components`.
+A hole is reached over a bridge: the line leaves the outer outline, runs to the hole, around it, and back the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # east, south, west, north; the mask lies to the right
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A polygon around a connected mask.
+
+    Attributes:
+        points: (n, 2) x, y in pixels; the last is joined to the first.
+        holes: how many holes the line goes around.
+    """
+
+    points: NDArray[np.float64]
+    holes: int
+
+
+def outline_of(mask: NDArray[np.bool_], *, tolerance: float = 0.0) -> Outline:
+    """The outline of a mask.
+
+    Args:
+        mask: (h, w), one connected piece, at least one pixel.
+        tolerance: how far in pixels the line may stray to save corners (Douglas and Peucker, 1973); 0 = exact.
+    """
+    rings = _rings(mask)
+    outer = next(ring for ring in rings if _signed_area(ring) > 0)
+    holes = sorted((ring for ring in rings if _signed_area(ring) < 0), key=_leftmost)
+    line = _bridged(outer, holes)
+    points, fixed = _corners(np.array(line.points), np.array(line.fixed))
+    if tolerance > 0:
+        simple = _simplified(points, fixed, tolerance)
+        points = simple if len(simple) > 2 else points
+    return Outline(points.astype(np.float64), len(holes))
+
+
+def _rings(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Every closed line of unit steps between mask and not mask: the outer one clockwise, holes the other way."""
+    padded = np.pad(mask, 1)
+    inner = padded[1:-1, 1:-1]
+    height, width = mask.shape
+    leaving = np.zeros((4, height + 1, width + 1), dtype=bool)  # by direction and the corner that the step starts from
+    leaving[0, :-1, :-1] = inner & ~padded[:-2, 1:-1]
+    leaving[1, :-1, 1:] = inner & ~padded[1:-1, 2:]
+    leaving[2, 1:, 1:] = inner & ~padded[2:, 1:-1]
+    leaving[3, 1:, :-1] = inner & ~padded[1:-1, :-2]
+    direction, y, x = np.nonzero(leaving)
+    to_x, to_y = x + _STEPS[direction, 0], y + _STEPS[direction, 1]
+    left, right = (direction - 1) % 4, (direction + 1) % 4
+    turn = np.where(leaving[left, to_y, to_x], left, np.where(leaving[direction, to_y, to_x], direction, right))
+    place = np.zeros(leaving.shape, dtype=np.int64)
+    place[direction, y, x] = np.arange(len(x))
+    following: list[int] = place[turn, to_y, to_x].tolist()
+    corners = np.stack([x, y], axis=1)
+    return [corners[cycle] for cycle in _cycles(following)]
+
+
+def _cycles(following: list[int]) -> list[list[int]]:
+    cycles = []
+    seen = bytearray(len(following))
+    for start in range(len(following)):
+        cycle = []
+        step = start
+        while not seen[step]:
+            seen[step] = 1
+            cycle.append(step)
+            step = following[step]
+        if cycle:
+            cycles.append(cycle)
+    return cycles
+
+
+def _signed_area(ring: NDArray[np.int64]) -> int:
+    """Twice the area, positive when clockwise on the screen."""
+    x, y = ring[:, 0], ring[:, 1]
+    return int(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def _leftmost(ring: NDArray[np.int64]) -> tuple[int, int]:
+    x, y = min(map(tuple, ring.tolist()))
+    return x, y
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A closed line of unit steps and bridges; `fixed` marks the ends of bridges."""
+
+    points: list[tuple[int, int]]
+    fixed: list[bool]
+
+
+def _bridged(outer: NDArray[np.int64], holes: list[NDArray[np.int64]]) -> _Line:
+    """Join holes, leftmost first, to the line so far: what lies left of one is already in it."""
+    points = [(x, y) for x, y in outer.tolist()]
+    following = [*range(1, len(points)), 0]
+    fixed = [False] * len(points)
+    node_at = {point: node for node, point in enumerate(points)}
+    for hole in holes:
+        x, y = _leftmost(hole)
+        turned = np.roll(hole, -int(np.flatnonzero((hole == (x, y)).all(axis=1))[0]), axis=0)
+        landing = x
+        while (landing, y) not in node_at:
+            landing -= 1
+        base = node_at[(landing, y)]
+        added = [(a, b) for a, b in turned.tolist()] + [(x, y), (landing, y)]
+        first = len(points)
+        points += added
+        fixed += [True, *([False] * (len(turned) - 1)), True, True]
+        fixed[base] = True
+        following += [*range(first + 1, len(points)), following[base]]
+        following[base] = first
+        for node in range(first, first + len(turned)):
+            node_at.setdefault(points[node], node)
+    order = _cycles(following)[0]
+    return _Line([points[node] for node in order], [fixed[node] for node in order])
+
+
+def _corners(points: NDArray[np.int64], fixed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Leave out points that repeat the one before, then those where the line goes straight on."""
+    moved = (points != np.roll(points, 1, axis=0)).any(axis=1)
+    fixed = fixed | np.roll(fixed & ~moved, -1)
+    points, fixed = points[moved], fixed[moved]
+    before = np.sign(points - np.roll(points, 1, axis=0))
+    turning = (before != np.roll(before, -1, axis=0)).any(axis=1)
+    return points[turning], fixed[turning]
+
+
+def _simplified(points: NDArray[np.int64], fixed: NDArray[np.bool_], tolerance: float) -> NDArray[np.int64]:
+    """Drop points whose absence moves the line by no more than the tolerance; ends of bridges stay."""
+    anchors = np.flatnonzero(fixed)
+    if len(anchors) < 2:
+        start = int(anchors[0]) if len(anchors) else 0
+        far = int(np.square(points - points[start]).sum(axis=1).argmax())
+        anchors = np.array(sorted({start, far}))
+    points = np.roll(points, -int(anchors[0]), axis=0)
+    anchors = np.append(anchors - anchors[0], len(points))
+    closed = np.concatenate([points, points[:1]])
+    keep = np.zeros(len(closed), dtype=bool)
+    keep[anchors] = True
+    stretches = list(zip(anchors[:-1].tolist(), anchors[1:].tolist(), strict=True))
+    while stretches:
+        first, last = stretches.pop()
+        distance = _distance(closed[first + 1 : last], closed[first], closed[last])
+        if len(distance) and distance.max() > tolerance:
+            middle = first + 1 + int(distance.argmax())
+            keep[middle] = True
+            stretches += [(first, middle), (middle, last)]
+    return points[keep[:-1]]
+
+
+def _distance(points: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Distance of points (n, 2) from the stretch between two others, (n,)."""
+    along = (end - start).astype(np.float64)
+    offset = (points - start).astype(np.float64)
+    length = float(along @ along)
+    share = np.clip(offset @ along / length, 0, 1) if length else np.zeros(len(points))
+    nearest: NDArray[np.float64] = np.linalg.norm(offset - share[:, None] * along, axis=1)
+    return nearest

@@ -1,0 +1,51 @@
+"""What an export amounts to, as typed records that JSON can hold."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PolygonLoss(_Record):
+    """What polygons lose against the masks that they stand for, measured by filling them again.
+
+    Attributes:
+        polygons: how many.
+        corners: of all of them together.
+        bridged_holes: holes that the line reaches over a bridge; readers that ignore the direction of a line and do
+            not count crossings fill them.
+        mean_iou_loss, worst_iou_loss: 1 - intersection over union with the mask, in [0, 1].
+        worst_image: name of the photograph with the worst; none when nothing was lost.
+    """
+
+    polygons: int
+    corners: int
+    bridged_holes: int
+    mean_iou_loss: float
+    worst_iou_loss: float
+    worst_image: str | None
+
+
+class ExportSummary(_Record):
+    """What was written.
+
+    Attributes:
+        format: name of the format.
+        path: the file or folder.
+        images: photographs in it.
+        left_out: photographs that labelling had failed on.
+        segments: objects; pixel classes of formats without objects are not counted.
+        polygon_loss: none where the format holds masks.
+        notes: what the format could not hold, one sentence each.
+    """
+
+    format: str
+    path: str
+    images: int
+    left_out: int
+    segments: int
+    polygon_loss: PolygonLoss | None
+    notes: tuple[str, ...]
