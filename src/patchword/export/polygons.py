@@ -35,7 +35,7 @@ class LossCounter:
             (n, 2) x, y in pixels of the photograph.
         """
         outline = outline_of(piece.inside, tolerance=tolerance)
-        points = outline.points + np.array(piece.box[:2])
+        points: NDArray[np.float64] = outline.points + np.array(piece.box[:2])
         loss = 1 - _iou(filled(points, size=piece.size), piece.mask())
         self.polygons += 1
         self.holes += outline.holes

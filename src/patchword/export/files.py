@@ -1,0 +1,199 @@
+"""Files of an export: pictures, lists and tables, written whole or not at all, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchword.errors import PatchwordError
+from patchword.folders import _replacing, write_bytes
+
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
+
+
+class Sink(Protocol):
+    """Where files of an export go: a folder or an archive."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Add a file.
+
+        Args:
+            name: path within the folder or archive, with forward slashes.
+        """
+
+
+class FolderSink:
+    """Writes files into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, name: str, data: bytes) -> None:
+        """Add a file.
+
+        Raises:
+            PatchwordError: when it cannot be written.
+        """
+        write_bytes(self._folder / name, data)
+
+
+class ZipSink:
+    """Writes files into a zip archive."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def write(self, name: str, data: bytes) -> None:
+        """Add a file.
+
+        Raises:
+            PatchwordError: for a name that is not Unicode.
+        """
+        entry = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        entry.external_attr = 0o644 << 16
+        try:
+            self._archive.writestr(entry, data)
+        except UnicodeEncodeError:
+            raise PatchwordError(f"a zip archive cannot hold the name {name!r}; export to a folder") from None
+
+
+def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None:
+    """Write a JSON object piece by piece: an iterator among the values becomes an array, one item a line.
+
+    Raises:
+        PatchwordError: when it cannot be written; what was there before is then still there.
+    """
+    with whole_file(path) as file:
+        file.write(b"{")
+        for number, (key, value) in enumerate(members):
+            file.write((",\n" if number else "\n").encode() + _json(key) + b": ")
+            if isinstance(value, Iterator):
+                _write_array(file, value)
+            else:
+                file.write(_json(value))
+        file.write(b"\n}\n")
+
+
+def write_json_array(path: Path, items: Iterable[object]) -> None:
+    """Write a JSON array piece by piece, one item a line.
+
+    Raises:
+        PatchwordError: as `write_json_object`.
+    """
+    with whole_file(path) as file:
+        _write_array(file, items)
+        file.write(b"\n")
+
+
+def write_json_lines(path: Path, items: Iterable[object]) -> None:
+    """Write JSON lines piece by piece.
+
+    Raises:
+        PatchwordError: as `write_json_object`.
+    """
+    with whole_file(path) as file:
+        for item in items:
+            file.write(_json(item) + b"\n")
+
+
+def text_bytes(text: str) -> bytes:
+    """UTF-8; names of files that are not Unicode get their own bytes back."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def png(values: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8] | None = None) -> bytes:
+    """A PNG file of (h, w) 8- or 16-bit values, or of (h, w, 3) colours.
+
+    Args:
+        values: the pixels.
+        colours: (256, 3), makes an indexed picture of 8-bit values.
+    """
+    image = Image.fromarray(values)
+    if colours is not None:
+        image.putpalette(colours.tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def place_photograph(photo: Path, *, target: Path, how: str) -> None:
+    """Copy or link a photograph.
+
+    Args:
+        photo: the file.
+        target: its new path.
+        how: "copy", or "link" for a symbolic link with a relative path.
+
+    Raises:
+        PatchwordError: when it cannot be read or written.
+    """
+    if how == "copy":
+        with whole_file(target) as file, _opened(photo) as source:
+            shutil.copyfileobj(source, file)
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(os.path.relpath(photo.resolve(), target.parent.resolve()))
+    except (OSError, ValueError) as error:
+        raise PatchwordError(f"cannot link {photo} to {target}: {error}") from None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes its name when the block ends well and vanishes when it does not.
+
+    Raises:
+        PatchwordError: when it cannot be written; what was there before is then still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextmanager
+def zip_sink(path: Path) -> Iterator[ZipSink]:
+    """A zip archive as a place for files, whole or absent.
+
+    Raises:
+        PatchwordError: as `whole_file`.
+    """
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        yield ZipSink(archive)
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped, so that it reads back the same
+        return json.dumps(value, sort_keys=True, allow_nan=False).encode("ascii")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _write_array(file: IO[bytes], items: Iterable[object]) -> None:
+    file.write(b"[")
+    for number, item in enumerate(items):
+        file.write((b",\n" if number else b"\n") + _json(item))
+    file.write(b"\n]")

@@ -1,0 +1,131 @@
+"""Writes a data set of labels in a format that other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from patchword.errors import PatchwordError
+from patchword.export.categories import categories_of
+from patchword.export.cityscapes import write_cityscapes
+from patchword.export.coco import write_coco
+from patchword.export.coco_panoptic import write_coco_panoptic
+from patchword.export.fiftyone import write_fiftyone
+from patchword.export.hugging_face import write_hugging_face
+from patchword.export.job import Job
+from patchword.export.label_studio import write_label_studio
+from patchword.export.records import ExportSummary
+from patchword.export.settings import ExportSettings
+from patchword.export.voc import write_cvat, write_voc
+from patchword.export.yolo import write_yolo
+from patchword.folders import Progress, prepare_output, write_json
+from patchword.label.dataset import LabelledDataset
+
+SUMMARY_FILE = "export.json"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that labels can be exported to.
+
+    Attributes:
+        write: writes it.
+        description: one line for a person.
+        file: suffix of the single file that it is; none for a folder.
+        archive: suffix of the archive that it may be in place of a folder.
+        photographs: what happens to them unless the settings say.
+    """
+
+    write: Callable[[Job, Path], None]
+    description: str
+    file: str | None = None
+    archive: str | None = None
+    photographs: Literal["leave", "copy"] = "leave"
+
+
+FORMATS = {
+    "coco": Format(write_coco, "COCO instances, one JSON file with run lengths or polygons", file=".json"),
+    "coco-panoptic": Format(write_coco_panoptic, "COCO panoptic, a JSON file and PNGs of object numbers"),
+    "voc": Format(write_voc, "PASCAL VOC, indexed PNGs of classes and objects"),
+    "yolo-seg": Format(write_yolo, "YOLO segmentation, one polygon a line"),
+    "cvat": Format(write_cvat, "CVAT's Segmentation mask 1.1, a folder or a .zip", archive=".zip"),
+    "label-studio": Format(write_label_studio, "Label Studio tasks with brush or polygon predictions"),
+    "fiftyone": Format(write_fiftyone, "FiftyOne's ImageSegmentationDirectory"),
+    "cityscapes": Format(write_cityscapes, "train ids in the manner of Cityscapes"),
+    "hf": Format(write_hugging_face, "an imagefolder for the library datasets", photographs="copy"),
+}
+
+
+def export_labels(
+    labels: LabelledDataset,
+    *,
+    format: str,
+    out: str | Path,
+    settings: ExportSettings | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> ExportSummary:
+    """Write labels in another format.
+
+    Names, ids and colours of the classes are the same in all formats (`categories_of`). The label map is the truth:
+    formats of masks hold it as it is, formats of objects hold connected pieces of it, told apart by the segments
+    (`pieces_of`). The same labels give the same bytes. One photograph is in memory at a time.
+
+    Args:
+        labels: the data set.
+        format: a key of `FORMATS`.
+        out: a folder; a file that ends in .json for coco; a folder or a file that ends in .zip for cvat.
+        settings: choices; the defaults when none are given.
+        overwrite: replace what an earlier export of the format left there.
+        quiet: whether to show no progress.
+
+    Returns:
+        what was written and what was lost. A folder has it too, in `export.json`, written last.
+
+    Raises:
+        PatchwordError: for an unknown format, an `out` that is in use or not what the format is, labels that the
+            format cannot hold or that are damaged, or files that cannot be written.
+    """
+    chosen = FORMATS.get(format)
+    if chosen is None:
+        raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
+    out = Path(out)
+    is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
+    settings = settings or ExportSettings()
+    settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
+    with Progress(len(labels), f"exporting to {format}", "images", quiet=quiet) as progress:
+        job = Job(labels, categories_of(labels.vocabulary), settings, progress)
+        chosen.write(job, out)
+    summary = ExportSummary(
+        format=format,
+        path=str(out),
+        images=len(labels),
+        left_out=len(labels.failed),
+        segments=job.segments,
+        polygon_loss=job.loss.summary(),
+        notes=tuple(job.notes),
+    )
+    if not is_file:
+        write_json(out / SUMMARY_FILE, summary.model_dump(mode="json", exclude={"path"}))
+    return summary
+
+
+def _prepare(out: Path, chosen: Format, *, name: str, overwrite: bool) -> bool:
+    """Make the place ready.
+
+    Returns:
+        whether the export is a single file.
+    """
+    suffix = out.suffix.casefold()
+    if chosen.file is not None and suffix != chosen.file:
+        raise PatchwordError(f"output {out} must be a file that ends in {chosen.file} for format {name}")
+    if chosen.file is None and suffix != chosen.archive:
+        prepare_output(out, overwrite=overwrite, marker=f"export of {name}")
+        return False
+    if out.is_dir():
+        raise PatchwordError(f"output {out} is a folder; format {name} needs a file")
+    if out.exists() and not overwrite:
+        raise PatchwordError(f"output {out} exists; choose another, or --overwrite it")
+    return True
