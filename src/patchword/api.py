@@ -44,6 +44,7 @@ def label(
     preset: str = "balanced",
     image_text: str | Path | ImageTextEncoder | None = None,
     mask_proposer: str | Path | MaskProposer | None = None,
+    encoder: str | Path | PatchEncoder | None = None,
     background: Sequence[str] | None = None,
     settings: LabelSettings | Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -63,6 +64,7 @@ def label(
         preset: "fast", "balanced" or "thorough": which models are used where none is named.
         image_text: instead of the preset's: hub name, `name@revision`, local folder, or a loaded encoder.
         mask_proposer: likewise.
+        encoder: likewise, the vision encoder; used only where the setting `seeds` is "encoder".
         background: words that take part in the vote on classes and never become a label; None takes those of the class
             list, an empty list none.
         settings: the numbers of stage 1, as `LabelSettings` or by name; defaults where none is given.
@@ -94,6 +96,7 @@ def label(
         loader.image_text(image_text or names.image_text, dense=chosen.dense),
         mask_proposer=loader.mask_proposer(mask_proposer or names.mask_proposer),
         vocabulary=vocabulary,
+        patch_encoder=loader.patch_encoder(encoder or names.patch_encoder) if chosen.needs_encoder else None,
     )
     return label_folder(
         images,

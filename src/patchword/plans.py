@@ -47,6 +47,7 @@ def plan_label(
     preset: str = "balanced",
     image_text: str | Path | None = None,
     mask_proposer: str | Path | None = None,
+    encoder: str | Path | None = None,
     background: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     limit: int | None = None,
@@ -64,6 +65,8 @@ def plan_label(
     names = find_preset(preset)
     counts = {"photographs": len(images), "classes": len(vocabulary), "background words": len(vocabulary.background)}
     models = {"image-text": image_text or names.image_text, "mask proposer": mask_proposer or names.mask_proposer}
+    if chosen.needs_encoder:
+        models["vision encoder"] = encoder or names.patch_encoder
     return Plan(counts, _describe(models), _output(out, resume, overwrite), chosen.model_dump(mode="json"))
 
 

@@ -163,7 +163,7 @@ def test_an_encoder_that_overflows_is_reported() -> None:
         label(SCENE, parts)
 
 
-@pytest.mark.parametrize("seeds", ["grid", "features"])
+@pytest.mark.parametrize("seeds", ["grid", "embedding"])
 def test_masks_of_everything_are_named(seeds: str) -> None:
     settings = LabelSettings(generator="sam-then-clip", seeds=seeds, grid_side=8, stability_offset=0.5)
     labels = label(SCENE, parts_for(["green", "blue", "red", "yellow"]), settings)
@@ -202,5 +202,7 @@ def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
 
     sam = RegionSam()
     parts = replace(parts_for(["green", "blue", "red"], sam=sam), patch_encoder=Halves())
-    label(SCENE, parts, LabelSettings(generator="sam-then-clip", seed_clusters=2, seed_place=0.0))
+    label(SCENE, parts, LabelSettings(generator="sam-then-clip", seeds="encoder", seed_clusters=2, seed_place=0.0))
     assert sam.calls == [(2, 1, 2)]
+    with pytest.raises(PatchwordError, match="no vision encoder"):
+        label(SCENE, parts_for(["green", "blue"]), LabelSettings(generator="both", seeds="encoder"))

@@ -169,6 +169,6 @@ def test_suppression_is_the_greedy_loop(entries: list[tuple[tuple[int, int, int,
 
 def test_seed_points_follow_the_settings() -> None:
     features = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
-    grid = seed_points(features, size=SIZE, settings=LabelSettings(seeds="grid", grid_side=5))
+    grid = seed_points(None, size=SIZE, settings=LabelSettings(grid_side=5))
     assert torch.equal(grid, grid_points(SIZE, side=5))
     assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) >= 4

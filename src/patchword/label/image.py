@@ -35,7 +35,7 @@ class LabelParts:
         mask_proposer: draws masks at points.
         vocabulary: what can be named.
         text: its unit text vectors, background words included.
-        patch_encoder: whose features say where to ask for masks of everything; without one, the mask proposer's own.
+        patch_encoder: whose features say where to ask for masks of everything, where the settings want that.
     """
 
     image_text: ImageTextEncoder
@@ -193,7 +193,7 @@ def _name(
     image: Tensor, embedding: ImageEmbedding, located: _Located, *, parts: LabelParts, settings: LabelSettings
 ) -> list[Segment]:
     """Turn masks of everything into masks with names and scores (docs/method.md 1.2); scored as those of 1.1 are."""
-    features = None if settings.seeds == "grid" else _seed_features(image, embedding, parts=parts)
+    features = _seed_features(image, embedding, parts=parts, settings=settings)
     points = seed_points(features, size=embedding.image_size, settings=settings)
     proposals = propose_masks(parts.mask_proposer, embedding=embedding, points=points, settings=settings)
     record = parts.image_text.record
@@ -222,13 +222,23 @@ def _name(
     ]
 
 
-def _seed_features(image: Tensor, embedding: ImageEmbedding, *, parts: LabelParts) -> Tensor:
-    """Patch features (D, rows, columns) of the whole image."""
-    encoder = parts.patch_encoder
-    if encoder is None:
+def _seed_features(
+    image: Tensor, embedding: ImageEmbedding, *, parts: LabelParts, settings: LabelSettings
+) -> Tensor | None:
+    """Patch features (D, rows, columns) of the whole image; none for a grid.
+
+    Raises:
+        PatchwordError: when the settings want a vision encoder's and there is none.
+    """
+    if settings.seeds == "grid":
+        return None
+    if settings.seeds == "embedding":
         cells, side = embedding.features[0].shape[-1], parts.mask_proposer.record.input_size
         rows, columns = (math.ceil(length * cells / side) for length in embedding.input_size)  # the rest is padding
         return embedding.features[0][0, :, :rows, :columns]
+    encoder = parts.patch_encoder
+    if encoder is None:
+        raise PatchwordError("setting 'seeds' is 'encoder', but there is no vision encoder; name one")
     size = (image.shape[-2], image.shape[-1])
     seen = model_size(size, image_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
     return encoder(resize(image, size=seen).to(encoder.device))[0]

@@ -56,14 +56,14 @@ def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: Lab
     """The points that stand for everything in an image.
 
     Args:
-        features: (D, rows, columns) patch features of the image; not needed for a grid.
+        features: (D, rows, columns) patch features of the image; none for a grid.
         size: (height, width) of the image in pixels.
-        settings: `seeds` says which points.
+        settings: `grid_side`, or `seed_clusters` and `seed_place`.
 
     Returns:
         (n, 2) float32 as x, y in pixels of the image.
     """
-    if settings.seeds == "grid" or features is None:
+    if features is None:
         return grid_points(size, side=settings.grid_side)
     return feature_points(features, size=size, clusters=settings.seed_clusters, place=settings.seed_place)
 

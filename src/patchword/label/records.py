@@ -99,6 +99,7 @@ class DatasetRecord(_Record):
         photographs: their folder, relative to the data set's where there is such a path.
         vocabulary, settings: what was asked for.
         image_text, mask_proposer: the models that were used.
+        patch_encoder: the vision encoder that said where to ask for masks; none where none did.
         counts: none until the run is complete.
         versions: of Python and the packages that matter; a second entry when a run was resumed under others, and so on.
         command: what started the run, as the caller told it; that of the first run when resumed.
@@ -112,6 +113,7 @@ class DatasetRecord(_Record):
     settings: LabelSettings
     image_text: ModelRecord
     mask_proposer: ModelRecord
+    patch_encoder: ModelRecord | None
     counts: Counts | None
     versions: tuple[dict[str, str], ...]
     command: str
@@ -143,8 +145,12 @@ class DatasetRecord(_Record):
 
     def save(self, folder: Path) -> None:
         """Write `dataset.json`; the same record gives the same bytes."""
-        data = self.model_dump(mode="json", exclude={"image_text", "mask_proposer"})
-        models = {"image_text": asdict(self.image_text), "mask_proposer": asdict(self.mask_proposer)}
+        data = self.model_dump(mode="json", exclude={"image_text", "mask_proposer", "patch_encoder"})
+        models = {
+            "image_text": asdict(self.image_text),
+            "mask_proposer": asdict(self.mask_proposer),
+            "patch_encoder": asdict(self.patch_encoder) if self.patch_encoder else None,
+        }
         write_json(folder / DATASET_FILE, data | models)
 
 

@@ -46,6 +46,7 @@ def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSetting
         settings=settings,
         image_text=parts.image_text.record,
         mask_proposer=parts.mask_proposer.record,
+        patch_encoder=parts.patch_encoder.record if parts.patch_encoder else None,
         counts=None,
         versions=(versions(),),
         command=command,
@@ -83,6 +84,7 @@ def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, o
     for what, first, second in (
         ("the image-text model", before.image_text, now.image_text),
         ("the mask proposer", before.mask_proposer, now.mask_proposer),
+        ("the vision encoder", before.patch_encoder, now.patch_encoder),
     ):
         pairs.append((what, _identity(first), _identity(second)))
     settings = now.settings.model_dump()
@@ -90,8 +92,10 @@ def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, o
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def _identity(model: ModelRecord) -> str:
+def _identity(model: ModelRecord | None) -> str:
     """A checkpoint is its weights, wherever they lie; without their fingerprint, its name and revision."""
+    if model is None:
+        return "none"
     return model.fingerprint or f"{model.name} at {model.revision}"
 
 

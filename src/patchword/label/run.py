@@ -136,6 +136,8 @@ def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:
     """Find out before the first photograph what would fail on every one."""
     encoder = parts.image_text
     crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+    if settings.needs_encoder and parts.patch_encoder is None:
+        raise PatchwordError("setting 'seeds' is 'encoder', but there is no vision encoder; name one")
     dense = getattr(encoder, "dense", settings.dense)
     if dense != settings.dense:
         raise PatchwordError(f"setting `dense` is {settings.dense!r}, but the encoder was loaded with {dense!r}")

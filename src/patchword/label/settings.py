@@ -67,8 +67,10 @@ class LabelSettings(Settings):
     )
 
     # Masks of everything
-    seeds: Literal["features", "grid"] = Field(
-        "features", description="Points that masks of everything are asked at: one a cluster of features, or a grid"
+    seeds: Literal["embedding", "encoder", "grid"] = Field(
+        "embedding",
+        description="Points that masks of everything are asked at: one a cluster of the mask proposer's own image "
+        "embedding or of a vision encoder's patch features, or a grid",
     )
     grid_side: int = Field(32, ge=1, le=256, description="Points along each side of the grid, 1 to 256")
     seed_clusters: int = Field(
@@ -111,6 +113,11 @@ class LabelSettings(Settings):
         le=1,
         description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1",
     )
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether a vision encoder takes part in the labelling."""
+        return self.seeds == "encoder" and self.generator != "clip-prompts-sam"
 
     @model_validator(mode="after")
     def _check_grids(self) -> Self:

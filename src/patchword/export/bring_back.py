@@ -1,0 +1,178 @@
+"""Brings labels that a person corrected elsewhere back into a folder that alignment learns from."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from patchword.errors import PatchwordError
+from patchword.export.components import NOTHING
+from patchword.export.painting import Correction, Painted, Photographs, Region
+from patchword.export.read_coco import read_coco
+from patchword.export.read_label_studio import read_label_studio
+from patchword.export.read_voc import read_voc
+from patchword.folders import Manifest, Progress, prepare_output, write_json
+from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
+from patchword.label.records import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    MARKER,
+    Counts,
+    DatasetRecord,
+    ImageRecord,
+    VocabularyRecord,
+)
+from patchword.maps import LabelMap, Segment, ignore_index
+from patchword.versions import versions
+from patchword.vocabulary import Vocabulary
+
+IMPORT_FORMATS: dict[str, Callable[..., list[Correction]]] = {
+    "coco": read_coco,
+    "voc": read_voc,
+    "label-studio": read_label_studio,
+}
+_GENERATOR = "imported"
+
+
+def import_labels(
+    source: str | Path,
+    *,
+    format: str,
+    photos: str | Path,
+    vocabulary: Vocabulary,
+    out: str | Path,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> LabelledDataset:
+    """Write a folder of labels from another tool's files.
+
+    Classes are matched by name, photographs by path. Only photographs that the files speak of are in the data set.
+    Labels that cannot be used, such as masks of another size than the photograph, are written down in the manifest as
+    failed, with the reason. Pixels without a class are ignore.
+
+    Args:
+        source: a file for coco and label-studio, a folder for voc.
+        format: a key of `IMPORT_FORMATS`.
+        photos: folder of the photographs.
+        vocabulary: of the labels; its order gives the indices.
+        out: folder of the data set.
+        overwrite: empty such a folder first.
+        quiet: whether to show no progress.
+        command: what the user typed, for the record.
+
+    Returns:
+        the data set; it has no models and no settings, and its segments have generator "imported" and score 1.
+
+    Raises:
+        PatchwordError: for an unknown format, files that are not of it, classes that the vocabulary does not have,
+            photographs that are not there, labels none of which can be used, or a folder that is in use.
+    """
+    read = IMPORT_FORMATS.get(format)
+    if read is None:
+        raise PatchwordError(f"format {format!r} cannot be imported; allowed are {', '.join(IMPORT_FORMATS)}")
+    photographs = Photographs(Path(photos))
+    corrections = read(Path(source), photographs=photographs, vocabulary=vocabulary)
+    _check(corrections, source=Path(source))
+    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
+    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format, command=command)
+    manifest = Manifest(folder / MANIFEST_FILE)
+    records = []
+    with Progress(len(corrections), "importing", "images", quiet=quiet) as progress, manifest:
+        for correction in sorted(corrections, key=lambda each: each.name):
+            records.append(_bring_in(correction, photographs=photographs, vocabulary=vocabulary, folder=folder))
+            manifest.append(records[-1].model_dump(mode="json"))
+            progress.advance()
+    if all(each.status == "failed" for each in records):
+        raise PatchwordError(f"no labels of {source} can be used; the first reason: {records[0].reason}")
+    manifest.finish()
+    counts = Counts.of(records, names=vocabulary.names)
+    record.model_copy(update={"complete": True, "counts": counts}).save(folder)
+    return LabelledDataset.open(folder, photos=photos)
+
+
+def _check(corrections: list[Correction], *, source: Path) -> None:
+    if not corrections:
+        raise PatchwordError(f"{source} has labels of no photograph")
+    name, count = Counter(correction.name for correction in corrections).most_common(1)[0]
+    if count > 1:
+        raise PatchwordError(f"{source} has {count} entries for photograph {name!r}; allowed is one")
+
+
+def _begin(
+    folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str, command: str
+) -> DatasetRecord:
+    record = DatasetRecord(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        complete=False,
+        source=cast(Literal["coco", "voc", "label-studio"], source),
+        photographs=_relative(photographs.root, folder),
+        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        settings=None,
+        image_text=None,
+        mask_proposer=None,
+        counts=None,
+        versions=(versions(),),
+        command=command,
+    )
+    record.save(folder)
+    return record
+
+
+def _relative(root: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return root.as_posix()
+
+
+def _bring_in(
+    correction: Correction, *, photographs: Photographs, vocabulary: Vocabulary, folder: Path
+) -> ImageRecord:
+    name = correction.name
+    try:
+        painted = correction.load(photographs.size(name))
+    except PatchwordError as error:
+        return ImageRecord(
+            name=name, status="failed", size=None, classes=(), segments=0, coverage=0, seconds=0, reason=str(error)
+        )
+    label_map = _label_map(painted, vocabulary)
+    label_map.save(label_map_path(folder, name))
+    height, width = label_map.indices.shape
+    segments = [_segment(region, vocabulary).to_json() for region in painted.regions]
+    write_json(segments_path(folder, name), {"name": name, "size": [height, width], "segments": segments})
+    present = np.unique(painted.indices[painted.indices != NOTHING]).tolist()
+    return ImageRecord(
+        name=name,
+        status="ok" if present else "empty",
+        size=(height, width),
+        classes=tuple(vocabulary.names[index] for index in present),
+        segments=len(segments),
+        coverage=float(np.count_nonzero(painted.indices != NOTHING) / painted.indices.size),
+        seconds=0,
+        reason=None if present else "no region has a class",
+    )
+
+
+def _label_map(painted: Painted, vocabulary: Vocabulary) -> LabelMap:
+    ignore = ignore_index(len(vocabulary))
+    return LabelMap(np.where(painted.indices == NOTHING, ignore, painted.indices), vocabulary.names)
+
+
+def _segment(region: Region, vocabulary: Vocabulary) -> Segment:
+    return Segment.from_mask(
+        region.mask,
+        class_index=region.class_index,
+        class_name=vocabulary.names[region.class_index],
+        score=1.0,
+        predicted_iou=1.0,
+        similarity=1.0,
+        generator=_GENERATOR,
+    )
