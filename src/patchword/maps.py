@@ -131,7 +131,7 @@ class Segment:
         class_index, class_name: what it shows.
         score: similarity x predicted IoU.
         predicted_iou: the mask proposer's own estimate, nominally in [0, 1].
-        similarity: cosine with the class's text vector.
+        similarity: mean evidence for the class inside the mask, in [0, 1].
         generator: which part of labelling made it.
         points: prompt points (x, y) in pixels of the image.
         area: pixels inside.
