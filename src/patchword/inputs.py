@@ -88,7 +88,8 @@ def open_labels(
     from patchword.label.dataset import LabelledDataset
 
     dataset = LabelledDataset.open(labels, photos=photos) if isinstance(labels, str | Path) else labels
-    return dataset, ModelName.of(dataset.image_text) if isinstance(dataset, LabelledDataset) else None
+    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
+    return dataset, ModelName.of(labeller) if labeller is not None else None
 
 
 def trained_classes(segmenter: Segmenter | DenseSegmenter) -> Vocabulary:

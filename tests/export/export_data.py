@@ -94,6 +94,7 @@ def make_labels(
         settings=LabelSettings(),
         image_text=MODEL,
         mask_proposer=MODEL,
+        patch_encoder=None,
         counts=counts,
         versions=({"patchword": "0"},),
         command="",
@@ -125,3 +126,13 @@ def truth(labels: LabelledDataset) -> dict[str, np.ndarray]:
     return {
         item.record.name: LabelMap.load(item.label_map, names=labels.vocabulary.names).indices for item in labels.items
     }
+
+
+def even_odd(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centre a ray to the right leaves the polygon from an odd number of times."""
+    x, y = np.arange(size[1]) + 0.5, (np.arange(size[0]) + 0.5)[:, None]
+    inside = np.zeros(size, dtype=bool)
+    for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        if y1 != y2:
+            inside ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return inside

@@ -118,6 +118,7 @@ def _begin(
         settings=None,
         image_text=None,
         mask_proposer=None,
+        patch_encoder=None,
         counts=None,
         versions=(versions(),),
         command=command,
@@ -133,9 +134,7 @@ def _relative(root: Path, folder: Path) -> str:
         return root.as_posix()
 
 
-def _bring_in(
-    correction: Correction, *, photographs: Photographs, vocabulary: Vocabulary, folder: Path
-) -> ImageRecord:
+def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: Vocabulary, folder: Path) -> ImageRecord:
     name = correction.name
     try:
         painted = correction.load(photographs.size(name))

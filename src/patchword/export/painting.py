@@ -147,6 +147,8 @@ def check_size(found: tuple[int, int], *, needed: tuple[int, int], place: str) -
 
 
 def _names(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise PatchwordError(f"no such folder of photographs: {root}")
     return [path.relative_to(root).as_posix() for path in find_images(root)]
 
 

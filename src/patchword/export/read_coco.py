@@ -84,7 +84,10 @@ def _mask(segmentation: Any, size: tuple[int, int], place: str) -> NDArray[np.bo
     if isinstance(segmentation, list):
         mask = np.zeros(size, dtype=bool)
         for ring in segmentation:
-            mask |= filled(np.array(ring, dtype=np.float64).reshape(-1, 2), size=size)
+            points = np.array(ring, dtype=np.float64).reshape(-1, 2)
+            if len(points) < 3:
+                raise PatchwordError(f"{place}: a polygon has {len(points)} points; allowed are 3 or more")
+            mask |= filled(points, size=size)
         return mask
     height, width = (int(side) for side in segmentation["size"])
     check_size((height, width), needed=size, place=place)
@@ -93,8 +96,8 @@ def _mask(segmentation: Any, size: tuple[int, int], place: str) -> NDArray[np.bo
     if sum(runs) != height * width or min(runs, default=0) < 0:
         raise PatchwordError(f"{place}: an object's runs do not fill its {height} x {width} pixels")
     decoded = coco_mask.decode(coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width))
-    mask = decoded.astype(bool)
-    return mask
+    inside: NDArray[np.bool_] = decoded.astype(bool)
+    return inside
 
 
 def _runs(text: str) -> list[int]:

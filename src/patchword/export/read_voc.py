@@ -40,7 +40,9 @@ def read_voc(source: Path, *, photographs: Photographs, vocabulary: Vocabulary) 
     if not folder.is_dir():
         raise PatchwordError(f"{source} is not a VOC folder: it has no folder SegmentationClass")
     table = _read_table(source / "labelmap.txt", vocabulary)
-    stems = _listed(source) or sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.png"))
+    stems = _listed(source) or sorted(
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.png")
+    )
     if not stems:
         raise PatchwordError(f"{folder} holds no masks")
     return [

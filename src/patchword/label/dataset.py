@@ -58,8 +58,8 @@ class LabelledDataset:
         items: photographs with labels, by name; also those whose map is all ignore (status "empty").
         failed: records of the photographs that could not be labelled.
         vocabulary: the maps' indices refer to its classes.
-        settings: how labelling was done.
-        image_text, mask_proposer: the models that it was done with.
+        settings: how labelling was done; none for imported labels.
+        image_text, mask_proposer: the models that it was done with; none for imported labels.
         counts: totals.
     """
 
@@ -68,9 +68,9 @@ class LabelledDataset:
     items: tuple[LabelledItem, ...]
     failed: tuple[ImageRecord, ...]
     vocabulary: Vocabulary
-    settings: LabelSettings
-    image_text: ModelRecord
-    mask_proposer: ModelRecord
+    settings: LabelSettings | None
+    image_text: ModelRecord | None
+    mask_proposer: ModelRecord | None
     counts: Counts
 
     @classmethod

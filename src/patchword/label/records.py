@@ -97,8 +97,9 @@ class DatasetRecord(_Record):
         format, format_version: what kind of folder this is.
         complete: false until a run has come to its end.
         photographs: their folder, relative to the data set's where there is such a path.
-        vocabulary, settings: what was asked for.
-        image_text, mask_proposer: the models that were used.
+        source: "models" for labels that `label` made, else the format that they were imported from.
+        vocabulary, settings: what was asked for; imported labels have no settings.
+        image_text, mask_proposer: the models that were used; none for imported labels.
         patch_encoder: the vision encoder that said where to ask for masks; none where none did.
         counts: none until the run is complete.
         versions: of Python and the packages that matter; a second entry when a run was resumed under others, and so on.
@@ -109,10 +110,11 @@ class DatasetRecord(_Record):
     format_version: Literal[1]
     complete: bool
     photographs: str
+    source: Literal["models", "coco", "voc", "label-studio"] = "models"
     vocabulary: VocabularyRecord
-    settings: LabelSettings
-    image_text: ModelRecord
-    mask_proposer: ModelRecord
+    settings: LabelSettings | None
+    image_text: ModelRecord | None
+    mask_proposer: ModelRecord | None
     patch_encoder: ModelRecord | None
     counts: Counts | None
     versions: tuple[dict[str, str], ...]
@@ -147,8 +149,8 @@ class DatasetRecord(_Record):
         """Write `dataset.json`; the same record gives the same bytes."""
         data = self.model_dump(mode="json", exclude={"image_text", "mask_proposer", "patch_encoder"})
         models = {
-            "image_text": asdict(self.image_text),
-            "mask_proposer": asdict(self.mask_proposer),
+            "image_text": asdict(self.image_text) if self.image_text else None,
+            "mask_proposer": asdict(self.mask_proposer) if self.mask_proposer else None,
             "patch_encoder": asdict(self.patch_encoder) if self.patch_encoder else None,
         }
         write_json(folder / DATASET_FILE, data | models)

@@ -79,7 +79,8 @@ def _continued(record: DatasetRecord, *, earlier: DatasetRecord, folder: Path) -
 
 
 def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, object, object]]:
-    pairs: list[tuple[str, object, object]] = [("the photographs' folder", before.photographs, now.photographs)]
+    pairs: list[tuple[str, object, object]] = [("the source of the labels", before.source, now.source)]
+    pairs.append(("the photographs' folder", before.photographs, now.photographs))
     pairs.append(("the vocabulary's hash", before.vocabulary.hash, now.vocabulary.hash))
     for what, first, second in (
         ("the image-text model", before.image_text, now.image_text),
@@ -87,9 +88,13 @@ def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, o
         ("the vision encoder", before.patch_encoder, now.patch_encoder),
     ):
         pairs.append((what, _identity(first), _identity(second)))
-    settings = now.settings.model_dump()
-    pairs += [(f"setting `{key}`", value, settings[key]) for key, value in before.settings.model_dump().items()]
+    settings = _values(now.settings)
+    pairs += [(f"setting `{key}`", value, settings[key]) for key, value in _values(before.settings).items()]
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _values(settings: LabelSettings | None) -> dict[str, object]:
+    return settings.model_dump() if settings else {}
 
 
 def _identity(model: ModelRecord | None) -> str:
