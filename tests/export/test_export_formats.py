@@ -203,7 +203,8 @@ def read_yolo(path: Path, size: tuple[int, int], classes: int) -> np.ndarray:
 
 
 def test_yolo_by_its_rules(labels: LabelledDataset, maps: dict[str, np.ndarray], tmp_path: Path) -> None:
-    yaml = pytest.importorskip("yaml")
+    import yaml
+
     out = export(labels, "yolo-seg", tmp_path / "yolo", photographs="link")
     data = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
     assert data["names"] == dict(enumerate(VOCABULARY.names))
@@ -317,7 +318,8 @@ def test_hugging_face_by_datasets(
     labels: LabelledDataset, maps: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     out = export(labels, "hf", tmp_path / "hf")
     loaded = datasets.load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
     assert list(loaded) == ["train"]

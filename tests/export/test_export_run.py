@@ -122,6 +122,8 @@ def test_wrong_ways_in_are_refused(labels: LabelledDataset, tmp_path: Path) -> N
     (tmp_path / "mine" / "photo.jpg").write_text("x")
     with pytest.raises(PatchwordError, match="neither resumed nor overwritten"):
         export_labels(labels, format="voc", out=tmp_path / "mine", overwrite=True, quiet=True)
+    with pytest.raises(PatchwordError, match="inside the output folder"):
+        export_labels(labels, format="voc", out=labels.folder.parent, overwrite=True, quiet=True)
     settings = ExportSettings(photographs="copy")
     with pytest.raises(PatchwordError, match="no place for photographs"):
         export_labels(labels, format="cvat", out=tmp_path / "cvat", settings=settings, quiet=True)

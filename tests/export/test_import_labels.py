@@ -263,6 +263,8 @@ def test_wrong_sources_are_refused(labels: LabelledDataset, tmp_path: Path) -> N
     for name, source, message in cases:
         with pytest.raises(PatchwordError, match=message):
             bring(tmp_path / source, name, labels, tmp_path / "back")
+    with pytest.raises(PatchwordError, match="inside the output folder"):
+        import_labels(tmp_path / "bad.json", format="coco", photos=labels.root, vocabulary=VOCABULARY, out=tmp_path)
     with pytest.raises(PatchwordError, match="not empty"):
         bring(exported(labels, "coco", tmp_path), "coco", labels, labels.folder)
     assert len(LabelledDataset.open(labels.folder)) == 6

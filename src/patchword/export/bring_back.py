@@ -12,6 +12,7 @@ import numpy as np
 
 from patchword.errors import PatchwordError
 from patchword.export.components import NOTHING
+from patchword.export.files import refuse_inside
 from patchword.export.painting import Correction, Painted, Photographs, Region
 from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
@@ -77,6 +78,7 @@ def import_labels(
     read = IMPORT_FORMATS.get(format)
     if read is None:
         raise PatchwordError(f"format {format!r} cannot be imported; allowed are {', '.join(IMPORT_FORMATS)}")
+    refuse_inside(Path(out), Path(source), Path(photos))
     photographs = Photographs(Path(photos))
     corrections = read(Path(source), photographs=photographs, vocabulary=vocabulary)
     _check(corrections, source=Path(source))

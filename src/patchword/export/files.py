@@ -69,6 +69,17 @@ class ZipSink:
             raise PatchwordError(f"a zip archive cannot hold the name {name!r}; export to a folder") from None
 
 
+def refuse_inside(out: Path, *inputs: Path) -> None:
+    """Refuse an output folder that holds what is read, for overwriting it would remove that.
+
+    Raises:
+        PatchwordError: naming both.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise PatchwordError(f"{path} is inside the output folder {out}; choose another output folder")
+
+
 def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None:
     """Write a JSON object piece by piece: an iterator among the values becomes an array, one item a line.
 

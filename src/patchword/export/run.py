@@ -13,6 +13,7 @@ from patchword.export.cityscapes import write_cityscapes
 from patchword.export.coco import write_coco
 from patchword.export.coco_panoptic import write_coco_panoptic
 from patchword.export.fiftyone import write_fiftyone
+from patchword.export.files import refuse_inside
 from patchword.export.hugging_face import write_hugging_face
 from patchword.export.job import Job
 from patchword.export.label_studio import write_label_studio
@@ -92,6 +93,7 @@ def export_labels(
     if chosen is None:
         raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
     out = Path(out)
+    refuse_inside(out, labels.folder, labels.root)
     is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
     settings = settings or ExportSettings()
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
