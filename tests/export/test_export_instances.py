@@ -14,7 +14,7 @@ from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
 from patchword.export.instances import Piece, pieces_of
 from patchword.export.names import stems
-from patchword.maps import LabelMap
+from patchword.maps import LabelMap, run_lengths
 from patchword.pictures import palette
 from patchword.vocabulary import Vocabulary
 
@@ -39,6 +39,7 @@ def test_objects_are_the_label_map_to_the_pixel(seed: int, own_share: float) -> 
         mask = piece.mask()
         assert (found[mask] == 255).all()
         assert mask.sum() == piece.area
+        assert piece.run_lengths() == run_lengths(mask)
         found[mask] = piece.class_index
     np.testing.assert_array_equal(found, indices)
 

@@ -66,7 +66,9 @@ def decode_brush(packed: Sequence[int], *, size: tuple[int, int], place: str) ->
             raise PatchwordError(f"{place}: brush region holds {words} bytes; {size[0]} x {size[1]} pixels need 4 each")
         word_bits = bits.read(5) + 1
         count_bits = [bits.read(4) + 1 for _ in range(4)]
-        picture = np.zeros(words, dtype=np.int64)
+        picture: NDArray[np.unsignedinteger[Any]] = np.zeros(
+            words, dtype=np.uint8 if word_bits <= _WORD_BITS else np.uint32
+        )
         done = 0
         while done < words:
             repeated = bits.read(1)

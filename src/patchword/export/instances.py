@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from patchword.errors import PatchwordError
 from patchword.export.components import NOTHING, connected_components
-from patchword.maps import LabelMap, RunLengths, Segment, run_lengths
+from patchword.maps import LabelMap, RunLengths, Segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,16 @@ class Piece:
         return mask
 
     def run_lengths(self) -> RunLengths:
-        """The object in COCO's compressed run lengths."""
-        return run_lengths(self.mask())
+        """The object in COCO's compressed run lengths, made of its columns alone."""
+        (rows, columns), (x, y, width, height) = self.size, self.box
+        strip = np.zeros((width, rows), dtype=bool)  # COCO counts down the columns
+        strip[:, y : y + height] = self.inside.T
+        flat = np.concatenate([[False], strip.ravel(), [False]])
+        edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * rows
+        counts = np.diff(edges, prepend=0, append=rows * columns).tolist()
+        counts = counts if counts[-1] else counts[:-1]
+        encoded = coco_mask.frPyObjects({"size": [rows, columns], "counts": counts}, rows, columns)
+        return {"size": [rows, columns], "counts": encoded["counts"].decode("ascii")}
 
 
 def pieces_of(label_map: LabelMap, segments: Sequence[Segment], *, own_share: float) -> tuple[Piece, ...]:
@@ -97,10 +106,12 @@ def _share_out(indices: NDArray[np.int64], segments: Sequence[Segment], own_shar
             raise PatchwordError(
                 f"segment of {segment.class_name!r} is of {mask.shape} pixels, its label map of {indices.shape}"
             )
-        own = mask & (indices == segment.class_index)
-        free = own & (owners == 0)
+        x, y, width, height = segment.box
+        within = (slice(y, y + height), slice(x, x + width))
+        own = mask[within] & (indices[within] == segment.class_index)
+        free = own & (owners[within] == 0)
         if free.any() and np.count_nonzero(free) >= own_share * np.count_nonzero(own):
-            owners[free] = position + 1
+            owners[within][free] = position + 1
     return owners
 
 
