@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.toytown.dino_targets import SPECTRUM, contrast, local_spectrum, random_masks
+from patchword.toytown.dino_targets import (
+    SPECTRUM,
+    SURROUNDINGS,
+    contrast,
+    local_spectrum,
+    random_masks,
+    surroundings,
+)
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.train_clip import contrastive_loss, same_content
 
@@ -161,3 +168,26 @@ def test_hidden_patches_are_blocks_in_every_other_view() -> None:
     alike = (grid[:, :, 1:] == grid[:, :, :-1]).float().mean()
     scattered = torch.rand(grid.shape, generator=torch.Generator().manual_seed(1)) < grid.float().mean()
     assert alike > 0.8 > (scattered[:, :, 1:] == scattered[:, :, :-1]).float().mean()
+
+
+def test_surroundings_are_standardised_means_of_the_squares_about_a_patch() -> None:
+    features = torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(3))[:, :16]
+    found = surroundings(features, side=4)
+    maps = features.view(2, 4, 4, 3)
+    expected = torch.zeros(2, 4, 4, len(SURROUNDINGS), 3)
+    for image in range(2):
+        for row in range(4):
+            for column in range(4):
+                for number, length in enumerate(SURROUNDINGS):
+                    reach = length // 2
+                    square = maps[
+                        image, max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1
+                    ]
+                    expected[image, row, column, number] = square.mean((0, 1))
+    rows = expected.flatten(3).flatten(0, 2)
+    rows = (rows - rows.mean(0)) / rows.std(0)
+    torch.testing.assert_close(found.flatten(0, 1), rows, atol=1e-5, rtol=1e-5)
+
+
+def test_surroundings_of_equal_patches_are_finite() -> None:
+    assert torch.isfinite(surroundings(torch.ones(1, 9, 2), side=3)).all()

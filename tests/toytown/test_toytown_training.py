@@ -154,6 +154,27 @@ def test_clip_goes_on_from_an_earlier_run(clip: Path, tmp_path: Path) -> None:
     assert "before" not in before["recipe"]["before"]["recipe"]
 
 
+def test_dino_goes_on_from_an_earlier_run(dino: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    train_dino.train_dino(tmp_path / "still", recipe=replace(DINO, rate=0.0, steps=1), start=dino)
+    first, same = (load_file(folder / "model.safetensors") for folder in (dino, tmp_path / "still"))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    train_dino.train_dino(tmp_path / "on", recipe=DINO, start=tmp_path / "still")
+    moved = load_file(tmp_path / "on" / "model.safetensors")
+    assert not torch.equal(first["encoder.layer.0.mlp.fc1.weight"], moved["encoder.layer.0.mlp.fc1.weight"])
+    before = json.loads((tmp_path / "on" / "train.json").read_text())["recipe"]["before"]
+    assert (before["step"], before["recipe"]["before"]["step"]) == (1, 3)
+
+
+def test_dino_goes_on_from_nothing_else(dino: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match=r"a folder with train\.json is needed"):
+        train_dino.train_dino(tmp_path / "out", recipe=DINO, start=tmp_path)
+    with pytest.raises(PatchwordError, match=r"has layers \d; the recipe says 5"):
+        train_dino.train_dino(tmp_path / "out", recipe=replace(DINO, layers=5), start=dino)
+    assert not (tmp_path / "out").exists()
+
+
 def test_clip_goes_on_from_nothing_else(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(PatchwordError, match=r"a folder with train\.json is needed"):
         train_clip.train_clip(tmp_path / "out", recipe=CLIP, start=tmp_path)
@@ -207,7 +228,11 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
     train.main(["sam", *common])
     clip = {"recipe": ClipRecipe(steps=7, scenes=9, rate=0.5, seed=2), "start": tmp_path / "old", "threads": 3}
     sam = {"steps": 7, "scenes": 9, "start": None, "seed": 2, "threads": 3}
-    assert seen == [(tmp_path, clip), (tmp_path, {"recipe": DinoRecipe(), "threads": 1}), (tmp_path, sam)]
+    assert seen == [
+        (tmp_path, clip),
+        (tmp_path, {"recipe": DinoRecipe(), "start": None, "threads": 1}),
+        (tmp_path, sam),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +240,7 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
     [
         (["--steps", "0"], "steps 0; allowed is 1"),
         (["--seed", "-1"], "--seed -1; allowed is 0"),
-        (["--start", "old"], "--start with dino; allowed with clip"),
+        (["--start", "old"], "no training of the miniature DINOv2 in old"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -17,30 +17,30 @@ from patchword.toytown.shapes import THINGS
 from patchword.toytown.textures import NAMES, texture
 from patchword.toytown.world import CLASSES, COLOURS, SEEN, STUFF, STYLES, UNSEEN, Scene, draw_scene
 
-MASKS = "b5335fec164c71434c2c90dd9955b6ade33032162b9a531196c229d72c7a1ba3"
+MASKS = "577702340007539d0a4d8d076f7637138db15e950c3fecbed54729290cf8749e"
 """SHA-256 of class and instance masks of the seeds 0 to 19 at 96 x 128 pixels."""
 PICTURES = {
     "day": [
-        [146.6, 125.51, 133.4, 2.99],
-        [142.93, 118.35, 116.39, 5.91],
-        [149.3, 123.68, 132.12, 5.44],
-        [141.28, 131.36, 133.42, 6.27],
-        [138.01, 120.14, 108.75, 9.1],
-        [138.32, 122.29, 110.41, 8.77],
-        [122.05, 103.2, 115.39, 5.72],
-        [139.42, 109.79, 122.05, 8.39],
-        [141.9, 111.01, 121.99, 6.68],
+        [126.57, 128.5, 167.07, 4.18],
+        [144.25, 139.11, 171.82, 5.52],
+        [126.03, 139.8, 170.56, 3.68],
+        [111.5, 130.76, 131.96, 6.51],
+        [133.94, 129.06, 130.27, 12.55],
+        [118.9, 135.1, 131.89, 8.6],
+        [124.92, 152.12, 152.62, 9.11],
+        [122.22, 134.66, 130.75, 11.21],
+        [106.96, 133.45, 123.3, 5.53],
     ],
     "dusk": [
-        [98.27, 63.06, 58.09, 5.73],
-        [96.14, 59.25, 49.89, 6.77],
-        [99.37, 60.89, 56.7, 7.04],
-        [73.61, 58.15, 66.99, 7.31],
-        [70.71, 52.18, 52.67, 8.97],
-        [71.67, 53.73, 54.29, 7.98],
-        [51.14, 42.8, 66.42, 6.19],
-        [56.77, 43.79, 68.32, 9.67],
-        [60.51, 46.26, 70.4, 6.29],
+        [86.31, 66.91, 74.79, 6.68],
+        [98.39, 72.18, 77.08, 7.62],
+        [87.14, 72.8, 76.82, 6.25],
+        [60.87, 60.2, 68.06, 7.77],
+        [71.75, 57.72, 64.99, 13.28],
+        [63.54, 60.97, 66.66, 9.88],
+        [53.43, 65.08, 92.23, 9.06],
+        [51.73, 56.76, 78.02, 11.24],
+        [46.55, 58.07, 76.45, 5.54],
     ],
 }
 """What `coarse` says of the seeds 0 to 7, on average."""
@@ -195,22 +195,21 @@ def test_things_come_in_many_sizes(scenes: list[Scene]) -> None:
         for name in CLASSES[len(STUFF) :]
     }
     for name, found in heights.items():
-        assert max(found) > 1.8 * min(found), name
+        assert max(found) > 1.6 * min(found), name
     every = [height for found in heights.values() for height in found]
-    assert np.quantile(every, 0.9) > 2 * np.quantile(every, 0.1)
+    assert np.quantile(every, 0.9) > 1.8 * np.quantile(every, 0.1)
 
 
-def test_no_class_has_a_colour_of_its_own(scenes: list[Scene]) -> None:
-    colours: dict[str, list[str]] = {name: [] for name in CLASSES}
-    for scene in scenes:
-        for thing in scene.things:
-            colours[thing.name].append(thing.colour)
-        for name, colour in scene.stuff:
-            colours[name].append(colour)
-    for name, found in colours.items():
-        assert len(set(found)) >= 5, name
-        commonest = max(found.count(colour) for colour in set(found)) / len(found)
-        assert commonest < 0.5, name
+def test_colour_is_a_hint_and_no_proof(scenes: list[Scene]) -> None:
+    drawn = [(thing.name, thing.colour) for scene in scenes for thing in scene.things]
+    drawn += [pair for scene in scenes for pair in scene.stuff]
+    for name in CLASSES:
+        found = [colour for drawn_name, colour in drawn if drawn_name == name]
+        assert len(set(found)) >= 3, name  # every class comes in colours that are not its usual ones
+        assert max(found.count(colour) for colour in found) < 0.95 * len(found), name
+    for colour in COLOURS:
+        owners = [name for name, drawn_colour in drawn if drawn_colour == colour]
+        assert max(owners.count(name) for name in owners) < 0.6 * len(owners), colour  # and no colour is one class's
 
 
 def test_a_named_colour_is_the_colour_drawn() -> None:

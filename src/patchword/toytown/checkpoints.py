@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +27,37 @@ def check_counts(what: str, **counts: int) -> None:
             raise PatchwordError(f"{what} with {name} {count}; allowed is 1 and more")
 
 
+def earlier_run(start: Path, *, what: str, recipe: Mapping[str, Any], sizes: tuple[str, ...]) -> dict[str, Any]:
+    """What an earlier run says of itself; it must have been of the same sizes.
+
+    Args:
+        start: its folder.
+        what: said in the error, such as "miniature CLIP".
+        recipe: the numbers of the run that goes on from it.
+        sizes: names of the numbers that have to agree.
+
+    Raises:
+        PatchwordError: on a folder without train.json, or naming the size that differs.
+    """
+    if not (start / "train.json").is_file():
+        raise PatchwordError(f"no training of the {what} in {start}; a folder with train.json is needed")
+    record: dict[str, Any] = json.loads((start / "train.json").read_text())
+    for name in sizes:
+        had, wanted = record["recipe"][name], recipe[name]
+        if had != wanted:
+            raise PatchwordError(f"the {what} in {start} has {name} {had}; the recipe says {wanted}")
+    return record
+
+
 def save_checkpoint(
-    model: Any, *, out: Path, preprocessing: Mapping[str, Any], recipe: Mapping[str, Any], step: int, seconds: float
+    model: Any,
+    *,
+    out: Path,
+    preprocessing: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    step: int,
+    seconds: float,
+    before: Mapping[str, Any] | None = None,
 ) -> None:
     """Save a model in the hub's format, each file whole, and how far it was trained.
 
@@ -39,6 +69,7 @@ def save_checkpoint(
         recipe: the numbers of the run, kept in train.json.
         step: optimiser steps so far.
         seconds: since the start, drawing included.
+        before: train.json of the earlier run that this one went on from, kept in the recipe under that name.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
@@ -46,4 +77,5 @@ def save_checkpoint(
         for path in Path(folder).iterdir():
             path.replace(out / path.name)
     write_json(out / "preprocessor_config.json", preprocessing)
-    write_json(out / "train.json", {"recipe": recipe, "step": step, "seconds": round(seconds)})
+    numbers = dict(recipe) if before is None else {**recipe, "before": before}
+    write_json(out / "train.json", {"recipe": numbers, "step": step, "seconds": round(seconds)})

@@ -1,4 +1,4 @@
-"""What the patches of the miniature DINOv2 are taught: another view's patches, hidden patches, local spectra."""
+"""What the patches of the miniature DINOv2 are taught: other views' and hidden patches, surroundings, local spectra."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from patchword.toytown.views import Boxes
 
 PATCH = 8
 SPECTRUM = 41
+SURROUNDINGS = (3, 5)
+"""Sides, in patches, of the squares whose mean a patch has to tell."""
 
 
 def contrast(students: Tensor, teachers: Tensor, *, temperature: float) -> Tensor:
@@ -42,6 +44,26 @@ def local_spectrum(images: Tensor) -> Tensor:
     bands = functional.avg_pool2d(functional.pad(energy, (0, 1, 1, 0)), 2).flatten(-2)  # (b, n, 40)
     total = bands.sum(-1, keepdim=True)
     return torch.cat([(bands / (total + 0.02) + 1e-3).log(), (total + 0.01).log()], dim=-1)
+
+
+def surroundings(features: Tensor, *, side: int) -> Tensor:
+    """What lies around every patch: mean features over squares about it, standardised over the batch.
+
+    Args:
+        features: (b, side * side, d).
+        side: patches along a view.
+
+    Returns:
+        (b, side * side, len(SURROUNDINGS) * d); what lies outside the view counts for nothing.
+    """
+    maps = features.transpose(1, 2).reshape(len(features), -1, side, side)  # (b, d, side, side)
+    means = [
+        functional.avg_pool2d(maps, length, stride=1, padding=length // 2, count_include_pad=False)
+        for length in SURROUNDINGS
+    ]
+    rows = torch.cat(means, dim=1).flatten(2).transpose(1, 2)  # (b, n, k * d)
+    flat = rows.flatten(0, 1)
+    return (rows - flat.mean(0)) / flat.std(0).clamp(min=1e-4)
 
 
 def random_masks(count: int, *, side: int, share: float, generator: torch.Generator) -> Tensor:

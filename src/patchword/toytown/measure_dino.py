@@ -48,7 +48,7 @@ def raw_pixels(images: Tensor) -> Tensor:
 
 
 def fit_probe(
-    features: Tensor, labels: Tensor, *, steps: int = 300, rate: float = 0.05, seed: int = 0
+    features: Tensor, labels: Tensor, *, steps: int = 600, rate: float = 0.03, seed: int = 0
 ) -> Callable[[Tensor], Tensor]:
     """Fit class-balanced multinomial logistic regression.
 
@@ -103,7 +103,7 @@ def _extract(scenes: list[Scene], encode: Callable[[Tensor], Tensor]) -> tuple[T
     return torch.cat(features), torch.cat(labels)
 
 
-def measure_dino(folder: Path, *, train: int = 300, test: int = 200, style_every: int = 4) -> ProbeMeasurement:
+def measure_dino(folder: Path, *, train: int = 1500, test: int = 200, style_every: int = 4) -> ProbeMeasurement:
     """Probe a saved encoder on scenes that nothing was trained on.
 
     Args:

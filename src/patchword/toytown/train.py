@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
     parser.add_argument("--rate", type=float, help="peak learning rate of clip and dino; else the recipe's")
-    parser.add_argument("--start", type=Path, help="folder of an earlier training of clip or sam to go on from")
+    parser.add_argument("--start", type=Path, help="folder of an earlier training to go on from")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     chosen = parser.parse_args(arguments)
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.seed < 0:
         raise PatchwordError(f"--seed {chosen.seed}; allowed is 0 and more")
-    for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "sam"))):
+    for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "dino", "sam"))):
         if getattr(chosen, name) is not None and chosen.model not in models:
-            raise PatchwordError(f"--{name} with {chosen.model}; allowed with {' and '.join(models)}")
+            raise PatchwordError(f"--{name} with {chosen.model}; allowed with {', '.join(models)}")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from patchword.toytown.train_clip import ClipRecipe, train_clip
@@ -54,7 +54,8 @@ def _run(chosen: argparse.Namespace) -> None:
     elif chosen.model == "dino":
         from patchword.toytown.train_dino import DinoRecipe, train_dino
 
-        train_dino(chosen.out, recipe=replace(DinoRecipe(seed=chosen.seed), **numbers), threads=chosen.threads)
+        dino = replace(DinoRecipe(seed=chosen.seed), **numbers)
+        train_dino(chosen.out, recipe=dino, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "sam":
         from patchword.toytown.train_sam import train_sam
 

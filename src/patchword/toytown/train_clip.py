@@ -7,7 +7,6 @@ caption is no counterexample. And the image tower starts from its pictures' own 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -22,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.errors import PatchwordError
 from patchword.toytown.captions import caption, describe
-from patchword.toytown.checkpoints import check_counts, save_checkpoint
+from patchword.toytown.checkpoints import check_counts, earlier_run, save_checkpoint
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.tokenizer import train_tokenizer
@@ -37,6 +35,7 @@ _log = logging.getLogger(__name__)
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 Window = tuple[int, int, int, int]
+_SIZES = ("image_size", "patch", "hidden", "layers", "text_hidden", "text_layers", "context", "dim")
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,9 @@ def train_clip(
     """
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
     check_counts("training the miniature CLIP", **counts, log_every=log_every, save_every=save_every)
-    before = None if start is None else _earlier(start, recipe)
+    before = None
+    if start is not None:
+        before = earlier_run(start, what="miniature CLIP", recipe=asdict(recipe), sizes=_SIZES)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -250,18 +251,6 @@ def _begin(out: Path, scenes: list[Scene], recipe: ClipRecipe) -> tuple[CLIPMode
     return CLIPModel._from_config(clip_config(recipe, tokenizer=tokenizer), attn_implementation="eager"), tokenizer
 
 
-def _earlier(start: Path, recipe: ClipRecipe) -> dict[str, Any]:
-    """What an earlier run says of itself; it must have been of the same sizes."""
-    if not (start / "train.json").is_file():
-        raise PatchwordError(f"no training of the miniature CLIP in {start}; a folder with train.json is needed")
-    record: dict[str, Any] = json.loads((start / "train.json").read_text())
-    for name in ("image_size", "patch", "hidden", "layers", "text_hidden", "text_layers", "context", "dim"):
-        had, wanted = record["recipe"][name], getattr(recipe, name)
-        if had != wanted:
-            raise PatchwordError(f"the miniature CLIP in {start} has {name} {had}; the recipe says {wanted}")
-    return record
-
-
 def _go_on(out: Path, start: Path) -> tuple[CLIPModel, CLIPTokenizer]:
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -302,7 +291,7 @@ def save_clip(
         recipe: the numbers of the run, kept in train.json.
         step: optimiser steps so far.
         seconds: since the start, drawing included.
-        before: train.json of the earlier run that this one went on from, kept in the recipe under that name.
+        before: train.json of the earlier run that this one went on from.
     """
     from transformers import CLIPModel
 
@@ -323,7 +312,6 @@ def save_clip(
         "size": {"shortest_edge": recipe.image_size},
         "crop_size": side,
     }
-    numbers = asdict(recipe)
-    if before is not None:
-        numbers["before"] = before
-    save_checkpoint(saved, out=out, preprocessing=preprocessing, recipe=numbers, step=step, seconds=seconds)
+    save_checkpoint(
+        saved, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds, before=before
+    )

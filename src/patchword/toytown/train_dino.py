@@ -10,6 +10,8 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
   where DINO compares one class token a view; nothing is asked of the class token, and there are no small local views;
 - "the same" is told from "another" by contrast among patches (InfoNCE, arXiv 1807.03748) and not by prototypes, whose
   assignments carry no information until the features do; so there is no centring, Sinkhorn or KoLeo either;
+- patches also predict the teacher's mean features over the 3 x 3 and 5 x 5 patches around them, so that each says
+  what it is a part of: contrast alone leaves that to whoever reads the features;
 - patches also predict the local spectrum of the grey picture around them, in the place of the gradient histograms of
   MaskFeat (arXiv 2112.09133);
 - the first layer starts from the pictures' own patches (`start.py`) and not from random weights.
@@ -29,8 +31,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.toytown.checkpoints import check_counts, save_checkpoint
-from patchword.toytown.dino_targets import PATCH, SPECTRUM, contrast, local_spectrum, matched, random_masks
+from patchword.toytown.checkpoints import check_counts, earlier_run, save_checkpoint
+from patchword.toytown.dino_targets import (
+    PATCH,
+    SPECTRUM,
+    SURROUNDINGS,
+    contrast,
+    local_spectrum,
+    matched,
+    random_masks,
+    surroundings,
+)
 from patchword.toytown.pool import draw_pool, stack_images
 from patchword.toytown.start import start_from_patches
 from patchword.toytown.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
@@ -41,6 +52,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+_SIZES = ("hidden", "layers", "heads", "view")
 
 
 @dataclass(frozen=True)
@@ -65,16 +77,16 @@ class DinoRecipe:
         seed: of the weights and of every choice.
     """
 
-    steps: int = 6000
+    steps: int = 5200
     scenes: int = 8000
-    batch: int = 24
+    batch: int = 16
     view: int = 96
     final_view: int = 192
     final_share: float = 0.08
     hidden: int = 128
     layers: int = 6
     heads: int = 2
-    rate: float = 1.5e-3
+    rate: float = 1.2e-3
     warmup: int = 60
     weight_decay: float = 0.04
     masked: float = 0.35
@@ -98,7 +110,7 @@ class _Head(nn.Module):
 
 
 class _Network(nn.Module):
-    """The backbone that is kept, and two heads that are not: of the contrast and of the spectrum."""
+    """The backbone that is kept, and heads that are not: of the contrast, of the spectrum and of the surroundings."""
 
     def __init__(self, recipe: DinoRecipe) -> None:
         from transformers import Dinov2Model
@@ -108,10 +120,12 @@ class _Network(nn.Module):
         self.backbone = Dinov2Model._from_config(dino_config(recipe), attn_implementation="eager")
         self.head = _Head(recipe.hidden)
         self.texture = nn.Linear(recipe.hidden, SPECTRUM)
+        self.context = nn.Linear(recipe.hidden, len(SURROUNDINGS) * recipe.hidden)
 
     def forward(self, views: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Patch features (b, n, hidden), and unit vectors (b, n, 64) of the head of the contrast."""
         patches = self.backbone(pixel_values=views, bool_masked_pos=masked).last_hidden_state[:, 1:].float()
-        return self.head(patches), self.texture(patches)
+        return patches, self.head(patches)
 
 
 def dino_config(recipe: DinoRecipe) -> Dinov2Config:
@@ -143,20 +157,21 @@ class _Step:
 
 
 def _losses(
-    student: nn.Module,
-    teacher: nn.Module,
+    student: _Network,
+    teacher: _Network,
     step: _Step,
     *,
     recipe: DinoRecipe,
     scaling: tuple[Tensor, Tensor],
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Contrast across views, contrast on hidden patches, spectrum."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Contrast across views, contrast on hidden patches, surroundings, spectrum."""
     side, count = step.coloured.shape[-1] // PATCH, len(step.coloured) // 2
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
-            targets, _ = teacher(step.coloured)
-        said, spectrum = student(step.coloured, step.masks)
+            known, targets = teacher(step.coloured)
+        patches, said = student(step.coloured, step.masks)
+        spectrum, context = student.texture(patches).float(), student.context(patches).float()
     first, inside_first = matched(targets[count:], here=step.boxes[0], there=step.boxes[1], side=side)
     second, inside_second = matched(targets[:count], here=step.boxes[1], there=step.boxes[0], side=side)
     inside = torch.cat([inside_first, inside_second])
@@ -169,7 +184,8 @@ def _losses(
     hidden = sampled(said[step.masks], targets[step.masks])
     mean, deviation = scaling
     texture = functional.mse_loss(spectrum, (local_spectrum(step.clean) - mean) / deviation)
-    return across, hidden, texture
+    around = functional.mse_loss(context, surroundings(known, side=side))
+    return across, hidden, around, texture
 
 
 def _steps(pool: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iterator[_Step]:
@@ -193,21 +209,33 @@ def _normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: int = 50, save_every: int = 250) -> None:
+def train_dino(
+    out: Path,
+    *,
+    recipe: DinoRecipe,
+    start: Path | None = None,
+    threads: int = 1,
+    log_every: int = 50,
+    save_every: int = 250,
+) -> None:
     """Train and save the miniature DINOv2 in the hub's format; the same recipe gives the same weights.
 
     Args:
         out: folder for config.json, model.safetensors (half precision), preprocessor_config.json and train.json, which
             says how far the weights were trained.
         recipe: the numbers of the run.
+        start: folder of an earlier run of the same sizes to go on from, with new heads; None to begin anew.
         threads: processor threads; more of them may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
 
     Raises:
-        PatchwordError: on a count below 1.
+        PatchwordError: on a count below 1, or a start that is no earlier run of the recipe's sizes.
     """
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
     check_counts("training the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
+    before = None
+    if start is not None:
+        before = earlier_run(start, what="miniature DINOv2", recipe=asdict(recipe), sizes=_SIZES)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -216,7 +244,7 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
     sample = pool[:300].permute(0, 3, 1, 2).float() / 255
     spectra = local_spectrum(sample).flatten(0, 1)
     scaling = (spectra.mean(0), spectra.std(0))
-    student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)))
+    student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)), start=start)
     optimiser = _optimiser(student, recipe)
     _log.info("%d scenes drawn in %.0f s", len(pool), time.monotonic() - started)
     for number, step in enumerate(_steps(pool, recipe, generator)):
@@ -224,9 +252,10 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate * min(1.0, (number + 1) / recipe.warmup) * (0.02 + 0.98 * falling)
         step = _Step(step.clean, _normalise(step.coloured), step.boxes, step.masks)
-        across, hidden, texture = _losses(student, teacher, step, recipe=recipe, scaling=scaling, generator=generator)
+        losses = _losses(student, teacher, step, recipe=recipe, scaling=scaling, generator=generator)
+        across, hidden, around, texture = losses
         optimiser.zero_grad(set_to_none=True)
-        (across + 0.5 * hidden + texture).backward()  # type: ignore[no-untyped-call]
+        (across + 0.5 * hidden + around + texture).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 3.0)
         optimiser.step()
         momentum = 0.9999 - (0.9999 - recipe.momentum) * falling
@@ -234,22 +263,29 @@ def train_dino(out: Path, *, recipe: DinoRecipe, threads: int = 1, log_every: in
             for target, source in zip(teacher.parameters(), student.parameters(), strict=True):
                 target.lerp_(source, 1 - momentum)
         if number % log_every == 0:
-            numbers = (number, time.monotonic() - started, across.item(), hidden.item(), texture.item())
-            _log.info("step %d [%.0f s] across %.3f hidden %.3f texture %.3f", *numbers)
+            numbers = (number, time.monotonic() - started, *(loss.item() for loss in losses))
+            _log.info("step %d [%.0f s] across %.3f hidden %.3f around %.3f texture %.3f", *numbers)
         if (number + 1) % save_every == 0 or number + 1 == recipe.steps:
-            save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=time.monotonic() - started)
+            seconds = time.monotonic() - started
+            save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=seconds, before=before)
 
 
-def _pair(recipe: DinoRecipe, *, images: Tensor) -> tuple[_Network, _Network]:
-    """Student and teacher with the same weights, started from pictures (n, 3, h, w), normalised."""
+def _pair(recipe: DinoRecipe, *, images: Tensor, start: Path | None) -> tuple[_Network, _Network]:
+    """Student and teacher with the same weights, from an earlier run or from pictures (n, 3, h, w), normalised."""
+    from transformers import Dinov2Model
+
     student, teacher = _Network(recipe), _Network(recipe)
-    block = student.backbone.encoder.layer[0]
-    start_from_patches(
-        student.backbone.embeddings.patch_embeddings.projection,
-        hidden=block.mlp.fc1,
-        attention_output=block.attention.o_proj,
-        images=images,
-    )
+    if start is None:
+        block = student.backbone.encoder.layer[0]
+        start_from_patches(
+            student.backbone.embeddings.patch_embeddings.projection,
+            hidden=block.mlp.fc1,
+            attention_output=block.attention.o_proj,
+            images=images,
+        )
+    else:
+        earlier = Dinov2Model.from_pretrained(start, dtype=torch.float32)
+        student.backbone.load_state_dict(earlier.state_dict())
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     return student, teacher
@@ -264,7 +300,15 @@ def _optimiser(student: nn.Module, recipe: DinoRecipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
 
 
-def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, seconds: float) -> None:
+def save_dino(
+    out: Path,
+    backbone: nn.Module,
+    *,
+    recipe: DinoRecipe,
+    step: int,
+    seconds: float,
+    before: dict[str, Any] | None = None,
+) -> None:
     """Save the teacher's backbone in the hub's format, in half precision, and how far it was trained.
 
     Args:
@@ -273,6 +317,7 @@ def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, 
         recipe: the numbers of the run, kept in train.json.
         step: optimiser steps so far.
         seconds: since the start, drawing included.
+        before: train.json of the earlier run that this one went on from.
     """
     from transformers import Dinov2Model
 
@@ -287,4 +332,6 @@ def save_dino(out: Path, backbone: nn.Module, *, recipe: DinoRecipe, step: int, 
         "size": {"shortest_edge": recipe.final_view},
         "crop_size": {"height": recipe.final_view, "width": recipe.final_view},
     }
-    save_checkpoint(model, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds)
+    save_checkpoint(
+        model, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds, before=before
+    )

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.errors import PatchwordError
 from patchword.folders import write_json
+from patchword.toytown.checkpoints import check_counts, earlier_run
 from patchword.toytown.measure_sam import draw_probes, measure_model
 from patchword.toytown.pool import draw_pool
 from patchword.toytown.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
@@ -94,14 +94,13 @@ def train_sam(
         PatchwordError: on a count below 1, or a folder without a model.
     """
     counts = {"steps": steps, "scenes": scenes, "threads": threads, "log_every": log_every, "check_every": check_every}
-    for name, count in counts.items():
-        if count < 1:
-            raise PatchwordError(f"training the miniature SAM with {name} {count}; allowed is 1 and more")
+    check_counts("training the miniature SAM", **counts)
     recipe = recipe or (FRESH if start is None else ONWARD)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     model = build_sam() if start is None else load_sam(start)
+    before = None if start is None else earlier_run(start, what="miniature SAM", recipe={}, sizes=())
     pool = draw_pool("train-sam", count=scenes, size=SIDE, first=seed * scenes)
     if start is None:
         start_patches(model, np.stack([scene.image for scene in pool[:200]]))
@@ -121,7 +120,9 @@ def train_sam(
         if step % check_every == 0 or step == steps:
             _log.info("step %d of %d: %s", step, steps, measure_model(model, probes))
             save_sam(model, out)
-            numbers = {**asdict(recipe), "scenes": scenes, "seed": seed}
+            numbers = {**asdict(recipe), "steps": steps, "scenes": scenes, "seed": seed}
+            if before is not None:
+                numbers["before"] = before
             write_json(
                 out / "train.json", {"recipe": numbers, "step": step, "seconds": round(time.monotonic() - began)}
             )
