@@ -24,7 +24,19 @@ from small_world import (
     run,
 )
 
-COMMANDS = ("demo", "label", "align", "segment", "evaluate", "models", "models list", "models check", "models fetch")
+COMMANDS = (
+    "demo",
+    "label",
+    "align",
+    "segment",
+    "evaluate",
+    "export",
+    "import",
+    "models",
+    "models list",
+    "models check",
+    "models fetch",
+)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from patchword.api import segment as segment
     from patchword.errors import PatchwordError as PatchwordError
     from patchword.evaluate.confusion import ConfusionMatrix as ConfusionMatrix
+    from patchword.export.bring_back import import_labels as import_labels
+    from patchword.export.run import export_labels as export_labels
     from patchword.label.dataset import LabelledDataset as LabelledDataset
     from patchword.label.settings import LabelSettings as LabelSettings
     from patchword.maps import LabelMap as LabelMap
@@ -50,6 +52,8 @@ _HOMES = {
     "Segment": "patchword.maps",
     "Segmenter": "patchword.segment.segmenter",
     "Vocabulary": "patchword.vocabulary",
+    "export_labels": "patchword.export.run",
+    "import_labels": "patchword.export.bring_back",
     "load_image_text": "patchword.models",
     "load_mask_proposer": "patchword.models",
     "load_patch_encoder": "patchword.models",

@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from patchword import __version__
+from patchword.cli_exchange import export, import_
 from patchword.cli_models import models_app
+from patchword.options import (
+    AsJson,
+    Assignments,
+    Background,
+    ClassList,
+    Device,
+    DryRun,
+    Dtype,
+    Limit,
+    ModelPart,
+    Moved,
+    OutFolder,
+    Overwrite,
+    Photos,
+    PresetName,
+    Quiet,
+    Resume,
+)
 from patchword.terminal import (
     PatchwordGroup,
     command_line,
@@ -35,26 +54,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models_app, name="models")
-
-Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photographs, or one photograph.")]
-ClassList = Annotated[str, typer.Option("--classes", help='A class list file, or names: "cat, dog".')]
-Background = Annotated[
-    str | None, typer.Option(metavar="WORDS", help='Background words, "sky, wall", instead of the class list\'s.')
-]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the result.")]
-PresetName = Annotated[str, typer.Option(help="Models to use: fast, balanced or thorough.")]
-Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
-ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
-Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Limit = Annotated[int | None, typer.Option(metavar="N", help="Take the first N photographs.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty the folder first, if it is an earlier result.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show counts, models and settings; do nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Moved = Annotated[Path | None, typer.Option("--photos", metavar="FOLDER", help="Where the photographs are now.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -277,6 +276,10 @@ def evaluate(
         print_json(report.model_dump(mode="json"))
         return
     _print_scores(report)
+
+
+app.command("export")(export)
+app.command("import")(import_)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.write(data)
     except OSError as error:
         raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
@@ -313,7 +313,7 @@ def _empty(path: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path` that takes its name when the block ends well and vanishes when it does not."""
     temporary = path.parent / _TEMPORARY.format(secrets.token_hex(8))
     try:

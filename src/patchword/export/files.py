@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.folders import _replacing, write_bytes
+from patchword.folders import replacing, write_bytes
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
 
@@ -171,7 +171,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as file:
+        with replacing(path) as file:
             yield file
     except OSError as error:
         raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,28 @@
+"""The options that several commands share, each worded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photographs, or one photograph.")]
+ClassList = Annotated[str, typer.Option("--classes", help='A class list file, or names: "cat, dog".')]
+Background = Annotated[
+    str | None, typer.Option(metavar="WORDS", help='Background words, "sky, wall", instead of the class list\'s.')
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the result.")]
+PresetName = Annotated[str, typer.Option(help="Models to use: fast, balanced or thorough.")]
+Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
+ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Limit = Annotated[int | None, typer.Option(metavar="N", help="Take the first N photographs.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty the folder first, if it is an earlier result.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show counts, models and settings; do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Moved = Annotated[Path | None, typer.Option("--photos", metavar="FOLDER", help="Where the photographs are now.")]
