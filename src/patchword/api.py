@@ -52,6 +52,7 @@ def label(
     limit: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    forget_missing: bool = False,
     quiet: bool = False,
     command: str = "",
 ) -> LabelledDataset:
@@ -73,6 +74,7 @@ def label(
         limit: take the first so many photographs, at least 1; None for all.
         resume: go on where an earlier run with the same models, classes and settings stopped.
         overwrite: empty the folder first, if it is an earlier run's.
+        forget_missing: with `resume`, drop the labels of photographs that no longer exist, which are an error else.
         quiet: whether to show no progress on standard error.
         command: what the user typed, for the record.
 
@@ -106,6 +108,7 @@ def label(
         settings=chosen,
         resume=resume,
         overwrite=overwrite,
+        forget_missing=forget_missing,
         command=command,
         quiet=quiet,
     )

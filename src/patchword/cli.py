@@ -95,6 +95,9 @@ def label(
     limit: Limit = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -119,7 +122,15 @@ def label(
     if dry_run:
         _print_plan(plans.plan_label(photos, **shared), as_json=as_json)
         return
-    dataset = api.label(photos, **shared, device=device, dtype=dtype, quiet=quiet, command=command_line())
+    dataset = api.label(
+        photos,
+        **shared,
+        forget_missing=forget_missing,
+        device=device,
+        dtype=dtype,
+        quiet=quiet,
+        command=command_line(),
+    )
     counts = dataset.counts
     if as_json:
         print_json(counts.model_dump(mode="json"))

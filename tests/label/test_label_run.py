@@ -221,7 +221,11 @@ def test_resume_follows_photographs_that_came_and_went(photos: Path, tmp_path: P
     run(photos, tmp_path / "labels")
     (photos / "sub" / "a.png").unlink()
     (photos / "b.png").rename(photos / "d.png")
-    run(photos, tmp_path / "labels", resume=True)
+    before = contents(tmp_path / "labels")
+    with pytest.raises(PatchwordError, match=r"2 of \d labelled photographs are gone from .*--forget-missing"):
+        run(photos, tmp_path / "labels", resume=True)
+    assert contents(tmp_path / "labels").keys() == before.keys()  # nothing is lost
+    run(photos, tmp_path / "labels", resume=True, forget_missing=True)
     run(photos, tmp_path / "whole")
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
 

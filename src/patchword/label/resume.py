@@ -104,18 +104,30 @@ def _identity(model: ModelRecord | None) -> str:
     return model.fingerprint or f"{model.name} at {model.revision}"
 
 
-def keep_done(folder: Path, *, root: Path, manifest: Manifest, names: Collection[str]) -> set[str]:
-    """Keep what an earlier run has labelled, and remove what it left of photographs that no longer exist.
+def keep_done(
+    folder: Path, *, root: Path, manifest: Manifest, names: Collection[str], forget_missing: bool = False
+) -> set[str]:
+    """Keep what an earlier run has labelled.
 
     Args:
         root: folder of the photographs.
         names: of the photographs that are asked for now; others that were labelled stay in the data set.
+        forget_missing: remove what there is of photographs that no longer exist.
 
     Returns:
         names that need no more work: they have a record and both files, which photographs that failed have not.
+
+    Raises:
+        PatchwordError: when labelled photographs are gone, which a folder that is not mounted looks like too, and they
+            are not to be forgotten.
     """
     records = read_manifest(manifest)
     gone = {name for name in records.keys() - names if not (root / PurePosixPath(name)).is_file()}
+    if gone and not forget_missing:
+        raise PatchwordError(
+            f"{len(gone)} of {len(records)} labelled photographs are gone from {root}, such as {min(gone)}; put them "
+            "back, or resume with --forget-missing to drop their labels"
+        )
     if gone:
         _forget(folder, manifest=manifest, records=records, gone=gone)
     return {

@@ -31,6 +31,7 @@ def label_folder(
     settings: LabelSettings | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    forget_missing: bool = False,
     command: str = "",
     ahead: int = 2,
     quiet: bool = False,
@@ -49,6 +50,7 @@ def label_folder(
         settings: numbers of stage 1; the defaults when none are given.
         resume: go on in a folder that an earlier run left.
         overwrite: empty such a folder first.
+        forget_missing: with resume, drop the labels of photographs that no longer exist, which are an error else.
         command: what the user typed, for the record.
         ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
         quiet: whether to show no progress.
@@ -58,8 +60,8 @@ def label_folder(
 
     Raises:
         PatchwordError: for no photographs, one outside `root`, photographs inside `out`, a folder that is neither
-            resumed nor overwritten, a resume with another vocabulary, other models or settings, or a file that cannot
-            be written.
+            resumed nor overwritten, a resume with another vocabulary, other models or settings or without
+            photographs that were labelled, or a file that cannot be written.
     """
     settings = settings or LabelSettings()
     named = _name_images(images, root=root, out=out)
@@ -67,7 +69,7 @@ def label_folder(
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     record = begin(folder, root=root, parts=parts, settings=settings, command=command)
     manifest = Manifest(folder / MANIFEST_FILE)
-    done = keep_done(folder, root=root, manifest=manifest, names=named.keys())
+    done = keep_done(folder, root=root, manifest=manifest, names=named.keys(), forget_missing=forget_missing)
     waiting = {path: name for name, path in named.items() if name not in done}
     job = _Job(folder, parts, settings, manifest)
     with Progress(len(named), "labelling", "images", quiet=quiet) as progress, manifest:

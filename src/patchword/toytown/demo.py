@@ -19,6 +19,8 @@ from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.evaluate.report import EvaluationReport
 from patchword.folders import prepare_output, write_json, write_text
+from patchword.label.fuse import fuse
+from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap
 from patchword.models import load_image_text
@@ -37,7 +39,7 @@ _STRIDE = 100_000
 ALL = SEEN + UNSEEN
 """Every class, the ones that labelling and alignment never hear of last."""
 
-LABEL_SETTINGS = LabelSettings()
+LABEL_SETTINGS = LabelSettings(generator="both")
 # The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=12, batch_size=8, learning_rate=1e-3, patch_sample=1024)
 
@@ -142,7 +144,7 @@ class _Run:
     def stages(self) -> dict[str, Any]:
         """Label, align, train the oracle, evaluate; returns the scores."""
         with self.clock.stage("label"):
-            labels = api.label(
+            self.labels = api.label(
                 self.labelled.photos,
                 classes=SEEN,
                 out=self.folder / "labels",
@@ -153,7 +155,7 @@ class _Run:
                 quiet=self.quiet,
             )
         with self.clock.stage("align"):
-            self.model = api.align(labels, out=self.folder / "model", encoder=miniatures.DINO, **self._training())
+            self.model = api.align(self.labels, out=self.folder / "model", encoder=miniatures.DINO, **self._training())
         with self.clock.stage("oracle"):
             exact = AlignmentData.from_folders(
                 self.labelled.photos, masks=self.labelled.seen, vocabulary=Vocabulary.of(SEEN)
@@ -174,6 +176,12 @@ class _Run:
 
     def _scores(self) -> dict[str, Any]:
         pseudo = self._measure("pseudo labels", self.labelled, predictions=self.folder / "labels" / "masks")
+        alone = {
+            generator: _pseudo_scores(
+                self._measure(f"{generator} alone", self.labelled, predictions=self._fused_alone(generator))
+            )
+            for generator in (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
+        }
         same = self._measure("aligned, same scenes", self.labelled, model=self.model)
         aligned = self._measure("aligned", self.day, model=self.model)
         dusk = self._measure("aligned, dusk", self.dusk, model=self.model)
@@ -183,12 +191,7 @@ class _Run:
         oracle_unseen = self._measure("oracle, all names", self.day, model=self.oracle, classes=ALL)
         dense_unseen = self._measure("dense CLIP, all names", self.day, model=self.dense, classes=ALL)
         return {
-            "pseudo_labels": {
-                "miou": pseudo.miou,
-                "coverage": pseudo.coverage,
-                "pixel_accuracy": pseudo.pixel_accuracy,
-                "pixel_accuracy_where_labelled": (pseudo.pixel_accuracy or 0) / (pseudo.coverage or 1),
-            },
+            "pseudo_labels": {**_pseudo_scores(pseudo), "by_generator": alone},
             "aligned": {
                 "miou_same_scenes": same.miou,
                 "miou_seen": aligned.miou,
@@ -200,6 +203,17 @@ class _Run:
             "ratio_to_oracle": (aligned.miou or 0) / (oracle.miou or 1),
             "chance_among_all_classes": 1 / len(ALL),
         }
+
+    def _fused_alone(self, generator: str) -> Path:
+        """Label maps as they would be, had only one generator spoken."""
+        folder = self.folder / "alone" / generator
+        for item in self.labels.items:
+            size = item.record.size
+            if size is not None:
+                segments = [segment for segment in item.segments() if segment.generator == generator]
+                made = fuse(segments, size=size, names=SEEN, margin=LABEL_SETTINGS.margin)
+                made.save(folder / f"{item.record.name}.png")
+        return folder
 
     def _measure(
         self,
@@ -253,6 +267,15 @@ class _Run:
                 ]
                 rows[key].append([("scene", image, None), *found, ("exact", image, truth(place, path))])
         return rows
+
+
+def _pseudo_scores(report: EvaluationReport) -> dict[str, float | None]:
+    return {
+        "miou": report.miou,
+        "coverage": report.coverage,
+        "pixel_accuracy": report.pixel_accuracy,
+        "pixel_accuracy_where_labelled": (report.pixel_accuracy or 0) / (report.coverage or 1),
+    }
 
 
 def _unseen_miou(report: EvaluationReport) -> float | None:

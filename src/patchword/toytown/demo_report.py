@@ -84,7 +84,11 @@ def _summary(record: Mapping[str, Any]) -> str:
     scores = _table(
         ("mIoU, per cent", "labelled scenes", "unseen scenes", "unseen classes", "other style"),
         [
-            ("pseudo labels", _percent(pseudo["miou"]), "–", "–", "–"),
+            ("pseudo labels, both generators", _percent(pseudo["miou"]), "–", "–", "–"),
+            *(
+                (f"{generator} alone", _percent(alone["miou"]), "–", "–", "–")
+                for generator, alone in pseudo["by_generator"].items()
+            ),
             (
                 "aligned segmenter",
                 _percent(aligned["miou_same_scenes"]),
