@@ -212,7 +212,7 @@ def test_a_finished_run_that_is_taken_up_again_is_unfinished_meanwhile(photos: P
     sam = Stopping()
     sam.embedded = 2
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True)
+        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True, forget_missing=True)
     with pytest.raises(PatchwordError, match="did not finish"):
         LabelledDataset.open(tmp_path / "labels")
 
