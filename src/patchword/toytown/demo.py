@@ -39,7 +39,8 @@ _STRIDE = 100_000
 ALL = SEEN + UNSEEN
 """Every class, the ones that labelling and alignment never hear of last."""
 
-LABEL_SETTINGS = LabelSettings(generator="both")
+# Things are small in scenes of 192 pixels: finer crops find more of them, and more of those have to agree.
+LABEL_SETTINGS = LabelSettings(generator="both", grids=(1, 2, 3, 4), minimum_share=0.03)
 # The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=12, batch_size=8, learning_rate=1e-3, patch_sample=1024)
 
