@@ -249,7 +249,7 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
         (["--dtype", "float8"], "dtype is 'float8'"),
         (["--limit", "0"], "limit is 0; allowed is 1 or more"),
         (["--set", "overlap=2"], "setting 'overlap' is 2"),
-        (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown; allowed are grids, overlap"),
+        (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown; allowed are generator, grids, overlap"),
         (["--set", "overlap"], "allowed is NAME=VALUE"),
         (["--resume", "--overwrite"], "both resume and overwrite"),
     ],

@@ -62,13 +62,13 @@ def test_a_probe_learns_what_a_line_can_tell_even_of_the_rare() -> None:
     centres = 4 * torch.eye(len(CLASSES))[:, :8]
     centres[20] = torch.tensor([-4.0] * 8)
     features = 50 + 10 * (centres[labels] + torch.randn(len(labels), 8, generator=generator))
-    probe = fit_probe(features, labels, steps=80)
+    probe = fit_probe(features, labels, steps=80, rate=0.05)
     with torch.no_grad():
         accuracy, each = mean_class_accuracy(probe(features), labels)
     assert accuracy > 0.95
     assert each.keys() == {CLASSES[number] for number in (3, 7, 20)}
     shuffled = features[torch.randperm(len(features), generator=generator)]
-    misled = fit_probe(shuffled, labels, steps=80)
+    misled = fit_probe(shuffled, labels, steps=80, rate=0.05)
     with torch.no_grad():
         assert mean_class_accuracy(misled(shuffled), labels)[0] < 0.75
 
@@ -78,7 +78,7 @@ def test_a_probe_weighs_every_class_alike_where_they_overlap() -> None:
     centres = torch.zeros(len(CLASSES), 1)
     centres[7] = 1.5
     features = centres[labels] + torch.randn(len(labels), 1, generator=torch.Generator().manual_seed(0))
-    probe = fit_probe(features, labels, steps=80)
+    probe = fit_probe(features, labels, steps=80, rate=0.05)
     with torch.no_grad():
         _, each = mean_class_accuracy(probe(features), labels)
     # The fair border, half way, leaves each 0.77; were patches counted alike, the rare would keep a twentieth.
@@ -113,7 +113,7 @@ def test_crops_show_one_thing_whole_and_free() -> None:
             inside = scene.classes[place]
             things = inside[inside >= len(CLASSES) - len(THINGS)]
             assert (things == CLASSES.index(name)).sum() >= 0.8 * len(things) > 0
-    assert count > 40
+    assert count > 25
 
 
 def find(scene: Scene, crop: Tensor) -> tuple[slice, slice]:
