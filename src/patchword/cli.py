@@ -69,7 +69,7 @@ def _root(
 def demo(
     out: OutFolder,
     seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
-    scenes: Annotated[int, typer.Option(metavar="N", help="Scenes to label and to learn from.")] = 180,
+    scenes: Annotated[int, typer.Option(metavar="N", help="Scenes to label and to learn from.")] = 260,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
