@@ -36,6 +36,7 @@ from patchword.terminal import (
     parse_words,
     print_columns,
     print_json,
+    report_labels,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +105,6 @@ def label(
 ) -> None:
     """Stage 1: pseudo masks from photographs and class names."""
     from patchword import api, plans
-    from patchword.label.records import MANIFEST_FILE
 
     shared: dict[str, Any] = {
         "classes": classes,
@@ -131,13 +131,7 @@ def label(
         quiet=quiet,
         command=command_line(),
     )
-    counts = dataset.counts
-    if as_json:
-        print_json(counts.model_dump(mode="json"))
-    else:
-        typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
-    reasons = {record.name: record.reason or "" for record in dataset.failed}
-    exit_with_failures(counts.failed, done="labelled", where=out / MANIFEST_FILE, reasons=reasons)
+    report_labels(dataset, out=out, done="labelled", as_json=as_json)
 
 
 @app.command()

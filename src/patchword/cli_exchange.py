@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from patchword.options import AsJson, Assignments, ClassList, Moved, Overwrite, Quiet
-from patchword.terminal import command_line, exit_with_failures, parse_settings, print_columns, print_json
+from patchword.terminal import command_line, parse_settings, print_columns, print_json, report_labels
 
 ExportFormat = Annotated[
     str,
@@ -65,7 +65,6 @@ def import_(
 ) -> None:
     """Labels that a person corrected in another tool, for `align`."""
     from patchword.export.bring_back import import_labels
-    from patchword.label.records import MANIFEST_FILE
     from patchword.vocabulary import Vocabulary
 
     dataset = import_labels(
@@ -78,10 +77,4 @@ def import_(
         quiet=quiet,
         command=command_line(),
     )
-    counts = dataset.counts
-    if as_json:
-        print_json(counts.model_dump(mode="json"))
-    else:
-        typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
-    reasons = {record.name: record.reason or "" for record in dataset.failed}
-    exit_with_failures(counts.failed, done="imported", where=out / MANIFEST_FILE, reasons=reasons)
+    report_labels(dataset, out=out, done="imported", as_json=as_json)

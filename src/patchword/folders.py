@@ -86,7 +86,7 @@ def write_json(path: str | Path, value: Any) -> None:
         PatchwordError: as `write_bytes`.
         ValueError: for numbers that JSON does not know (not a number, infinity).
     """
-    write_text(path, _to_json(value, indent=2) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 class Manifest:
@@ -125,7 +125,7 @@ class Manifest:
         try:
             if self._file is None:
                 self._file = self._open_for_append()
-            self._file.write((_to_json(record) + "\n").encode("utf-8"))
+            self._file.write((json_text(record) + "\n").encode("utf-8"))
             self._file.flush()
         except OSError as error:
             raise PatchwordError(f"cannot write {self.path}: {error.strerror}") from None
@@ -138,7 +138,7 @@ class Manifest:
         """
         self.close()
         records = dict(sorted(self.read().items()))
-        write_text(self.path, "".join(_to_json(record) + "\n" for record in records.values()))
+        write_text(self.path, "".join(json_text(record) + "\n" for record in records.values()))
         return records
 
     def close(self) -> None:
@@ -328,7 +328,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON with sorted keys that UTF-8 can hold; the same value gives the same text."""
     text = json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         text.encode("utf-8")

@@ -7,10 +7,13 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from patchword.label.dataset import LabelledDataset
 
 from patchword.errors import PatchwordError
 
@@ -60,6 +63,26 @@ def exit_with_failures(
         complain(f"{name}: {reason}")
     complain(f"{failed} photograph{'s' if failed > 1 else ''} could not be {done}; see {where}")
     raise typer.Exit(FAILED)
+
+
+def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bool) -> None:
+    """Print what a data set of labels amounts to; leave with exit code 1 when photographs failed.
+
+    Args:
+        dataset: the data set.
+        out: its folder, as it was typed.
+        done: what was done with the photographs, such as "labelled".
+        as_json: whether to print the counts as JSON.
+    """
+    from patchword.label.records import MANIFEST_FILE
+
+    counts = dataset.counts
+    if as_json:
+        print_json(counts.model_dump(mode="json"))
+    else:
+        typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
+    reasons = {record.name: record.reason or "" for record in dataset.failed}
+    exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
 
 
 def print_json(value: Any) -> None:

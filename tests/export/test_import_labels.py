@@ -300,3 +300,9 @@ def test_compressed_runs_are_read_as_coco_writes_them(mask: np.ndarray, wide: bo
     edges = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1], [True]]))
     expected = [*([0] if flat[0] else []), *np.diff(edges).tolist()]
     assert _runs(counts) == expected
+
+
+def test_a_photograph_without_a_name_is_a_mistake_and_no_crash(tmp_path: Path) -> None:
+    labels = make_labels(tmp_path)
+    with pytest.raises(PatchwordError, match=r"tasks\.json: photograph '' is not in"):
+        Photographs(labels.root).named("", place="tasks.json")

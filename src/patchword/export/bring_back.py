@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from patchword.label.records import (
     DatasetRecord,
     ImageRecord,
     VocabularyRecord,
+    relative_root,
 )
 from patchword.maps import LabelMap, Segment, ignore_index
 from patchword.versions import versions
@@ -115,7 +115,7 @@ def _begin(
         format_version=FORMAT_VERSION,
         complete=False,
         source=cast(Literal["coco", "voc", "label-studio"], source),
-        photographs=_relative(photographs.root, folder),
+        photographs=relative_root(photographs.root, folder=folder),
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
         settings=None,
         image_text=None,
@@ -127,13 +127,6 @@ def _begin(
     )
     record.save(folder)
     return record
-
-
-def _relative(root: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return root.as_posix()
 
 
 def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: Vocabulary, folder: Path) -> ImageRecord:

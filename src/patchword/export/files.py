@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import zipfile
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.folders import replacing, write_bytes
+from patchword.folders import json_text, replacing, write_bytes
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
 
@@ -189,11 +188,7 @@ def zip_sink(path: Path) -> Iterator[ZipSink]:
 
 
 def _json(value: object) -> bytes:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is not UTF-8: escaped, so that it reads back the same
-        return json.dumps(value, sort_keys=True, allow_nan=False).encode("ascii")
+    return json_text(value).encode("utf-8")
 
 
 def _opened(path: Path) -> IO[bytes]:

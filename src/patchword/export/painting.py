@@ -100,8 +100,9 @@ class Photographs:
         if exact is not None:
             return exact
         parts = PurePosixPath(_key(wanted)).parts
-        near = [name for name in self._by_end[parts[-1]] if _same_end(PurePosixPath(_key(name)).parts, parts)]
-        return self._only(near if parts else [], wanted, place)
+        ends_alike = self._by_end[parts[-1]] if parts else []
+        near = [name for name in ends_alike if _same_end(PurePosixPath(_key(name)).parts, parts)]
+        return self._only(near, wanted, place)
 
     def without_suffix(self, wanted: str, *, place: str) -> str:
         """The photograph with this name but for the suffix; with the suffix where two differ in nothing else.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ class LossCounter:
     total: float = 0.0
     worst: float = 0.0
     worst_image: str | None = None
-    corners: int = field(default=0)
+    corners: int = 0
 
     def polygon(self, piece: Piece, *, name: str, tolerance: float) -> NDArray[np.float64]:
         """The polygon of an object, its loss counted.

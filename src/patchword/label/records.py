@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -154,6 +155,14 @@ class DatasetRecord(_Record):
             "patch_encoder": asdict(self.patch_encoder) if self.patch_encoder else None,
         }
         write_json(folder / DATASET_FILE, data | models)
+
+
+def relative_root(root: Path, *, folder: Path) -> str:
+    """How a data set in `folder` writes down where its photographs are: relative to itself where that is possible."""
+    try:
+        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return root.as_posix()
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Set
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +16,7 @@ from patchword.label.records import (
     DatasetRecord,
     ImageRecord,
     VocabularyRecord,
+    relative_root,
 )
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
@@ -41,7 +41,7 @@ def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSetting
         format=FORMAT,
         format_version=FORMAT_VERSION,
         complete=False,
-        photographs=_relative(root, folder),
+        photographs=relative_root(root, folder=folder),
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
         settings=settings,
         image_text=parts.image_text.record,
@@ -55,13 +55,6 @@ def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSetting
         record = _continued(record, earlier=DatasetRecord.load(folder), folder=folder)
     record.save(folder)
     return record
-
-
-def _relative(root: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return root.as_posix()
 
 
 def _continued(record: DatasetRecord, *, earlier: DatasetRecord, folder: Path) -> DatasetRecord:
