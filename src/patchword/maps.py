@@ -136,6 +136,11 @@ class Segment:
         points: prompt points (x, y) in pixels of the image.
         area: pixels inside.
         box: (x, y, width, height) in pixels; all 0 for an empty mask.
+        stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1]; none where nobody measured it.
+        margin: by how much its class leads the second, background words included, in cosine averaged over the mask;
+            negative where another leads; none where nobody measured it.
+        entropy: of the kept classes and background words given those cosines, 0 (sure) to 1 (all alike); none where
+            nobody measured it.
     """
 
     rle: RunLengths
@@ -148,6 +153,9 @@ class Segment:
     points: tuple[tuple[float, float], ...]
     area: int
     box: tuple[int, int, int, int]
+    stability: float | None = None
+    margin: float | None = None
+    entropy: float | None = None
 
     @classmethod
     def from_mask(
@@ -161,6 +169,9 @@ class Segment:
         similarity: float,
         generator: str,
         points: Sequence[tuple[float, float]] = (),
+        stability: float | None = None,
+        margin: float | None = None,
+        entropy: float | None = None,
     ) -> Self:
         """Make a segment of a boolean mask (h, w); area and box are computed.
 
@@ -181,6 +192,9 @@ class Segment:
             points=tuple((float(x), float(y)) for x, y in points),
             area=int(coco_mask.area(dict(rle))),
             box=_four(coco_mask.toBbox(dict(rle))),
+            stability=stability,
+            margin=margin,
+            entropy=entropy,
         )
 
     def mask(self) -> NDArray[np.bool_]:
@@ -224,6 +238,9 @@ class Segment:
                 points=tuple((float(x), float(y)) for x, y in record["points"]),
                 area=int(record["area"]),
                 box=_four(record["box"]),
+                stability=_number(record, "stability"),
+                margin=_number(record, "margin"),
+                entropy=_number(record, "entropy"),
             )
         except KeyError as error:
             raise PatchwordError(f"segment has no field {error.args[0]!r}") from None
@@ -248,6 +265,11 @@ def _png_palette(count: int) -> bytes:
     colours[:count] = palette(count)
     colours[255] = IGNORE_COLOUR
     return colours.tobytes()
+
+
+def _number(record: Mapping[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    return None if value is None else float(value)
 
 
 def _four(values: Sequence[float] | NDArray[Any]) -> tuple[int, int, int, int]:
