@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from patchword import api
@@ -19,6 +18,7 @@ from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.evaluate.report import EvaluationReport
 from patchword.folders import prepare_output, write_json, write_text
+from patchword.label.dataset import LabelledDataset
 from patchword.label.fuse import fuse
 from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.label.settings import LabelSettings
@@ -28,31 +28,18 @@ from patchword.segment.baseline import DenseSegmenter
 from patchword.segment.segmenter import Segmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo_report import Pictures, render
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
+from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
+from patchword.toytown.world import SEEN, UNSEEN
 from patchword.versions import versions
 from patchword.vocabulary import Vocabulary
 
 MARKER = "demo"
-SIZE = 192
 _STRIDE = 100_000
-ALL = SEEN + UNSEEN
-"""Every class, the ones that labelling and alignment never hear of last."""
-
 # Things are small in scenes of 192 pixels: finer crops find more of them, and more of those have to agree. Scenes have
 # fewer things than photographs, so that half the points do.
 LABEL_SETTINGS = LabelSettings(generator="both", grids=(1, 2, 3, 4), minimum_share=0.03, peaks=2, seed_clusters=32)
 # The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=14, batch_size=8, learning_rate=2e-3, patch_sample=1024)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One set of scenes on disk: photographs, and masks that only evaluation and the oracle open."""
-
-    photos: Path
-    seen: Path
-    every: Path
 
 
 @dataclass
@@ -104,9 +91,9 @@ def run_demo(
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     clock = _Clock()
     with clock.stage("draw"):
-        labelled = _draw(folder, "scenes", purpose="label", count=scenes, first=seed * _STRIDE, style="day")
-        day = _draw(folder, "day", purpose="evaluate-seen", count=evaluated, first=seed * _STRIDE, style="day")
-        dusk = _draw(folder, "dusk", purpose="evaluate-style", count=evaluated, first=seed * _STRIDE, style="dusk")
+        labelled = draw(folder, "scenes", purpose="label", count=scenes, first=seed * _STRIDE, style="day")
+        day = draw(folder, "day", purpose="evaluate-seen", count=evaluated, first=seed * _STRIDE, style="day")
+        dusk = draw(folder, "dusk", purpose="evaluate-style", count=evaluated, first=seed * _STRIDE, style="dusk")
     run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
     scores = run.stages()
     record = {
@@ -135,9 +122,9 @@ class _Run:
     """The stages after drawing, which hand each other folders just as a user's own commands would."""
 
     folder: Path
-    labelled: _Place
-    day: _Place
-    dusk: _Place
+    labelled: Place
+    day: Place
+    dusk: Place
     settings: AlignSettings
     clock: _Clock
     quiet: bool
@@ -146,16 +133,9 @@ class _Run:
     def stages(self) -> dict[str, Any]:
         """Label, align, train the oracle, evaluate; returns the scores."""
         with self.clock.stage("label"):
-            self.labels = api.label(
-                self.labelled.photos,
-                classes=SEEN,
-                out=self.folder / "labels",
-                image_text=miniatures.CLIP,
-                mask_proposer=miniatures.SAM,
-                settings=LABEL_SETTINGS,
-                device="cpu",
-                quiet=self.quiet,
-            )
+            self.labels = self._label(self.labelled, "labels")
+        with self.clock.stage("label dusk"):  # to be measured only; nothing is trained on these
+            self.dusk_labels = self._label(self.dusk, "labels-dusk")
         with self.clock.stage("align"):
             self.model = api.align(self.labels, out=self.folder / "model", encoder=miniatures.DINO, **self._training())
         with self.clock.stage("oracle"):
@@ -173,17 +153,24 @@ class _Run:
         with self.clock.stage("evaluate"):
             return self._scores()
 
+    def _label(self, place: Place, name: str) -> LabelledDataset:
+        return api.label(
+            place.photos,
+            classes=SEEN,
+            out=self.folder / name,
+            image_text=miniatures.CLIP,
+            mask_proposer=miniatures.SAM,
+            settings=LABEL_SETTINGS,
+            device="cpu",
+            quiet=self.quiet,
+        )
+
     def _training(self) -> dict[str, Any]:
         return {"settings": self.settings, "device": "cpu", "quiet": self.quiet}
 
     def _scores(self) -> dict[str, Any]:
-        pseudo = self._measure("pseudo labels", self.labelled, predictions=self.folder / "labels" / "masks")
-        alone = {
-            generator: _pseudo_scores(
-                self._measure(f"{generator} alone", self.labelled, predictions=self._fused_alone(generator))
-            )
-            for generator in (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
-        }
+        pseudo = self._pseudo(self.labels, self.labelled, "pseudo labels")
+        pseudo_dusk = self._pseudo(self.dusk_labels, self.dusk, "pseudo labels, dusk")
         same = self._measure("aligned, same scenes", self.labelled, model=self.model)
         aligned = self._measure("aligned", self.day, model=self.model)
         dusk = self._measure("aligned, dusk", self.dusk, model=self.model)
@@ -193,7 +180,8 @@ class _Run:
         oracle_unseen = self._measure("oracle, all names", self.day, model=self.oracle, classes=ALL)
         dense_unseen = self._measure("dense CLIP, all names", self.day, model=self.dense, classes=ALL)
         return {
-            "pseudo_labels": {**_pseudo_scores(pseudo), "by_generator": alone},
+            "pseudo_labels": pseudo,
+            "pseudo_labels_other_style": pseudo_dusk,
             "aligned": {
                 "miou_same_scenes": same.miou,
                 "miou_seen": aligned.miou,
@@ -206,21 +194,23 @@ class _Run:
             "chance_among_all_classes": 1 / len(ALL),
         }
 
-    def _fused_alone(self, generator: str) -> Path:
-        """Label maps as they would be, had only one generator spoken."""
-        folder = self.folder / "alone" / generator
-        for item in self.labels.items:
-            size = item.record.size
-            if size is not None:
-                segments = [segment for segment in item.segments() if segment.generator == generator]
-                made = fuse(segments, size=size, names=SEEN, margin=LABEL_SETTINGS.margin)
-                made.save(folder / f"{item.record.name}.png")
-        return folder
+    def _pseudo(self, labels: LabelledDataset, place: Place, name: str) -> dict[str, Any]:
+        """Scores of label maps as they are and as they would be, had only one generator spoken."""
+        masks = {
+            generator: _fused_alone(labels, generator, folder=self.folder / "alone" / labels.folder.name / generator)
+            for generator in (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
+        }
+        alone = {
+            generator: _pseudo_scores(self._measure(f"{name}, {generator} alone", place, predictions=folder))
+            for generator, folder in masks.items()
+        }
+        fused = self._measure(name, place, predictions=labels.folder / "masks")
+        return {**_pseudo_scores(fused), "by_generator": alone}
 
     def _measure(
         self,
         name: str,
-        place: _Place,
+        place: Place,
         *,
         model: Segmenter | DenseSegmenter | None = None,
         predictions: Path | None = None,
@@ -242,7 +232,7 @@ class _Run:
     def pictures(self, *, count: int = 6) -> Pictures:
         """Collect what the report shows: the first scenes of each set with what each stage made of them."""
 
-        def truth(place: _Place, path: Path) -> LabelMap:
+        def truth(place: Place, path: Path) -> LabelMap:
             return LabelMap.load(place.every / f"{path.name}.png", names=ALL)
 
         labelled = sorted(self.labelled.photos.iterdir())[:count]
@@ -271,6 +261,16 @@ class _Run:
         return rows
 
 
+def _fused_alone(labels: LabelledDataset, generator: str, *, folder: Path) -> Path:
+    for item in labels.items:
+        size = item.record.size
+        if size is not None:
+            segments = [segment for segment in item.segments() if segment.generator == generator]
+            made = fuse(segments, size=size, names=SEEN, margin=LABEL_SETTINGS.margin)
+            made.save(folder / f"{item.record.name}.png")
+    return folder
+
+
 def _pseudo_scores(report: EvaluationReport) -> dict[str, float | None]:
     return {
         "miou": report.miou,
@@ -284,24 +284,3 @@ def _unseen_miou(report: EvaluationReport) -> float | None:
     """Mean IoU of the classes that labelling and training never heard of, all being on offer; None without any."""
     found = [row.iou for row in report.classes if row.name in UNSEEN and row.iou is not None]
     return float(np.mean(found)) if found else None
-
-
-def _draw(folder: Path, name: str, *, purpose: str, count: int, first: int, style: str) -> _Place:
-    place = _Place(folder / name, folder / "truth" / name / "seen", folder / "truth" / name / "all")
-    for path in (place.photos, place.seen, place.every):
-        path.mkdir(parents=True)
-    for index in range(count):
-        scene = draw_scene(scene_seed(purpose, index=first + index), size=SIZE, style=style)
-        file = f"{index:05d}.png"
-        Image.fromarray(scene.image).save(place.photos / file)
-        every = _positions(scene)
-        LabelMap(every, ALL).save(place.every / f"{file}.png")
-        LabelMap(np.where(every < len(SEEN), every, np.uint8(255)), SEEN).save(place.seen / f"{file}.png")
-    return place
-
-
-def _positions(scene: Scene) -> NDArray[np.uint8]:
-    """Exact classes as positions in `ALL`."""
-    order = np.array([ALL.index(name) for name in CLASSES], dtype=np.uint8)
-    positions: NDArray[np.uint8] = order[scene.classes]
-    return positions

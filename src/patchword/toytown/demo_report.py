@@ -55,6 +55,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         _summary(record),
         _legend(names),
         "<h2>1. Label, then align</h2><p>Hatched pixels carry no label.</p>",
+        _generators(record),
         _rows(pictures["labelling"]),
         "<h2>2. Segment unseen scenes</h2><p>All class names are on offer, ",
         f"also the {len(UNSEEN)} that neither labelling nor training heard of: {', '.join(UNSEEN)}.</p>",
@@ -78,17 +79,14 @@ def _percent(value: float | None) -> str:
 
 
 def _summary(record: Mapping[str, Any]) -> str:
-    pseudo, aligned, oracle, dense = (
-        record[key] for key in ("pseudo_labels", "aligned", "oracle", "baseline_dense_clip")
+    pseudo, pseudo_dusk, aligned, oracle, dense = (
+        record[key]
+        for key in ("pseudo_labels", "pseudo_labels_other_style", "aligned", "oracle", "baseline_dense_clip")
     )
     scores = _table(
         ("mIoU, per cent", "labelled scenes", "unseen scenes", "unseen classes", "other style"),
         [
-            ("pseudo labels, both generators", _percent(pseudo["miou"]), "–", "–", "–"),
-            *(
-                (f"{generator} alone", _percent(alone["miou"]), "–", "–", "–")
-                for generator, alone in pseudo["by_generator"].items()
-            ),
+            ("pseudo labels", _percent(pseudo["miou"]), "–", "–", _percent(pseudo_dusk["miou"])),
             (
                 "aligned segmenter",
                 _percent(aligned["miou_same_scenes"]),
@@ -119,11 +117,27 @@ def _summary(record: Mapping[str, Any]) -> str:
         f"<li class='{'hit' if met else 'miss'}'>{'met' if met else 'missed'}: {html.escape(text)}</li>"
         for text, met in aims
     )
-    labels = (
-        f"<p>Pseudo labels cover {_percent(pseudo['coverage'])} % of the pixels; where they speak, "
-        f"{_percent(pseudo['pixel_accuracy_where_labelled'])} % of the pixels are right.</p>"
-    )
-    return scores + labels + f"<ul>{listed}</ul>"
+    return scores + f"<ul>{listed}</ul>"
+
+
+def _generators(record: Mapping[str, Any]) -> str:
+    """What each generator of labels is worth alone and together, in both styles."""
+    rows = []
+    for style, key in (("day", "pseudo_labels"), ("dusk", "pseudo_labels_other_style")):
+        fused = record[key]
+        made_by = {**fused["by_generator"], "both, fused": fused}
+        rows += [
+            (
+                f"{style}: {name}",
+                _percent(scores["miou"]),
+                _percent(scores["pixel_accuracy"]),
+                _percent(scores["coverage"]),
+                _percent(scores["pixel_accuracy_where_labelled"]),
+            )
+            for name, scores in made_by.items()
+        ]
+    header = ("pseudo labels, per cent", "mIoU", "pixel accuracy", "coverage", "right where labelled")
+    return _table(header, rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
