@@ -11,7 +11,15 @@ from label_fakes import ColourClip, RegionSam, picture, record
 
 from patchword.errors import PatchwordError
 from patchword.images import to_tensor
-from patchword.label.image import CLIP_PROMPTS_SAM, ImageLabels, LabelParts, label_image
+from patchword.label.image import (
+    CLIP_PROMPTS_SAM,
+    ImageClaims,
+    ImageLabels,
+    LabelParts,
+    claim_images,
+    label_image,
+    settle,
+)
 from patchword.label.settings import LabelSettings
 from patchword.vocabulary import Vocabulary
 
@@ -206,3 +214,26 @@ def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
     assert sam.calls == [(2, 1, 2)]
     with pytest.raises(PatchwordError, match="no vision encoder"):
         label(SCENE, parts_for(["green", "blue"]), LabelSettings(generator="both", seeds="encoder"))
+
+
+def test_an_image_that_fails_does_not_fail_the_others() -> None:
+    parts = parts_for(["green", "blue", "red"])
+    images = [to_tensor(SCENE), torch.zeros(1, 1, 8, 8), to_tensor(SCENE[:24])]
+    first, wrong, last = claim_images(images, parts=parts, settings=LabelSettings())
+    assert isinstance(wrong, PatchwordError)
+    assert "shape" in str(wrong)
+    for claims, image in ((first, SCENE), (last, SCENE[:24])):
+        assert isinstance(claims, ImageClaims)
+        assert claims.size == image.shape[:2]
+        settled = settle(claims, names=parts.vocabulary.names, settings=LabelSettings())
+        np.testing.assert_array_equal(settled.label_map.indices, label(image, parts).label_map.indices)
+
+
+def test_too_little_memory_is_the_image_s_failure() -> None:
+    class Greedy(ColourClip):
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    parts = replace(parts_for(["red"]), image_text=Greedy())
+    (found,) = claim_images([to_tensor(SCENE)], parts=parts, settings=LabelSettings())
+    assert str(found) == "not enough memory to label 48 x 48 pixels"

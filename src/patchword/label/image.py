@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +59,21 @@ class LabelParts:
 
 
 @dataclass(frozen=True)
+class ImageClaims:
+    """What the models say of one image, before anybody decides.
+
+    Attributes:
+        size: (height, width) of the image in pixels.
+        segments: the claims, by generator, each with its class, score and points.
+        detected: the vote on which classes are present.
+    """
+
+    size: tuple[int, int]
+    segments: tuple[Segment, ...]
+    detected: Detection
+
+
+@dataclass(frozen=True)
 class ImageLabels:
     """What labelling found in one image.
 
@@ -93,12 +108,8 @@ class _Located:
     evidence: Tensor
 
 
-@torch.no_grad()
 def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageLabels:
-    """Label an image: prompt the mask proposer where a class is seen, name the masks that it finds by itself, or both.
-
-    Source: docs/method.md 1.1, 1.2 and fusion. All pixels are ignored if no class wins enough crops or no mask is
-    accepted.
+    """Label an image: `claim_images` and `settle` for one.
 
     Args:
         image: (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
@@ -107,8 +118,56 @@ def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) ->
         label map (h, w), segments and the vote.
 
     Raises:
-        PatchwordError: when the image has another shape or type, or the encoder returns numbers that are not finite.
+        PatchwordError: when the image has another shape or type, memory does not suffice, or the encoder returns
+            numbers that are not finite.
     """
+    (claims,) = claim_images([image], parts=parts, settings=settings)
+    if isinstance(claims, PatchwordError):
+        raise claims
+    return settle(claims, names=parts.vocabulary.names, settings=settings)
+
+
+def claim_images(
+    images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings
+) -> list[ImageClaims | PatchwordError]:
+    """Ask the models what is where: prompt the mask proposer where a class is seen, name the masks that it finds by
+    itself, or both.
+
+    Source: docs/method.md 1.1 and 1.2.
+
+    Args:
+        images: each (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
+
+    Returns:
+        for each image its claims, or why there are none: an image that fails does not fail the others.
+    """
+    return [_try_claim(image, parts=parts, settings=settings) for image in images]
+
+
+def settle(claims: ImageClaims, *, names: tuple[str, ...], settings: LabelSettings) -> ImageLabels:
+    """Turn claims into one label a pixel; no model takes part (docs/method.md, fusion).
+
+    All pixels are ignored if no class won enough crops or no mask was accepted.
+
+    Args:
+        names: the vocabulary's classes, in order.
+        settings: `margin`.
+    """
+    label_map = fuse(claims.segments, size=claims.size, names=names, margin=settings.margin)
+    return ImageLabels(label_map, claims.segments, claims.detected)
+
+
+def _try_claim(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageClaims | PatchwordError:
+    try:
+        return _claim(image, parts=parts, settings=settings)
+    except PatchwordError as error:
+        return error
+    except (MemoryError, torch.OutOfMemoryError):
+        return PatchwordError(f"not enough memory to label {image.shape[-2]} x {image.shape[-1]} pixels")
+
+
+@torch.no_grad()
+def _claim(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageClaims:
     check_images(image)
     if len(image) != 1:
         raise PatchwordError(f"image is a batch of {len(image)}; allowed is one image (1, 3, height, width)")
@@ -122,9 +181,7 @@ def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) ->
             segments += _prompt(embedding, located, parts=parts, settings=settings)
         if settings.generator != CLIP_PROMPTS_SAM:
             segments += _name(image, embedding, located, parts=parts, settings=settings)
-    size = (image.shape[-2], image.shape[-1])
-    label_map = fuse(segments, size=size, names=parts.vocabulary.names, margin=settings.margin)
-    return ImageLabels(label_map, tuple(segments), detected)
+    return ImageClaims((image.shape[-2], image.shape[-1]), tuple(segments), detected)
 
 
 def _take_crops(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> _Crops:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, Progress, prepare_output, write_json
@@ -108,13 +107,10 @@ class _Job:
     def _try(self, pixels: Pixels | PatchwordError) -> ImageLabels | PatchwordError:
         if isinstance(pixels, PatchwordError):
             return pixels
-        height, width = pixels.shape[:2]
         try:
             return label_image(to_tensor(pixels), parts=self.parts, settings=self.settings)
         except PatchwordError as error:
             return error
-        except (MemoryError, torch.OutOfMemoryError):
-            return PatchwordError(f"not enough memory to label {height} x {width} pixels")
 
 
 def _name_images(images: Sequence[Path], *, root: Path, out: Path) -> dict[str, Path]:
