@@ -126,6 +126,8 @@ class ArtifactConfig(_Record):
         image_size: side in pixels of the square that training resized images to, a multiple of the patch.
         temperature: of the patch-text term at the end of training; the confidence of a segmentation uses it.
         vocabulary: of the training, in the text format.
+        versions: of Python and the packages that matter, at training.
+        scores: measurements by name; none were made where it is empty.
     """
 
     format: Literal["patchword-segmenter"] = FORMAT
@@ -138,6 +140,8 @@ class ArtifactConfig(_Record):
     vocabulary: str
     settings: AlignSettings
     training: TrainingFacts
+    versions: dict[str, str] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The training's vocabulary."""

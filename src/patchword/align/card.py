@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from patchword.align.artifact import ArtifactConfig, Tower
 
 _NAMES_SHOWN = 200
 
 
-def model_card(config: ArtifactConfig, *, scores: Mapping[str, float] | None = None) -> str:
+def model_card(config: ArtifactConfig) -> str:
     """Write the card of an alignment in Markdown.
 
     Args:
         config: of the artifact.
-        scores: name of a measurement -> value, when any was made.
 
     Returns:
         the text of `README.md`, the same for the same arguments.
     """
     return "\n".join(
-        [*_front_matter(), *_summary(config), *_parts(config), *_training(config), *_scores(scores), *_limits(), ""]
+        [*_front_matter(), *_summary(config), *_parts(config), *_training(config), *_scores(config), *_limits(), ""]
     )
 
 
@@ -46,7 +43,7 @@ def _summary(config: ArtifactConfig) -> list[str]:
         "```python",
         "from patchword import Segmenter",
         "",
-        'segmenter = Segmenter.from_pretrained("path/to/this/folder")',
+        'segmenter = Segmenter.from_pretrained("this folder, or its name on the hub")',
         'segmenter.segment("photo.jpg", classes=["cat", "lamp"]).overlay().save("photo.png")',
         "```",
         "",
@@ -89,19 +86,21 @@ def _training(config: ArtifactConfig) -> list[str]:
     ]
     if facts.classes_without_patches:
         lines.append(f"- no patch was labelled as: {', '.join(facts.classes_without_patches)}")
+    if config.versions:
+        lines.append(f"- made with {', '.join(f'{name} {value}' for name, value in sorted(config.versions.items()))}")
     table = [f"| {name} | {value} |" for name, value in sorted(settings.model_dump(mode="json").items())]
     return [*lines, "", "| setting | value |", "|---|---|", *table, ""]
 
 
-def _scores(scores: Mapping[str, float] | None) -> list[str]:
-    if not scores:
+def _scores(config: ArtifactConfig) -> list[str]:
+    if not config.scores:
         return ["## Scores", "", "None was measured when this card was written.", ""]
     return [
         "## Scores",
         "",
         "| measurement | value |",
         "|---|---|",
-        *(f"| {k} | {v:.4f} |" for k, v in scores.items()),
+        *(f"| {name} | {value:.4f} |" for name, value in config.scores.items()),
         "",
     ]
 

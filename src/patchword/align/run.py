@@ -35,6 +35,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import Progress, prepare_output, write_json
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.text import encode_vocabulary
+from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
 
@@ -224,5 +225,6 @@ def _artifact(
         vocabulary=dataset.vocabulary.to_text(),
         settings=settings,
         training=facts,
+        versions=versions(),
     )
     return Artifact(trained.module, config)

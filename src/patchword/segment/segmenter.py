@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -15,6 +16,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import prepare_output
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.protocols import ImageTextEncoder, ModelRecord, PatchEncoder
+from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
 from patchword.segment.geometry import AnyImage
 from patchword.segment.result import SegmentationResult
@@ -130,8 +132,37 @@ class Segmenter:
             PatchwordError: when the folder is refused or cannot be written.
         """
         path = prepare_output(folder, overwrite=overwrite, marker=MARKER)
-        write_artifact(path, artifact=Artifact(self.module, self.config), card=model_card(self.config, scores=scores))
+        config = self.config.model_copy(update={"scores": dict(scores)}) if scores is not None else self.config
+        write_artifact(path, artifact=Artifact(self.module, config), card=model_card(config))
         return path
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        scores: Mapping[str, float] | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        message: str = "Segmenter made by patchword",
+    ) -> str:
+        """Upload what `save_pretrained` writes; who you are is what `hf auth login` has stored.
+
+        Args:
+            name: "user/name" of the repository on the hub, made when it is not there.
+            scores: measurements for the model card, by name.
+            private: whether a repository that is made is private.
+            revision: branch to upload to; None for the main branch.
+            message: of the commit.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            PatchwordError: when the name is none or the hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / MARKER, scores=scores)
+            return push_folder(folder, name=name, private=private, revision=revision, message=message)
 
     @classmethod
     def from_pretrained(
@@ -143,10 +174,10 @@ class Segmenter:
         device: str = "auto",
         dtype: str = "auto",
     ) -> Self:
-        """Load what `save_pretrained` or `patchword align` wrote.
+        """Load what `save_pretrained` or `patchword align` wrote, or `push_to_hub` uploaded.
 
         Args:
-            folder: of the model.
+            folder: of the model, or its hub name, `name@revision` for a branch, tag or commit.
             encoder: the vision encoder, loaded, or where it is now; None looks where it was in training.
             text_encoder: likewise for the image-text model.
             device: "auto" or a torch device; of frozen models that are loaded here.
@@ -156,7 +187,7 @@ class Segmenter:
             PatchwordError: when a file is missing, damaged or foreign, or a frozen model cannot be found or has other
                 weights than in training.
         """
-        artifact = read_artifact(folder)
+        artifact = read_artifact(find_artifact(folder))
         config = artifact.config
         vision = _part(
             encoder, config.encoder, load_patch_encoder, option="encoder", place=folder, device=device, dtype=dtype
