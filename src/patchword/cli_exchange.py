@@ -45,6 +45,10 @@ def export(
     rows: list[tuple[str, object]] = [("photographs", summary.images), ("objects", summary.segments)]
     if summary.left_out:
         rows.append(("left out, for labelling failed", summary.left_out))
+    if summary.slivers is not None:
+        slivers = summary.slivers
+        what = "1 piece" if slivers.pieces == 1 else f"{slivers.pieces} pieces"
+        rows.append(("left out", f"{what} too small for an object, {slivers.share:.2%} of the labels"))
     if summary.polygon_loss is not None:
         loss = summary.polygon_loss
         rows.append(("polygons", f"{loss.polygons} with {loss.corners} corners"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,8 @@ from patchword.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.of(["cat", "sofa; couch", "Bäume"])
 MODEL = ModelRecord("fake", "fake", None, "0" * 64, 16, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, "")
+EVERY_PIECE: dict[str, Any] = {"least_share": 0, "least_pixels": 0}
+"""Settings under which the smallest piece is an object, so that nothing is left out."""
 NAMES = ("a/x.jpg", "b/x.jpg", "b/x.png", "Füße im Schnee.jpg", "leer.png", "punkt.png")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from export_data import NAMES, VOCABULARY, even_odd, make_labels, truth
+from export_data import EVERY_PIECE, NAMES, VOCABULARY, even_odd, make_labels, truth
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -37,7 +37,9 @@ def maps(labels: LabelledDataset) -> dict[str, np.ndarray]:
 
 
 def export(labels: LabelledDataset, name: str, out: Path, **settings: object) -> Path:
-    summary = export_labels(labels, format=name, out=out, settings=ExportSettings(**settings), quiet=True)
+    chosen = ExportSettings(**EVERY_PIECE | settings)
+    summary = export_labels(labels, format=name, out=out, settings=chosen, quiet=True)
+    assert summary.slivers is None
     assert (summary.format, summary.images, summary.left_out) == (name, 6, 1)
     return out
 
@@ -174,7 +176,8 @@ def test_more_objects_than_the_format_counts(tmp_path: Path) -> None:
     indices[::2, ::2] = np.arange(600).reshape(20, 30) % 3  # 600 objects of one pixel
     indices[0, :10] = 1
     labels = make_labels(tmp_path, {"many.png": (indices, [])})
-    summary = export_labels(labels, format="voc", out=tmp_path / "voc", quiet=True)
+    every = ExportSettings(**EVERY_PIECE)
+    summary = export_labels(labels, format="voc", out=tmp_path / "voc", settings=every, quiet=True)
     assert summary.segments == 254
     assert any("many.png has" in note for note in summary.notes)
     classes = np.array(Image.open(tmp_path / "voc/SegmentationClass/many.png"))

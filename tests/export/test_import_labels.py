@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_data import NAMES, VOCABULARY, make_labels, truth
+from export_data import EVERY_PIECE, NAMES, VOCABULARY, make_labels, truth
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -44,7 +44,8 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelledDataset:
 
 def exported(labels: LabelledDataset, name: str, folder: Path, shapes: str = "masks") -> Path:
     out = folder / ("labels.json" if name == "coco" else "exported")
-    export_labels(labels, format=name, out=out, settings=ExportSettings(shapes=shapes), quiet=True)
+    settings = ExportSettings(shapes=shapes, **EVERY_PIECE)
+    export_labels(labels, format=name, out=out, settings=settings, quiet=True)
     return out
 
 
@@ -91,7 +92,7 @@ def test_what_comes_back_can_be_aligned_and_exported_again(labels: LabelledDatas
     assert [item.image for item in back.items] == [item.image for item in labels.items]
     assert isinstance(back, LabelledDataset)
     again = tmp_path / "again.json"
-    export_labels(back, format="coco", out=again, quiet=True)
+    export_labels(back, format="coco", out=again, settings=ExportSettings(**EVERY_PIECE), quiet=True)
     first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (source, again))
     assert [(each["bbox"], each["segmentation"]) for each in first["annotations"]] == [
         (each["bbox"], each["segmentation"]) for each in second["annotations"]

@@ -51,7 +51,7 @@ def coco_images(job: Job) -> Iterator[dict[str, Any]]:
 
 def _annotations(job: Job) -> Iterator[dict[str, Any]]:
     for picture in job.pictures():
-        for piece in picture.pieces():
+        for piece in job.objects(picture):
             job.segments += 1
             yield _annotation(job, picture, piece)
 

@@ -22,7 +22,7 @@ from patchword.folders import write_bytes
 def write_coco_panoptic(job: Job, out: Path) -> None:
     """Write `panoptic.json` and `panoptic/<name>.png`.
 
-    An object's number is red + 256 green + 65536 blue; 0 is a pixel without a class, which panoptic quality leaves
+    An object's number is red + 256 green + 65536 blue; 0 is a pixel without an object, which panoptic quality leaves
     out. Every class counts as a thing, for labelling does not tell things from stuff.
 
     Raises:
@@ -43,7 +43,7 @@ def write_coco_panoptic(job: Job, out: Path) -> None:
 
 def _annotations(job: Job, out: Path) -> Iterator[dict[str, Any]]:
     for picture in job.pictures():
-        pieces = picture.pieces()
+        pieces = job.objects(picture)
         job.segments += len(pieces)
         file_name = f"{picture.name}.png"
         write_bytes(out / "panoptic" / file_name, png(_numbers(picture, pieces)))

@@ -2,7 +2,8 @@
 
 A label map says what each pixel is; segments overlap and say which pixels belong together. An object is made of both:
 the segments of a class, best first, share out the pixels that the map gives to that class, and what hangs together of
-a share is one object. So objects never overlap and together they are the label map, to the pixel.
+a share is one object. So objects never overlap and together they are the label map, to the pixel, but for slivers:
+pieces below a least area join an object of their class that they touch, or are no objects.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from patchword.errors import PatchwordError
-from patchword.export.components import NOTHING, connected_components
+from patchword.export.components import NOTHING, Components, connected_components
 from patchword.maps import LabelMap, RunLengths, Segment
 
 
@@ -59,14 +60,32 @@ class Piece:
         return {"size": [rows, columns], "counts": encoded["counts"].decode("ascii")}
 
 
-def pieces_of(label_map: LabelMap, segments: Sequence[Segment], *, own_share: float) -> tuple[Piece, ...]:
-    """The objects of a photograph, in the order of their first pixels.
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What a photograph comes apart into.
+
+    Attributes:
+        objects: in the order of their first pixels.
+        slivers: pieces below the least area that touch no object of their class, in the same order.
+        labelled: pixels that have a class, those of slivers among them.
+    """
+
+    objects: tuple[Piece, ...]
+    slivers: tuple[Piece, ...]
+    labelled: int
+
+
+def pieces_of(
+    label_map: LabelMap, segments: Sequence[Segment], *, own_share: float = 0.5, least_area: float = 0
+) -> Pieces:
+    """The objects of a photograph.
 
     Args:
         label_map: the truth about every pixel.
         segments: masks that the label map was fused from, in any order; they may overlap.
         own_share: a segment of which less than this share, in [0, 1], is left by better segments is no object of its
             own; its pixels go to the object that they touch most.
+        least_area: in pixels; a smaller piece goes to the object of its class that it touches most, or is a sliver.
 
     Raises:
         PatchwordError: when a segment is of another size than the label map.
@@ -75,21 +94,32 @@ def pieces_of(label_map: LabelMap, segments: Sequence[Segment], *, own_share: fl
     indices[label_map.indices == label_map.ignore] = NOTHING
     owners = _share_out(indices, segments, own_share)
     _give_rest_away(indices, owners)
-    whole = connected_components(np.where(indices == NOTHING, NOTHING, indices * (len(segments) + 1) + owners))
-    return tuple(_pieces(whole.labels, whole.boxes, whole.areas, indices, owners, segments))
+    whole = _components(indices, owners)
+    small = whole.areas < least_area
+    if small.any():
+        owners[np.concatenate([[False], small])[whole.labels]] = 0
+        _give_rest_away(indices, owners)
+        whole = _components(indices, owners)
+    pieces = tuple(_pieces(whole, indices, owners, segments))
+    return Pieces(
+        objects=tuple(piece for piece in pieces if piece.area >= least_area),
+        slivers=tuple(piece for piece in pieces if piece.area < least_area),
+        labelled=int(whole.areas.sum()),
+    )
+
+
+def _components(indices: NDArray[np.int64], owners: NDArray[np.int64]) -> Components:
+    """What hangs together of one class and one owner."""
+    return connected_components(np.where(indices == NOTHING, NOTHING, indices * (int(owners.max()) + 1) + owners))
 
 
 def _pieces(
-    labels: NDArray[np.int32],
-    boxes: NDArray[np.int64],
-    areas: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    owners: NDArray[np.int64],
-    segments: Sequence[Segment],
+    whole: Components, indices: NDArray[np.int64], owners: NDArray[np.int64], segments: Sequence[Segment]
 ) -> Iterator[Piece]:
-    size = (labels.shape[0], labels.shape[1])
-    for number, ((x, y, width, height), area) in enumerate(zip(boxes.tolist(), areas.tolist(), strict=True), start=1):
-        inside = labels[y : y + height, x : x + width] == number
+    size = (indices.shape[0], indices.shape[1])
+    found = zip(whole.boxes.tolist(), whole.areas.tolist(), strict=True)
+    for number, ((x, y, width, height), area) in enumerate(found, start=1):
+        inside = whole.labels[y : y + height, x : x + width] == number
         column = x + int(inside[0].argmax())
         owner = int(owners[y, column])
         score = segments[owner - 1].score if owner else None

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from patchword.errors import PatchwordError
 from patchword.export.categories import Category
 from patchword.export.files import place_photograph
-from patchword.export.instances import Piece, pieces_of
+from patchword.export.instances import Piece, Pieces, pieces_of
 from patchword.export.names import stems
 from patchword.export.polygons import LossCounter
+from patchword.export.records import Slivers
 from patchword.export.settings import ExportSettings
 from patchword.folders import Progress
 from patchword.label.dataset import LabelledDataset, LabelledItem
@@ -29,13 +30,11 @@ class Picture:
         number: from 1, in the order of names.
         item: its files and its line of the manifest.
         label_map: what each pixel is.
-        own_share: see `pieces_of`.
     """
 
     number: int
     item: LabelledItem
     label_map: LabelMap
-    own_share: float
 
     @property
     def name(self) -> str:
@@ -54,16 +53,26 @@ class Picture:
         ids[self.label_map.indices == self.label_map.ignore] = 0
         return ids
 
-    def pieces(self) -> tuple[Piece, ...]:
-        """The objects.
 
-        Raises:
-            PatchwordError: when the segments' file is damaged.
-        """
-        try:
-            return pieces_of(self.label_map, self.item.segments(), own_share=self.own_share)
-        except PatchwordError as error:
-            raise PatchwordError(f"{self.item.segments_file}: {error}") from None
+@dataclass
+class SliverCounter:
+    """Adds up what is too small to be an object."""
+
+    pieces: int = 0
+    pixels: int = 0
+    labelled: int = 0
+
+    def add(self, pieces: Pieces) -> None:
+        """Count a photograph."""
+        self.pieces += len(pieces.slivers)
+        self.pixels += sum(sliver.area for sliver in pieces.slivers)
+        self.labelled += pieces.labelled
+
+    def summary(self) -> Slivers | None:
+        """What has been counted; none without slivers."""
+        if not self.pieces:
+            return None
+        return Slivers(pieces=self.pieces, pixels=self.pixels, share=round(self.pixels / self.labelled, 6))
 
 
 @dataclass
@@ -76,6 +85,7 @@ class Job:
         settings: how.
         progress: told of every photograph that is done.
         segments: objects written so far.
+        slivers: pieces that were too small to be objects, so far.
         loss: what polygons lost so far.
         notes: what the format could not hold.
     """
@@ -85,6 +95,7 @@ class Job:
     settings: ExportSettings
     progress: Progress
     segments: int = 0
+    slivers: SliverCounter = field(default_factory=SliverCounter)
     loss: LossCounter = field(default_factory=LossCounter)
     notes: list[str] = field(default_factory=list)
 
@@ -101,8 +112,26 @@ class Job:
                 raise PatchwordError(
                     f"{item.label_map} is of {label_map.indices.shape} pixels, its record says {item.record.size}"
                 )
-            yield Picture(number, item, label_map, self.settings.own_share)
+            yield Picture(number, item, label_map)
             self.progress.advance()
+
+    def objects(self, picture: Picture) -> tuple[Piece, ...]:
+        """The objects of a photograph, its slivers counted; once a photograph.
+
+        Raises:
+            PatchwordError: when the segments' file is damaged.
+        """
+        try:
+            pieces = pieces_of(
+                picture.label_map,
+                picture.item.segments(),
+                own_share=self.settings.own_share,
+                least_area=self.settings.least_area(picture.size),
+            )
+        except PatchwordError as error:
+            raise PatchwordError(f"{picture.item.segments_file}: {error}") from None
+        self.slivers.add(pieces)
+        return pieces.objects
 
     def sizes(self) -> Iterator[tuple[int, str, int, int]]:
         """Number, name, height and width of each photograph, without reading its label map."""

@@ -39,7 +39,7 @@ def write_label_studio(job: Job, out: Path) -> None:
 
 def _tasks(job: Job) -> Iterator[dict[str, Any]]:
     for picture in job.pictures():
-        regions = [_region(job, picture, piece, number) for number, piece in enumerate(picture.pieces(), start=1)]
+        regions = [_region(job, picture, piece, number) for number, piece in enumerate(job.objects(picture), start=1)]
         job.segments += len(regions)
         address = job.settings.image_prefix + quote(text_bytes(picture.name))
         yield {

@@ -29,6 +29,20 @@ class PolygonLoss(_Record):
     worst_image: str | None
 
 
+class Slivers(_Record):
+    """Pieces of label maps that are too small to be objects. Masks of classes hold them all the same.
+
+    Attributes:
+        pieces: how many.
+        pixels: of all of them together.
+        share: of the labelled pixels of all photographs, in [0, 1].
+    """
+
+    pieces: int
+    pixels: int
+    share: float
+
+
 class ExportSummary(_Record):
     """What was written.
 
@@ -38,6 +52,7 @@ class ExportSummary(_Record):
         images: photographs in it.
         left_out: photographs that labelling had failed on.
         segments: objects; pixel classes of formats without objects are not counted.
+        slivers: what is no object for being too small; none where nothing is.
         polygon_loss: none where the format holds masks.
         notes: what the format could not hold, one sentence each.
     """
@@ -47,5 +62,6 @@ class ExportSummary(_Record):
     images: int
     left_out: int
     segments: int
+    slivers: Slivers | None
     polygon_loss: PolygonLoss | None
     notes: tuple[str, ...]

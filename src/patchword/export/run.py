@@ -106,6 +106,7 @@ def export_labels(
         images=len(labels),
         left_out=len(labels.failed),
         segments=job.segments,
+        slivers=job.slivers.summary(),
         polygon_loss=job.loss.summary(),
         notes=tuple(job.notes),
     )

@@ -33,6 +33,18 @@ class ExportSettings(Settings):
         description="A segment is an object of its own when at least this share of it is in no better segment of its "
         "class, 0 to 1; higher = fewer objects",
     )
+    least_share: float = Field(
+        0.0005,
+        ge=0,
+        le=1,
+        description="Least area of an object as a share of the photograph, 0 to 1; a smaller piece joins the object of "
+        "its class that it touches, or is no object; higher = fewer objects; 0 = every piece is one",
+    )
+    least_pixels: int = Field(
+        16,
+        ge=0,
+        description="Least area of an object in pixels, 0 or more; the larger of the two least areas holds",
+    )
     photographs: Literal["leave", "copy", "link"] | None = Field(
         None,
         description="Whether photographs stay where they are, are copied, or are linked into the folder; none = what "
@@ -47,3 +59,7 @@ class ExportSettings(Settings):
         "/data/local-files/?d=",
         description="What stands before a photograph's name in label-studio's tasks, such as the address of a server",
     )
+
+    def least_area(self, size: tuple[int, int]) -> float:
+        """Least area in pixels of an object in a photograph of this (height, width)."""
+        return max(self.least_pixels, self.least_share * size[0] * size[1])

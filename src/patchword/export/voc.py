@@ -32,7 +32,8 @@ def write_voc(job: Job, out: Path) -> None:
 
     `SegmentationClass/<stem>.png` is indexed: id of the class, 255 where there is none, with the palette of patchword
     and not that of VOC, so that colours are the same in all formats. `SegmentationObject` has the objects' numbers, 255
-    where there is none. Photographs stay where they are unless they are to be copied or linked to `JPEGImages`.
+    where there is none, also under slivers. Photographs stay where they are unless they are to be copied or linked to
+    `JPEGImages`.
 
     Raises:
         PatchwordError: for more than 254 classes, names that lists cannot hold, files that cannot be written, or
@@ -47,7 +48,8 @@ def write_voc(job: Job, out: Path) -> None:
         unlabelled = picture.label_map.indices == picture.label_map.ignore
         classes = picture.ids().astype(np.uint8)
         objects = _object_map(job, picture)
-        classes[unlabelled] = objects[unlabelled] = VOID
+        classes[unlabelled] = VOID
+        objects[objects == 0] = VOID
         sink.write(f"SegmentationClass/{stem}.png", png(classes, colours=colours))
         sink.write(f"SegmentationObject/{stem}.png", png(objects, colours=shades))
         job.place(picture, target=out / "JPEGImages" / f"{stem}{PurePosixPath(picture.name).suffix}")
@@ -56,7 +58,8 @@ def write_voc(job: Job, out: Path) -> None:
 def write_cvat(job: Job, out: Path) -> None:
     """Write CVAT's Segmentation mask 1.1, as a folder or, to a name that ends in .zip, as the archive that CVAT reads.
 
-    Masks are coloured pictures. Pixels without a class are black, which CVAT takes as not annotated.
+    Masks are coloured pictures. Pixels without a class are black, which CVAT takes as not annotated; slivers are black
+    in the mask of objects alone, so that CVAT makes no shapes of them.
 
     Raises:
         PatchwordError: as `write_voc`.
@@ -108,7 +111,7 @@ def _label_map(categories: tuple[Category, ...], *, format_name: str) -> str:
 
 def _object_map(job: Job, picture: Picture) -> NDArray[np.uint8]:
     """(h, w), numbers of objects; the format counts to 254, so the smallest join the largest of their class."""
-    pieces = picture.pieces()
+    pieces = job.objects(picture)
     numbers = _joined(pieces)
     job.segments += len(set(numbers))
     if len(pieces) > _MOST_OBJECTS:

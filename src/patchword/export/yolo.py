@@ -41,7 +41,7 @@ def write_yolo(job: Job, out: Path) -> None:
 def _label_file(job: Job, picture: Picture) -> str:
     height, width = picture.size
     lines = []
-    for piece in picture.pieces():
+    for piece in job.objects(picture):
         points = job.loss.polygon(piece, name=picture.name, tolerance=job.settings.tolerance)
         shares = (points / (width, height)).ravel().tolist()
         lines.append(f"{piece.class_index} {' '.join(f'{share:.7g}' for share in shares)}\n")
