@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from patchword.errors import PatchwordError
 from patchword.label.detect import crop_boxes, crop_side, cut_crops, shrink, vote
 from patchword.label.settings import LabelSettings
+from patchword.text import TextVectors
 
 
 def test_three_grids_with_half_overlap_give_35_crops() -> None:
@@ -107,6 +108,13 @@ def test_vote(
     kept: tuple[int, ...],
 ) -> None:
     settings = LabelSettings(minimum_crops=minimum_crops, minimum_share=minimum_share)
-    found = vote(similarities(winners), classes=WORDS, count=3, settings=settings)
+    found = vote(similarities(winners), text=TextVectors(torch.eye(len(WORDS)), WORDS, 3), settings=settings)
     assert (found.votes, found.background_votes, found.needed, found.kept) == (votes, background, needed, kept)
     assert found.crops == len(winners)
+
+
+def test_entropy_is_the_mean_over_the_crops() -> None:
+    """Sure in one crop, torn between two of four words in the other."""
+    text = TextVectors(torch.eye(4), torch.tensor([0, 1, 2, -1]), 3)
+    seen = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    assert vote(seen, text=text, settings=LabelSettings()).entropy == pytest.approx((0 + 0.5) / 2, abs=1e-6)

@@ -237,3 +237,18 @@ def test_too_little_memory_is_the_image_s_failure() -> None:
     parts = replace(parts_for(["red"]), image_text=Greedy())
     (found,) = claim_images([to_tensor(SCENE)], parts=parts, settings=LabelSettings())
     assert str(found) == "not enough memory to label 48 x 48 pixels"
+
+
+def test_every_segment_says_how_sure_it_is() -> None:
+    parts = parts_for(["green", "blue", "red"], background=("white",))
+    labels = label(SCENE, parts, LabelSettings(generator="both", stability_offset=0.5))
+    assert {segment.generator for segment in labels.segments} == {"clip-prompts-sam", "sam-then-clip"}
+    for segment in labels.segments:
+        assert segment.stability == 1.0  # the logits of the stand-in are 1 and -1
+        assert segment.margin is not None
+        assert 0 < segment.margin <= 1
+        assert segment.entropy is not None
+        assert 0 <= segment.entropy < 0.1
+    assert 0 <= labels.detected.entropy < 0.5
+    alone = label(SCENE, parts_for(["red"]))
+    assert {(segment.margin, segment.entropy) for segment in alone.segments} == {(None, None)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchword.label.detect import crop_boxes
-from patchword.label.localise import evidence, mean_inside, narrow, stitch
+from patchword.label.localise import best_words, cell_shares, evidence, narrow, pooled, stitch, word_scores
 from patchword.label.settings import LabelSettings
 from patchword.text import TextVectors
 
@@ -78,19 +78,36 @@ def test_evidence_without_any_difference_is_one() -> None:
     assert (evidence(torch.full((2, 3, 3), 0.3), background=torch.zeros(0, 3, 3)) == 1).all()
 
 
-def test_mean_inside_weighs_cells_by_their_share() -> None:
-    maps = torch.tensor([[[1.0, 0.0], [0.5, 0.25]]] * 3)
+def test_means_weigh_cells_by_their_share() -> None:
+    maps = torch.tensor([[[1.0, 0.0], [0.5, 0.25]], [[0.0, 2.0], [0.0, 0.0]]])
     masks = torch.zeros(3, 4, 4, dtype=torch.bool)
     masks[0, :2, :2] = True  # the first cell whole
     masks[1, :2, :3] = True  # and half of the second
-    np.testing.assert_allclose(mean_inside(masks, maps).numpy(), [1.0, 4 / 6, 0.0], atol=1e-6)
+    found = pooled(cell_shares(masks, grid=(2, 2)), maps)
+    np.testing.assert_allclose(found.numpy(), [[1.0, 0.0], [4 / 6, 4 / 6], [0.0, 0.0]], atol=1e-6)
 
 
-def test_mean_inside_of_a_mask_coarser_than_the_map() -> None:
+def test_mean_of_a_mask_coarser_than_the_map() -> None:
     maps = torch.arange(16.0).reshape(1, 4, 4)
     masks = torch.tensor([[[True, False], [False, True]]])
     expected = maps[0][[0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 0, 1, 2, 3, 2, 3]].mean()
-    torch.testing.assert_close(mean_inside(masks, maps)[0], expected)
+    torch.testing.assert_close(pooled(cell_shares(masks, grid=(4, 4)), maps)[0, 0], expected)
+
+
+def test_mean_is_that_over_the_pixels_of_the_mask() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 6, 6, generator=generator)
+    mask = torch.rand(24, 24, generator=generator) > 0.5
+    large = maps.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    expected = [float(one[mask].mean()) for one in large]
+    assert pooled(cell_shares(mask[None], grid=(6, 6)), maps)[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_best_word_speaks_for_its_class_and_background_words_for_themselves() -> None:
+    text = TextVectors(torch.eye(4), torch.tensor([0, 0, 1, -1]), 2)
+    assert best_words(torch.tensor([[0.1, 0.3, 0.2, 0.4]]), text=text)[0].tolist() == pytest.approx([0.3, 0.2, 0.4])
+    vectors = torch.tensor([[0.6, 0.0, 0.8, 0.0]])
+    assert word_scores(vectors, text=text)[0].tolist() == pytest.approx([0.6, 0.8, 0.0])
 
 
 def test_narrow_keeps_words_of_kept_classes_and_background() -> None:

@@ -8,8 +8,8 @@ import torch
 from label_fakes import ColourClip, picture
 
 from patchword.images import to_tensor
-from patchword.label.localise import evidence
-from patchword.label.name import cell_shares, leader, masked_crop, name_masks, pooled, word_scores
+from patchword.label.localise import evidence, word_scores
+from patchword.label.name import leader, masked_crop, name_masks
 from patchword.label.propose import Proposal
 from patchword.label.settings import LabelSettings
 from patchword.maps import run_lengths
@@ -86,15 +86,6 @@ def test_the_outside_of_a_masked_crop_is_the_mean_colour() -> None:
     assert crop[0, :, 2, 12].tolist() == pytest.approx([1, 0, 0], abs=0.05)
     assert crop[0, :, 17, 17].tolist() == pytest.approx([0.5, 0.5, 0.5], abs=0.05)
     assert crop[0, :, 2, 0].tolist() == pytest.approx([0.5, 0.5, 0.5], abs=0.05)
-
-
-def test_pooling_is_the_mean_over_the_pixels_of_the_mask() -> None:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(3, 6, 6, generator=generator)
-    mask = (torch.rand(24, 24, generator=generator) > 0.5).numpy()
-    large = maps.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    expected = [float(one[torch.from_numpy(mask)].mean()) for one in large]
-    assert pooled(cell_shares(mask, grid=(6, 6))[None], maps)[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

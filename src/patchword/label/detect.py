@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.label.doubt import entropies
+from patchword.label.localise import best_words
 from patchword.label.settings import LabelSettings
 from patchword.models.pixels import resize
+from patchword.text import TextVectors
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class Detection:
         background_votes: crops won by background words; crops = sum of votes + background_votes.
         needed: crops that a class has to win to be kept.
         kept: indices of the classes that are kept, rising; empty when nothing was detected.
+        entropy: of the classes and background words of a crop, from 0 (sure) to 1 (all alike), mean over the crops.
     """
 
     votes: tuple[int, ...]
     background_votes: int
     needed: int
     kept: tuple[int, ...]
+    entropy: float
 
     @property
     def crops(self) -> int:
@@ -109,18 +114,19 @@ def cut_crops(image: Tensor, boxes: Tensor, *, side: int) -> Tensor:
     return torch.cat(crops)  # (n, 3, side, side)
 
 
-def vote(similarity: Tensor, *, classes: Tensor, count: int, settings: LabelSettings) -> Detection:
+def vote(similarity: Tensor, *, text: TextVectors, settings: LabelSettings) -> Detection:
     """Give every crop to the class of its most similar word and keep the classes that win enough crops.
 
     Source: docs/method.md 1.1 step 2 (vote [paper]; numbers and background words [chosen]).
 
     Args:
         similarity: (crops, words) cosine of every crop's class token with every word.
-        classes: (words,) the class of each word, -1 for a background word: it takes part and is dropped afterwards.
-        count: number of classes.
+        text: what the words stand for; a background word takes part and is dropped afterwards.
+        settings: `minimum_crops`, `minimum_share`, `entropy_temperature`.
     """
-    winners = classes.cpu()[similarity.argmax(dim=1).cpu()]  # (crops,)
-    votes = torch.bincount(winners + 1, minlength=count + 1).tolist()
+    winners = text.classes.cpu()[similarity.argmax(dim=1).cpu()]  # (crops,)
+    votes = torch.bincount(winners + 1, minlength=text.count + 1).tolist()
+    doubt = entropies(best_words(similarity, text=text), temperature=settings.entropy_temperature)
     needed = max(settings.minimum_crops, math.ceil(settings.minimum_share * len(winners) - 1e-9))
     kept = tuple(index for index, won in enumerate(votes[1:]) if won >= needed)
-    return Detection(votes=tuple(votes[1:]), background_votes=votes[0], needed=needed, kept=kept)
+    return Detection(tuple(votes[1:]), votes[0], needed, kept, entropy=float(doubt.mean()))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.label.detect import Detection, crop_boxes, crop_side, cut_crops, shrink, vote
+from patchword.label.doubt import doubts
 from patchword.label.fuse import fuse
-from patchword.label.localise import evidence, mean_inside, narrow, stitch
-from patchword.label.name import name_masks, word_scores
+from patchword.label.localise import cell_shares, evidence, narrow, pooled, stitch, word_scores
+from patchword.label.name import name_masks
 from patchword.label.prompt import ask, build_prompts
 from patchword.label.propose import propose_masks, seed_points
 from patchword.label.settings import LabelSettings
@@ -197,7 +198,7 @@ def _detect(crops: _Crops, *, parts: LabelParts, settings: LabelSettings) -> Det
     words = parts.text.words
     tokens = _in_batches(parts.image_text.encode_images, crops.pixels, settings.crop_batch)  # (n, d)
     similarity = _finite(tokens @ words.to(tokens).T, parts)  # (n, words)
-    return vote(similarity, classes=parts.text.classes, count=parts.text.count, settings=settings)
+    return vote(similarity, text=parts.text, settings=settings)
 
 
 def _locate(crops: _Crops, *, parts: LabelParts, kept: tuple[int, ...], settings: LabelSettings) -> _Located:
@@ -229,7 +230,11 @@ def _prompt(
     if not answers:
         return []
     coarse = torch.stack([answer.coarse_mask for answer in answers]).cpu()  # (n, h', w')
-    similarities = mean_inside(coarse, maps[[answer.prompt.position for answer in answers]]).tolist()
+    inside = cell_shares(coarse, grid=(maps.shape[-2], maps.shape[-1]))
+    positions = torch.tensor([answer.prompt.position for answer in answers])
+    similarities = pooled(inside, maps).gather(1, positions[:, None])[:, 0].tolist()
+    cosines = pooled(inside, located.similarity)  # (n, k + m)
+    about = doubts(cosines, positions=positions, temperature=settings.entropy_temperature)
     segments = [
         Segment.from_mask(
             answer.mask(),
@@ -240,8 +245,11 @@ def _prompt(
             similarity=similarity,
             generator=CLIP_PROMPTS_SAM,
             points=answer.prompt.points,
+            stability=answer.stability,
+            margin=doubt.margin,
+            entropy=doubt.entropy,
         )
-        for answer, similarity in zip(answers, similarities, strict=True)
+        for answer, similarity, doubt in zip(answers, similarities, about, strict=True)
     ]
     return [segment for segment in segments if segment.area]
 
@@ -274,6 +282,9 @@ def _name(
             similarity=name.share,
             generator=SAM_THEN_CLIP,
             points=(name.proposal.point,),
+            stability=name.proposal.stability,
+            margin=name.doubt.margin,
+            entropy=name.doubt.entropy,
         )
         for name in named
     ]

@@ -23,6 +23,25 @@ def narrow(text: TextVectors, *, kept: tuple[int, ...]) -> TextVectors:
     return TextVectors(text.words[chosen], classes[chosen], len(kept))
 
 
+def word_scores(vectors: Tensor, *, text: TextVectors) -> Tensor:
+    """Cosine of unit vectors (n, d, ...) with each class (its best word) and then each background word.
+
+    Returns:
+        (n, k + m, ...).
+    """
+    return best_words(torch.einsum("nd...,wd->nw...", vectors, text.words.to(vectors)), text=text)
+
+
+def best_words(similarity: Tensor, *, text: TextVectors) -> Tensor:
+    """From similarity with all words (n, words, ...) to that with each class (its best word) and each background word.
+
+    Returns:
+        (n, k + m, ...).
+    """
+    background = (text.classes == BACKGROUND).to(similarity.device)
+    return torch.cat([text.class_scores(similarity, dim=1), similarity[:, background]], dim=1)
+
+
 def stitch(similarity: Tensor, *, boxes: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Tensor:
     """Average what the crops say of each place of the image.
 
@@ -88,16 +107,24 @@ def evidence(maps: Tensor, *, background: Tensor) -> Tensor:
     return (centred - lowest) / (highest - lowest)
 
 
-def mean_inside(masks: Tensor, maps: Tensor) -> Tensor:
-    """Mean of each map over its mask, whatever the resolutions of the two.
+def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """The share of each cell of a grid that lies inside each mask.
 
     Args:
         masks: (n, h, w) boolean.
-        maps: (n, rows, columns) over the same field of view.
+        grid: (rows, columns) over the same field of view, coarser or finer than the masks.
 
     Returns:
-        (n,) float32; 0 for an empty mask.
+        (n, rows, columns) float32 in [0, 1].
     """
-    # The share of each cell that is inside, (n, rows, columns)
-    weights = functional.adaptive_avg_pool2d(masks.float()[:, None], (maps.shape[-2], maps.shape[-1]))[:, 0]
-    return (weights * maps).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp(min=1e-12)
+    return functional.adaptive_avg_pool2d(masks.float()[:, None], grid)[:, 0]
+
+
+def pooled(shares: Tensor, maps: Tensor) -> Tensor:
+    """Mean of every map (k, rows, columns) inside every mask, given as shares (n, rows, columns) of the cells.
+
+    Returns:
+        (n, k) float32; 0 for an empty mask.
+    """
+    total = torch.einsum("nrc,krc->nk", shares, maps)
+    return total / shares.sum((1, 2)).clamp(min=1e-12)[:, None]

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
+from patchword.label.doubt import Doubt, doubts
+from patchword.label.localise import cell_shares, pooled, word_scores
 from patchword.label.propose import Proposal
 from patchword.label.settings import LabelSettings
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder
-from patchword.text import BACKGROUND, TextVectors
+from patchword.text import TextVectors
 
 _CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crop
 
@@ -28,11 +29,13 @@ class Name:
         proposal: the mask.
         position: which of the kept classes.
         share: mean evidence for the class inside the mask, in [0, 1].
+        doubt: what speaks against the name.
     """
 
     proposal: Proposal
     position: int
     share: float
+    doubt: Doubt
 
 
 def name_masks(
@@ -59,7 +62,7 @@ def name_masks(
         text: words of the kept classes and background words.
         encoder: sees the masked crops.
         side: of the crops that it sees, in pixels.
-        settings: `name_margin`, `token_weight`, `crop_batch`.
+        settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`.
 
     Returns:
         the masks that have a name, in the given order.
@@ -67,17 +70,20 @@ def name_masks(
     named = []
     for batch in _batches(proposals, settings.crop_batch):
         masks = [proposal.mask() for proposal in batch]
-        inside = torch.stack([cell_shares(mask, grid=(similarity.shape[-2], similarity.shape[-1])) for mask in masks])
+        grid = (similarity.shape[-2], similarity.shape[-1])
+        inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
         cosines = pooled(inside, similarity)  # (n, k + m)
         if settings.token_weight > 0:
             crops = torch.cat([masked_crop(image, mask, encoder=encoder, side=side) for mask in masks])
             tokens = encoder.encode_images(crops).cpu()  # (n, d)
             cosines = torch.lerp(cosines, word_scores(tokens, text=text), settings.token_weight)
         shares = pooled(inside, evidence)  # (n, k)
-        for proposal, row, share in zip(batch, cosines, shares, strict=True):
+        first = cosines[:, : len(evidence)].argmax(1)  # (n,)
+        about = doubts(cosines, positions=first, temperature=settings.entropy_temperature)
+        for proposal, row, share, doubt in zip(batch, cosines, shares, about, strict=True):
             position = leader(row, count=len(evidence), margin=settings.name_margin)
             if position is not None:
-                named.append(Name(proposal, position, float(share[position])))
+                named.append(Name(proposal, position, float(share[position]), doubt))
     return named
 
 
@@ -98,28 +104,6 @@ def leader(cosines: Tensor, *, count: int, margin: float) -> int | None:
     if best >= count or (len(cosines) > 1 and float(ranked.values[0] - ranked.values[1]) < margin):
         return None
     return best
-
-
-def word_scores(vectors: Tensor, *, text: TextVectors) -> Tensor:
-    """Cosine of unit vectors (n, d, ...) with each class (its best word) and then each background word.
-
-    Returns:
-        (n, k + m, ...).
-    """
-    words = torch.einsum("nd...,wd->nw...", vectors, text.words.to(vectors))
-    background = (text.classes == BACKGROUND).to(words.device)
-    return torch.cat([text.class_scores(words, dim=1), words[:, background]], dim=1)
-
-
-def cell_shares(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> Tensor:
-    """The share of each cell of a grid that lies inside a mask (h, w): (rows, columns) float32."""
-    return functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None].float(), grid)[0, 0]
-
-
-def pooled(shares: Tensor, maps: Tensor) -> Tensor:
-    """Mean of every map (k, rows, columns) inside every mask, given as shares (n, rows, columns): (n, k)."""
-    total = torch.einsum("nrc,krc->nk", shares, maps.cpu())
-    return total / shares.sum((1, 2)).clamp(min=1e-12)[:, None]
 
 
 def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> Tensor:

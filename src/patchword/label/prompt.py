@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.label.propose import stability_of
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer
 
@@ -36,10 +37,12 @@ class Answer:
     Attributes:
         prompt: what was asked.
         proposal: of this one prompt and mask, at the decoder's resolution.
+        stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
     """
 
     prompt: Prompt
     proposal: MaskProposals
+    stability: float
 
     @property
     def predicted_iou(self) -> float:
@@ -131,9 +134,11 @@ def ask(
         points = torch.tensor([prompts[number].points for number in numbers], dtype=torch.float32)  # (n, count, 2)
         proposals = proposer.masks_at(embedding, points)
         logits, predicted_iou = proposals.best()  # (n, h', w'), (n,)
+        stability = stability_of(logits, offset=settings.stability_offset)  # (n,)
         for row, number in enumerate(numbers):
             if float(predicted_iou[row]) >= settings.minimum_predicted_iou:
                 # A copy, so that the masks that were not chosen are not kept alive.
                 chosen, iou = logits[row][None, None].clone(), predicted_iou[row][None, None].clone()
-                answers[number] = Answer(prompts[number], MaskProposals(chosen, iou, proposals.image_size))
+                kept = MaskProposals(chosen, iou, proposals.image_size)
+                answers[number] = Answer(prompts[number], kept, float(stability[row]))
     return [answers[number] for number in sorted(answers)]

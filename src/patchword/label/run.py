@@ -195,6 +195,7 @@ def _detection_record(detected: Detection, names: tuple[str, ...]) -> dict[str, 
         "crops": detected.crops,
         "needed": detected.needed,
         "background_votes": detected.background_votes,
+        "entropy": detected.entropy,
         "votes": {name: votes for name, votes in zip(names, detected.votes, strict=True) if votes},
         "kept": [names[index] for index in detected.kept],
     }

@@ -106,6 +106,14 @@ class LabelSettings(Settings):
         "0 saves a pass of the encoder a mask",
     )
 
+    # Doubt
+    entropy_temperature: float = Field(
+        0.01,
+        gt=0,
+        description="Cosines are divided by this before the softmax whose entropy is written down, above 0; "
+        "CLIP's own is 0.01; more makes every name look less sure, and no label moves",
+    )
+
     # Fusion
     margin: float = Field(
         0.02,
