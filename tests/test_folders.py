@@ -1,10 +1,10 @@
-"""Output folders: what is refused, what survives an interruption, what a run says while it goes on."""
+"""Output folders: what is refused, and what survives an interruption."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from patchword import folders
 from patchword.errors import PatchwordError
-from patchword.folders import MARKER_FILE, Manifest, Progress, prepare_output, write_bytes, write_json, write_text
+from patchword.folders import MARKER_FILE, Manifest, prepare_output, write_bytes, write_json, write_text
 
 
 def _files(folder: Path) -> list[str]:
@@ -193,71 +193,47 @@ def test_a_manifest_with_a_damaged_line_names_it(tmp_path: Path) -> None:
         Manifest(tmp_path).read()
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_a_run_that_was_killed_before_its_marker_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".patchword-0123456789abcdef.tmp").write_text("lab")
+    prepare_output(tmp_path / "out", marker="labels", resume=True)
+    assert (tmp_path / "out" / MARKER_FILE).read_text() == "labels\n"
 
 
-def test_without_a_terminal_a_line_every_half_minute() -> None:
-    clock, stream = _Clock(), io.StringIO()
-    with Progress(100, "labelling", "images", stream=stream, clock=clock) as progress:
-        for _ in range(100):
-            clock.now += 1
-            progress.advance()
-    assert stream.getvalue().splitlines() == [
-        "labelling: 30 of 100 images, 1 min 10 s left",
-        "labelling: 60 of 100 images, 40 s left",
-        "labelling: 90 of 100 images, 10 s left",
-    ]
+def test_a_disk_that_fills_up_leaves_a_manifest_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "manifest.jsonl"
+    manifest = Manifest(path)
+    manifest.append({"name": "a"})
+    room = [5]
+
+    class Full(FileIO):
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            taken = super().write(data[: room[0]])
+            room[0] -= taken
+            if not taken and data:
+                raise OSError(28, "No space left on device")
+            return taken
+
+    manifest.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(folders, "FileIO", Full)
+        with pytest.raises(PatchwordError, match=r"cannot write .*manifest\.jsonl: No space left on device"):
+            manifest.append({"name": "b"})
+    assert path.read_bytes() == b'{"name": "a"}\n{"nam'
+    manifest.append({"name": "c"})
+    assert manifest.finish() == {name: {"name": name} for name in "ac"}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (7320, "2 h 02 min")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert folders._duration(seconds) == text
+def test_emptying_begins_with_the_files_that_vouch_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _used(tmp_path / "out")
+    write_text(folder / "zz.json", "{}")
 
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
 
-def test_a_terminal_sees_a_bar_only_when_it_takes_longer() -> None:
-    for seconds, shown in ((0.1, False), (1.0, True)):
-        clock, stream = _Clock(), _Terminal()
-        with Progress(10, "labelling", stream=stream, clock=clock) as progress:
-            for _ in range(10):
-                clock.now += seconds
-                progress.advance()
-        assert ("labelling" in stream.getvalue()) is shown
-        assert ("10/10" in stream.getvalue()) is shown
-
-
-def test_quiet_says_nothing() -> None:
-    clock, stream = _Clock(), _Terminal()
-    with Progress(3, "labelling", quiet=True, stream=stream, clock=clock) as progress:
-        for _ in range(3):
-            clock.now += 100
-            progress.advance()
-    assert stream.getvalue() == ""
-    assert progress.done == 3
-
-
-def test_the_bar_ends_when_the_run_fails() -> None:
-    clock, stream = _Clock(), _Terminal()
-    progress = Progress(10, "labelling", stream=stream, clock=clock)
-
-    def run() -> None:
-        with progress:
-            clock.now += 10
-            progress.advance(2)
-            raise RuntimeError("no more")
-
-    with pytest.raises(RuntimeError, match="no more"):
-        run()
-    assert "2/10" in stream.getvalue()
-    assert progress._bar is None
+    monkeypatch.setattr(folders.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_output(folder, marker="labels", overwrite=True)
+    assert _files(folder) == [MARKER_FILE, "masks/a.png"]

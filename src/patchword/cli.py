@@ -9,6 +9,7 @@ import typer
 
 from patchword import __version__
 from patchword.cli_exchange import export, import_
+from patchword.cli_label import label
 from patchword.cli_models import models_app
 from patchword.options import (
     AsJson,
@@ -36,13 +37,12 @@ from patchword.terminal import (
     parse_words,
     print_columns,
     print_json,
-    report_labels,
+    print_plan,
 )
 
 if TYPE_CHECKING:
     from patchword.evaluate.masks import ZeroIs
     from patchword.evaluate.report import EvaluationReport
-    from patchword.plans import Plan
 
 app = typer.Typer(
     name="patchword",
@@ -80,58 +80,7 @@ def demo(
     typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite, quiet=quiet))
 
 
-@app.command()
-def label(
-    photos: Photos,
-    classes: ClassList,
-    out: OutFolder,
-    preset: PresetName = "balanced",
-    image_text: ModelPart = None,
-    mask_proposer: ModelPart = None,
-    encoder: ModelPart = None,
-    background: Background = None,
-    settings: Assignments = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    limit: Limit = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
-    ] = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 1: pseudo masks from photographs and class names."""
-    from patchword import api, plans
-
-    shared: dict[str, Any] = {
-        "classes": classes,
-        "out": out,
-        "preset": preset,
-        "image_text": image_text,
-        "mask_proposer": mask_proposer,
-        "encoder": encoder,
-        "background": parse_words(background),
-        "settings": parse_settings(settings or []),
-        "limit": limit,
-        "resume": resume,
-        "overwrite": overwrite,
-    }
-    if dry_run:
-        _print_plan(plans.plan_label(photos, **shared), as_json=as_json)
-        return
-    dataset = api.label(
-        photos,
-        **shared,
-        forget_missing=forget_missing,
-        device=device,
-        dtype=dtype,
-        quiet=quiet,
-        command=command_line(),
-    )
-    report_labels(dataset, out=out, done="labelled", as_json=as_json)
+app.command()(label)
 
 
 @app.command()
@@ -169,7 +118,7 @@ def align(
         "overwrite": overwrite,
     }
     if dry_run:
-        _print_plan(plans.plan_align(labels, **shared), as_json=as_json)
+        print_plan(plans.plan_align(labels, **shared), as_json=as_json)
         return
     config = api.align(labels, **shared, cache=cache, device=device, dtype=dtype, quiet=quiet).config
     facts = config.training
@@ -290,13 +239,6 @@ app.command("import")(import_)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-def _print_plan(plan: Plan, *, as_json: bool) -> None:
-    if as_json:
-        print_json(plan.to_json())
-    else:
-        print_columns(plan.rows())
 
 
 def _print_scores(report: EvaluationReport) -> None:

@@ -1,4 +1,4 @@
-"""Output folders: refused or resumed, written whole or not at all, with a manifest and a progress display."""
+"""Output folders: refused or resumed, written whole or not at all, with a manifest."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import json
 import os
 import secrets
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self, TextIO
+from typing import IO, Any, Self
 
 from patchword.errors import PatchwordError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
 
 MARKER_FILE = ".patchword"
 _TEMPORARY = ".patchword-{}.tmp"
@@ -97,7 +91,7 @@ class Manifest:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
 
     def read(self) -> dict[str, dict[str, Any]]:
         """The records by name. A last line that was cut off is left out, a missing file is empty.
@@ -122,12 +116,14 @@ class Manifest:
         """
         if not isinstance(record.get("name"), str):
             raise ValueError("a manifest record needs a name")
+        line = (json_text(record) + "\n").encode("utf-8")
         try:
             if self._file is None:
                 self._file = self._open_for_append()
-            self._file.write((json_text(record) + "\n").encode("utf-8"))
-            self._file.flush()
+            while line:  # a disk that fills up takes a part of it; the rest then raises
+                line = line[self._file.write(line) :]
         except OSError as error:
+            self.close()  # the next line opens the file anew, which cuts off what was half written
             raise PatchwordError(f"cannot write {self.path}: {error.strerror}") from None
 
     def finish(self) -> dict[str, dict[str, Any]]:
@@ -162,118 +158,17 @@ class Manifest:
             raise PatchwordError(f"cannot read {self.path}: {error.strerror}") from None
         return data.split(b"\n")[:-1]
 
-    def _open_for_append(self) -> IO[bytes]:
+    def _open_for_append(self) -> FileIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = sum(len(line) + 1 for line in self._whole_lines())
-        file = self.path.open("ab")
+        file = FileIO(self.path, "ab")  # unbuffered: nothing is left to write when it is closed
         file.truncate(whole)  # a line cut off by the end of an earlier run would swallow the next one
         return file
 
 
-class Progress:
-    """How far a run is and how long it will take, on standard error.
-
-    On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
-
-    Args:
-        total: number of items, 0 or more.
-        description: what is being done, such as "labelling".
-        unit: what is counted, in the plural.
-        quiet: whether to show nothing at all.
-        stream: where to write; standard error by default.
-        clock: seconds from some fixed moment.
-    """
-
-    def __init__(
-        self,
-        total: int,
-        description: str,
-        unit: str = "images",
-        *,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.total = total
-        self.done = 0
-        self._description = description
-        self._unit = unit
-        self._quiet = quiet
-        self._stream = stream
-        self._clock = clock
-        self._started = self._last_line = clock()
-        self._bar: RichProgress | None = None
-        self._task: TaskID | None = None
-
-    def advance(self, count: int = 1) -> None:
-        """Tell that `count` more items are done."""
-        self.done += count
-        if self._quiet:
-            return
-        stream = self._stream or sys.stderr
-        if stream.isatty():
-            self._show_bar(stream)
-        else:
-            self._write_line(stream)
-
-    def __enter__(self) -> Self:
-        self._started = self._last_line = self._clock()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _show_bar(self, stream: TextIO) -> None:
-        if self._bar is None:
-            if self._clock() - self._started < 2:
-                return
-            self._bar = _rich_bar(stream, self._unit)
-            self._task = self._bar.add_task(self._description, total=self.total)
-            self._bar.start()
-        if self._task is not None:
-            self._bar.update(self._task, completed=self.done)
-
-    def _write_line(self, stream: TextIO) -> None:
-        now = self._clock()
-        if now - self._last_line < 30:
-            return
-        self._last_line = now
-        left = (self.total - self.done) * (now - self._started) / max(self.done, 1)
-        stream.write(f"{self._description}: {self.done} of {self.total} {self._unit}, {_duration(left)} left\n")
-        stream.flush()
-
-
-def _rich_bar(stream: TextIO, unit: str) -> RichProgress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    return RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(file=stream),
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def _holds_anything(path: Path) -> bool:
-    return any(entry.name != MARKER_FILE for entry in path.iterdir())
+    """Whether there is more than the marker, or the beginning of one from a run that was killed at once."""
+    return any(entry.name != MARKER_FILE and not entry.match(_TEMPORARY.format("*")) for entry in path.iterdir())
 
 
 def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
@@ -302,8 +197,11 @@ def _read_marker(path: Path) -> str | None:
 
 
 def _empty(path: Path) -> None:
-    """Remove what is in the folder, the marker last, so that an interrupted removal can be repeated."""
-    for entry in path.iterdir():
+    """Remove what is in the folder but the marker, so that an interrupted removal can be repeated.
+
+    Files go before folders: without the record of a run nobody takes the rest of its results for whole.
+    """
+    for entry in sorted(path.iterdir(), key=lambda each: (each.is_dir(), each.name)):
         if entry.name == MARKER_FILE:
             continue
         if entry.is_dir() and not entry.is_symlink():

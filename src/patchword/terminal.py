@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from patchword.label.dataset import LabelledDataset
+    from patchword.plans import Plan
 
 from patchword.errors import PatchwordError
 
@@ -88,6 +89,14 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
 def print_json(value: Any) -> None:
     """Write a record to standard output as JSON with sorted keys."""
     typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print what a run would do, as columns or as JSON."""
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        print_columns(plan.rows())
 
 
 def print_columns(rows: Sequence[Sequence[object]]) -> None:

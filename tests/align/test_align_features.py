@@ -14,9 +14,9 @@ from PIL import Image
 from patchword.align.features import FeatureCache, ImageSize, content_hash, in_order
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.folders import Progress
 from patchword.images import read_image, to_tensor
 from patchword.models.pixels import nearest_multiple, resize
+from patchword.progress import Progress
 
 
 def photographs(folder: Path, count: int = 5) -> list[tuple[str, Path]]:

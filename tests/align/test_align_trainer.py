@@ -22,7 +22,7 @@ from patchword.align.trainer import (
     train,
 )
 from patchword.errors import PatchwordError
-from patchword.folders import Progress
+from patchword.progress import Progress
 
 SETTINGS = AlignSettings(batch_size=4, epochs=3, learning_rate=3e-3, patch_sample=64)
 

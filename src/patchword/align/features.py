@@ -24,10 +24,11 @@ from torch import Tensor
 
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.folders import Progress, write_bytes, write_json
+from patchword.folders import write_bytes, write_json
 from patchword.images import read_image, to_tensor
 from patchword.models.pixels import nearest_multiple, resize
 from patchword.models.protocols import PatchEncoder
+from patchword.progress import Progress
 
 T = TypeVar("T")
 

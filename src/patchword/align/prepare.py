@@ -14,8 +14,8 @@ from patchword.align.features import FeatureCache, content_hash
 from patchword.align.settings import AlignSettings
 from patchword.align.targets import patch_labels
 from patchword.errors import PatchwordError
-from patchword.folders import Progress
 from patchword.maps import LabelMap
+from patchword.progress import Progress
 
 
 @dataclass(frozen=True)

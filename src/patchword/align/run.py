@@ -32,8 +32,9 @@ from patchword.align.records import StepRecord
 from patchword.align.settings import AlignSettings
 from patchword.align.trainer import TrainingResult, TrainingSet, total_steps, train
 from patchword.errors import PatchwordError
-from patchword.folders import Progress, prepare_output, write_json
+from patchword.folders import prepare_output, write_json
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+from patchword.progress import Progress
 from patchword.text import encode_vocabulary
 from patchword.versions import versions
 

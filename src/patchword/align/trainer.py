@@ -20,7 +20,7 @@ from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.folders import Progress
+from patchword.progress import Progress
 
 _log = logging.getLogger(__name__)
 _RECORDS = 200  # about as many lines of history, however long the training

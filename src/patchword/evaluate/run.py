@@ -8,8 +8,8 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.confusion import ConfusionMatrix
 from patchword.evaluate.masks import MaskRule
 from patchword.evaluate.pairs import Pair
-from patchword.folders import Progress
 from patchword.maps import LabelMap
+from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter
 
 Predict = Callable[[Pair], LabelMap]

@@ -16,7 +16,7 @@ from patchword.export.painting import Correction, Painted, Photographs, Region
 from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
-from patchword.folders import Manifest, Progress, prepare_output, write_json
+from patchword.folders import Manifest, prepare_output, write_json
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
 from patchword.label.records import (
     FORMAT,
@@ -30,6 +30,7 @@ from patchword.label.records import (
     relative_root,
 )
 from patchword.maps import LabelMap, Segment, ignore_index
+from patchword.progress import Progress
 from patchword.versions import versions
 from patchword.vocabulary import Vocabulary
 

@@ -17,9 +17,9 @@ from patchword.export.names import stems
 from patchword.export.polygons import LossCounter
 from patchword.export.records import Slivers
 from patchword.export.settings import ExportSettings
-from patchword.folders import Progress
 from patchword.label.dataset import LabelledDataset, LabelledItem
 from patchword.maps import LabelMap
+from patchword.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

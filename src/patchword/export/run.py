@@ -21,8 +21,9 @@ from patchword.export.records import ExportSummary
 from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
 from patchword.export.yolo import write_yolo
-from patchword.folders import Progress, prepare_output, write_json
+from patchword.folders import prepare_output, write_json
 from patchword.label.dataset import LabelledDataset
+from patchword.progress import Progress
 
 SUMMARY_FILE = "export.json"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, Progress, prepare_output, write_json
+from patchword.folders import Manifest, prepare_output, write_json
 from patchword.images import read_image, to_tensor
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.detect import Detection, crop_side
@@ -19,6 +19,7 @@ from patchword.label.records import MANIFEST_FILE, MARKER, Counts, ImageRecord
 from patchword.label.resume import begin, keep_done
 from patchword.label.settings import LabelSettings
 from patchword.label.stream import Pixels, decoded
+from patchword.progress import Progress
 
 
 def label_folder(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, Progress, prepare_output, write_json
+from patchword.folders import Manifest, prepare_output, write_json
+from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter, check_segment_options
 from patchword.segment.result import MASKS, SegmentationResult
 from patchword.segment.words import Classes

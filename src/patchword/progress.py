@@ -1,0 +1,139 @@
+"""How far a run is, how fast it goes and how long it will take, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import Task, TaskID
+
+
+class Progress:
+    """How far a run is and how long it will take, on standard error.
+
+    On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
+
+    Args:
+        total: number of items, 0 or more.
+        description: what is being done, such as "labelling".
+        unit: what is counted, in the plural.
+        already: how many of them an earlier run has done; they say nothing about the speed of this one.
+        quiet: whether to show nothing at all.
+        stream: where to write; standard error by default.
+        clock: seconds from some fixed moment.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        unit: str = "images",
+        *,
+        already: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total
+        self.done = already
+        self._already = already
+        self._description = description
+        self._unit = unit
+        self._quiet = quiet
+        self._stream = stream
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def advance(self, count: int = 1) -> None:
+        """Tell that `count` more items are done."""
+        self.done += count
+        if self._quiet:
+            return
+        stream = self._stream or sys.stderr
+        if stream.isatty():
+            self._show_bar(stream)
+        else:
+            self._write_line(stream)
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show_bar(self, stream: TextIO) -> None:
+        if self._bar is None:
+            if self._clock() - self._started < 2:
+                return
+            self._bar = _rich_bar(stream, speed=self._speed_and_rest)
+            self._task = self._bar.add_task(self._description, total=self.total)
+            self._bar.start()
+        if self._task is not None:
+            self._bar.update(self._task, completed=self.done)
+
+    def _write_line(self, stream: TextIO) -> None:
+        now = self._clock()
+        if now - self._last_line < 30:
+            return
+        self._last_line = now
+        stream.write(
+            f"{self._description}: {self.done} of {self.total} {self._unit}{self._speed_and_rest(separator=', ')}\n"
+        )
+        stream.flush()
+
+    def _speed_and_rest(self, *, separator: str = "  ") -> str:
+        """Items a second in this run and the time left at that speed; nothing before the first item."""
+        seconds, done = self._clock() - self._started, self.done - self._already
+        if not done or seconds <= 0:
+            return ""
+        left = duration((self.total - self.done) * seconds / done)
+        return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left"
+
+
+def duration(seconds: float) -> str:
+    """A time span for a person: `12 s`, `3 min 05 s`, `2 h 07 min`, `1 d 04 h`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def rate(per_second: float, unit: str = "images") -> str:
+    """A speed with two digits that count: `3.1 images a second`, `0.052 images a second`."""
+    return f"{per_second:#.2g} {unit} a second" if per_second < 9.95 else f"{per_second:.0f} {unit} a second"
+
+
+def _rich_bar(stream: TextIO, *, speed: Callable[[], str]) -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class SpeedColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(speed().strip())
+
+    return RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        SpeedColumn(),
+        console=Console(file=stream),
+    )

@@ -1,0 +1,95 @@
+"""What a run says while it goes on: how far it is, how fast, how long it will take."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from patchword.progress import Progress, duration, rate
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_terminal_a_line_every_half_minute() -> None:
+    clock, stream = _Clock(), io.StringIO()
+    with Progress(100, "labelling", "images", stream=stream, clock=clock) as progress:
+        for _ in range(100):
+            clock.now += 1
+            progress.advance()
+    assert stream.getvalue().splitlines() == [
+        "labelling: 30 of 100 images, 1.0 images a second, 1 min 10 s left",
+        "labelling: 60 of 100 images, 1.0 images a second, 40 s left",
+        "labelling: 90 of 100 images, 1.0 images a second, 10 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (7320, "2 h 02 min"), (90_000, "1 d 01 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"), [(0.0521, "0.052"), (1, "1.0"), (3.14, "3.1"), (9.97, "10"), (123.4, "123")]
+)
+def test_rates(per_second: float, text: str) -> None:
+    assert rate(per_second) == f"{text} images a second"
+
+
+def test_what_an_earlier_run_did_says_nothing_about_the_speed() -> None:
+    clock, stream = _Clock(), io.StringIO()
+    with Progress(100, "labelling", already=80, stream=stream, clock=clock) as progress:
+        clock.now += 40
+        progress.advance(10)
+    assert stream.getvalue() == "labelling: 90 of 100 images, 0.25 images a second, 40 s left\n"
+
+
+def test_a_terminal_sees_a_bar_only_when_it_takes_longer() -> None:
+    for seconds, shown in ((0.1, False), (1.0, True)):
+        clock, stream = _Clock(), _Terminal()
+        with Progress(10, "labelling", stream=stream, clock=clock) as progress:
+            for _ in range(10):
+                clock.now += seconds
+                progress.advance()
+        assert ("labelling" in stream.getvalue()) is shown
+        assert ("10/10" in stream.getvalue()) is shown
+
+
+def test_quiet_says_nothing() -> None:
+    clock, stream = _Clock(), _Terminal()
+    with Progress(3, "labelling", quiet=True, stream=stream, clock=clock) as progress:
+        for _ in range(3):
+            clock.now += 100
+            progress.advance()
+    assert stream.getvalue() == ""
+    assert progress.done == 3
+
+
+def test_the_bar_ends_when_the_run_fails() -> None:
+    clock, stream = _Clock(), _Terminal()
+    progress = Progress(10, "labelling", stream=stream, clock=clock)
+
+    def run() -> None:
+        with progress:
+            clock.now += 10
+            progress.advance(2)
+            raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        run()
+    assert "2/10" in stream.getvalue()
+    assert progress._bar is None
