@@ -81,7 +81,7 @@ def test_it_learns_what_the_labels_say() -> None:
 @pytest.mark.parametrize("reading", ["text-anchor", "patch-anchor"])
 def test_each_reading_of_the_text_term_learns_alone(reading: str) -> None:
     data = training_set()
-    settings = SETTINGS.model_copy(update={"steps": 60, "patch_text": reading, "patch_patch_weight": 0.0})
+    settings = SETTINGS.model_copy(update={"steps": 60, "patch_text": reading, "loss": "patch-text"})
     assert accuracy(train(data, settings=settings), data) > 0.9
 
 
@@ -96,7 +96,7 @@ def test_history_has_the_terms_and_the_rates() -> None:
 
 
 def test_terms_that_are_off_are_zero_in_the_history() -> None:
-    settings = SETTINGS.model_copy(update={"patch_text": "patch-anchor", "patch_patch_weight": 0.0})
+    settings = SETTINGS.model_copy(update={"loss": "cross-entropy"})
     for record in train(training_set(), settings=settings).history:
         assert (record.patch_patch, record.text_anchor) == (0, 0)
         assert record.patch_anchor > 0

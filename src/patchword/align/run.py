@@ -26,9 +26,9 @@ from patchword.align.artifact import (
 from patchword.align.card import model_card
 from patchword.align.data import LabelledImages
 from patchword.align.features import FeatureCache
-from patchword.align.losses import IGNORED
 from patchword.align.prepare import HashedItem, hash_items, label_items
 from patchword.align.records import StepRecord
+from patchword.align.sampling import IGNORED
 from patchword.align.settings import AlignSettings
 from patchword.align.trainer import TrainingResult, TrainingSet, total_steps, train
 from patchword.errors import PatchwordError

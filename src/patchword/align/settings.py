@@ -40,11 +40,16 @@ class AlignSettings(Settings):
     mlp_ratio: float = Field(4.0, gt=0, description="Width of the block's MLP in multiples of the features' channels")
 
     # Loss
-    patch_text: Literal["both", "text-anchor", "patch-anchor", "off"] = Field(
-        "both", description="Reading of the patch-text term: the sum of both, one of them, or none"
+    loss: Literal["t-supcon", "patch-text", "patch-patch", "cross-entropy"] = Field(
+        "t-supcon",
+        description="Both terms [paper], one of them alone, or cross entropy against the text vectors; "
+        "patch-patch alone learns no text",
     )
-    patch_text_weight: float = Field(1.0, ge=0, description="Weight of the patch-text term")
-    patch_patch_weight: float = Field(1.0, ge=0, description="Weight of the patch-patch term; 0 turns it off")
+    patch_text: Literal["both", "text-anchor", "patch-anchor"] = Field(
+        "both", description="Reading of the patch-text term: the sum of both, or one of them"
+    )
+    patch_text_weight: float = Field(1.0, gt=0, description="Weight of the patch-text term")
+    patch_patch_weight: float = Field(1.0, gt=0, description="Weight of the patch-patch term")
     patch_temperature: float = Field(0.1, gt=0, le=10, description="Temperature of the patch-patch term [paper]")
     text_temperature: float = Field(0.07, gt=0, le=10, description="Temperature at which the patch-text term starts")
     learn_temperature: bool = Field(True, description="Whether the text temperature is learned")
@@ -53,6 +58,16 @@ class AlignSettings(Settings):
     )
     patch_sample: int = Field(
         4096, ge=2, description="Most patches a step in the patch-patch term, balanced over classes"
+    )
+    text_sample: int = Field(
+        8192,
+        ge=1,
+        description="Most patches a step in the patch-text term, drawn evenly; more cost time and steady the gradient",
+    )
+    similarity_bound: int = Field(
+        2**20,
+        ge=1,
+        description="Most similarities held at once, 4 bytes each; changes memory and speed, and results by rounding",
     )
 
     # Training

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from patchword.align.losses import IGNORED
+from patchword.align.sampling import IGNORED
 from patchword.errors import PatchwordError
 
 
