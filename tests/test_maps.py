@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
-from patchword.maps import LabelMap, Segment, ignore_index, palette, read_indices
+from patchword.maps import LabelMap, Segment, ignore_index, overlay, palette, read_indices
 
 
 def _names(count: int) -> tuple[str, ...]:
@@ -209,3 +210,19 @@ def test_records_that_are_no_segment(change: dict[str, object], message: str) ->
     del record["generator"]
     with pytest.raises(PatchwordError, match="no field 'generator'"):
         Segment.from_json(record)
+
+
+def test_a_label_map_with_colours_of_its_own_shows_them_everywhere(tmp_path: Path) -> None:
+    own = np.array([[200, 30, 60], [30, 60, 200]], dtype=np.uint8)
+    label_map = LabelMap(np.array([[0, 0, 1, 255]]), ("a", "b"), own)
+    label_map.save(tmp_path / "map.png")
+    with Image.open(tmp_path / "map.png") as image:
+        stored = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    assert stored[:2].tolist() == own.tolist()
+    assert stored[255].tolist() == list(IGNORE_COLOUR)
+    painted = np.asarray(overlay(np.zeros((1, 4, 3), dtype=np.uint8), label_map, opacity=1, legend=False))
+    assert painted[0, :3].tolist() == own[[0, 0, 1]].tolist()
+    legend = np.asarray(overlay(np.zeros((1, 4, 3), dtype=np.uint8), label_map, opacity=0))
+    assert all((legend == colour).all(axis=2).any() for colour in own)
+    with pytest.raises(PatchwordError, match=r"colours \(2, 3\); allowed is \(3, 3\)"):
+        LabelMap(np.array([[0]]), ("a", "b", "c"), own)

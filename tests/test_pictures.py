@@ -11,33 +11,6 @@ from patchword.errors import PatchwordError
 from patchword.maps import LabelMap, overlay, palette
 
 
-@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 65535])
-def test_colours_are_all_different(count: int) -> None:
-    colours = palette(count)
-    assert colours.shape == (count, 3)
-    assert colours.dtype == np.uint8
-    assert len({tuple(colour) for colour in colours.tolist()}) == count
-
-
-def test_later_colours_leave_out_the_first_ones() -> None:
-    first = pictures._more_colours(3, palette(0))
-    assert not set(map(tuple, first)) & set(map(tuple, pictures._more_colours(100, first)))
-
-
-def test_a_position_keeps_its_colour() -> None:
-    most = palette(1000)
-    for count in (1, 20, 256, 300):
-        np.testing.assert_array_equal(palette(count), most[:count])
-    palette(3)[:] = 0
-    assert palette(3).any()
-
-
-def test_the_first_colours_are_far_apart() -> None:
-    colours = palette(30).astype(float)
-    distance = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 1000 * np.eye(30)
-    assert distance.min() > 40
-
-
 def test_named_pixels_are_blended_with_their_colour() -> None:
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     indices = np.random.default_rng(1).integers(0, 4, (6, 7))

@@ -60,6 +60,25 @@ def test_every_word_is_averaged_over_the_templates(batch_size: int, background: 
     assert vectors.count == 3
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 256])
+def test_a_class_with_templates_of_its_own_is_averaged_over_those_alone(batch_size: int) -> None:
+    text = "sofa; couch\n@own-template: a {} in a room.\n@own-template: the {}\ncat\nlamp\n@own-template: one {}\n"
+    vocabulary = Vocabulary.parse(text + "@background: sky\n@template: a {}.\n@template: {}!\n@template: my {}.\n")
+    encoder = CountingEncoder()
+    told: list[int] = []
+    vectors = encode_vocabulary(
+        encoder, vocabulary=vocabulary, background=True, batch_size=batch_size, done=told.append
+    )
+    own = {"sofa": ["a {} in a room.", "the {}"], "couch": ["a {} in a room.", "the {}"], "lamp": ["one {}"]}
+    words = ["sofa", "couch", "cat", "lamp", "sky"]
+    expected = [_expected(word, own.get(word, ["a {}.", "{}!", "my {}."])) for word in words]
+    torch.testing.assert_close(vectors.words, torch.stack(expected))
+    assert vectors.classes.tolist() == [0, 0, 1, 2, -1]
+    assert max(map(len, encoder.calls)) <= max(batch_size, 3)
+    assert sum(map(len, encoder.calls)) == 2 * 2 + 3 + 1 + 3
+    assert sum(told) == len(words)
+
+
 def test_prompts_come_in_batches() -> None:
     encoder = CountingEncoder()
     encode_vocabulary(encoder, vocabulary=Vocabulary.of([f"class {number}" for number in range(100)]))

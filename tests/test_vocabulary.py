@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from patchword.colours import class_colours, palette, with_one_more
 from patchword.errors import PatchwordError
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary, VocabularyClass
 
@@ -64,7 +67,19 @@ def test_templates_default_to_the_seven_of_clip() -> None:
         ("cat\n@template: a photo\n", r"list\.txt:2: template 'a photo' must have exactly one \{\}"),
         ("cat\n@template: {} and {}\n", r"list\.txt:2: template .* exactly one \{\}"),
         ("cat\n@template: a {}.\n@template: a {}.\n", r"list\.txt:3: template 'a \{\}\.' is given twice"),
-        ("cat\n@colour: red\n", r"list\.txt:2: '@colour: red' is not understood; .*@background:"),
+        ("cat\n@kolour: c04080\n", r"list\.txt:2: '@kolour: c04080' is not understood; .*@background:.*@colour:"),
+        ("cat\n  @colour: red\n", r"list\.txt:2: 'red' is no colour; .* six hexadecimal digits"),
+        ("cat\n@colour: #c04080\n", r"list\.txt:2: the colour is missing; .* without '#', which starts a comment"),
+        ("cat\n@colour: c04\n", r"list\.txt:2: 'c04' is no colour"),
+        ("# my list\n@colour: c04080\ncat\n", r"list\.txt:2: a colour belongs to the class above it"),
+        ("@own-template: a {}.\ncat\n", r"list\.txt:1: a template of its own belongs to the class above it"),
+        ("cat\n@colour: c04080\n@colour: c04081\n", r"list\.txt:3: class 'cat' already has the colour c04080"),
+        ("cat\n@colour: C04080\ndog\n@colour: c04080\n", r":4: colour c04080 is already given at list\.txt:2"),
+        ("cat\n@colour: e0e0c0\n", r"list\.txt:2: colour e0e0c0 is too like e0e0c0, which shows pixels that are ign"),
+        ("cat\n@colour: d4e4c8\n", r"list\.txt:2: colour d4e4c8 is too like e0e0c0"),
+        ("cat\n@colour: 100a00\n", r"list\.txt:2: colour 100a00 is too like 000000, which shows pixels without a"),
+        ("cat\n@own-template: a cat\n", r"list\.txt:2: template 'a cat' must have exactly one"),
+        ("cat\n@own-template: a {}\n@own-template: a  {}\n", r"list\.txt:3: template 'a \{\}' is given twice"),
         ("cat\n@background sky\n", r"list\.txt:2: .* is not understood"),
         ("c\x00at\n", r"list\.txt:1: .* cannot hold"),
     ],
@@ -123,6 +138,67 @@ def test_of_refuses(classes: str | list[str], message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_a_class_may_have_a_colour_and_templates_of_its_own() -> None:
+    own = "  @colour: C04080 # pink\n@Own-Template: a {}  on a sofa.\n@background: wall\n@own-template: the {}\n"
+    vocabulary = Vocabulary.parse(f"cat\n\n{own}dog")
+    cat, dog = vocabulary.classes
+    assert (cat.colour, cat.templates) == ((0xC0, 0x40, 0x80), ("a {} on a sofa.", "the {}"))
+    assert (dog.colour, dog.templates) == (None, ())
+    assert vocabulary.to_text().endswith(
+        "\ncat\n  @colour: c04080\n  @own-template: a {} on a sofa.\n  @own-template: the {}\ndog\n"
+    )
+    assert Vocabulary.parse(vocabulary.to_text()) == vocabulary
+    assert Vocabulary.of(vocabulary, templates=["one {}"]).classes == vocabulary.classes
+
+
+@pytest.mark.parametrize("colour", [(1, 2), (300, 0, 0), (-1, 99, 99), (0.5, 99, 99), "abc"])
+def test_a_class_with_a_colour_that_is_none_is_refused(colour: tuple[int, int, int]) -> None:
+    with pytest.raises(PatchwordError, match=r"class 2: colour .* whole numbers from 0 to 255"):
+        Vocabulary((VocabularyClass("cat"), VocabularyClass("dog", colour=colour)))
+
+
+def test_colours_are_the_palette_with_the_given_ones_put_in() -> None:
+    plain = Vocabulary.parse("cat\ndog\nowl\n")
+    np.testing.assert_array_equal(plain.colours, palette(3))
+    one = Vocabulary.parse("cat\ndog\n@colour: c04080\nowl\n").colours
+    assert one.dtype == np.uint8
+    assert one.tolist() == [palette(3)[0].tolist(), [0xC0, 0x40, 0x80], palette(3)[2].tolist()]
+
+
+def test_a_class_without_a_colour_makes_way_for_a_given_one() -> None:
+    first, second = palette(2).astype(int)
+    near = np.clip(first + np.where(first > 128, -9, 9), 0, 255)
+    text = f"cat\ndog\n@colour: {bytes(near.tolist()).hex()}\nowl\n@colour: {bytes(second.tolist()).hex()}\n"
+    colours = Vocabulary.parse(text).colours
+    assert colours[1:].tolist() == [near.tolist(), second.tolist()]
+    assert colours[0].tolist() == palette(4)[3].tolist()
+
+
+@given(st.lists(st.none() | st.integers(0, 300), min_size=1, max_size=300))
+@settings(max_examples=30, deadline=None)
+def test_no_two_colours_are_equal(positions: list[int | None]) -> None:
+    known = [tuple(colour) for colour in palette(301).tolist()]
+    seen: set[int] = set()
+    given_colours = [
+        None if position is None or position in seen or seen.add(position) else known[position]
+        for position in positions
+    ]
+    colours = class_colours(given_colours)
+    assert len({tuple(colour) for colour in with_one_more(colours).tolist()}) == len(positions) + 1
+    for colour, wanted in zip(colours.tolist(), given_colours, strict=True):
+        assert wanted is None or tuple(colour) == wanted
+
+
+def test_lists_without_colours_keep_their_text_and_hash() -> None:
+    text = "# list\nsofa; couch\nÜber-Straße\n@background: sky; wall\n@shared: bed\nbed\nbunk; bed\n"
+    vocabulary = Vocabulary.parse(text + "@template: a photo of a {}.\n")
+    assert vocabulary.to_text() == (
+        "@background: sky; wall\n@shared: bed\n@template: a photo of a {}.\nsofa; couch\nÜber-Straße\nbed\nbunk; bed\n"
+    )
+    assert vocabulary.hash == "a7a275ef67e4c5537fbe781df3e4faf20f187fe8e189ab9cafbe84d77a1d3127"
+    assert Vocabulary.of("cat, dog; hound").hash == "1fc68b5cc771b95a90db7781b2cd522777857588ed108f0543c08847f8d1185e"
+
+
 def test_of_replaces_background_and_templates_when_given() -> None:
     text = "cat\n@background: sky\n@template: the {}\n"
     kept = Vocabulary.of(text)
@@ -179,12 +255,17 @@ def test_hash_sees_content_and_nothing_else() -> None:
     assert plain.hash == Vocabulary.parse("# list\n\nsofa ;couch # soft\n  dog").hash
     assert plain.hash == Vocabulary.of("sofa; couch, dog").hash
     others = ["sofa\ndog", "dog\nsofa; couch", "sofa; couch\ndog\n@background: sky", "sofa; couch\ndog\n@template: {}"]
-    assert len({plain.hash, *(Vocabulary.parse(text).hash for text in others)}) == 5
+    own = ["@colour: c04080\ndog", "dog\n@colour: c04080", "@own-template: {}\ndog"]
+    others += [f"sofa; couch\n{text}" for text in own]
+    assert len({plain.hash, *(Vocabulary.parse(text).hash for text in others)}) == 8
     assert len(plain.hash) == 64
 
 
 _characters = st.characters(blacklist_categories=("Cc", "Cs", "Zs", "Zl", "Zp"), blacklist_characters="#;@{}\ufeff")
 _words = st.text(_characters, min_size=1, max_size=6).filter(lambda word: unicodedata.normalize("NFC", word).strip())
+
+_prefixes = _words.filter(lambda word: word.isascii())
+_colours = st.tuples(st.integers(20, 210), st.integers(0, 255), st.integers(0, 255)).filter(lambda rgb: rgb[0] < 200)
 
 
 @st.composite
@@ -197,9 +278,16 @@ def _vocabularies(draw: st.DrawFn) -> Vocabulary:
     rest = words[background:]
     cuts = sorted({0, *draw(st.lists(st.integers(0, len(rest) - 1), max_size=4))})
     groups = [rest[start:end] for start, end in zip(cuts, [*cuts[1:], len(rest)], strict=True)]
-    prefixes = draw(st.lists(_words.filter(lambda word: word.isascii()), min_size=1, max_size=3, unique=True))
+    colours = draw(st.lists(st.none() | _colours, min_size=len(groups), max_size=len(groups)))
+    given = [colour for colour in colours if colour]
+    assume(len(set(given)) == len(given))
+    own = draw(st.lists(st.lists(_prefixes, max_size=2, unique=True), min_size=len(groups), max_size=len(groups)))
+    prefixes = draw(st.lists(_prefixes, min_size=1, max_size=3, unique=True))
     return Vocabulary(
-        tuple(VocabularyClass(group[0], tuple(group[1:])) for group in groups),
+        tuple(
+            VocabularyClass(group[0], tuple(group[1:]), tuple(f"{prefix} {{}}" for prefix in prefixes), colour)
+            for group, prefixes, colour in zip(groups, own, colours, strict=True)
+        ),
         background=tuple(words[:background]),
         templates=tuple(f"{prefix} {{}}" for prefix in prefixes),
     )
@@ -211,3 +299,17 @@ def test_text_round_trip(vocabulary: Vocabulary) -> None:
     assert again == vocabulary
     assert again.hash == vocabulary.hash
     assert again.to_text() == vocabulary.to_text()
+
+
+def test_the_page_on_the_format_is_true() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "vocabulary.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```text\n(.*?)```", page, flags=re.DOTALL)
+    vocabulary = Vocabulary.parse(example, source="docs/vocabulary.md")
+    assert vocabulary.names == ("sofa", "cat", "bank", "lamp", "river")
+    sofa, cat, bank, lamp, river = vocabulary.classes
+    assert sofa.synonyms == ("couch", "settee")
+    assert (cat.colour, cat.templates) == ((0xF0, 0x80, 0x30), ("a photo of a {} indoors.", "a close-up of a {}."))
+    assert (lamp.colour, lamp.templates, bank.synonyms, river.synonyms) == (None, (), (), ("bank",))
+    assert vocabulary.background == ("wall", "floor")
+    assert vocabulary.templates == ("a photo of a {}.", "a drawing of a {}.")
+    assert vocabulary.shared == ("bank",)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from patchword.colours import IGNORE_COLOUR, palette
 from patchword.errors import PatchwordError
 from patchword.folders import write_bytes
-from patchword.pictures import IGNORE_COLOUR, overlay, palette
+from patchword.pictures import overlay
 
 __all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices", "run_lengths"]
 
@@ -35,6 +36,7 @@ class LabelMap:
         indices: (h, w), each below len(names) or equal to `ignore`; any integer type is taken and kept as uint8 while
             there are fewer than 255 names, else as uint16.
         names: the classes' names, by index; at most 65,535.
+        colours: (n, 3) uint8, the classes' colours, such as `Vocabulary.colours`; none for those of `palette`.
 
     Raises:
         PatchwordError: for another shape or type, or an index that is neither a class nor ignore.
@@ -42,12 +44,15 @@ class LabelMap:
 
     indices: NDArray[np.integer[Any]]
     names: tuple[str, ...]
+    colours: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
         if len(self.names) > _MOST_NAMES:
             raise PatchwordError(f"label map has {len(self.names)} names; allowed are {_MOST_NAMES} at most")
         _check_indices(self.indices, len(self.names), "label map")
+        if self.colours is not None and self.colours.shape != (len(self.names), 3):
+            raise PatchwordError(f"label map has colours {self.colours.shape}; allowed is {(len(self.names), 3)}")
         kind = np.uint8 if len(self.names) < 255 else np.uint16
         object.__setattr__(self, "indices", np.ascontiguousarray(self.indices, dtype=kind))
 
@@ -56,15 +61,19 @@ class LabelMap:
         """The index of pixels without a class: 255 while there are fewer than 255 names, else 65535."""
         return ignore_index(len(self.names))
 
+    def class_colours(self) -> NDArray[np.uint8]:
+        """The colours (n, 3) that the classes are shown in."""
+        return palette(len(self.names)) if self.colours is None else self.colours
+
     def save(self, path: str | Path) -> None:
-        """Write as PNG: 8-bit indexed with `palette` below 255 names, else 16-bit greyscale; the same bytes every time.
+        """Write as PNG: 8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time.
 
         Raises:
             PatchwordError: when it cannot be written.
         """
         image = Image.fromarray(self.indices)
         if self.indices.dtype == np.uint8:
-            image.putpalette(_png_palette(len(self.names)))
+            image.putpalette(_png_palette(self.class_colours()))
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
         write_bytes(path, buffer.getvalue())
@@ -260,11 +269,11 @@ def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
         raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
 
 
-def _png_palette(count: int) -> bytes:
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[:count] = palette(count)
-    colours[255] = IGNORE_COLOUR
-    return colours.tobytes()
+def _png_palette(colours: NDArray[np.uint8]) -> bytes:
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colours)] = colours
+    table[255] = IGNORE_COLOUR
+    return table.tobytes()
 
 
 def _number(record: Mapping[str, Any], key: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The pictures that show a label map to a person: colours, overlay, legend."""
+"""The pictures that show a label map to a person: overlay and legend."""
 
 from __future__ import annotations
 
@@ -17,21 +17,6 @@ from patchword.errors import PatchwordError
 if TYPE_CHECKING:
     from patchword.maps import LabelMap
 
-IGNORE_COLOUR = (224, 224, 192)
-_RGB_TO_CONES = np.array(
-    [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-)
-_CONES_TO_OKLAB = np.array(
-    [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-)
 _LONGEST_NAME = 40
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
@@ -44,24 +29,6 @@ _SYSTEM_FONTS = (
     "msyh.ttc",
 )
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def palette(n: int) -> NDArray[np.uint8]:
-    """Colours that are easy to tell apart, the same for a position whatever n is.
-
-    Args:
-        n: how many, 0 or more.
-
-    Returns:
-        (n, 3) uint8 RGB, all different.
-
-    Source: the first 256 by farthest-point choice (Glasbey et al., 2007) in Oklab (Ottosson, 2020); the rest only
-    differ.
-    """
-    chosen = _distinct_colours()
-    if n <= len(chosen):
-        return chosen[:n].copy()
-    return np.concatenate([chosen, _more_colours(n - len(chosen), chosen)])
 
 
 def overlay(
@@ -86,44 +53,10 @@ def overlay(
         raise PatchwordError(f"image is {image.dtype} {image.shape}; the label map needs uint8 {(height, width, 3)}")
     if not 0 <= opacity <= 1:
         raise PatchwordError(f"opacity is {opacity}; allowed is 0 to 1")
-    colours = palette(len(label_map.names))
+    colours = label_map.class_colours()
     painted = _paint(image, label_map, colours, opacity)
     picture = Image.fromarray(painted)
     return _with_legend(picture, label_map, colours) if legend else picture
-
-
-@cache
-def _distinct_colours(count: int = 256) -> NDArray[np.uint8]:
-    steps = np.linspace(0, 255, 16).round().astype(np.uint8)
-    candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = _to_oklab(candidates).round(6)  # so that the last digits of another machine's arithmetic choose the same
-    chroma = np.hypot(lab[:, 1], lab[:, 2])
-    vivid = (lab[:, 0] > 0.45) & (lab[:, 0] < 0.92) & (chroma > 0.1)
-    candidates, lab = candidates[vivid], lab[vivid]
-    taken = _to_oklab(np.array([(0, 0, 0), (255, 255, 255), IGNORE_COLOUR], dtype=np.uint8))
-    distance = np.linalg.norm(lab[:, None] - taken[None], axis=2).min(axis=1)
-    chosen = []
-    for _ in range(count):
-        best = int(distance.argmax())
-        chosen.append(candidates[best])
-        distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=1))
-    return np.stack(chosen)
-
-
-def _more_colours(count: int, taken: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours that are not in `taken`: an odd factor visits every 24-bit colour once before it repeats."""
-    order = np.arange(1, count + len(taken) + 1, dtype=np.uint64) * np.uint64(10368889) % np.uint64(1 << 24)
-    packed = taken.astype(np.uint64) @ np.array([65536, 256, 1], dtype=np.uint64)
-    free = order[~np.isin(order, packed)][:count]
-    return np.stack([free >> np.uint64(shift) & np.uint64(255) for shift in (16, 8, 0)], axis=1).astype(np.uint8)
-
-
-def _to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Oklab coordinates of sRGB colours (n, 3): lightness in [0, 1], then two of hue and chroma."""
-    value = rgb / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    oklab: NDArray[np.float64] = np.cbrt(linear @ _RGB_TO_CONES.T) @ _CONES_TO_OKLAB.T
-    return oklab
 
 
 def _paint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -85,13 +86,18 @@ class TextVectors:
 
 @torch.no_grad()
 def encode_vocabulary(
-    encoder: ImageTextEncoder, *, vocabulary: Vocabulary, background: bool = False, batch_size: int = 256
+    encoder: ImageTextEncoder,
+    *,
+    vocabulary: Vocabulary,
+    background: bool = False,
+    batch_size: int = 256,
+    done: Callable[[int], None] | None = None,
 ) -> TextVectors:
-    """Encode every word in every template, average over the templates and bring back to unit length.
+    """Encode every word in its templates, average over them and bring back to unit length.
 
     Args:
         encoder: the text tower.
-        vocabulary: classes, templates and background words.
+        vocabulary: classes, background words and templates; a class's own templates replace the others for its words.
         background: whether the background words come along, after the classes.
         batch_size: prompts in one call of the encoder, at least 1; a word's templates stay together even where they are
             more than that.
@@ -106,16 +112,50 @@ def encode_vocabulary(
     """
     if batch_size < 1:
         raise PatchwordError(f"batch size is {batch_size}; allowed is 1 or more prompts")
-    words = [(word, position) for position, entry in enumerate(vocabulary.classes) for word in entry.words]
-    if background:
-        words += [(word, BACKGROUND) for word in vocabulary.background]
-    templates = vocabulary.templates
-    group = max(1, batch_size // len(templates))
+    words = _words_of(vocabulary, background=background)
     vectors = []
-    for start in range(0, len(words), group):
-        prompts = [template.replace("{}", word) for word, _ in words[start : start + group] for template in templates]
-        encoded = encoder.encode_text(prompts)  # (group * templates, d)
-        vectors.append(encoded.reshape(-1, len(templates), encoded.shape[1]).mean(dim=1))  # (group, d)
-    stacked = functional.normalize(torch.cat(vectors), dim=1)  # (n, d)
-    classes = torch.tensor([position for _, position in words], device=stacked.device)
+    for batch in _batches(words, size=batch_size):
+        encoded = encoder.encode_text([prompt for word in batch for prompt in word.prompts()])  # (prompts, d)
+        parts = torch.split(encoded, [len(word.templates) for word in batch])
+        vectors += [part.mean(dim=0) for part in parts]
+        if done is not None:
+            done(len(batch))
+    stacked = functional.normalize(torch.stack(vectors), dim=1)  # (n, d)
+    classes = torch.tensor([word.position for word in words], device=stacked.device)
     return TextVectors(stacked, classes, len(vocabulary))
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word, the class that it belongs to (-1 for a background word), and the templates that it is put into."""
+
+    text: str
+    position: int
+    templates: tuple[str, ...]
+
+    def prompts(self) -> list[str]:
+        return [template.replace("{}", self.text) for template in self.templates]
+
+
+def _words_of(vocabulary: Vocabulary, *, background: bool) -> list[_Word]:
+    words = [
+        _Word(word, position, entry.templates or vocabulary.templates)
+        for position, entry in enumerate(vocabulary.classes)
+        for word in entry.words
+    ]
+    if background:
+        words += [_Word(word, BACKGROUND, vocabulary.templates) for word in vocabulary.background]
+    return words
+
+
+def _batches(words: Sequence[_Word], *, size: int) -> Iterator[list[_Word]]:
+    """Runs of words with at most `size` prompts together, or of one word that has more."""
+    batch: list[_Word] = []
+    prompts = 0
+    for word in words:
+        if batch and prompts + len(word.templates) > size:
+            yield batch
+            batch, prompts = [], 0
+        batch.append(word)
+        prompts += len(word.templates)
+    yield batch

@@ -11,12 +11,12 @@ from export_data import VOCABULARY, scene, segment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchword.colours import palette
 from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
 from patchword.export.instances import Piece, pieces_of
 from patchword.export.names import stems
 from patchword.maps import LabelMap, Segment, run_lengths
-from patchword.pictures import palette
 from patchword.vocabulary import Vocabulary
 
 

@@ -158,7 +158,7 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
 
 def _label_map(painted: Painted, vocabulary: Vocabulary) -> LabelMap:
     ignore = ignore_index(len(vocabulary))
-    return LabelMap(np.where(painted.indices == NOTHING, ignore, painted.indices), vocabulary.names)
+    return LabelMap(np.where(painted.indices == NOTHING, ignore, painted.indices), vocabulary.names, vocabulary.colours)
 
 
 def _segment(region: Region, vocabulary: Vocabulary) -> Segment:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.pictures import palette
 from patchword.vocabulary import Vocabulary
 
 UNLABELLED_COLOUR = (0, 0, 0)
@@ -42,7 +41,7 @@ class Category:
 
 def categories_of(vocabulary: Vocabulary) -> tuple[Category, ...]:
     """The table of a vocabulary's classes, in its order."""
-    colours = palette(len(vocabulary)).tolist()
+    colours = vocabulary.colours.tolist()
     return tuple(
         Category(index, index + 1, name, (red, green, blue))
         for index, (name, (red, green, blue)) in enumerate(zip(vocabulary.names, colours, strict=True))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
 from patchword.export.components import NOTHING, connected_components
 from patchword.export.painting import Correction, Painted, Photographs, Region, check_size
 from patchword.export.voc import VOID
-from patchword.pictures import IGNORE_COLOUR
 from patchword.vocabulary import Vocabulary
 
 

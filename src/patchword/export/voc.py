@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
 from patchword.export.categories import UNLABELLED_COLOUR, Category, check_8_bit, unlabelled_name
 from patchword.export.coco_panoptic import object_numbers
@@ -21,7 +22,6 @@ from patchword.export.files import FolderSink, Sink, png, text_bytes, zip_sink
 from patchword.export.instances import Piece
 from patchword.export.job import Job, Picture
 from patchword.export.names import check_line
-from patchword.pictures import IGNORE_COLOUR
 
 VOID = 255
 _MOST_OBJECTS = 254

@@ -11,7 +11,14 @@ from patchword.errors import PatchwordError
 from patchword.maps import LabelMap, Segment, ignore_index
 
 
-def fuse(segments: Sequence[Segment], *, size: tuple[int, int], names: tuple[str, ...], margin: float) -> LabelMap:
+def fuse(
+    segments: Sequence[Segment],
+    *,
+    size: tuple[int, int],
+    names: tuple[str, ...],
+    margin: float,
+    colours: NDArray[np.uint8] | None = None,
+) -> LabelMap:
     """Give every pixel to the class that claims it with the highest score.
 
     A pixel that nobody claims is ignored, and so is one where the best scores of two different classes differ by less
@@ -26,6 +33,7 @@ def fuse(segments: Sequence[Segment], *, size: tuple[int, int], names: tuple[str
         size: (height, width) of the image in pixels.
         names: the vocabulary's classes, in order.
         margin: smallest difference of score (0 to 1) at which a contested pixel is still given away.
+        colours: (n, 3) uint8, of the classes; none for those of the palette.
 
     Raises:
         PatchwordError: when a mask has another size.
@@ -47,7 +55,7 @@ def fuse(segments: Sequence[Segment], *, size: tuple[int, int], names: tuple[str
         holder[inside & (holder == nobody)] = number
     indices = np.array([*(claim.class_index for claim in claims), ignore_index(len(names))], dtype=np.int32)[owner]
     indices[contested] = ignore_index(len(names))
-    return LabelMap(indices=indices, names=names)
+    return LabelMap(indices=indices, names=names, colours=colours)
 
 
 def _rivals(claims: Sequence[Segment], *, number: int, margin: float) -> NDArray[np.bool_]:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.errors import PatchwordError
@@ -125,7 +127,8 @@ def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) ->
     (claims,) = claim_images([image], parts=parts, settings=settings)
     if isinstance(claims, PatchwordError):
         raise claims
-    return settle(claims, names=parts.vocabulary.names, settings=settings)
+    vocabulary = parts.vocabulary
+    return settle(claims, names=vocabulary.names, settings=settings, colours=vocabulary.colours)
 
 
 def claim_images(
@@ -145,7 +148,13 @@ def claim_images(
     return [_try_claim(image, parts=parts, settings=settings) for image in images]
 
 
-def settle(claims: ImageClaims, *, names: tuple[str, ...], settings: LabelSettings) -> ImageLabels:
+def settle(
+    claims: ImageClaims,
+    *,
+    names: tuple[str, ...],
+    settings: LabelSettings,
+    colours: NDArray[np.uint8] | None = None,
+) -> ImageLabels:
     """Turn claims into one label a pixel; no model takes part (docs/method.md, fusion).
 
     All pixels are ignored if no class won enough crops or no mask was accepted.
@@ -153,8 +162,15 @@ def settle(claims: ImageClaims, *, names: tuple[str, ...], settings: LabelSettin
     Args:
         names: the vocabulary's classes, in order.
         settings: `margin`.
+        colours: (n, 3) uint8, the vocabulary's; none for those of the palette.
     """
-    label_map = fuse(claims.segments, size=claims.size, names=names, margin=settings.margin)
+    label_map = fuse(
+        claims.segments,
+        size=claims.size,
+        names=names,
+        margin=settings.margin,
+        colours=colours,
+    )
     return ImageLabels(label_map, claims.segments, claims.detected)
 
 

@@ -79,7 +79,7 @@ class DensePath:
         seen = model_size(size, image_size=image_size or self.image_size, patch_size=self.patch_size)
         patches = self.encode(resize(to_tensor(pixels).to(self.device), size=seen))[0]  # (d, h, w)
         found = assign_pixels(words.scores(patches), size=size, temperature=self.temperature, threshold=threshold)
-        return SegmentationResult(LabelMap(found.indices, words.names), found.confidence, pixels)
+        return SegmentationResult(LabelMap(found.indices, words.names, words.colours), found.confidence, pixels)
 
 
 def check_segment_options(*, image_size: int | None, threshold: float) -> None:

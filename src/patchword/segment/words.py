@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.colours import with_one_more
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder
 from patchword.text import BACKGROUND, TextVectors, encode_vocabulary
@@ -23,10 +26,12 @@ _KEPT = 16  # vocabularies whose vectors are kept; a matter of memory only
 
 @dataclass(frozen=True)
 class ClassWords:
-    """The words of n classes; background words, where given, make one more class, the last, named "background"."""
+    """The words of n classes and their colours (n, 3); background words, where given, make one more class, the last,
+    named "background"."""
 
     names: tuple[str, ...]
     vectors: TextVectors
+    colours: NDArray[np.uint8]
 
     def scores(self, patches: Tensor) -> Tensor:
         """Compare patches with the classes: the highest cosine over a class's words.
@@ -92,7 +97,7 @@ class WordEncoder:
         return vocabulary
 
     def _encode(self, vocabulary: Vocabulary) -> ClassWords:
-        extra = (BACKGROUND_NAME,) if vocabulary.background else ()
-        return ClassWords(
-            (*vocabulary.names, *extra), encode_vocabulary(self._encoder, vocabulary=vocabulary, background=True)
-        )
+        vectors = encode_vocabulary(self._encoder, vocabulary=vocabulary, background=True)
+        if not vocabulary.background:
+            return ClassWords(vocabulary.names, vectors, vocabulary.colours)
+        return ClassWords((*vocabulary.names, BACKGROUND_NAME), vectors, with_one_more(vocabulary.colours))
