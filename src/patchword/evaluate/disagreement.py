@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, Progress
+from patchword.folders import Manifest
 from patchword.label.dataset import LabelledDataset, LabelledItem
 from patchword.maps import LabelMap, Segment
+from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.result import SegmentationResult
 
