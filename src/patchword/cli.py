@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from patchword import __version__
+from patchword.cli_ablate import ablate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label
 from patchword.cli_models import models_app
@@ -232,6 +233,7 @@ def evaluate(
     _print_scores(report)
 
 
+app.command()(ablate)
 app.command("export")(export)
 app.command("import")(import_)
 
