@@ -44,6 +44,21 @@ def tiny_dinov3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_dinov3_convnext(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_dinov3_convnext(tmp_path_factory.mktemp("dinov3_convnext"))
+
+
+@pytest.fixture(scope="session")
+def tiny_mae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_mae(tmp_path_factory.mktemp("mae"))
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoints.make_vit(tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="session")
 def tiny_sam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoints.make_sam(tmp_path_factory.mktemp("sam"))
 

@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors
 
 from patchword.errors import PatchwordError
 from patchword.models import hub as hub_module
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models import load_image_text, load_mask_proposer
 from patchword.models.fetch import check_model, fetch_models, list_models
 
 NAME = "openai/clip-vit-base-patch16"
@@ -218,15 +218,15 @@ def test_offline_is_respected(published: Hub, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_known_name_of_another_kind_is_refused_without_a_question(published: Hub) -> None:
-    with pytest.raises(PatchwordError, match="'clip' cannot be used as patch encoder"):
-        load_patch_encoder(NAME, device="cpu")
+    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask proposer"):
+        load_mask_proposer(NAME, device="cpu")
     assert published.questions == []
 
 
 def test_unknown_name_of_another_kind_is_refused_before_its_weights_are_fetched(published: Hub) -> None:
     published.repositories["some/clip"] = published.repositories[NAME]
-    with pytest.raises(PatchwordError, match="'clip' cannot be used as patch encoder"):
-        load_patch_encoder("some/clip", device="cpu")
+    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask proposer"):
+        load_mask_proposer("some/clip", device="cpu")
     assert not list(published.cache.rglob("*.safetensors"))
 
 

@@ -143,7 +143,8 @@ def test_pickled_weights_are_never_read(copy: Path) -> None:
     ("load", "fixture", "words"),
     [
         (load_image_text, "tiny_sam", ("'sam' cannot be used as image-text encoder", "clip, siglip")),
-        (load_patch_encoder, "tiny_clip", ("'clip' cannot be used as patch encoder", "dinov2", "dinov3_vit")),
+        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask proposer", "allowed are sam, sam2")),
+        (load_image_text, "tiny_mae", ("'vit_mae' cannot be used as image-text encoder", "allowed are clip, siglip")),
         (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask proposer", "sam, sam2")),
     ],
 )
@@ -153,6 +154,36 @@ def test_model_of_another_kind_is_refused(
     with pytest.raises(PatchwordError) as error:
         load(str(request.getfixturevalue(fixture)), device="cpu")
     assert_one_line(error, *words)
+
+
+@pytest.mark.parametrize("load", [load_image_text, load_patch_encoder])
+def test_naflex_siglip2_is_refused_by_name(load: Callable[..., Any], tiny_siglip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "naflex"
+    shutil.copytree(tiny_siglip, folder)
+    edit_config(folder, lambda config: config.update(model_type="siglip2"))
+    with pytest.raises(PatchwordError, match=r"NaFlex SigLIP 2.*allowed is one of fixed resolution, such as google/"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("fixture", ["tiny_clip", "tiny_siglip", "tiny_sam", "tiny_sam2"])
+def test_one_checkpoint_serves_in_two_roles(fixture: str, request: pytest.FixtureRequest) -> None:
+    """The role decides, not the name: the same folder, the same fingerprint, and only the image tower is kept."""
+    folder = str(request.getfixturevalue(fixture))
+    first: Any = (load_mask_proposer if "sam" in fixture else load_image_text)(folder, device="cpu")
+    tower: Any = load_patch_encoder(folder, device="cpu")
+    assert tower.record.fingerprint == first.record.fingerprint
+    assert tower.record.family == first.record.family
+    count = [sum(weight.numel() for weight in part.model.parameters()) for part in (tower, first)]
+    assert count[0] < count[1]
+
+
+def test_siglip_without_pooling_head_still_has_patches(tiny_siglip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "headless"
+    shutil.copytree(tiny_siglip, folder)
+    edit_config(folder, lambda config: config["vision_config"].update(vision_use_head=False))
+    images = torch.rand(1, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    expected = load_patch_encoder(str(tiny_siglip), device="cpu")(images)
+    torch.testing.assert_close(load_patch_encoder(str(folder), device="cpu")(images), expected)
 
 
 def test_siglip_has_one_dense_variant(tiny_siglip: Path) -> None:

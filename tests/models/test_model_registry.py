@@ -41,7 +41,15 @@ def test_registry_is_consistent() -> None:
         for checkpoint in family.checkpoints:
             assert checkpoint.licence
             assert checkpoint.input_size % checkpoint.patch_size == 0
-            assert checkpoint.gated == (family.name == "dinov3")
+            assert (checkpoint.tower_dim > 0) == ("patch" in family.kinds[1:])
+            assert checkpoint.gated == family.name.startswith("dinov3")
+
+
+def test_every_role_of_a_family_has_weights_and_an_adapter() -> None:
+    from patchword.models.adapters import _PATCH_ENCODERS, WEIGHTS
+
+    assert set(WEIGHTS) == {(family.name, kind) for family in FAMILIES for kind in family.kinds}
+    assert set(_PATCH_ENCODERS) == {family.name for family in FAMILIES if "patch" in family.kinds}
 
 
 def _configs() -> dict[str, Callable[[], tuple[Any, Any]]]:
@@ -61,6 +69,9 @@ def _configs() -> dict[str, Callable[[], tuple[Any, Any]]]:
         "projection_dim": 768,
     }
     dino: dict[str, Any] = {"image_size": 518, "patch_size": 14}
+    giant = {"hidden_size": 1536, "num_attention_heads": 24, "num_hidden_layers": 40, "use_swiglu_ffn": True, **dino}
+    huge = {"hidden_size": 1280, "num_hidden_layers": 32, "patch_size": 14, "intermediate_size": 5120}
+    plus = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 20, "intermediate_size": 5120}
     return {
         NAME: lambda: (t.CLIPModel, t.CLIPConfig(vision_config={"patch_size": 16})),
         "openai/clip-vit-large-patch14-336": lambda: (t.CLIPModel, t.CLIPConfig(**clip_large)),
@@ -73,6 +84,23 @@ def _configs() -> dict[str, Callable[[], tuple[Any, Any]]]:
             t.Dinov2WithRegistersModel,
             t.Dinov2WithRegistersConfig(**dino),
         ),
+        "facebook/dinov2-giant": lambda: (t.Dinov2Model, t.Dinov2Config(**giant)),
+        "facebook/dinov3-vits16-pretrain-lvd1689m": lambda: (
+            t.DINOv3ViTModel,
+            t.DINOv3ViTConfig(num_register_tokens=4),
+        ),
+        "facebook/dinov3-vith16plus-pretrain-lvd1689m": lambda: (
+            t.DINOv3ViTModel,
+            t.DINOv3ViTConfig(num_register_tokens=4, use_gated_mlp=True, **plus),
+        ),
+        "facebook/dinov3-convnext-tiny-pretrain-lvd1689m": lambda: (t.DINOv3ConvNextModel, t.DINOv3ConvNextConfig()),
+        "facebook/dinov3-convnext-large-pretrain-lvd1689m": lambda: (
+            t.DINOv3ConvNextModel,
+            t.DINOv3ConvNextConfig(hidden_sizes=[192, 384, 768, 1536], depths=[3, 3, 27, 3]),
+        ),
+        "facebook/vit-mae-base": lambda: (t.ViTMAEModel, t.ViTMAEConfig()),
+        "facebook/vit-mae-huge": lambda: (t.ViTMAEModel, t.ViTMAEConfig(num_attention_heads=16, **huge)),
+        "google/siglip2-base-patch16-224": lambda: (t.SiglipModel, t.SiglipConfig(text_config={"vocab_size": 256000})),
         "facebook/sam-vit-base": lambda: (t.SamModel, t.SamConfig()),
         "facebook/sam2.1-hiera-tiny": lambda: (t.Sam2VideoModel, t.Sam2VideoConfig()),
     }
@@ -92,4 +120,15 @@ def test_registry_states_the_sizes_of_the_models(name: str) -> None:
         model_class, config = _configs()[name]()
         count = sum(parameter.numel() for parameter in model_class(config).parameters())
     assert count / 1e6 == pytest.approx(checkpoint.parameters, abs=0.1)
-    assert model_sizes(family, config) == (checkpoint.patch_size, checkpoint.dim, checkpoint.input_size)
+    if "patch" in family.kinds[1:]:
+        tower = config.vision_config
+        assert model_sizes(family, tower, kind="patch") == (
+            checkpoint.patch_size,
+            checkpoint.tower_dim,
+            checkpoint.input_size,
+        )
+    assert model_sizes(family, config, kind=family.kind) == (
+        checkpoint.patch_size,
+        checkpoint.dim,
+        checkpoint.input_size,
+    )

@@ -12,6 +12,14 @@ CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.261302
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 TEXT = "a photo of the cat dog sofa couch sky grass house tree car boat sun ball red green blue small large"
 CLIP_CONTEXT = 16
+_VIT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
 SIGLIP_CONTEXT = 12
 
 
@@ -154,6 +162,41 @@ def make_dinov3(folder: Path, *, seed: int = 0) -> Path:
     )
     _save(DINOv3ViTModel, config, folder, seed=seed)
     write_preprocessor(folder, mean=IMAGENET_MEAN, std=IMAGENET_STD, resample=2, size={"height": 32, "width": 32})
+    return folder
+
+
+def make_dinov3_convnext(folder: Path, *, seed: int = 0) -> Path:
+    """DINOv3's ConvNeXt: four stages, so patches of 32; 32 channels, 64-pixel input."""
+    from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
+
+    config = DINOv3ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], image_size=64)
+    _save(DINOv3ConvNextModel, config, folder, seed=seed)
+    write_preprocessor(folder, mean=IMAGENET_MEAN, std=IMAGENET_STD, resample=2, size={"height": 64, "width": 64})
+    return folder
+
+
+def make_mae(folder: Path, *, seed: int = 0) -> Path:
+    """MAE as published, decoder included: 32-pixel input, patch 8, 2 layers, 32 channels, three quarters masked."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    decoder = {
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 32,
+    }
+    config = ViTMAEConfig(**_VIT, **decoder, mask_ratio=0.75)
+    _save(ViTMAEForPreTraining, config, folder, seed=seed)
+    write_preprocessor(folder, mean=IMAGENET_MEAN, std=IMAGENET_STD, resample=3, size={"height": 32, "width": 32})
+    return folder
+
+
+def make_vit(folder: Path, *, seed: int = 0) -> Path:
+    """ViT with a pooler: 32-pixel input, patch 8, 2 layers, 32 channels."""
+    from transformers import ViTConfig, ViTModel
+
+    _save(ViTModel, ViTConfig(**_VIT), folder, seed=seed)
+    write_preprocessor(folder, mean=[0.5] * 3, std=[0.5] * 3, resample=2, size={"height": 32, "width": 32})
     return folder
 
 

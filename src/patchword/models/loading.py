@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from patchword.errors import PatchwordError
-from patchword.models.clip import ClipEncoder, check_pooled_token, clip_sizes
+from patchword.models.adapters import WEIGHTS, build_patch_encoder
+from patchword.models.clip import ClipEncoder, check_pooled_token
 from patchword.models.dense import check_dense
-from patchword.models.dino import DinoEncoder, dino_sizes
 from patchword.models.folders import (
     Preprocessing,
     check_tokenizer_files,
@@ -25,31 +25,22 @@ from patchword.models.folders import (
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
-from patchword.models.sam import SamProposer, sam_sizes
-from patchword.models.sam2 import Sam2Proposer, sam2_sizes
-from patchword.models.siglip import SiglipEncoder, siglip_sizes
+from patchword.models.sam import SamProposer
+from patchword.models.sam2 import Sam2Proposer
+from patchword.models.siglip import SiglipEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-_CLASSES = {
-    "clip": ("CLIPModel", clip_sizes),
-    "siglip": ("SiglipModel", siglip_sizes),
-    "dinov2": ("Dinov2Model", dino_sizes),
-    "dinov2-with-registers": ("Dinov2WithRegistersModel", dino_sizes),
-    "dinov3": ("DINOv3ViTModel", dino_sizes),
-    "sam": ("SamModel", sam_sizes),
-    "sam2": ("Sam2Model", sam2_sizes),
-}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint found and checked, its weights not read yet."""
+    """A checkpoint found and checked, its weights not read yet, and the role that it is wanted for."""
 
     name: str
     revision: str | None
     folder: Path
     family: Family
+    kind: Kind
 
 
 @dataclass(frozen=True)
@@ -99,11 +90,15 @@ def load_image_text(
 def load_patch_encoder(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> PatchEncoder:
-    """Load DINOv2, DINOv2 with registers or DINOv3. Arguments, returns and errors as for `load_image_text`."""
+    """Load a frozen vision encoder: any of the registry's, or the image tower of CLIP, SigLIP, SAM or SAM 2.
+
+    Arguments, returns and errors as for `load_image_text`. What the features of each family are: docs/encoders.md.
+    """
     where = choose_device(device)
     loads_as = choose_dtype(dtype, device=where)
-    loaded = _load(find_source(name, revision=revision, kind="patch"), device=where, dtype=loads_as)
-    return DinoEncoder(loaded.model, record=loaded.record)
+    source = find_source(name, revision=revision, kind="patch")
+    loaded = _load(source, device=where, dtype=loads_as)
+    return build_patch_encoder(source.family.name, loaded.model, record=loaded.record)
 
 
 def load_mask_proposer(
@@ -123,10 +118,10 @@ def load_mask_proposer(
     )
 
 
-def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source:
+def find_source(name: str, *, revision: str | None, kind: Kind) -> Source:
     """Find a checkpoint's folder, fetching it when it is a hub name that is not in the cache.
 
-    The model's kind is checked before its weights are fetched.
+    Whether the model can serve in that role is checked before its weights are fetched.
 
     Raises:
         PatchwordError: when nothing usable is there.
@@ -134,7 +129,7 @@ def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source
     folder = local_folder(name, revision=revision)
     if folder is not None:
         family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
-        return Source(name, None, folder, family)
+        return Source(name, None, folder, family, kind)
     known = known_family(name)
     if known is not None:
         family_of(known.model_types[0], kind=kind, where=name)
@@ -144,7 +139,7 @@ def find_source(name: str, *, revision: str | None, kind: Kind | None) -> Source
         family_of(read_config(config.parent)["model_type"], kind=kind, where=name)
         folder = fetch_files(name, revision=revision)
     family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
-    return Source(name, folder.name, folder, family)  # the cache names a snapshot's folder by its commit
+    return Source(name, folder.name, folder, family, kind)  # the cache names a snapshot's folder by its commit
 
 
 def choose_device(device: str) -> torch.device:
@@ -179,17 +174,16 @@ def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def model_sizes(family: Family, config: Any) -> tuple[int, int, int]:
-    """Patch size, channels and input size of a checkpoint, from its transformers config."""
-    _, sizes = _CLASSES[family.name]
-    return sizes(config)
+def model_sizes(family: Family, config: Any, *, kind: Kind) -> tuple[int, int, int]:
+    """Patch size, channels and input size of a checkpoint in a role, from the config of the part that serves in it."""
+    return WEIGHTS[family.name, kind].sizes(config)
 
 
 def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded:
     weights_files(source.folder)  # refuses missing and damaged files with a line that names them
     preprocessing = read_preprocessing(source.folder, family=source.family)
     model = _load_weights(source, dtype=dtype)
-    patch_size, dim, input_size = model_sizes(source.family, model.config)
+    patch_size, dim, input_size = model_sizes(source.family, model.config, kind=source.kind)
     known = checkpoint_of(source.name)
     record = ModelRecord(
         family=source.family.name,
@@ -207,21 +201,28 @@ def _load(source: Source, *, device: torch.device, dtype: torch.dtype) -> Loaded
 
 
 def _load_weights(source: Source, *, dtype: torch.dtype) -> Any:
+    """The part of the checkpoint's model that the role needs; the rest is let go."""
     import transformers
 
-    class_name, _ = _CLASSES[source.family.name]
+    weights = WEIGHTS[source.family.name, source.kind]
+    name = weights.class_name
     try:
         with _quiet_transformers():
-            model, report = getattr(transformers, class_name).from_pretrained(
-                source.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            model, report = getattr(transformers, name).from_pretrained(
+                source.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **weights.options,
             )
     except Exception as error:  # a config may be wrong in as many ways as there are fields
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise PatchwordError(f"{source.folder} cannot be loaded as {class_name}: {reason}") from error
+        raise PatchwordError(f"{source.folder} cannot be loaded as {name}: {reason}") from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise PatchwordError(f"{source.folder} lacks {len(missing)} of {class_name}'s tensors, such as {missing[0]}")
-    return model
+        raise PatchwordError(f"{source.folder} lacks {len(missing)} of {name}'s tensors, such as {missing[0]}")
+    return getattr(model, weights.part) if weights.part else model
 
 
 def _load_tokenizer(folder: Path, *, vocabulary: int) -> Any:

@@ -26,9 +26,10 @@ class Checkpoint:
         patch_size: side of a patch in pixels of the input.
         dim: channels of a patch feature (of the text space for an image-text encoder).
         input_size: side in pixels of the input that it was trained on.
-        parameters: number of weights in millions.
+        parameters: number of weights in millions, of all that is loaded for its first role.
         licence: licence of the weights.
         gated: whether the publisher asks to accept terms before a download.
+        tower_dim: channels of a patch feature where being a patch encoder is its second role; 0 where it is not.
     """
 
     name: str
@@ -38,15 +39,16 @@ class Checkpoint:
     parameters: float
     licence: str
     gated: bool = False
+    tower_dim: int = 0
 
 
 @dataclass(frozen=True)
 class Family:
-    """A model architecture, with one adapter.
+    """A model architecture.
 
     Attributes:
         name: registry name.
-        kind: which of the three protocols its adapter keeps.
+        kinds: the roles that it can serve in, the first one first; each has its own adapter.
         model_types: values of `model_type` in config.json that select it.
         mean, std: normalisation where the checkpoint states none.
         resample: filter of resizing where the checkpoint states none.
@@ -54,101 +56,169 @@ class Family:
     """
 
     name: str
-    kind: Kind
+    kinds: tuple[Kind, ...]
     model_types: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resample: Literal["bilinear", "bicubic"]
     checkpoints: tuple[Checkpoint, ...]
 
+    @property
+    def kind(self) -> Kind:
+        """The role that it was published for."""
+        return self.kinds[0]
+
 
 _ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask proposer"}
+
+_APACHE, _DINOV3 = "Apache-2.0", "DINOv3 License"
+_MAE = "Apache-2.0 (hub), CC-BY-NC 4.0 (authors' code and weights)"  # the publisher says both, in two places
+
+_UNUSABLE = {
+    "siglip2": "a NaFlex SigLIP 2, which sees images as lists of patches; allowed is one of fixed resolution, such as "
+    "google/siglip2-base-patch16-224",
+    "clip_vision_model": "an image tower alone; allowed is the whole CLIP checkpoint, of which the tower is taken",
+    "siglip_vision_model": "an image tower alone; allowed is the whole SigLIP checkpoint, of which the tower is taken",
+}
 
 FAMILIES: tuple[Family, ...] = (
     Family(
         "clip",
-        "image-text",
+        ("image-text", "patch"),
         ("clip",),
         CLIP_MEAN,
         CLIP_STD,
         "bicubic",
         (
-            Checkpoint("openai/clip-vit-base-patch16", 16, 512, 224, 149.6, "MIT"),
-            Checkpoint("openai/clip-vit-large-patch14-336", 14, 768, 336, 427.9, "MIT"),
+            Checkpoint("openai/clip-vit-base-patch32", 32, 512, 224, 151.3, "MIT", tower_dim=768),
+            Checkpoint("openai/clip-vit-base-patch16", 16, 512, 224, 149.6, "MIT", tower_dim=768),
+            Checkpoint("openai/clip-vit-large-patch14", 14, 768, 224, 427.6, "MIT", tower_dim=1024),
+            Checkpoint("openai/clip-vit-large-patch14-336", 14, 768, 336, 427.9, "MIT", tower_dim=1024),
         ),
     ),
     Family(
         "siglip",
-        "image-text",
+        ("image-text", "patch"),
         ("siglip",),
         HALF,
         HALF,
         "bilinear",
-        (Checkpoint("google/siglip2-base-patch16-224", 16, 768, 224, 375.2, "Apache-2.0"),),
+        (
+            Checkpoint("google/siglip-base-patch16-224", 16, 768, 224, 203.2, _APACHE, tower_dim=768),
+            Checkpoint("google/siglip2-base-patch16-224", 16, 768, 224, 375.2, _APACHE, tower_dim=768),
+            Checkpoint("google/siglip2-large-patch16-256", 16, 1024, 256, 881.5, _APACHE, tower_dim=1024),
+        ),
     ),
     Family(
         "dinov2",
-        "patch",
+        ("patch",),
         ("dinov2",),
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bicubic",
         (
-            Checkpoint("facebook/dinov2-small", 14, 384, 518, 22.1, "Apache-2.0"),
-            Checkpoint("facebook/dinov2-base", 14, 768, 518, 86.6, "Apache-2.0"),
-            Checkpoint("facebook/dinov2-large", 14, 1024, 518, 304.4, "Apache-2.0"),
+            Checkpoint("facebook/dinov2-small", 14, 384, 518, 22.1, _APACHE),
+            Checkpoint("facebook/dinov2-base", 14, 768, 518, 86.6, _APACHE),
+            Checkpoint("facebook/dinov2-large", 14, 1024, 518, 304.4, _APACHE),
+            Checkpoint("facebook/dinov2-giant", 14, 1536, 518, 1136.5, _APACHE),
         ),
     ),
     Family(
         "dinov2-with-registers",
-        "patch",
+        ("patch",),
         ("dinov2_with_registers",),
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bicubic",
         (
-            Checkpoint("facebook/dinov2-with-registers-small", 14, 384, 518, 22.1, "Apache-2.0"),
-            Checkpoint("facebook/dinov2-with-registers-base", 14, 768, 518, 86.6, "Apache-2.0"),
-            Checkpoint("facebook/dinov2-with-registers-large", 14, 1024, 518, 304.4, "Apache-2.0"),
+            Checkpoint("facebook/dinov2-with-registers-small", 14, 384, 518, 22.1, _APACHE),
+            Checkpoint("facebook/dinov2-with-registers-base", 14, 768, 518, 86.6, _APACHE),
+            Checkpoint("facebook/dinov2-with-registers-large", 14, 1024, 518, 304.4, _APACHE),
+            Checkpoint("facebook/dinov2-with-registers-giant", 14, 1536, 518, 1136.5, _APACHE),
         ),
     ),
     Family(
         "dinov3",
-        "patch",
+        ("patch",),
         ("dinov3_vit",),
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bilinear",
         (
-            Checkpoint("facebook/dinov3-vits16-pretrain-lvd1689m", 16, 384, 224, 21.6, "DINOv3 License", gated=True),
-            Checkpoint("facebook/dinov3-vitb16-pretrain-lvd1689m", 16, 768, 224, 85.7, "DINOv3 License", gated=True),
+            Checkpoint("facebook/dinov3-vits16-pretrain-lvd1689m", 16, 384, 224, 21.6, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-vits16plus-pretrain-lvd1689m", 16, 384, 224, 28.7, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-vitb16-pretrain-lvd1689m", 16, 768, 224, 85.7, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-vitl16-pretrain-lvd1689m", 16, 1024, 224, 303.1, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-vith16plus-pretrain-lvd1689m", 16, 1280, 224, 840.6, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-vit7b16-pretrain-lvd1689m", 16, 4096, 224, 6716.0, _DINOV3, gated=True),
+        ),
+    ),
+    Family(
+        "dinov3-convnext",
+        ("patch",),
+        ("dinov3_convnext",),
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "bilinear",
+        (
+            Checkpoint("facebook/dinov3-convnext-tiny-pretrain-lvd1689m", 32, 768, 224, 27.8, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-convnext-small-pretrain-lvd1689m", 32, 768, 224, 49.5, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-convnext-base-pretrain-lvd1689m", 32, 1024, 224, 87.6, _DINOV3, gated=True),
+            Checkpoint("facebook/dinov3-convnext-large-pretrain-lvd1689m", 32, 1536, 224, 196.2, _DINOV3, gated=True),
+        ),
+    ),
+    Family(
+        "mae",
+        ("patch",),
+        ("vit_mae",),
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "bicubic",
+        (
+            Checkpoint("facebook/vit-mae-base", 16, 768, 224, 85.8, _MAE),
+            Checkpoint("facebook/vit-mae-large", 16, 1024, 224, 303.3, _MAE),
+            Checkpoint("facebook/vit-mae-huge", 14, 1280, 224, 630.8, _MAE),
+        ),
+    ),
+    Family(
+        "vit",
+        ("patch",),
+        ("vit",),
+        HALF,
+        HALF,
+        "bilinear",
+        (
+            Checkpoint("facebook/dino-vits16", 16, 384, 224, 21.7, _APACHE),
+            Checkpoint("facebook/dino-vitb16", 16, 768, 224, 85.8, _APACHE),
+            Checkpoint("facebook/dino-vitb8", 8, 768, 224, 85.8, _APACHE),
+            Checkpoint("google/vit-base-patch16-224-in21k", 16, 768, 224, 85.8, _APACHE),
         ),
     ),
     Family(
         "sam",
-        "mask",
+        ("mask", "patch"),
         ("sam",),
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bilinear",
         (
-            Checkpoint("facebook/sam-vit-base", 16, 256, 1024, 93.7, "Apache-2.0"),
-            Checkpoint("facebook/sam-vit-large", 16, 256, 1024, 312.3, "Apache-2.0"),
-            Checkpoint("facebook/sam-vit-huge", 16, 256, 1024, 641.1, "Apache-2.0"),
+            Checkpoint("facebook/sam-vit-base", 16, 256, 1024, 93.7, _APACHE, tower_dim=256),
+            Checkpoint("facebook/sam-vit-large", 16, 256, 1024, 312.3, _APACHE, tower_dim=256),
+            Checkpoint("facebook/sam-vit-huge", 16, 256, 1024, 641.1, _APACHE, tower_dim=256),
         ),
     ),
     Family(
         "sam2",
-        "mask",
+        ("mask", "patch"),
         ("sam2", "sam2_video"),
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bilinear",
         (
-            Checkpoint("facebook/sam2.1-hiera-tiny", 16, 256, 1024, 38.9, "Apache-2.0"),
-            Checkpoint("facebook/sam2.1-hiera-small", 16, 256, 1024, 46.0, "Apache-2.0"),
-            Checkpoint("facebook/sam2.1-hiera-base-plus", 16, 256, 1024, 80.8, "Apache-2.0"),
-            Checkpoint("facebook/sam2.1-hiera-large", 16, 256, 1024, 224.4, "Apache-2.0"),
+            Checkpoint("facebook/sam2.1-hiera-tiny", 16, 256, 1024, 38.9, _APACHE, tower_dim=256),
+            Checkpoint("facebook/sam2.1-hiera-small", 16, 256, 1024, 46.0, _APACHE, tower_dim=256),
+            Checkpoint("facebook/sam2.1-hiera-base-plus", 16, 256, 1024, 80.8, _APACHE, tower_dim=256),
+            Checkpoint("facebook/sam2.1-hiera-large", 16, 256, 1024, 224.4, _APACHE, tower_dim=256),
         ),
     ),
 )
@@ -159,19 +229,23 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
 
     Args:
         model_type: the value found.
-        kind: the kind that the caller needs; None for any.
+        kind: the role that the caller needs it for; None for any.
         where: hub name or folder, for the message.
 
     Returns:
         the family.
 
     Raises:
-        PatchwordError: when no family, or one of another kind, has that model type; the message names those allowed.
+        PatchwordError: when no family has that model type, or it cannot serve in that role; the message names those
+            allowed.
     """
-    for family in FAMILIES:
-        if model_type in family.model_types and kind in (None, family.kind):
+    fitting = [family for family in FAMILIES if kind is None or kind in family.kinds]
+    for family in fitting:
+        if model_type in family.model_types:
             return family
-    allowed = ", ".join(value for family in FAMILIES if kind in (None, family.kind) for value in family.model_types)
+    if model_type in _UNUSABLE:
+        raise PatchwordError(f"{where}: model_type {model_type!r} is {_UNUSABLE[model_type]}")
+    allowed = ", ".join(value for family in fitting for value in family.model_types)
     role = f" as {_ROLES[kind]}" if kind else ""
     raise PatchwordError(f"{where}: model_type {model_type!r} cannot be used{role}; allowed are {allowed}")
 
