@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from patchword.align.artifact import (
 )
 from patchword.align.card import model_card
 from patchword.align.records import StepRecord
+from patchword.align.settings import ModuleKind
 from patchword.errors import PatchwordError
 
 LAST = StepRecord(
@@ -30,8 +31,8 @@ LAST = StepRecord(
 )
 
 
-def make_artifact() -> Artifact:
-    shape = ModuleShape(kind="transformer", dim=12, text_dim=8, head_size=64, mlp_ratio=4.0)
+def make_artifact(kind: ModuleKind = "block") -> Artifact:
+    shape = ModuleShape(kind=kind, dim=12, text_dim=8, head_size=64, mlp_ratio=4.0)
     config = ArtifactConfig(
         encoder=Tower.of(record("patches", dim=12)),
         text_encoder=Tower.of(record("text", dim=8)),
@@ -67,8 +68,13 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.json").write_text(json.dumps(values))
 
 
-def test_round_trip_is_exact(folder: Path) -> None:
-    written, read = make_artifact(), read_artifact(folder)
+@pytest.mark.parametrize("kind", get_args(ModuleKind))
+def test_round_trip_is_exact(tmp_path: Path, kind: ModuleKind) -> None:
+    written = make_artifact(kind)
+    write_artifact(tmp_path, artifact=written, card=model_card(written.config))
+    read = read_artifact(tmp_path)
+    assert read.module.kind == kind
+    assert f"holds the module alone ({kind}, 0.0" in (tmp_path / "README.md").read_text()
     assert read.config == written.config
     patches = torch.randn(1, 12, 3, 4)
     assert torch.equal(read.module(patches), written.module(patches))
@@ -113,7 +119,8 @@ def test_config_of_something_else(folder: Path, content: str) -> None:
         (lambda values: values.update(version=2), r"has version 2; this patchword reads version 1"),
         (lambda values: values.pop("temperature"), r"field 'temperature' is missing"),
         (lambda values: values.update(temperature=-1), r"field 'temperature' is -1"),
-        (lambda values: values["module"].update(kind="linear"), r"field 'module.kind' is 'linear'"),
+        (lambda values: values["module"].update(kind="linear"), r"tensor 'blocks.0.*' is .*, allowed is none"),
+        (lambda values: values["module"].update(kind="tree"), r"field 'module.kind' is 'tree'"),
         (lambda values: values.update(colour="red"), r"field 'colour' is unknown"),
         (lambda values: values["settings"].update(majority=7), r"majority"),
         (lambda values: values.update(vocabulary="cat\ncat"), r"config.json:2: 'cat'"),

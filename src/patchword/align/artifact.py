@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
-from patchword.align.settings import AlignSettings
+from patchword.align.settings import AlignSettings, ModuleKind
 from patchword.errors import PatchwordError
 from patchword.folders import write_bytes, write_json, write_text
 from patchword.models.protocols import ModelRecord
@@ -82,7 +82,7 @@ class Tower(_Record):
 class ModuleShape(_Record):
     """What it takes to build the alignment module before its weights are loaded."""
 
-    kind: Literal["transformer"]
+    kind: ModuleKind
     dim: int = Field(ge=1, le=2**16)
     text_dim: int = Field(ge=1, le=2**16)
     head_size: int = Field(ge=1, le=2**16)
@@ -91,7 +91,12 @@ class ModuleShape(_Record):
     def build(self, *, seed: int = 0) -> AlignmentModule:
         """A module of this shape with fresh weights."""
         return AlignmentModule(
-            dim=self.dim, text_dim=self.text_dim, head_size=self.head_size, mlp_ratio=self.mlp_ratio, seed=seed
+            dim=self.dim,
+            text_dim=self.text_dim,
+            kind=self.kind,
+            head_size=self.head_size,
+            mlp_ratio=self.mlp_ratio,
+            seed=seed,
         )
 
 

@@ -125,5 +125,4 @@ def _tower(role: str, tower: Tower) -> str:
 
 
 def _count(config: ArtifactConfig) -> str:
-    parameters = sum(parameter.numel() for parameter in config.module.build().parameters())
-    return f"{parameters / 1e6:.2f} million"
+    return f"{config.module.kind}, {config.module.build().parameter_count / 1e6:.2f} million"

@@ -1,4 +1,15 @@
-"""The alignment module: frozen patch features in, vectors in the text space out."""
+"""The alignment module: frozen patch features in, vectors in the text space out.
+
+Every kind is a number of blocks, a layer norm, one linear map D -> d and unit length; the kinds differ in the blocks.
+Parameters at D = 768, d = 512, MLP ratio 4:
+
+| kind | blocks | parameters |
+|---|---|---|
+| `block` [paper] | one transformer block | 7.5 M |
+| `linear` | none | 0.4 M |
+| `mlp` | the block without its attention: each patch for itself | 5.1 M |
+| `two-blocks` | two transformer blocks | 14.6 M |
+"""
 
 from __future__ import annotations
 
@@ -8,46 +19,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from patchword.align.settings import ModuleKind
 from patchword.errors import PatchwordError
 
 
 class AlignmentModule(nn.Module):
-    """One pre-norm transformer block over the patches of an image, then a linear map to the text space.
+    """Maps the patches of an image, seen together, to the text space.
 
-    The text is not an input, so the label set stays open (docs/method.md, stage 2 [paper]).
-    Self-attention has heads of a fixed size: features whose channels are no multiple of it are projected to the next
-    multiple inside the attention only.
+    The text is not an input, so the label set stays open (docs/method.md, stage 2 [paper]). Blocks are pre-norm
+    [chosen], so that a block whose weights are small passes the frozen features on as they are. Weights start as those
+    of vision transformers do, from a normal distribution of deviation 0.02 truncated at 2, biases at 0, norms at 1 and
+    0 [chosen].
 
     Args:
         dim: channels D of the encoder's patch features.
         text_dim: channels d of the text space.
+        kind: which blocks.
         head_size: channels of an attention head [chosen].
         mlp_ratio: width of the MLP in multiples of `dim` [chosen].
         seed: of the initial weights; the global random state is neither used nor changed.
-
-    About 7.5 M parameters at D = 768, d = 512.
     """
 
-    def __init__(self, *, dim: int, text_dim: int, head_size: int = 64, mlp_ratio: float = 4.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        text_dim: int,
+        kind: ModuleKind = "block",
+        head_size: int = 64,
+        mlp_ratio: float = 4.0,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.dim = dim
         self.text_dim = text_dim
-        self.heads = math.ceil(dim / head_size)
-        inner = self.heads * head_size
+        self.kind = kind
         hidden = max(1, round(dim * mlp_ratio))
         with torch.random.fork_rng(devices=[]):  # the layers' own initialisation draws from the global state
-            self.attention_norm = nn.LayerNorm(dim)
-            self.attention_input = nn.Linear(dim, 3 * inner)
-            self.attention_output = nn.Linear(inner, dim)
-            self.mlp_norm = nn.LayerNorm(dim)
-            self.mlp_input = nn.Linear(dim, hidden)
-            self.mlp_output = nn.Linear(hidden, dim)
+            attentions = {"block": 1, "two-blocks": 2, "mlp": 0, "linear": 0}[kind]
+            blocks = [Block(dim=dim, hidden=hidden, head_size=head_size) for _ in range(attentions)]
+            self.blocks = nn.ModuleList([PatchwiseBlock(dim=dim, hidden=hidden)] if kind == "mlp" else blocks)
             self.final_norm = nn.LayerNorm(dim)
             self.projection = nn.Linear(dim, text_dim)
         self._initialise(seed)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Map patch features (b, D, h, w) to unit vectors (b, d, h, w) in the text space.
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the module learns."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Map patch features to unit vectors in the text space.
+
+        Args:
+            patches: (b, D, h, w).
+            kept: (b, h, w) bool, the patches that are asked for; None for all. Every patch is attended to; what only
+                the others need is not computed.
+
+        Returns:
+            (b, d, h, w), or (k, d) for the k patches asked for, image by image and row by row.
 
         Raises:
             PatchwordError: when the features do not have D channels.
@@ -58,23 +88,79 @@ class AlignmentModule(nn.Module):
             )
         batch, _, height, width = patches.shape
         tokens = patches.flatten(2).transpose(1, 2)  # (b, h * w, D)
-        tokens = tokens + self._attend(self.attention_norm(tokens))
-        tokens = tokens + self.mlp_output(functional.gelu(self.mlp_input(self.mlp_norm(tokens))))
+        chosen = None if kept is None else kept.flatten(1)
+        for position, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, chosen if position == len(self.blocks) else None)  # the last: (k, D)
+        if chosen is not None and not self.blocks:
+            tokens = tokens[chosen]  # (k, D)
         # Unit length is computed in the type of the features, whatever type autocast chose for the rest.
         aligned = functional.normalize(self.projection(self.final_norm(tokens)).to(patches.dtype), dim=-1)
-        return aligned.transpose(1, 2).reshape(batch, self.text_dim, height, width)
-
-    def _attend(self, tokens: Tensor) -> Tensor:
-        """Self-attention among the tokens (b, n, D) of each image."""
-        joined = self.attention_input(tokens).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, heads, head size)
-        query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (b, heads, n, head size)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return self.attention_output(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return aligned if kept is not None else aligned.transpose(1, 2).reshape(batch, self.text_dim, height, width)
 
     def _initialise(self, seed: int) -> None:
-        """Draw the weights as vision transformers do: truncated normal of 0.02, biases zero."""
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02, generator=generator)
                 nn.init.zeros_(layer.bias)
+
+
+class PatchwiseBlock(nn.Module):
+    """The half of a transformer block that sees each patch for itself: a residual MLP of width `hidden`."""
+
+    def __init__(self, *, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp_input = nn.Linear(dim, hidden)
+        self.mlp_output = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
+        tokens = tokens if chosen is None else tokens[chosen]
+        return tokens + self.mlp_output(functional.gelu(self.mlp_input(self.mlp_norm(tokens))))  # type: ignore[no-any-return]
+
+
+class Block(PatchwiseBlock):
+    """A pre-norm transformer block: self-attention among the tokens of an image, then the MLP.
+
+    Heads have a fixed size: features whose channels are no multiple of it are projected to the next multiple inside the
+    attention only.
+    """
+
+    def __init__(self, *, dim: int, hidden: int, head_size: int) -> None:
+        super().__init__(dim=dim, hidden=hidden)
+        self.heads = math.ceil(dim / head_size)
+        inner = self.heads * head_size
+        self.attention_norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, inner)
+        self.key_value = nn.Linear(dim, 2 * inner)
+        self.attention_output = nn.Linear(inner, dim)
+
+    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
+        normed = self.attention_norm(tokens)
+        if chosen is None:
+            return super().forward(tokens + self.attention_output(self._attend(normed, normed)))
+        places, filled = _pack(chosen)
+        queries = normed.gather(1, places[..., None].expand(-1, -1, normed.shape[-1]))  # (b, most, D)
+        attended = self._attend(queries, normed)[filled]  # (k, inner)
+        return super().forward(tokens[chosen] + self.attention_output(attended))
+
+    def _attend(self, asking: Tensor, tokens: Tensor) -> Tensor:
+        """What each of the asking tokens (b, m, D) takes from the tokens (b, n, D) of its image, (b, m, inner)."""
+        query = self.query(asking).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, m, head size)
+        joined = self.key_value(tokens).unflatten(-1, (2, self.heads, -1))  # (b, n, 2, heads, head size)
+        key, value = joined.permute(2, 0, 3, 1, 4)  # each (b, heads, n, head size)
+        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+def _pack(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions of the chosen tokens (b, n) of each image, filled up to as many as the image that has most.
+
+    Returns:
+        positions (b, most) in their order, then any others, and which of them are chosen, (b, most) bool.
+    """
+    counts = chosen.sum(dim=1)
+    most = int(counts.max()) if len(counts) else 0
+    places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return places, torch.arange(most, device=chosen.device) < counts[:, None]

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from patchword.settings import Settings
 
+ModuleKind = Literal["block", "linear", "mlp", "two-blocks"]
+
 
 class AlignSettings(Settings):
     """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs.
@@ -35,7 +37,11 @@ class AlignSettings(Settings):
     )
 
     # Module
-    module: Literal["transformer"] = Field("transformer", description="Kind of module; one transformer block [paper]")
+    module: ModuleKind = Field(
+        "block",
+        description="One transformer block [paper], a linear map alone, an MLP that sees each patch for itself, or two "
+        "blocks",
+    )
     head_size: int = Field(64, ge=1, description="Channels of an attention head")
     mlp_ratio: float = Field(4.0, gt=0, description="Width of the block's MLP in multiples of the features' channels")
 

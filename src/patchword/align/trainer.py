@@ -136,6 +136,7 @@ def _start(data: TrainingSet, *, settings: AlignSettings, device: torch.device) 
     module = AlignmentModule(
         dim=dim,
         text_dim=data.text.shape[1],
+        kind=settings.module,
         head_size=settings.head_size,
         mlp_ratio=settings.mlp_ratio,
         seed=settings.seed,
