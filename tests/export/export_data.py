@@ -90,7 +90,7 @@ def make_labels(
     counts = Counts.of(records, names=vocabulary.names)
     DatasetRecord(
         format="patchword-labels",
-        format_version=1,
+        format_version=2,
         complete=True,
         photographs="../photos",
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
@@ -98,9 +98,8 @@ def make_labels(
         image_text=MODEL,
         mask_proposer=MODEL,
         patch_encoder=None,
+        shard=None,
         counts=counts,
-        versions=({"patchword": "0"},),
-        command="",
     ).save(out)
     return LabelledDataset.open(out)
 
@@ -113,15 +112,12 @@ def _record(name: str, indices: np.ndarray, present: list[str], count: int) -> I
         classes=tuple(present),
         segments=count,
         coverage=float((indices != 255).mean()),
-        seconds=0.0,
         reason=None if present else "nothing detected",
     )
 
 
 def _failed(name: str) -> ImageRecord:
-    return ImageRecord(
-        name=name, status="failed", size=None, classes=(), segments=0, coverage=0, seconds=0.0, reason="damaged"
-    )
+    return ImageRecord(name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason="damaged")
 
 
 def truth(labels: LabelledDataset) -> dict[str, np.ndarray]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from patchword.images import find_images
 from patchword.label.dataset import LabelledDataset
 from patchword.label.image import LabelParts
 from patchword.label.run import label_folder
+from patchword.label.sessions import Session, read_sessions
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap
 from patchword.models.protocols import ImageEmbedding
@@ -52,11 +55,10 @@ def run(photos: Path, out: Path, **changes: Any) -> LabelledDataset:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files but the manifest, and the manifest without its seconds."""
+    """All files but the one that differs from run to run."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    lines = [json.loads(line) for line in files.pop("manifest.jsonl").splitlines()]
-    assert all(line.pop("seconds") >= 0 for line in lines)
-    return files | {"manifest": json.dumps(lines).encode()}
+    assert files.pop("runs.jsonl")
+    return files
 
 
 def test_a_folder_of_photographs_becomes_a_data_set(photos: Path, tmp_path: Path) -> None:
@@ -81,6 +83,7 @@ def test_a_folder_of_photographs_becomes_a_data_set(photos: Path, tmp_path: Path
         "ok": 4,
         "empty": 1,
         "failed": 0,
+        "duplicates": 0,
         "segments": sum(item.record.segments for item in dataset.items),
         "images_with_class": {"red": 2, "blue": 3, "sol": 2},
     }
@@ -90,14 +93,19 @@ def test_dataset_json_says_how_it_was_made(photos: Path, tmp_path: Path) -> None
     run(photos, tmp_path / "labels", settings=LabelSettings(margin=0.05))
     data = json.loads((tmp_path / "labels" / "dataset.json").read_text())
     assert data["format"] == "patchword-labels"
-    assert data["format_version"] == 1
+    assert data["format_version"] == 2
     assert data["photographs"] == "../photos"
     assert data["settings"]["margin"] == 0.05
     assert data["vocabulary"]["hash"] == make_parts().vocabulary.hash
     assert data["image_text"]["name"] == "colour-clip"
     assert data["mask_proposer"]["fingerprint"] == "0" * 64
-    assert data["command"] == "patchword label"
-    assert data["versions"][0].keys() >= {"patchword", "torch", "transformers", "python"}
+    (session,) = read_sessions(tmp_path / "labels")
+    assert session.command == "patchword label"
+    assert session.versions.keys() >= {"patchword", "torch", "transformers", "python"}
+    assert session.ended == "finished"
+    assert session.labelled == {"ok": 4, "empty": 1, "failed": 0}
+    assert session.seconds is not None
+    assert session.seconds > 0
 
 
 def test_segments_json_says_what_was_detected(photos: Path, tmp_path: Path) -> None:
@@ -160,6 +168,13 @@ class Stopping(RegionSam):
         return super().embed(images)
 
 
+class Broken(RegionSam):
+    """Has a defect."""
+
+    def embed(self, images: Any) -> ImageEmbedding:
+        raise ZeroDivisionError("a defect")
+
+
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"no picture")
     run(photos, tmp_path / "whole")
@@ -186,14 +201,17 @@ def test_resuming_a_finished_run_changes_nothing(photos: Path, tmp_path: Path) -
     assert sam.calls == []
 
 
-def test_resume_retries_what_failed_and_makes_what_was_lost(photos: Path, tmp_path: Path) -> None:
+def test_resume_makes_what_was_lost_and_retries_what_failed_when_asked(photos: Path, tmp_path: Path) -> None:
     good = (photos / "a.png").read_bytes()
     run(photos, tmp_path / "whole")
     (photos / "a.png").write_bytes(good[:20])
     assert run(photos, tmp_path / "labels").counts.failed == 1
     (photos / "a.png").write_bytes(good)
     (tmp_path / "labels" / "masks" / "b.png.png").unlink()
-    run(photos, tmp_path / "labels", resume=True)
+    assert run(photos, tmp_path / "labels", resume=True).counts.failed == 1
+    assert read_sessions(tmp_path / "labels")[-1].failed_before == 1
+    assert (tmp_path / "labels" / "masks" / "b.png.png").is_file()
+    run(photos, tmp_path / "labels", resume=True, retry_failed=True)
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
 
 
@@ -257,17 +275,30 @@ def test_resume_with_anything_else_is_refused(
     assert contents(tmp_path / "labels") == before
 
 
-def test_a_resume_under_other_versions_is_written_down(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "labels")
-    path = tmp_path / "labels" / "dataset.json"
-    data = json.loads(path.read_text())
-    data["versions"][0]["torch"] = "0.0"
-    path.write_text(json.dumps(data))
-    run(photos, tmp_path / "labels", resume=True)
-    versions = json.loads(path.read_text())["versions"]
-    assert len(versions) == 2
-    assert versions[0]["torch"] == "0.0"
-    assert versions[1]["torch"] != "0.0"
+def test_every_session_leaves_its_line(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()), command="first")
+    with pytest.raises(ZeroDivisionError):
+        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Broken()), resume=True, command="second")
+    run(photos, tmp_path / "labels", resume=True, command="third")
+    run(photos, tmp_path / "labels", resume=True, command="fourth")
+    first, second, third, fourth = read_sessions(tmp_path / "labels")
+    assert [each.command for each in (first, second, third, fourth)] == ["first", "second", "third", "fourth"]
+    assert [each.ended for each in (first, second, third, fourth)] == ["interrupted", "failed", "finished", "finished"]
+    assert (first.reason, second.reason) == (None, "a defect")
+    assert first.labelled == {"ok": 2, "empty": 0, "failed": 1}
+    assert (second.kept, second.failed_before, third.kept, fourth.kept) == (3, 1, 3, 6)
+    assert fourth.labelled == {"ok": 0, "empty": 0, "failed": 0}
+
+
+def test_a_session_that_was_killed_has_left_its_line(photos: Path, tmp_path: Path) -> None:
+    Session(tmp_path, command="killed").__enter__()
+    with Session(tmp_path, command="after"):
+        pass
+    killed, after = read_sessions(tmp_path)
+    assert (killed.command, killed.ended, killed.seconds) == ("killed", None, None)
+    assert (after.command, after.ended) == ("after", "finished")
 
 
 def test_an_existing_folder_is_refused_or_overwritten(photos: Path, tmp_path: Path) -> None:
@@ -305,3 +336,70 @@ def test_mistakes_are_found_before_anything_is_written(photos: Path, tmp_path: P
     with pytest.raises(PatchwordError, match=r"`dense` is 'value'.*'sclip'"):
         run(photos, out, parts=make_parts(image_text=encoder))
     assert not out.exists()
+
+
+def test_duplicates_are_labelled_and_noted(photos: Path, tmp_path: Path) -> None:
+    (photos / "sub" / "z.png").write_bytes((photos / "b.png").read_bytes())
+    (photos / "0.png").write_bytes((photos / "b.png").read_bytes())
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    (photos / "broken too.jpg").write_bytes(b"no picture")
+    dataset = run(photos, tmp_path / "labels")
+    everything = [*dataset.failed, *(item.record for item in dataset.items)]
+    assert {record.name: record.duplicate_of for record in everything if record.duplicate_of} == {
+        "b.png": "0.png",
+        "sub/z.png": "0.png",
+        "broken.jpg": "broken too.jpg",
+    }
+    assert dataset.counts.duplicates == 3
+    assert dataset.items[0].record.content == hashlib.sha256((photos / "b.png").read_bytes()).hexdigest()
+    (photos / "0.png").unlink()
+    run(photos, tmp_path / "labels", resume=True, forget_missing=True)
+    run(photos, tmp_path / "fresh")
+    assert contents(tmp_path / "labels") == contents(tmp_path / "fresh")
+
+
+def test_a_name_that_has_no_room_for_its_results_is_a_failure_of_its_own(photos: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture([["red"]], scale=16)).save(photos / f"{'n' * 248}.png")
+    Image.fromarray(picture([["red"]], scale=16)).save(photos / f"{'n' * 247}.png")
+    dataset = run(photos, tmp_path / "labels")
+    assert sorted(len(record.name) for record in dataset.failed) == [251, 252]
+    assert all("File name too long" in (record.reason or "") for record in dataset.failed)
+    assert len(dataset) == 5
+    assert not list((tmp_path / "labels").rglob("n*"))
+
+
+def test_reasons_do_not_depend_on_how_the_folder_was_typed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    run(photos, tmp_path / "absolute")
+    monkeypatch.chdir(tmp_path)
+    run(Path("photos"), Path("relative"))
+    assert contents(tmp_path / "relative") == contents(tmp_path / "absolute")
+
+
+def test_an_error_while_writing_ends_the_run(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(PatchwordError, match=r"cannot write .*: No space left on device"):
+            run(photos, tmp_path / "labels")
+    run(photos, tmp_path / "labels", resume=True)
+    run(photos, tmp_path / "whole")
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+
+
+def test_results_without_their_record_are_not_taken_for_whole(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    (tmp_path / "labels" / "dataset.json").unlink()
+    with pytest.raises(PatchwordError, match=r"no dataset\.json.*--overwrite"):
+        run(photos, tmp_path / "labels", resume=True)
+    run(photos, tmp_path / "labels", overwrite=True)
+
+
+def test_no_thread_outlives_the_run(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()))
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("patchword")]

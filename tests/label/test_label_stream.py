@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,30 @@ import pytest
 from patchword.errors import PatchwordError
 from patchword.label.stream import decoded
 
-PATHS = [Path(f"{number}.jpg") for number in range(12)]
+PHOTOGRAPHS = [(f"{number}.jpg", Path(f"{number}.jpg")) for number in range(12)]
 
 
 def pixels_of(path: Path) -> np.ndarray:
     return np.full((1, 1, 3), int(path.stem), dtype=np.uint8)
 
 
-def test_every_photograph_comes_in_order() -> None:
-    found = list(decoded(PATHS, read=pixels_of, ahead=3))
-    assert [path for path, _ in found] == PATHS
-    assert [int(pixels[0, 0, 0]) for _, pixels in found if isinstance(pixels, np.ndarray)] == list(range(12))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_photograph_comes_in_order(threads: int) -> None:
+    def read(path: Path) -> np.ndarray:
+        time.sleep(0.01 * (int(path.stem) % 3 == 0))  # some take longer than the ones after them
+        return pixels_of(path)
+
+    found = list(decoded(PHOTOGRAPHS, read=read, ahead=3, threads=threads))
+    assert [(each.name, each.path) for each in found] == PHOTOGRAPHS
+    assert [int(each.pixels[0, 0, 0]) for each in found if isinstance(each.pixels, np.ndarray)] == list(range(12))
+
+
+def test_the_sum_of_a_files_bytes_comes_with_it_whether_it_can_be_decoded_or_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (first, second) = decoded([("a", tmp_path / "a"), ("b", tmp_path / "b")])
+    assert first.content == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert isinstance(first.pixels, PatchwordError)
+    assert second.content is None
 
 
 @pytest.mark.parametrize("error", [PatchwordError("cannot read 3.jpg"), OSError("gone\nfor good"), MemoryError()])
@@ -31,8 +45,8 @@ def test_a_broken_photograph_ends_nothing(error: Exception) -> None:
             raise error
         return pixels_of(path)
 
-    found = list(decoded(PATHS, read=read))
-    broken = [(path.name, str(pixels)) for path, pixels in found if isinstance(pixels, PatchwordError)]
+    found = list(decoded(PHOTOGRAPHS, read=read))
+    broken = [(each.name, str(each.pixels)) for each in found if isinstance(each.pixels, PatchwordError)]
     assert len(found) == 12
     assert [name for name, _ in broken] == ["3.jpg"]
     assert "3.jpg" in broken[0][1]
@@ -49,17 +63,17 @@ def test_only_a_few_wait_decoded() -> None:
             stalled.set()
         return pixels_of(path)
 
-    stream = decoded(PATHS, read=read, ahead=2)
+    stream = decoded(PHOTOGRAPHS, read=read, ahead=2)
     next(stream)
     assert not stalled.wait(0.5)  # an unbounded reader gets through all twelve in far less
     stream.close()
 
 
 def test_leaving_early_ends_the_thread() -> None:
-    stream = decoded(PATHS, read=pixels_of, ahead=1)
+    stream = decoded(PHOTOGRAPHS, read=pixels_of, ahead=1)
     next(stream)
     stream.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "patchword-decode"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("patchword-decode")]
 
 
 def test_an_unexpected_error_reaches_the_caller() -> None:
@@ -67,4 +81,4 @@ def test_an_unexpected_error_reaches_the_caller() -> None:
         raise ZeroDivisionError("a defect")
 
     with pytest.raises(ZeroDivisionError, match="a defect"):
-        list(decoded(PATHS, read=read))
+        list(decoded(PHOTOGRAPHS, read=read))

@@ -18,20 +18,20 @@ from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
 from patchword.folders import Manifest, prepare_output, write_json
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
+from patchword.label.finish import finish
 from patchword.label.records import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST_FILE,
     MARKER,
-    Counts,
     DatasetRecord,
     ImageRecord,
     VocabularyRecord,
     relative_root,
 )
+from patchword.label.sessions import Session
 from patchword.maps import LabelMap, Segment, ignore_index
 from patchword.progress import Progress
-from patchword.versions import versions
 from patchword.vocabulary import Vocabulary
 
 IMPORT_FORMATS: dict[str, Callable[..., list[Correction]]] = {
@@ -84,19 +84,20 @@ def import_labels(
     corrections = read(Path(source), photographs=photographs, vocabulary=vocabulary)
     _check(corrections, source=Path(source))
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
-    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format, command=command)
+    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
     manifest = Manifest(folder / MANIFEST_FILE)
-    records = []
-    with Progress(len(corrections), "importing", "images", quiet=quiet) as progress, manifest:
-        for correction in sorted(corrections, key=lambda each: each.name):
-            records.append(_bring_in(correction, photographs=photographs, vocabulary=vocabulary, folder=folder))
-            manifest.append(records[-1].model_dump(mode="json"))
-            progress.advance()
-    if all(each.status == "failed" for each in records):
-        raise PatchwordError(f"no labels of {source} can be used; the first reason: {records[0].reason}")
-    manifest.finish()
-    counts = Counts.of(records, names=vocabulary.names)
-    record.model_copy(update={"complete": True, "counts": counts}).save(folder)
+    reasons = []
+    with Session(folder, command=command) as session:
+        with Progress(len(corrections), "importing", "images", quiet=quiet) as progress, manifest:
+            for correction in sorted(corrections, key=lambda each: each.name):
+                brought = _bring_in(correction, photographs=photographs, vocabulary=vocabulary, folder=folder)
+                manifest.append(brought.model_dump(mode="json"))
+                session.count(brought.status)
+                reasons += [brought.reason] if brought.status == "failed" else []
+                progress.advance()
+        if len(reasons) == len(corrections):
+            raise PatchwordError(f"no labels of {source} can be used; the first reason: {reasons[0]}")
+        finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=photos)
 
 
@@ -108,9 +109,7 @@ def _check(corrections: list[Correction], *, source: Path) -> None:
         raise PatchwordError(f"{source} has {count} entries for photograph {name!r}; allowed is one")
 
 
-def _begin(
-    folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str, command: str
-) -> DatasetRecord:
+def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str) -> DatasetRecord:
     record = DatasetRecord(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -122,9 +121,8 @@ def _begin(
         image_text=None,
         mask_proposer=None,
         patch_encoder=None,
+        shard=None,
         counts=None,
-        versions=(versions(),),
-        command=command,
     )
     record.save(folder)
     return record
@@ -135,9 +133,7 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
     try:
         painted = correction.load(photographs.size(name))
     except PatchwordError as error:
-        return ImageRecord(
-            name=name, status="failed", size=None, classes=(), segments=0, coverage=0, seconds=0, reason=str(error)
-        )
+        return ImageRecord(name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(error))
     label_map = _label_map(painted, vocabulary)
     label_map.save(label_map_path(folder, name))
     height, width = label_map.indices.shape
@@ -151,7 +147,6 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
         classes=tuple(vocabulary.names[index] for index in present),
         segments=len(segments),
         coverage=float(np.count_nonzero(painted.indices != NOTHING) / painted.indices.size),
-        seconds=0,
         reason=None if present else "no region has a class",
     )
 

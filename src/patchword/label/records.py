@@ -1,9 +1,15 @@
-"""What `dataset.json` and `manifest.jsonl` hold, as typed records."""
+"""What `dataset.json`, `manifest.jsonl` and `runs.jsonl` hold, as typed records.
+
+A data set is the same to the byte for the same photographs, vocabulary, models and settings, however often its run was
+stopped and resumed and whether it was made whole or in shards. What differs from run to run (when, where, how fast, by
+which command and versions) stands in `runs.jsonl` alone.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,17 +23,20 @@ from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 
 FORMAT: Literal["patchword-labels"] = "patchword-labels"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 MARKER = "labels"
 DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.jsonl"
+RUNS_FILE = "runs.jsonl"
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """What all records have in common: they are never changed, and hold what is declared and nothing else."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ImageRecord(_Record):
+class ImageRecord(Record):
     """One line of the manifest.
 
     Attributes:
@@ -37,8 +46,10 @@ class ImageRecord(_Record):
         classes: names of the classes in the label map, in the vocabulary's order.
         segments: number of masks.
         coverage: share of pixels with a label, in [0, 1].
-        seconds: time that labelling took; differs from run to run.
         reason: why the status is not "ok"; none otherwise.
+        content: sha256 of the photograph's file; none where it could not be read, and for imported labels.
+        duplicate_of: the first photograph, by name, with the same content; none for that one, and before a run's end.
+            A duplicate is labelled all the same.
     """
 
     name: str
@@ -47,16 +58,18 @@ class ImageRecord(_Record):
     classes: tuple[str, ...]
     segments: int
     coverage: float
-    seconds: float
     reason: str | None
+    content: str | None = None
+    duplicate_of: str | None = None
 
 
-class Counts(_Record):
+class Counts(Record):
     """What a finished run amounts to.
 
     Attributes:
         images: photographs taken up; the sum of the next three.
         ok, empty, failed: how many have each status.
+        duplicates: how many have the same content as another of an earlier name; they count above as well.
         segments: masks in all photographs together.
         images_with_class: for each class, in how many label maps it is.
     """
@@ -65,6 +78,7 @@ class Counts(_Record):
     ok: int
     empty: int
     failed: int
+    duplicates: int
     segments: int
     images_with_class: dict[str, int]
 
@@ -73,17 +87,19 @@ class Counts(_Record):
         """Count the records of all photographs."""
         records = list(records)
         status = [record.status for record in records]
+        present = Counter(name for record in records for name in record.classes)
         return cls(
             images=len(records),
             ok=status.count("ok"),
             empty=status.count("empty"),
             failed=status.count("failed"),
+            duplicates=sum(record.duplicate_of is not None for record in records),
             segments=sum(record.segments for record in records),
-            images_with_class={name: sum(name in record.classes for record in records) for name in names},
+            images_with_class={name: present[name] for name in names},
         )
 
 
-class VocabularyRecord(_Record):
+class VocabularyRecord(Record):
     """The vocabulary: its canonical text, the hash of it, and the class names by index."""
 
     text: str
@@ -91,7 +107,22 @@ class VocabularyRecord(_Record):
     names: tuple[str, ...]
 
 
-class DatasetRecord(_Record):
+class ShardRecord(Record):
+    """Which part of the photographs a data set holds.
+
+    Attributes:
+        index, count: the part, from 1, and of how many.
+        photographs: how many there are in all parts together.
+        names: sha256 of all their names, so that parts of different lists are never put together.
+    """
+
+    index: int
+    count: int
+    photographs: int
+    names: str
+
+
+class DatasetRecord(Record):
     """The whole of `dataset.json`.
 
     Attributes:
@@ -102,13 +133,12 @@ class DatasetRecord(_Record):
         vocabulary, settings: what was asked for; imported labels have no settings.
         image_text, mask_proposer: the models that were used; none for imported labels.
         patch_encoder: the vision encoder that said where to ask for masks; none where none did.
+        shard: which part of the photographs this is; none for all of them.
         counts: none until the run is complete.
-        versions: of Python and the packages that matter; a second entry when a run was resumed under others, and so on.
-        command: what started the run, as the caller told it; that of the first run when resumed.
     """
 
     format: Literal["patchword-labels"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     complete: bool
     photographs: str
     source: Literal["models", "coco", "voc", "label-studio"] = "models"
@@ -117,9 +147,8 @@ class DatasetRecord(_Record):
     image_text: ModelRecord | None
     mask_proposer: ModelRecord | None
     patch_encoder: ModelRecord | None
+    shard: ShardRecord | None
     counts: Counts | None
-    versions: tuple[dict[str, str], ...]
-    command: str
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Set
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from patchword.errors import PatchwordError
@@ -13,28 +14,32 @@ from patchword.label.records import (
     DATASET_FILE,
     FORMAT,
     FORMAT_VERSION,
+    MANIFEST_FILE,
     DatasetRecord,
     ImageRecord,
+    ShardRecord,
     VocabularyRecord,
     relative_root,
 )
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
-from patchword.versions import versions
 
 
-def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSettings, command: str) -> DatasetRecord:
+def begin(
+    folder: Path, *, root: Path, parts: LabelParts, settings: LabelSettings, shard: ShardRecord | None = None
+) -> DatasetRecord:
     """Write down what a run is about; where an earlier one left its record, check that it is the same.
 
     Args:
         folder: the data set's.
         root: the photographs'.
+        shard: which part of them the run takes.
 
     Returns:
         the record, not complete yet.
 
     Raises:
-        PatchwordError: naming what differs from the earlier run, or when its record is damaged.
+        PatchwordError: naming what differs from the earlier run, or when its record is damaged or gone.
     """
     vocabulary = parts.vocabulary
     record = DatasetRecord(
@@ -47,12 +52,16 @@ def begin(folder: Path, *, root: Path, parts: LabelParts, settings: LabelSetting
         image_text=parts.image_text.record,
         mask_proposer=parts.mask_proposer.record,
         patch_encoder=parts.patch_encoder.record if parts.patch_encoder else None,
+        shard=shard,
         counts=None,
-        versions=(versions(),),
-        command=command,
     )
     if (folder / DATASET_FILE).exists():
         record = _continued(record, earlier=DatasetRecord.load(folder), folder=folder)
+    elif (folder / MANIFEST_FILE).exists():
+        raise PatchwordError(
+            f"cannot resume {folder}: it has results but no {DATASET_FILE}, as when emptying it was interrupted; "
+            "pass --overwrite, or choose another folder"
+        )
     record.save(folder)
     return record
 
@@ -63,15 +72,15 @@ def _continued(record: DatasetRecord, *, earlier: DatasetRecord, folder: Path) -
     Raises:
         PatchwordError: naming the first thing that differs.
     """
-    for what, before, now in _differences(earlier, record):
+    for what, before, now in differences(earlier, record):
         raise PatchwordError(
             f"cannot resume {folder}: {what} was {before}, now {now}; resume with what it was, or choose another folder"
         )
-    known = earlier.versions if record.versions[0] in earlier.versions else (*earlier.versions, *record.versions)
-    return earlier.model_copy(update={"complete": False, "counts": None, "versions": known})
+    return earlier.model_copy(update={"complete": False, "counts": None})
 
 
-def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, object, object]]:
+def differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, object, object]]:
+    """What two runs do not have in common: what it is, its value in the first, its value in the second."""
     pairs: list[tuple[str, object, object]] = [("the source of the labels", before.source, now.source)]
     pairs.append(("the photographs' folder", before.photographs, now.photographs))
     pairs.append(("the vocabulary's hash", before.vocabulary.hash, now.vocabulary.hash))
@@ -81,9 +90,23 @@ def _differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, o
         ("the vision encoder", before.patch_encoder, now.patch_encoder),
     ):
         pairs.append((what, _identity(first), _identity(second)))
+    pairs += _shards(before.shard, now.shard)
     settings = _values(now.settings)
     pairs += [(f"setting `{key}`", value, settings[key]) for key, value in _values(before.settings).items()]
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _shards(before: ShardRecord | None, now: ShardRecord | None) -> list[tuple[str, object, object]]:
+    """A shard of other photographs is another one: parts that were dealt out anew would overlap."""
+    pairs: list[tuple[str, object, object]] = [("the shard", _part(before), _part(now))]
+    if before is not None and now is not None:
+        pairs.append(("the number of photographs of all shards", before.photographs, now.photographs))
+        pairs.append(("the hash of the photographs' names of all shards", before.names, now.names))
+    return pairs
+
+
+def _part(shard: ShardRecord | None) -> str:
+    return "none" if shard is None else f"{shard.index}/{shard.count}"
 
 
 def _values(settings: LabelSettings | None) -> dict[str, object]:
@@ -97,18 +120,38 @@ def _identity(model: ModelRecord | None) -> str:
     return model.fingerprint or f"{model.name} at {model.revision}"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What an earlier run has done, of the photographs that are asked for now.
+
+    Attributes:
+        names: photographs that need no more work.
+        failed: how many of them have failed.
+    """
+
+    names: frozenset[str]
+    failed: int
+
+
 def keep_done(
-    folder: Path, *, root: Path, manifest: Manifest, names: Collection[str], forget_missing: bool = False
-) -> set[str]:
+    folder: Path,
+    *,
+    root: Path,
+    manifest: Manifest,
+    names: Collection[str],
+    forget_missing: bool = False,
+    retry_failed: bool = False,
+) -> Kept:
     """Keep what an earlier run has labelled.
 
     Args:
         root: folder of the photographs.
         names: of the photographs that are asked for now; others that were labelled stay in the data set.
         forget_missing: remove what there is of photographs that no longer exist.
+        retry_failed: whether a photograph that failed needs more work.
 
     Returns:
-        names that need no more work: they have a record and both files, which photographs that failed have not.
+        what has a record and both files, or has failed.
 
     Raises:
         PatchwordError: when labelled photographs are gone, which a folder that is not mounted looks like too, and they
@@ -123,11 +166,19 @@ def keep_done(
         )
     if gone:
         _forget(folder, manifest=manifest, records=records, gone=gone)
-    return {
+    failed = {name for name, record in records.items() if record.status == "failed" and name in names}
+    labelled = {
         name
-        for name in records
-        if name in names and label_map_path(folder, name).is_file() and segments_path(folder, name).is_file()
+        for name, record in records.items()
+        if name in names and record.status != "failed" and _has_files(folder, name)
     }
+    if retry_failed:
+        return Kept(frozenset(labelled), failed=0)
+    return Kept(frozenset(labelled | failed), failed=len(failed))
+
+
+def _has_files(folder: Path, name: str) -> bool:
+    return label_map_path(folder, name).is_file() and segments_path(folder, name).is_file()
 
 
 def _forget(folder: Path, *, manifest: Manifest, records: dict[str, ImageRecord], gone: Set[str]) -> None:

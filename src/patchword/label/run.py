@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, write_json
-from patchword.images import read_image, to_tensor
-from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
-from patchword.label.detect import Detection, crop_side
-from patchword.label.image import ImageLabels, LabelParts, label_image
-from patchword.label.records import MANIFEST_FILE, MARKER, Counts, ImageRecord
+from patchword.folders import Manifest, prepare_output
+from patchword.images import to_tensor
+from patchword.label.dataset import LabelledDataset
+from patchword.label.detect import crop_side
+from patchword.label.files import write_result
+from patchword.label.finish import finish
+from patchword.label.image import ImageClaims, ImageLabels, LabelParts, claim_images, settle
+from patchword.label.records import MANIFEST_FILE, MARKER
 from patchword.label.resume import begin, keep_done
+from patchword.label.sessions import Session
 from patchword.label.settings import LabelSettings
-from patchword.label.stream import Pixels, decoded
+from patchword.label.shards import Shard, chunks_of
+from patchword.label.stream import Photograph, decoded
+from patchword.label.writer import Writer
 from patchword.progress import Progress
 
 
@@ -29,30 +33,39 @@ def label_folder(
     out: Path,
     parts: LabelParts,
     settings: LabelSettings | None = None,
+    limit: int | None = None,
+    shard: Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
     forget_missing: bool = False,
+    retry_failed: bool = False,
     command: str = "",
     ahead: int = 2,
+    threads: int = 2,
     quiet: bool = False,
 ) -> LabelledDataset:
-    """Label photographs one after the other and write a data set of pseudo masks.
+    """Label photographs and write a data set of pseudo masks; decoding, models and writing work side by side.
 
     A photograph that cannot be read or labelled is written down in the manifest, with the reason, and the run goes on.
-    A run that was stopped goes on with `resume` where it stopped; photographs that failed are tried again. Masks,
-    segments and `dataset.json` then have the same bytes as after a run that was not stopped.
+    A run that was stopped, in whatever way, goes on with `resume` where it stopped. What it leaves then, but for
+    `runs.jsonl`, has the same bytes as after a run that was not stopped. Photographs go to the models in chunks of
+    `settings.image_batch` by their place among all names; a chunk of which a part is missing is done anew as a whole.
 
     Args:
-        images: photographs, all inside `root`; where `out` is inside `root` too, the label maps in it are left out.
+        images: all photographs, inside `root`; where `out` is inside `root` too, the label maps in it are left out.
         root: folder that names are relative to.
         out: folder of the data set.
         parts: models and vocabulary.
         settings: numbers of stage 1; the defaults when none are given.
+        limit: take the first so many photographs by name, at least 1; None for all.
+        shard: take one of several parts of them.
         resume: go on in a folder that an earlier run left.
         overwrite: empty such a folder first.
         forget_missing: with resume, drop the labels of photographs that no longer exist, which are an error else.
+        retry_failed: with resume, try again what failed; else it is kept as failed.
         command: what the user typed, for the record.
-        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
+        ahead: photographs that wait decoded, and that wait to be written, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
         quiet: whether to show no progress.
 
     Returns:
@@ -61,57 +74,95 @@ def label_folder(
     Raises:
         PatchwordError: for no photographs, one outside `root`, photographs inside `out`, a folder that is neither
             resumed nor overwritten, a resume with another vocabulary, other models or settings or without
-            photographs that were labelled, or a file that cannot be written.
+            photographs that were labelled, a shard without photographs, or a file that cannot be written.
     """
     settings = settings or LabelSettings()
     named = _name_images(images, root=root, out=out)
+    names = sorted(named)[:limit]
+    chunks = chunks_of(names, size=1, shard=shard)
     _check_parts(parts, settings)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    record = begin(folder, root=root, parts=parts, settings=settings, command=command)
+    part = None if shard is None else shard.record(names)
+    record = begin(folder, root=root, parts=parts, settings=settings, shard=part)
     manifest = Manifest(folder / MANIFEST_FILE)
-    done = keep_done(folder, root=root, manifest=manifest, names=named.keys(), forget_missing=forget_missing)
-    waiting = {path: name for name, path in named.items() if name not in done}
-    job = _Job(folder, parts, settings, manifest)
-    with Progress(len(named), "labelling", "images", quiet=quiet) as progress, manifest:
-        progress.advance(len(done))
-        for path, pixels in decoded(list(waiting), read=read_image, ahead=ahead):
-            job.label(waiting[path], pixels)
-            progress.advance()
-    manifest.finish()
-    counts = Counts.of(read_manifest(manifest).values(), names=parts.vocabulary.names)
-    record.model_copy(update={"complete": True, "counts": counts}).save(folder)
+    wanted = {name for chunk in chunks for name in chunk}
+    kept = keep_done(
+        folder, root=root, manifest=manifest, names=wanted, forget_missing=forget_missing, retry_failed=retry_failed
+    )
+    missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
+    already = len(wanted) - sum(map(len, missing))
+    options = {"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads}
+    session = Session(folder, command=command, options=options, kept=already, failed_before=kept.failed)
+    progress = Progress(len(wanted), "labelling", "images", already=already, quiet=quiet)
+    with session:
+        with progress, manifest:
+            job = _Job(folder, parts, settings, manifest, session, progress)
+            job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
+        finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
 
 
 @dataclass(frozen=True)
+class _Claimed:
+    """A photograph that the models have seen, without its pixels."""
+
+    name: str
+    content: str | None
+    claims: ImageClaims | PatchwordError
+
+
+@dataclass(frozen=True)
 class _Job:
-    """What it takes to label one photograph and to write down what came of it."""
+    """What it takes to label photographs and to write down what came of them."""
 
     folder: Path
     parts: LabelParts
     settings: LabelSettings
     manifest: Manifest
+    session: Session
+    progress: Progress
 
-    def label(self, name: str, pixels: Pixels | PatchwordError) -> None:
-        """Label a decoded photograph; the manifest's line comes last, so that it vouches for the files."""
-        started = time.monotonic()
-        found = self._try(pixels)
-        if isinstance(found, ImageLabels):
-            found.label_map.save(label_map_path(self.folder, name))
-            write_json(segments_path(self.folder, name), _segments_record(name, found))
-        else:  # of an earlier run whose photograph could still be read
-            label_map_path(self.folder, name).unlink(missing_ok=True)
-            segments_path(self.folder, name).unlink(missing_ok=True)
-        record = _image_record(name, found, settings=self.settings, seconds=time.monotonic() - started)
+    def label(self, chunks: Sequence[Sequence[tuple[str, Path]]], *, ahead: int, threads: int) -> None:
+        """Decode photographs in threads ahead, ask the models about a chunk here, write in a thread behind."""
+        ahead = max(ahead, *map(len, chunks)) if chunks else ahead  # a whole chunk waits while another is asked
+        waiting = (photograph for chunk in chunks for photograph in chunk)
+        with (
+            closing(decoded(waiting, ahead=ahead, threads=threads)) as photographs,
+            Writer(self._write, waiting=ahead) as writer,
+        ):
+            for chunk in chunks:
+                for claimed in self._ask(list(islice(photographs, len(chunk)))):
+                    writer.put(claimed)
+
+    def _ask(self, photographs: list[Photograph]) -> list[_Claimed]:
+        images = [to_tensor(each.pixels) for each in photographs if not isinstance(each.pixels, PatchwordError)]
+        answers = iter(claim_images(images, parts=self.parts, settings=self.settings))
+        claims = [_why(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs]
+        return [_Claimed(each.name, each.content, found) for each, found in zip(photographs, claims, strict=True)]
+
+    def _write(self, claimed: _Claimed) -> None:
+        """Settle and write what the models claim; the manifest's line comes last, so that it vouches for the files."""
+        found = self._settle(claimed.claims)
+        record = write_result(self.folder, claimed.name, found, content=claimed.content, settings=self.settings)
         self.manifest.append(record.model_dump(mode="json"))
+        self.session.count(record.status)
+        self.progress.advance()
 
-    def _try(self, pixels: Pixels | PatchwordError) -> ImageLabels | PatchwordError:
-        if isinstance(pixels, PatchwordError):
-            return pixels
+    def _settle(self, claims: ImageClaims | PatchwordError) -> ImageLabels | PatchwordError:
+        if isinstance(claims, PatchwordError):
+            return claims
+        vocabulary = self.parts.vocabulary
         try:
-            return label_image(to_tensor(pixels), parts=self.parts, settings=self.settings)
+            return settle(claims, names=vocabulary.names, settings=self.settings, colours=vocabulary.colours)
         except PatchwordError as error:
             return error
+        except MemoryError:
+            return PatchwordError(f"not enough memory to label {claims.size[0]} x {claims.size[1]} pixels")
+
+
+def _why(unread: Photograph) -> PatchwordError:
+    """Why a photograph cannot be read, the same wherever its folder is and however that was typed."""
+    return PatchwordError(str(unread.pixels).replace(str(unread.path), unread.name))
 
 
 def _name_images(images: Sequence[Path], *, root: Path, out: Path) -> dict[str, Path]:
@@ -140,63 +191,3 @@ def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:
     dense = getattr(encoder, "dense", settings.dense)
     if dense != settings.dense:
         raise PatchwordError(f"setting `dense` is {settings.dense!r}, but the encoder was loaded with {dense!r}")
-
-
-def _image_record(
-    name: str, found: ImageLabels | PatchwordError, *, settings: LabelSettings, seconds: float
-) -> ImageRecord:
-    seconds = round(seconds, 3)
-    if isinstance(found, PatchwordError):
-        return ImageRecord(
-            name=name,
-            status="failed",
-            size=None,
-            classes=(),
-            segments=0,
-            coverage=0,
-            seconds=seconds,
-            reason=str(found),
-        )
-    indices, label_map = found.label_map.indices, found.label_map
-    counted = np.bincount(indices.ravel(), minlength=label_map.ignore + 1)
-    present = tuple(class_name for index, class_name in enumerate(label_map.names) if counted[index])
-    return ImageRecord(
-        name=name,
-        status="ok" if present else "empty",
-        size=(indices.shape[0], indices.shape[1]),
-        classes=present,
-        segments=len(found.segments),
-        coverage=1 - int(counted[label_map.ignore]) / indices.size,
-        seconds=seconds,
-        reason=None if present else _reason_of_emptiness(found, settings),
-    )
-
-
-def _reason_of_emptiness(found: ImageLabels, settings: LabelSettings) -> str:
-    detected = found.detected
-    if not detected.kept:
-        return f"nothing detected: no class won {detected.needed} of {detected.crops} crops"
-    if not found.segments:
-        return f"no mask reached a predicted IoU of {settings.minimum_predicted_iou}"
-    return "every claim is contested by another class"
-
-
-def _segments_record(name: str, found: ImageLabels) -> dict[str, object]:
-    indices = found.label_map.indices
-    return {
-        "name": name,
-        "size": list(indices.shape),
-        "detected": _detection_record(found.detected, found.label_map.names),
-        "segments": [segment.to_json() for segment in found.segments],
-    }
-
-
-def _detection_record(detected: Detection, names: tuple[str, ...]) -> dict[str, object]:
-    return {
-        "crops": detected.crops,
-        "needed": detected.needed,
-        "background_votes": detected.background_votes,
-        "entropy": detected.entropy,
-        "votes": {name: votes for name, votes in zip(names, detected.votes, strict=True) if votes},
-        "kept": [names[index] for index in detected.kept],
-    }

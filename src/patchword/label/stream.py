@@ -1,68 +1,95 @@
-"""Photographs decoded ahead of their use, a few at a time."""
+"""Photographs decoded ahead of their use, a few at a time, and the sum of their bytes on the way."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+import hashlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from queue import Full, Queue
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
+from patchword.images import read_image
 
 Pixels = NDArray[np.uint8]
-_PATIENCE = 0.1  # seconds between looks at whether the caller has gone; decides no result
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that was read.
+
+    Attributes:
+        name: path relative to the photographs' folder, with forward slashes.
+        path: where it is.
+        pixels: (h, w, 3), or why there are none.
+        content: sha256 of the file; none when it could not be read.
+    """
+
+    name: str
+    path: Path
+    pixels: Pixels | PatchwordError
+    content: str | None
 
 
 def decoded(
-    paths: Sequence[Path], *, read: Callable[[Path], Pixels], ahead: int = 2
-) -> Iterator[tuple[Path, Pixels | PatchwordError]]:
-    """Read photographs in a thread of their own while the caller works on the one before.
+    photographs: Iterable[tuple[str, Path]],
+    *,
+    read: Callable[[Path], Pixels] = read_image,
+    ahead: int = 2,
+    threads: int = 1,
+) -> Generator[Photograph, None, None]:
+    """Read photographs in threads of their own while the caller works on the ones before.
 
     Args:
-        paths: photographs, in the order in which they are wanted.
+        photographs: name and path, in the order in which they are wanted.
         read: turns a path into pixels (h, w, 3).
         ahead: most photographs that wait decoded, 1 or more; bounds the memory.
+        threads: photographs that are decoded at once, 1 or more.
 
     Yields:
-        each path with its pixels, or with the reason why it cannot be read: a broken file ends nothing.
+        each in its turn, with its pixels or with the reason why it cannot be read: a broken file ends nothing.
 
     Raises:
         Exception: whatever else `read` raises, since that is a defect and no broken file.
     """
-    ready: Queue[Pixels | Exception] = Queue(maxsize=max(1, ahead))
-    gone = threading.Event()
+    waiting = iter(photographs)
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="patchword-decode")
 
-    def work() -> None:
-        for path in paths:
-            item = _read(path, read=read)
-            while not gone.is_set():
-                with suppress(Full):
-                    ready.put(item, timeout=_PATIENCE)
-                    break
-            if gone.is_set():
-                return
+    def begin(count: int) -> list[Future[Photograph]]:
+        return [pool.submit(_decode, name, path, read) for name, path in islice(waiting, count)]
 
-    thread = threading.Thread(target=work, name="patchword-decode", daemon=True)
-    thread.start()
     try:
-        for path in paths:
-            item = ready.get()
-            if isinstance(item, Exception) and not isinstance(item, PatchwordError):
-                raise item
-            yield path, item
+        under_way = deque(begin(max(1, ahead) + max(1, threads)))
+        while under_way:
+            first = under_way.popleft().result()
+            under_way.extend(begin(1))
+            yield first
     finally:
-        gone.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)
 
 
-def _read(path: Path, *, read: Callable[[Path], Pixels]) -> Pixels | Exception:
+def _decode(name: str, path: Path, read: Callable[[Path], Pixels]) -> Photograph:
+    content = None
     try:
-        return read(path)
+        content = _content(path)
+        return Photograph(name, path, read(path), content)
+    except PatchwordError as error:
+        return Photograph(name, path, error, content)
     except (OSError, MemoryError) as error:  # a file that vanished, or too little memory for this one
-        return PatchwordError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}")
-    except Exception as error:  # a thread that dies of it would leave the caller waiting for ever
-        return error
+        reason = f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}"
+        return Photograph(name, path, PatchwordError(reason), content)
+
+
+def _content(path: Path) -> str | None:
+    if not path.is_file():  # a pipe would be waited for; the reader says what is wrong
+        return None
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,108 @@
+"""What becomes of one photograph on disk: its label map, its segments, its line of the manifest."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+
+from patchword.errors import PatchwordError
+from patchword.folders import write_json
+from patchword.label.dataset import label_map_path, segments_path
+from patchword.label.detect import Detection
+from patchword.label.image import ImageLabels
+from patchword.label.records import ImageRecord
+from patchword.label.settings import LabelSettings
+
+# What only this photograph's name can be the reason of, such as a name that is too long with `.png` behind it.
+_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+
+
+def write_result(
+    folder: Path, name: str, found: ImageLabels | PatchwordError, *, content: str | None, settings: LabelSettings
+) -> ImageRecord:
+    """Write a photograph's files, or remove those of an earlier run where it failed.
+
+    Args:
+        folder: the data set's.
+        name: the photograph's.
+        found: its labels, or why there are none.
+        content: see `ImageRecord`.
+        settings: what it was labelled with.
+
+    Returns:
+        its record; to be written after the files, so that it vouches for them.
+
+    Raises:
+        PatchwordError: when the files cannot be written for a reason that is not the photograph's.
+    """
+    if isinstance(found, ImageLabels):
+        try:
+            found.label_map.save(label_map_path(folder, name))
+            write_json(segments_path(folder, name), _segments_record(name, found))
+        except PatchwordError as error:
+            if not (isinstance(error.__context__, OSError) and error.__context__.errno in _OF_THE_NAME):
+                raise
+            found = PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}/", ""))
+    if isinstance(found, ImageLabels):
+        return _labelled(name, found, content=content, settings=settings)
+    _remove(folder, name)
+    return ImageRecord(
+        name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(found), content=content
+    )
+
+
+def _remove(folder: Path, name: str) -> None:
+    for path in (label_map_path(folder, name), segments_path(folder, name)):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _OF_THE_NAME:
+                raise PatchwordError(f"cannot remove {path}: {error.strerror}") from None
+
+
+def _labelled(name: str, found: ImageLabels, *, content: str | None, settings: LabelSettings) -> ImageRecord:
+    indices, label_map = found.label_map.indices, found.label_map
+    counted = np.bincount(indices.ravel(), minlength=label_map.ignore + 1)
+    present = tuple(class_name for index, class_name in enumerate(label_map.names) if counted[index])
+    return ImageRecord(
+        name=name,
+        status="ok" if present else "empty",
+        size=(indices.shape[0], indices.shape[1]),
+        classes=present,
+        segments=len(found.segments),
+        coverage=1 - int(counted[label_map.ignore]) / indices.size,
+        reason=None if present else _reason_of_emptiness(found, settings),
+        content=content,
+    )
+
+
+def _reason_of_emptiness(found: ImageLabels, settings: LabelSettings) -> str:
+    detected = found.detected
+    if not detected.kept:
+        return f"nothing detected: no class won {detected.needed} of {detected.crops} crops"
+    if not found.segments:
+        return f"no mask reached a predicted IoU of {settings.minimum_predicted_iou}"
+    return "every claim is contested by another class"
+
+
+def _segments_record(name: str, found: ImageLabels) -> dict[str, object]:
+    indices = found.label_map.indices
+    return {
+        "name": name,
+        "size": list(indices.shape),
+        "detected": _detection_record(found.detected, found.label_map.names),
+        "segments": [segment.to_json() for segment in found.segments],
+    }
+
+
+def _detection_record(detected: Detection, names: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "crops": detected.crops,
+        "needed": detected.needed,
+        "background_votes": detected.background_votes,
+        "entropy": detected.entropy,
+        "votes": {name: votes for name, votes in zip(names, detected.votes, strict=True) if votes},
+        "kept": [names[index] for index in detected.kept],
+    }

@@ -1,0 +1,87 @@
+"""Which photographs go to the models together, and which part of a folder a run takes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patchword.errors import PatchwordError
+from patchword.label.records import ShardRecord
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of a folder that are labelled apart, on machines of their own, say.
+
+    Attributes:
+        index: which part, from 1.
+        count: how many there are.
+
+    Raises:
+        PatchwordError: for a part that is none of them.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise PatchwordError(f"shard is {self}; allowed is i/n with i from 1 to n, such as 1/4")
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `i/n`.
+
+        Raises:
+            PatchwordError: for anything else.
+        """
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        if match is None:
+            raise PatchwordError(f"shard is {text!r}; allowed is i/n with i from 1 to n, such as 1/4")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def record(self, names: Sequence[str]) -> ShardRecord:
+        """What a data set writes down of it.
+
+        Args:
+            names: of the photographs of all parts, sorted.
+        """
+        return ShardRecord(index=self.index, count=self.count, photographs=len(names), names=names_hash(names))
+
+
+def names_hash(names: Sequence[str]) -> str:
+    """sha256 of names, each ended by a zero byte, which no name holds."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def chunks_of(names: Sequence[str], *, size: int, shard: Shard | None = None) -> list[tuple[str, ...]]:
+    """Cut a folder's photographs into the chunks that go to the models together.
+
+    Where photographs share a batch, results differ in the last digits with the company. So the company is fixed: by
+    position in the whole folder, whatever part of it a run takes. Shards take whole chunks, in turn.
+
+    Args:
+        names: of all photographs, sorted.
+        size: photographs a chunk, 1 or more.
+        shard: the part that is wanted; all by default.
+
+    Raises:
+        PatchwordError: when nothing is left for the shard.
+    """
+    chunks = [tuple(names[start : start + size]) for start in range(0, len(names), size)]
+    if shard is None:
+        return chunks
+    if shard.index > len(chunks):
+        raise PatchwordError(
+            f"shard {shard} has no photographs: {len(names)} make {len(chunks)} chunks of up to {size}; "
+            f"allowed are up to {len(chunks)} shards"
+        )
+    return chunks[shard.index - 1 :: shard.count]
