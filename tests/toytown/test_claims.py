@@ -1,0 +1,32 @@
+"""The grid behind docs/claims.md is one that runs: its folders are the demo's, its settings exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from patchword.align.settings import AlignSettings
+from patchword.errors import PatchwordError
+from patchword.toytown.claims import claims_grid, run_claims
+from patchword.toytown.world import SEEN
+
+
+def test_every_row_has_settings_that_exist() -> None:
+    grid = claims_grid(Path("demo"), seeds=(0, 1))
+    for row in grid.all_rows:
+        AlignSettings(**(grid.settings | row.settings))
+        assert row.encoder is None or (Path(row.encoder) / "config.json").is_file()
+    assert any(row.exact for row in grid.all_rows)
+    assert {row.label_noise for row in grid.rows} == {0, 0.1, 0.2, 0.4}
+
+
+def test_unseen_classes_are_scored_alone() -> None:
+    tests = {test.name: test for test in claims_grid(Path("demo"), seeds=(0,)).tests}
+    assert not set(tests["unseen classes"].score or ()) & set(SEEN)
+    assert tests["unseen scenes"].score is None
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match="is not a folder that `patchword demo` made"):
+        run_claims(tmp_path, out=tmp_path / "out", seeds=(0,), resume=False, overwrite=False)
