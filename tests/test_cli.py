@@ -27,6 +27,7 @@ from small_world import (
 COMMANDS = (
     "demo",
     "label",
+    "merge",
     "align",
     "segment",
     "evaluate",
@@ -171,9 +172,44 @@ def test_an_interruption_ends_with_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "label", interrupted)
-    ran = run(*label_command(made / "photos", out=tmp_path / "labels", models=models))
-    assert ran.code == 130
-    assert "interrupted" in ran.complaint
+    command = label_command(made / "photos", out=tmp_path / "labels", models=models)
+    for options, advice in (((), "and --resume"), (("--overwrite",), "--resume instead of --overwrite")):
+        monkeypatch.setattr(sys, "argv", ["patchword", *options])
+        complaint = must(run(*command, *options), code=130).complaint
+        assert complaint.startswith("patchword: interrupted; what is finished is on disk; go on with the same command")
+        assert complaint.endswith(advice)
+
+
+def test_shards_are_merged(made: Path, tmp_path: Path, models: Models) -> None:
+    for index in (1, 2):
+        command = label_command(made / "photos", out=tmp_path / f"part {index}", models=models)
+        must(run(*command, "--shard", f"{index}/2"))
+    assert "shards are missing: 2/2" in must(run("merge", tmp_path / "part 1", "-o", tmp_path / "x"), code=2).complaint
+    shards = (tmp_path / "part 1", tmp_path / "part 2")
+    merged = json.loads(must(run("merge", *shards, "-o", tmp_path / "merged", "--json")).out)
+    assert merged["images"] == 2
+    must(run(*label_command(made / "photos", out=tmp_path / "whole", models=models)))
+    first, second = (files_in(tmp_path / name) for name in ("merged", "whole"))
+    assert {name for name in first if first[name] != second.get(name)} == {"runs.jsonl"}
+    assert first.keys() == second.keys()
+
+
+def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, models: Models) -> None:
+    photos = make_photos(tmp_path / "photos")
+    (photos / "2.png").write_bytes((photos / "0.png").read_bytes())
+    (photos / "broken.jpg").write_text("no photograph")
+    ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models)), code=1)
+    first, second, third = ran.out.splitlines()
+    assert first.endswith("failed")
+    assert second.startswith("4 labelled in ")
+    assert second.endswith("images a second")
+    assert third == "1 have the same content as another photograph; they are labelled all the same"
+    ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume"), code=1)
+    assert "0 labelled in 0 s; 4 were there before" in ran.out
+    assert "1 had failed before and were not tried again; --retry-failed tries them" in ran.out
+    make_photos(photos, 1)
+    (photos / "broken.jpg").write_bytes((photos / "1.png").read_bytes())
+    must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume", "--retry-failed"))
 
 
 def test_the_demo_is_called_with_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from patchword.export.bring_back import import_labels as import_labels
     from patchword.export.run import export_labels as export_labels
     from patchword.label.dataset import LabelledDataset as LabelledDataset
+    from patchword.label.merge import merge_labels as merge_labels
     from patchword.label.settings import LabelSettings as LabelSettings
     from patchword.maps import LabelMap as LabelMap
     from patchword.maps import Segment as Segment
@@ -54,6 +55,7 @@ _HOMES = {
     "Vocabulary": "patchword.vocabulary",
     "export_labels": "patchword.export.run",
     "import_labels": "patchword.export.bring_back",
+    "merge_labels": "patchword.label.merge",
     "load_image_text": "patchword.models",
     "load_mask_proposer": "patchword.models",
     "load_patch_encoder": "patchword.models",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from patchword.evaluate.report import EvaluationReport
     from patchword.label.dataset import LabelledDataset
     from patchword.label.settings import LabelSettings
+    from patchword.label.shards import Shard
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.segment.baseline import DenseSegmenter
     from patchword.segment.run import SegmentedFolder
@@ -50,9 +51,11 @@ def label(
     device: str = "auto",
     dtype: str = "auto",
     limit: int | None = None,
+    shard: str | Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
     forget_missing: bool = False,
+    retry_failed: bool = False,
     quiet: bool = False,
     command: str = "",
 ) -> LabelledDataset:
@@ -72,9 +75,11 @@ def label(
         device: "auto" or a torch device such as "cuda:1".
         dtype: "auto", "float32", "bfloat16" or "float16".
         limit: take the first so many photographs, at least 1; None for all.
+        shard: take the part "i/n" of them, for `merge_labels` to put together again; None for all.
         resume: go on where an earlier run with the same models, classes and settings stopped.
         overwrite: empty the folder first, if it is an earlier run's.
         forget_missing: with `resume`, drop the labels of photographs that no longer exist, which are an error else.
+        retry_failed: with `resume`, try photographs again that failed; else they are kept as failed.
         quiet: whether to show no progress on standard error.
         command: what the user typed, for the record.
 
@@ -87,8 +92,11 @@ def label(
     from patchword.label.image import LabelParts
     from patchword.label.records import MARKER
     from patchword.label.run import label_folder
+    from patchword.label.shards import Shard
 
-    images = choose_images(photos, out=out, limit=limit)
+    check_limit(limit)
+    part = Shard.parse(shard) if isinstance(shard, str) else shard
+    images = choose_images(photos, out=out)
     vocabulary = read_vocabulary(classes, background=background)
     chosen = label_settings(settings)
     names = find_preset(preset)
@@ -106,9 +114,12 @@ def label(
         out=Path(out),
         parts=parts,
         settings=chosen,
+        limit=limit,
+        shard=part,
         resume=resume,
         overwrite=overwrite,
         forget_missing=forget_missing,
+        retry_failed=retry_failed,
         command=command,
         quiet=quiet,
     )

@@ -10,7 +10,7 @@ import typer
 from patchword import __version__
 from patchword.cli_ablate import ablate
 from patchword.cli_exchange import export, import_
-from patchword.cli_label import label
+from patchword.cli_label import label, merge
 from patchword.cli_models import models_app
 from patchword.options import (
     AsJson,
@@ -82,6 +82,7 @@ def demo(
 
 
 app.command()(label)
+app.command()(merge)
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""`patchword label`: pseudo masks from photographs and class names."""
+"""`patchword label` and `patchword merge`: pseudo masks from photographs and class names."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from patchword.options import (
     Dtype,
     Limit,
     ModelPart,
+    Moved,
     OutFolder,
     Overwrite,
     Photos,
@@ -39,8 +41,14 @@ def label(
     device: Device = "auto",
     dtype: Dtype = "auto",
     limit: Limit = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Take part I of N; `patchword merge` puts them together.")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume, try photographs again that failed.")
+    ] = False,
     forget_missing: Annotated[
         bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
     ] = False,
@@ -70,10 +78,27 @@ def label(
     dataset = api.label(
         photos,
         **shared,
+        shard=shard,
         forget_missing=forget_missing,
+        retry_failed=retry_failed,
         device=device,
         dtype=dtype,
         quiet=quiet,
         command=command_line(),
     )
+    report_labels(dataset, out=out, done="labelled", as_json=as_json)
+
+
+def merge(
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Folders of `label --shard`, all of them.")],
+    out: OutFolder,
+    photos: Moved = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Shards of `label --shard` as the data set of one run."""
+    from patchword.label.merge import merge_labels
+
+    dataset = merge_labels(shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line())
     report_labels(dataset, out=out, done="labelled", as_json=as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import prepare_output
+from patchword.folders import MARKER_FILE, prepare_output
 from patchword.parts import ModelName
 from patchword.vocabulary import Vocabulary
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 Classes = str | Path | Sequence[str] | Vocabulary
 
 
-def choose_images(photos: str | Path, *, out: str | Path, limit: int | None) -> list[Path]:
-    """The first `limit` photographs of a folder, or all; what lies in `out` is a result and no photograph.
+def choose_images(photos: str | Path, *, out: str | Path, limit: int | None = None) -> list[Path]:
+    """The first `limit` photographs of a folder, or all.
+
+    What lies in `out`, or in any other folder below `photos` that patchword has written, is a result and no photograph.
 
     Raises:
         PatchwordError: when there are none, or the limit is below 1.
@@ -33,10 +35,24 @@ def choose_images(photos: str | Path, *, out: str | Path, limit: int | None) -> 
     check_limit(limit)
     found = find_images(photos)
     result = Path(out).resolve()
-    chosen = [path for path in found if not path.resolve().is_relative_to(result)]
+    results = _Results(root_of(photos))
+    chosen = [path for path in found if not path.resolve().is_relative_to(result) and path not in results]
     if not chosen:
         raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
     return chosen[:limit]
+
+
+class _Results:
+    """The folders below a root that hold results; each is looked at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._known = {root: False}
+
+    def __contains__(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._known:
+            self._known[folder] = (folder / MARKER_FILE).is_file() or (folder != folder.parent and folder in self)
+        return self._known[folder]
 
 
 def root_of(photos: str | Path) -> Path:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +17,69 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from patchword.label.dataset import LabelledDataset
+    from patchword.label.records import Counts
+    from patchword.label.sessions import SessionRecord
     from patchword.plans import Plan
 
 from patchword.errors import PatchwordError
+from patchword.progress import duration, rate
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, MISTAKE, BY_SIGNAL = 1, 2, 128
+_SIGNALS = ("SIGTERM", "SIGHUP")  # the system's ways to end a run: treated as a person's Ctrl-C
+
+
+class Stopped(KeyboardInterrupt):
+    """The system wants this process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class PatchwordGroup(TyperGroup):
-    """Turns a user's mistake into one line and exit code 2, an interruption into exit code 130; never a traceback."""
+    """Turns a user's mistake into one line and exit code 2, an interruption into 130, a signal into 128 and its number
+    (143 for SIGTERM); never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _stopped_by_signals():
+                return super().invoke(ctx)
         except PatchwordError as error:
             complain(str(error))
             raise typer.Exit(MISTAKE) from None
-        except KeyboardInterrupt:
-            complain("interrupted; what is finished is on disk")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            with suppress(OSError):  # a terminal that was closed
+                complain(f"interrupted; what is finished is on disk{self._how_to_go_on(ctx)}")
+            raise typer.Exit(BY_SIGNAL + number) from None
+
+    def _how_to_go_on(self, ctx: Any) -> str:
+        command = self.commands.get(ctx.invoked_subcommand or "")
+        if command is None or all(parameter.name != "resume" for parameter in command.params):
+            return ""
+        if "--resume" in sys.argv:
+            return "; go on with the same command"
+        instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
+        return f"; go on with the same command and --resume{instead}"
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the system's signals end a command as Ctrl-C does; one that is ignored, as under nohup, stays ignored."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other thread may set them
+        wanted = [signal.Signals[name] for name in _SIGNALS if hasattr(signal, name)]
+        before = {each: signal.getsignal(each) for each in wanted if signal.getsignal(each) is not signal.SIG_IGN}
+        for each in before:
+            signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def complain(message: str) -> None:
@@ -76,14 +123,30 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         as_json: whether to print the counts as JSON.
     """
     from patchword.label.records import MANIFEST_FILE
+    from patchword.label.sessions import read_sessions
 
-    counts = dataset.counts
+    counts, session = dataset.counts, read_sessions(dataset.folder)[-1]
     if as_json:
-        print_json(counts.model_dump(mode="json"))
+        print_json({**counts.model_dump(mode="json"), "session": session.model_dump(mode="json")})
     else:
         typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
+        for line in _remarks(counts, session, done=done):
+            typer.echo(line)
     reasons = {record.name: record.reason or "" for record in dataset.failed}
     exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
+
+
+def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
+    """What else there is to say of a data set and of the session that made it."""
+    labelled, seconds = sum(session.labelled.values()), session.seconds or 0
+    speed = f", {rate(labelled / seconds)}" if labelled and seconds else ""
+    earlier = f"; {session.kept} were there before" if session.kept else ""
+    lines = [f"{labelled} {done} in {duration(seconds)}{speed}{earlier}"] if labelled or session.kept else []
+    if session.failed_before:
+        lines.append(f"{session.failed_before} had failed before and were not tried again; --retry-failed tries them")
+    if counts.duplicates:
+        lines.append(f"{counts.duplicates} have the same content as another photograph; they are labelled all the same")
+    return lines
 
 
 def print_json(value: Any) -> None:
