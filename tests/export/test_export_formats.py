@@ -106,7 +106,7 @@ def read_label_map(path: Path) -> dict[str, tuple[int, ...]]:
 def test_voc_by_pillow(labels: LabelledDataset, maps: dict[str, np.ndarray], tmp_path: Path) -> None:
     out = export(labels, "voc", tmp_path / "voc", split="val")
     table = read_label_map(out / "labelmap.txt")
-    assert list(table) == ["background", *VOCABULARY.names]
+    assert list(table) == ["background", *VOCABULARY.names, "ignored"]
     listed = (out / "ImageSets/Segmentation/val.txt").read_text(encoding="utf-8").splitlines()
     assert sorted(listed) == sorted(STEMS)
     for stem, name in zip(STEMS, NAMES, strict=True):
@@ -115,7 +115,7 @@ def test_voc_by_pillow(labels: LabelledDataset, maps: dict[str, np.ndarray], tmp
         values = np.array(image)
         np.testing.assert_array_equal(values, np.where(maps[name] == IGNORE, 255, ids(maps[name])))
         colours = np.array(image.getpalette()).reshape(-1, 3)
-        assert [tuple(colour) for colour in colours[:4].tolist()] == list(table.values())
+        assert [tuple(colour) for colour in colours[[0, 1, 2, 3, 255]].tolist()] == list(table.values())
         objects = np.array(Image.open(out / "SegmentationObject" / f"{stem}.png"))
         np.testing.assert_array_equal(objects == 255, values == 255)
         for number in set(np.unique(objects)) - {255}:
@@ -211,7 +211,7 @@ def test_yolo_by_its_rules(labels: LabelledDataset, maps: dict[str, np.ndarray],
     out = export(labels, "yolo-seg", tmp_path / "yolo", photographs="link")
     data = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
     assert data["names"] == dict(enumerate(VOCABULARY.names))
-    photos = sorted(path for path in (out / data["path"] / data["train"]).rglob("*") if path.is_file())
+    photos = sorted(path for path in (out / data["train"]).rglob("*") if path.is_file())
     assert len(photos) == 6
     for photo in photos:
         label_file = Path(str(photo).replace("/images/", "/labels/")).with_suffix(".txt")

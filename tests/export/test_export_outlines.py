@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from patchword.export.components import NOTHING, connected_components
 from patchword.export.instances import Piece
 from patchword.export.outlines import outline_of
-from patchword.export.polygons import LossCounter, filled
+from patchword.export.polygons import LossCounter, filled, painted
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 maps = arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(NOTHING, 2))
@@ -67,6 +67,32 @@ def test_an_exact_outline_encloses_exactly_the_mask(mask: np.ndarray) -> None:
         assert len(points) >= 4
         np.testing.assert_array_equal(even_odd(points, size), piece)
         np.testing.assert_array_equal(filled(points, size=size), piece)
+
+
+def drawn(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As a reader draws with whole numbers: a line from pixel to pixel, and what lies inside it."""
+    corners = np.floor(points).astype(int)
+    mask = even_odd(corners + 0.5, size)
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        step = end - start
+        assert 0 in step or abs(step[0]) == abs(step[1])  # else pixels of the line would be a matter of taste
+        for along in range(abs(step).max() + 1):
+            x, y = start + np.sign(step) * along
+            mask[y, x] = True
+    return mask
+
+
+@given(masks)
+def test_an_outline_inside_is_exact_for_readers_that_draw_and_for_those_that_fill(mask: np.ndarray) -> None:
+    size = (mask.shape[0], mask.shape[1])
+    for piece in pieces(mask):
+        outline = outline_of(piece, inside=True)
+        assert outline.holes == outline_of(piece).holes
+        single = (outline.points / size[::-1]).astype(np.float32) * np.array(size[::-1], dtype=np.float32)
+        np.testing.assert_array_equal(np.floor(single), np.floor(outline.points))
+        np.testing.assert_array_equal(drawn(outline.points, size), piece)
+        np.testing.assert_array_equal(painted(outline.points, size=size), piece)
+        np.testing.assert_array_equal(even_odd(outline.points, size), piece)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_masks_of_classes_keep_slivers_and_masks_of_objects_do_not(labels: Label
     classes = np.array(Image.open(tmp_path / "voc/SegmentationClass/x.png"))
     objects = np.array(Image.open(tmp_path / "voc/SegmentationObject/x.png"))
     assert (classes[15:17, 15:17] == SLIVER + 1).all()
-    assert (objects[15:17, 15:17] == 255).all()
-    assert set(np.unique(objects)) == {1, 255}
+    assert (objects[15:17, 15:17] == 0).all()
+    assert set(np.unique(objects)) == {0, 1, 255}
     export_labels(labels, format="cvat", out=tmp_path / "cvat", quiet=True)
     classes = np.array(Image.open(tmp_path / "cvat/SegmentationClass/x.png"))
     objects = np.array(Image.open(tmp_path / "cvat/SegmentationObject/x.png"))

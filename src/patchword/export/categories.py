@@ -48,9 +48,9 @@ def categories_of(vocabulary: Vocabulary) -> tuple[Category, ...]:
     )
 
 
-def unlabelled_name(categories: tuple[Category, ...]) -> str:
-    """What a table calls id 0: "background", as its readers expect, unless a class has that name."""
-    return "unlabelled" if any(each.name.casefold() == "background" for each in categories) else "background"
+def free_name(expected: str, otherwise: str, categories: tuple[Category, ...]) -> str:
+    """What a table calls something that is no class: as its readers expect, unless a class has that name."""
+    return otherwise if any(each.name.casefold() == expected for each in categories) else expected
 
 
 def check_8_bit(categories: tuple[Category, ...], *, format_name: str) -> None:

@@ -22,7 +22,10 @@ import fiftyone
 
 folder = Path(__file__).resolve().parent
 dataset = fiftyone.Dataset.from_dir(
-    dataset_dir=str(folder), dataset_type=fiftyone.types.ImageSegmentationDirectory, label_field="patchword"
+    dataset_dir=str(folder),
+    data_path="data.json" if (folder / "data.json").is_file() else "data",
+    dataset_type=fiftyone.types.ImageSegmentationDirectory,
+    label_field="patchword",
 )
 targets = json.loads((folder / "mask_targets.json").read_text(encoding="utf-8"))
 dataset.mask_targets = {"patchword": {int(value): name for value, name in targets.items()}}
@@ -35,7 +38,8 @@ def write_fiftyone(job: Job, out: Path) -> None:
     """Write `labels/<stem>.png`, `mask_targets.json`, and `data/` with the photographs or `data.json` with their paths.
 
     Masks are greyscale, for FiftyOne reads an indexed picture as a coloured one: the id of the class, 0 where there is
-    none, 16-bit from 255 classes on. `open_in_fiftyone.py` opens the folder with the names of the classes.
+    none, 16-bit from 255 classes on. `open_in_fiftyone.py` opens the folder with the names of the classes, and tells of
+    `data.json`, which FiftyOne would not look for.
 
     Raises:
         PatchwordError: when a file cannot be written, or labels are damaged.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from patchword.export.instances import Piece
@@ -24,19 +25,21 @@ class LossCounter:
     worst_image: str | None = None
     corners: int = 0
 
-    def polygon(self, piece: Piece, *, name: str, tolerance: float) -> NDArray[np.float64]:
+    def polygon(self, piece: Piece, *, name: str, tolerance: float, drawn: bool = False) -> NDArray[np.float64]:
         """The polygon of an object, its loss counted.
 
         Args:
             name: the photograph's.
             tolerance: in pixels, see `outline_of`.
+            drawn: whether the reader draws the polygon instead of filling it.
 
         Returns:
             (n, 2) x, y in pixels of the photograph.
         """
-        outline = outline_of(piece.inside, tolerance=tolerance)
+        outline = outline_of(piece.inside, tolerance=tolerance, inside=drawn)
         points: NDArray[np.float64] = outline.points + np.array(piece.box[:2])
-        loss = 1 - _iou(filled(points, size=piece.size), piece.mask())
+        found = (painted if drawn else filled)(points, size=piece.size)
+        loss = 1 - _iou(found, piece.mask())
         self.polygons += 1
         self.holes += outline.holes
         self.corners += len(points)
@@ -70,6 +73,19 @@ def filled(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.
     encoded = coco_mask.frPyObjects([points.ravel().tolist()], height, width)
     mask: NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(encoded)).astype(bool)
     return mask
+
+
+def painted(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels (h, w) of a polygon as readers draw it: coordinates cut to whole pixels, the line and what is inside.
+
+    Args:
+        points: (n, 2) x, y in pixels, 3 or more.
+        size: (height, width).
+    """
+    image = Image.new("1", size[::-1])
+    corners = np.floor(points).astype(int)
+    ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=1, outline=1)
+    return np.array(image)
 
 
 def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -89,7 +89,7 @@ def _class_of(name: str, colour: tuple[int, int, int], vocabulary: Vocabulary, p
     try:
         return vocabulary.index(name)
     except PatchwordError as error:
-        if colour == (0, 0, 0) or name.casefold() in ("background", "unlabelled", "ignored"):
+        if colour == (0, 0, 0) or name.casefold() in ("background", "unlabelled", "ignored", "void"):
             return NOTHING
         raise PatchwordError(f"{path}: {error}") from None
 

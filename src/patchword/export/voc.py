@@ -1,7 +1,8 @@
 """PASCAL VOC segmentation, and the CVAT format that is made of it.
 
 Both have a mask of classes and a mask of objects for each photograph, a list of photographs, and `labelmap.txt` with a
-line `name:red,green,blue::` for each id from 0.
+line `name:red,green,blue::` for each id from 0. In VOC a last line names the colour of 255, without which readers that
+go by colours refuse the masks.
 
 References: the VOC2012 development kit; docs.cvat.ai, "Segmentation mask".
 """
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from patchword.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
-from patchword.export.categories import UNLABELLED_COLOUR, Category, check_8_bit, unlabelled_name
+from patchword.export.categories import UNLABELLED_COLOUR, Category, check_8_bit, free_name
 from patchword.export.coco_panoptic import object_numbers
 from patchword.export.files import FolderSink, Sink, png, text_bytes, zip_sink
 from patchword.export.instances import Piece
@@ -32,7 +33,7 @@ def write_voc(job: Job, out: Path) -> None:
 
     `SegmentationClass/<stem>.png` is indexed: id of the class, 255 where there is none, with the palette of patchword
     and not that of VOC, so that colours are the same in all formats. `SegmentationObject` has the objects' numbers, 255
-    where there is none, also under slivers. Photographs stay where they are unless they are to be copied or linked to
+    where there is no class, 0 under slivers. Photographs stay where they are unless they are to be copied or linked to
     `JPEGImages`.
 
     Raises:
@@ -41,15 +42,14 @@ def write_voc(job: Job, out: Path) -> None:
     """
     check_8_bit(job.categories, format_name="voc")
     sink = FolderSink(out)
-    chosen = _begin(job, sink, format_name="voc", list_name=job.settings.split)
+    chosen = _begin(job, sink, format_name="voc", list_name=job.settings.split, void=True)
     colours, shades = _class_colours(job.categories), _object_colours()
     for picture in job.pictures():
         stem = chosen[picture.name]
         unlabelled = picture.label_map.indices == picture.label_map.ignore
         classes = picture.ids().astype(np.uint8)
         objects = _object_map(job, picture)
-        classes[unlabelled] = VOID
-        objects[objects == 0] = VOID
+        classes[unlabelled] = objects[unlabelled] = VOID
         sink.write(f"SegmentationClass/{stem}.png", png(classes, colours=colours))
         sink.write(f"SegmentationObject/{stem}.png", png(objects, colours=shades))
         job.place(picture, target=out / "JPEGImages" / f"{stem}{PurePosixPath(picture.name).suffix}")
@@ -75,7 +75,7 @@ def write_cvat(job: Job, out: Path) -> None:
 
 
 def _write_cvat(job: Job, sink: Sink) -> None:
-    chosen = _begin(job, sink, format_name="cvat", list_name="default")
+    chosen = _begin(job, sink, format_name="cvat", list_name="default", void=False)
     colours, shades = _class_colours(job.categories), _object_colours()
     for picture in job.pictures():
         stem = chosen[picture.name]
@@ -83,7 +83,7 @@ def _write_cvat(job: Job, sink: Sink) -> None:
         sink.write(f"SegmentationObject/{stem}.png", png(shades[_object_map(job, picture)]))
 
 
-def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str) -> dict[str, str]:
+def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool) -> dict[str, str]:
     """Write the table and the list.
 
     Returns:
@@ -92,19 +92,21 @@ def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str) -> dict[st
     chosen = job.stems()
     job.note_renamed(chosen)
     lines = [check_line(stem, format_name=format_name) for stem in chosen.values()]
-    sink.write("labelmap.txt", text_bytes(_label_map(job.categories, format_name=format_name)))
+    sink.write("labelmap.txt", text_bytes(_label_map(job.categories, format_name=format_name, void=void)))
     sink.write(f"ImageSets/Segmentation/{list_name}.txt", text_bytes("".join(f"{line}\n" for line in lines)))
     return chosen
 
 
-def _label_map(categories: tuple[Category, ...], *, format_name: str) -> str:
+def _label_map(categories: tuple[Category, ...], *, format_name: str, void: bool) -> str:
     for category in categories:
         if ":" in category.name:
             raise PatchwordError(
                 f"class name {category.name!r} has ':', which labelmap.txt of format {format_name} cannot hold"
             )
-    rows = [(unlabelled_name(categories), UNLABELLED_COLOUR)]
+    rows = [(free_name("background", "unlabelled", categories), UNLABELLED_COLOUR)]
     rows += [(category.name, category.colour) for category in categories]
+    if void:
+        rows.append((free_name("ignored", "void", categories), IGNORE_COLOUR))
     lines = ["# label:color_rgb:parts:actions", *(f"{name}:{','.join(map(str, colour))}::" for name, colour in rows)]
     return "\n".join(lines) + "\n"
 
