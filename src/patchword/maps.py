@@ -189,7 +189,37 @@ class Segment:
         """
         if mask.ndim != 2 or mask.size == 0:
             raise PatchwordError(f"mask has shape {mask.shape}; allowed is (height, width), both at least 1")
-        rle = run_lengths(mask)
+        return cls.from_run_lengths(
+            run_lengths(mask),
+            class_index=class_index,
+            class_name=class_name,
+            score=score,
+            predicted_iou=predicted_iou,
+            similarity=similarity,
+            generator=generator,
+            points=points,
+            stability=stability,
+            margin=margin,
+            entropy=entropy,
+        )
+
+    @classmethod
+    def from_run_lengths(
+        cls,
+        rle: RunLengths,
+        *,
+        class_index: int,
+        class_name: str,
+        score: float,
+        predicted_iou: float,
+        similarity: float,
+        generator: str,
+        points: Sequence[tuple[float, float]] = (),
+        stability: float | None = None,
+        margin: float | None = None,
+        entropy: float | None = None,
+    ) -> Self:
+        """Make a segment of a mask that is encoded already, by `run_lengths`; area and box are computed."""
         return cls(
             rle=rle,
             class_index=int(class_index),

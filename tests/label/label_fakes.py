@@ -73,12 +73,15 @@ class RegionSam:
         self.predicted_iou = predicted_iou
         self.calls: list[tuple[int, ...]] = []
 
-    def embed(self, images: Tensor) -> ImageEmbedding:
-        size = (images.shape[-2], images.shape[-1])
-        return ImageEmbedding((images,), size, size)
+    def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return tuple(ImageEmbedding((image,), size, size) for image, size in zip(images, sizes, strict=True))
 
-    def masks_at(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
-        self.calls.append(tuple(points.shape))
+    def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
+        self.calls.append(tuple(torch.cat(list(points)).shape))
+        return tuple(self._masks(one, places) for one, places in zip(embeddings, points, strict=True))
+
+    def _masks(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
         image = (embedding.features[0][0].permute(1, 2, 0).numpy() * 255).round()
         logits = []
         for prompt in points.tolist():

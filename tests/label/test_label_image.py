@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from patchword.label.image import (
     settle,
 )
 from patchword.label.settings import LabelSettings
+from patchword.models.protocols import ImageEmbedding, MaskProposals
 from patchword.vocabulary import Vocabulary
 
 
@@ -252,3 +254,92 @@ def test_every_segment_says_how_sure_it_is() -> None:
     assert 0 <= labels.detected.entropy < 0.5
     alone = label(SCENE, parts_for(["red"]))
     assert {(segment.margin, segment.entropy) for segment in alone.segments} == {(None, None)}
+
+
+PICTURES = [SCENE, SCENE[:24], picture([["white"]], scale=20), picture([["red", "blue", "green"]], scale=9)]
+
+
+def assert_alike(found: list[ImageClaims | PatchwordError], expected: list[ImageClaims | PatchwordError]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one, ImageClaims)
+        assert isinstance(other, ImageClaims)
+        assert one.size == other.size
+        assert replace(one.detected, entropy=0.0) == replace(other.detected, entropy=0.0)
+        assert one.detected.entropy == pytest.approx(other.detected.entropy, abs=1e-5)
+        assert [segment.rle for segment in one.segments] == [segment.rle for segment in other.segments]
+        for mine, theirs in zip(one.segments, other.segments, strict=True):
+            assert (mine.class_name, mine.generator, mine.points) == (
+                theirs.class_name,
+                theirs.generator,
+                theirs.points,
+            )
+            for name in ("score", "predicted_iou", "similarity", "stability", "margin", "entropy"):
+                assert getattr(mine, name) == pytest.approx(getattr(theirs, name), abs=1e-5)
+
+
+@pytest.mark.parametrize("generator", ["clip-prompts-sam", "sam-then-clip", "both"])
+@pytest.mark.parametrize("image_batch", [2, 3, 16])
+def test_images_together_are_labelled_as_one_at_a_time(generator: str, image_batch: int) -> None:
+    parts = parts_for(["green", "blue", "red"], background=("black",))
+    settings = LabelSettings(generator=generator, stability_offset=0.5, image_batch=image_batch)
+    images = [to_tensor(image) for image in PICTURES]
+    found = claim_images(images, parts=parts, settings=settings)
+    alone = [claim_images([image], parts=parts, settings=settings)[0] for image in images]
+    assert any(claims.segments for claims in alone if isinstance(claims, ImageClaims))
+    assert_alike(found, alone)
+
+
+def test_an_image_that_fails_among_others_does_not_fail_them() -> None:
+    class Picky(RegionSam):
+        def embed(self, images: Sequence[torch.Tensor]) -> tuple[ImageEmbedding, ...]:
+            if any(image.shape[-2] == 24 for image in images):
+                raise PatchwordError("not this one")
+            return super().embed(images)
+
+    images = [to_tensor(image) for image in PICTURES]
+    settings = LabelSettings(image_batch=4)
+    found = claim_images(images, parts=parts_for(["green", "blue", "red"], sam=Picky()), settings=settings)
+    assert [str(claims) for claims in found if isinstance(claims, PatchwordError)] == ["not this one"]
+    expected = claim_images(images, parts=parts_for(["green", "blue", "red"]), settings=settings)
+    assert_alike([found[0], *found[2:]], [expected[0], *expected[2:]])
+
+
+class SmallClip(ColourClip):
+    """Has memory for three crops."""
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().encode_images(images)
+
+    def encode_patches(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().encode_patches(images)
+
+
+class SmallSam(RegionSam):
+    """Has memory for two images and five prompts."""
+
+    def embed(self, images: Sequence[torch.Tensor]) -> tuple[ImageEmbedding, ...]:
+        if len(images) > 2:
+            raise MemoryError
+        return super().embed(images)
+
+    def masks_at(
+        self, embeddings: Sequence[ImageEmbedding], points: Sequence[torch.Tensor]
+    ) -> tuple[MaskProposals, ...]:
+        if sum(len(places) for places in points) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().masks_at(embeddings, points)
+
+
+def test_too_little_memory_changes_no_label() -> None:
+    settings = LabelSettings(generator="both", stability_offset=0.5, image_batch=4)
+    images = [to_tensor(image) for image in PICTURES]
+    enough = parts_for(["green", "blue", "red"])
+    small = replace(parts_for(["green", "blue", "red"], sam=SmallSam()), image_text=SmallClip())
+    expected = claim_images(images, parts=enough, settings=settings)
+    assert_alike(claim_images(images, parts=small, settings=settings), expected)
+    calls = small.mask_proposer.calls  # type: ignore[attr-defined]
+    assert max(shape[0] for shape in calls) <= 5

@@ -9,10 +9,12 @@ from label_fakes import ColourClip, picture
 
 from patchword.images import to_tensor
 from patchword.label.localise import evidence, word_scores
+from patchword.label.look import Located
 from patchword.label.name import leader, masked_crop, name_masks
 from patchword.label.propose import Proposal
 from patchword.label.settings import LabelSettings
 from patchword.maps import run_lengths
+from patchword.models.batching import Batches
 from patchword.text import encode_vocabulary
 from patchword.vocabulary import Vocabulary
 
@@ -33,23 +35,46 @@ BLUE, RED, GREEN = (
 WHITE = proposal(slice(16, 24), slice(16, 24))
 
 
+def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...] = ()) -> Located:
+    clip = ColourClip()
+    text = encode_vocabulary(clip, vocabulary=Vocabulary.of(classes, background=background), background=True)
+    similarity = word_scores(clip.encode_patches(to_tensor(picture)), text=text)[0]
+    certain = evidence(similarity[: len(classes)], background=similarity[len(classes) :])
+    return Located(tuple(range(len(classes))), text, similarity, certain)
+
+
 def names_of(
     masks: list[Proposal], *, classes: list[str], background: tuple[str, ...] = (), **values: float
 ) -> list[str]:
-    clip = ColourClip()
-    text = encode_vocabulary(clip, vocabulary=Vocabulary.of(classes, background=background), background=True)
-    similarity = word_scores(clip.encode_patches(to_tensor(SCENE)), text=text)[0]
-    found = name_masks(
-        to_tensor(SCENE),
-        masks,
-        similarity=similarity,
-        evidence=evidence(similarity[: len(classes)], background=similarity[len(classes) :]),
-        text=text,
-        encoder=clip,
-        side=16,
+    (found,) = name_masks(
+        [to_tensor(SCENE)],
+        [masks],
+        located=[where(SCENE, classes=classes, background=background)],
+        encoder=ColourClip(),
+        batches=Batches(),
         settings=LabelSettings(**values),
     )
     return [f"{classes[name.position]}@{masks.index(name.proposal)}" for name in found]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 16])
+def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
+    turned = SCENE[::-1].copy()
+    upper, lower = proposal(slice(0, 8), slice(0, 16)), proposal(slice(8, 24), slice(16, 24))
+    found = name_masks(
+        [to_tensor(SCENE), to_tensor(SCENE), to_tensor(turned)],
+        [[RED, BLUE], [], [upper, lower]],
+        located=[
+            where(SCENE, classes=["blue", "red"]),
+            where(SCENE, classes=["blue"]),
+            where(turned, classes=["red", "white", "green"]),
+        ],
+        encoder=ColourClip(),
+        batches=Batches(),
+        settings=LabelSettings(crop_batch=batch),
+    )
+    assert [[name.position for name in names] for names in found] == [[1, 0], [], [2, 0]]
+    assert [[name.proposal for name in names] for names in found] == [[RED, BLUE], [], [upper, lower]]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])

@@ -8,8 +8,9 @@ import torch
 from label_fakes import RegionSam, picture
 
 from patchword.images import to_tensor
-from patchword.label.prompt import Prompt, ask, build_prompts, cell_points, find_peaks
+from patchword.label.prompt import Answer, Prompt, ask, build_prompts, cell_points, find_peaks
 from patchword.label.settings import LabelSettings
+from patchword.models.batching import Batches
 
 
 def naive_peaks(values: np.ndarray, count: int, distance: float) -> list[list[int]]:
@@ -64,26 +65,39 @@ PROMPTS = [
 ]
 
 
+def asked(sam: RegionSam, *prompts: list[Prompt], **values: float) -> list[list[Answer]]:
+    embeddings = sam.embed([to_tensor(IMAGE)] * len(prompts))
+    return ask(sam, embeddings=embeddings, prompts=prompts, batches=Batches(), settings=LabelSettings(**values))
+
+
 def test_prompts_go_together_and_the_best_mask_wins() -> None:
     sam = RegionSam(predicted_iou=1.25)
-    answers = ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=PROMPTS, settings=LabelSettings())
+    (answers,) = asked(sam, PROMPTS)
     assert sam.calls == [(2, 1, 2), (1, 2, 2)]
     assert [answer.prompt for answer in answers] == PROMPTS
-    assert [int(answer.mask().sum()) for answer in answers] == [8, 12, 4]
-    assert answers[2].mask()[2:, 2:].all()
-    assert [int(answer.coarse_mask.sum()) for answer in answers] == [8, 12, 4]
+    assert [int((answer.logits > 0).sum()) for answer in answers] == [8, 12, 4]
+    assert (answers[2].logits > 0)[2:, 2:].all()
     assert [answer.predicted_iou for answer in answers] == [1.0] * 3  # brought within range
+    assert [answer.stability for answer in answers] == [0.0] * 3  # the logits of the stand-in are 1 and -1
+
+
+@pytest.mark.parametrize("prompt_batch", [1, 2, 100])
+def test_prompts_of_several_images_go_together(prompt_batch: int) -> None:
+    sam = RegionSam()
+    found = asked(sam, PROMPTS[:1], [], PROMPTS[1:], prompt_batch=prompt_batch)
+    assert sum(shape[0] for shape in sam.calls) == 3
+    assert max(shape[0] for shape in sam.calls) == min(2, prompt_batch)
+    assert [[answer.prompt for answer in answers] for answers in found] == [PROMPTS[:1], [], PROMPTS[1:]]
+    assert [[int((answer.logits > 0).sum()) for answer in answers] for answers in found] == [[8], [], [12, 4]]
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.79, 3), (0.81, 0)])
 def test_masks_of_low_predicted_iou_are_dropped(threshold: float, kept: int) -> None:
-    sam = RegionSam(predicted_iou=0.8)
-    settings = LabelSettings(minimum_predicted_iou=threshold)
-    answers = ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=PROMPTS, settings=settings)
+    (answers,) = asked(RegionSam(predicted_iou=0.8), PROMPTS, minimum_predicted_iou=threshold)
     assert len(answers) == kept
 
 
 def test_no_prompts_no_answers() -> None:
     sam = RegionSam()
-    assert ask(sam, embedding=sam.embed(to_tensor(IMAGE)), prompts=[], settings=LabelSettings()) == []
+    assert asked(sam, []) == [[]]
     assert sam.calls == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,71 +14,118 @@ from hypothesis import strategies as st
 from label_fakes import record
 from torch import Tensor
 
-from patchword.label.propose import Proposal, boxes_of, propose_masks, seed_points, stability_of, suppress
+from patchword.label.decode import stability_of
+from patchword.label.propose import Proposal, View, boxes_of, propose_masks, seed_points, suppress
 from patchword.label.seeds import grid_points
 from patchword.label.settings import LabelSettings
+from patchword.label.views import make_views, part_boxes
+from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 
 SIZE = (60, 90)
 
 
 class BumpSam:
-    """Three smooth random masks a point, the same for the same point, at a third of the resolution."""
+    """Three smooth random masks a point, the same for the same point of the same picture, at a third of its size."""
 
-    def __init__(self) -> None:
-        self.record = record("bump-sam")
+    def __init__(self, fits: int = 10**9) -> None:
+        self.record = record("bump-sam", input_size=90)
         self.device = torch.device("cpu")
+        self.fits = fits
+        self.embedded: list[int] = []
         self.prompts: list[int] = []
 
-    def embed(self, images: Tensor) -> ImageEmbedding:
-        size = (images.shape[-2], images.shape[-1])
-        return ImageEmbedding((images,), size, size)
+    def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
+        self.embedded.append(len(images))
+        if len(images) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        return tuple(ImageEmbedding((image,), size, size) for image, size in zip(images, sizes, strict=True))
 
-    def masks_at(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
-        self.prompts.append(len(points))
-        logits, scores = zip(*(self._answer(int(x), int(y)) for ((x, y),) in points.tolist()), strict=True)
+    def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
+        self.prompts.append(sum(len(places) for places in points))
+        if self.prompts[-1] > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tuple(self._masks(one, places) for one, places in zip(embeddings, points, strict=True))
+
+    def _masks(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
+        logits, scores = zip(*(self._answer(embedding, int(x), int(y)) for ((x, y),) in points.tolist()), strict=True)
         return MaskProposals(torch.stack(logits), torch.stack(scores), embedding.image_size)
 
-    def _answer(self, x: int, y: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(x // 12 * 1000 + y // 12)  # neighbours answer alike
-        rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    def _answer(self, embedding: ImageEmbedding, x: int, y: int) -> tuple[Tensor, Tensor]:
+        picture = int(embedding.features[0].double().sum() * 1000)
+        seed = picture * 100_000 + x // 12 * 1000 + y // 12  # neighbours answer alike
+        generator = torch.Generator().manual_seed(seed)
+        height, width = (-(-side // 3) for side in embedding.image_size)
+        rows, columns = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
         masks = []
         for _ in range(3):
-            centre = torch.rand(2, generator=generator) * torch.tensor([20.0, 30.0])
+            centre = torch.rand(2, generator=generator) * torch.tensor([float(height), float(width)])
             radius, steep = 1 + 9 * torch.rand(2, generator=generator)
             distance = torch.hypot(rows - centre[0], columns - centre[1])
             masks.append((radius - distance) * steep / 3)
         return torch.stack(masks), 1.2 * torch.rand(3, generator=generator)
 
 
-def one_by_one(sam: BumpSam, points: Tensor, settings: LabelSettings) -> list[tuple[np.ndarray, float]]:
-    """Every prompt alone, every mask alone, python loops; masks (h, w) and predicted IoU, best first."""
-    embedding = sam.embed(torch.zeros(1, 3, *SIZE))
-    found = []
-    for point in points:
-        answer = sam.masks_at(embedding, point[None, None])
-        for logits, score in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
-            sure = min(max(score, 0.0), 1.0)
-            inner = int((logits > settings.stability_offset).sum())
-            outer = int((logits > -settings.stability_offset).sum())
-            stable = inner / outer if outer else 0.0
-            # Thresholds and scores are compared in single precision, as the masks are.
-            if sure < np.float32(settings.minimum_predicted_iou) or stable < np.float32(settings.minimum_stability):
-                continue
-            inside = np.argwhere((logits > 0).numpy())
-            box = (0, 0, 0, 0)
-            if len(inside):
-                (top, left), (bottom, right) = inside.min(0), inside.max(0)
-                box = (left, top, right + 1, bottom + 1)
-            found.append((sure, box, answer.upsample(logits[None])[0].numpy()))
-    kept: list[tuple[float, tuple[int, int, int, int], np.ndarray]] = []
-    for candidate in sorted(found, key=lambda entry: -entry[0]):
+def photograph(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height * width))
+
+
+Found = tuple[float, tuple[float, ...], np.ndarray, tuple[float, float], int]
+
+
+def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
+    """Every part, every prompt and every mask alone, at full size; the masks that stay, best first."""
+    sam, (height, width) = BumpSam(), image.shape[-2:]
+    found: list[Found] = []
+    for grid in sorted(settings.proposal_grids):
+        tall, wide = (math.ceil(side / (grid - (grid - 1) * settings.proposal_overlap)) for side in (height, width))
+        if grid > 1 and sam.record.input_size / max(tall, wide) > settings.proposal_enlargement:
+            continue
+        for row in range(grid):
+            for column in range(grid):
+                top = math.floor(row * (height - tall) / max(grid - 1, 1) + 0.5)
+                left = math.floor(column * (width - wide) / max(grid - 1, 1) + 0.5)
+                (embedding,) = sam.embed([image[..., top : top + tall, left : left + wide]])
+                for point in grid_points((tall, wide), side=settings.grid_side):
+                    (answer,) = sam.masks_at([embedding], [point[None, None]])
+                    for logits, score in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
+                        sure = min(max(score, 0.0), 1.0)
+                        inner = int((logits > settings.stability_offset).sum())
+                        outer = int((logits > -settings.stability_offset).sum())
+                        stable = inner / outer if outer else 0.0
+                        # Thresholds and scores are compared in single precision, as the masks are.
+                        if sure < np.float32(settings.minimum_predicted_iou):
+                            continue
+                        if stable < np.float32(settings.minimum_stability):
+                            continue
+                        inside = (logits > 0).numpy()
+                        if (inside[0].any() and top > 0) or (inside[-1].any() and top + tall < height):
+                            continue
+                        if (inside[:, 0].any() and left > 0) or (inside[:, -1].any() and left + wide < width):
+                            continue
+                        box: tuple[float, ...] = (left, top, left, top)
+                        if inside.any():
+                            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+                            x, y = wide / inside.shape[1], tall / inside.shape[0]
+                            box = (
+                                left + columns[0] * x,
+                                top + rows[0] * y,
+                                left + (columns[-1] + 1) * x,
+                                top + (rows[-1] + 1) * y,
+                            )
+                        mask = np.zeros((height, width), dtype=bool)
+                        mask[top : top + tall, left : left + wide] = answer.upsample(logits[None])[0].numpy()
+                        asked = (left + float(point[0]), top + float(point[1]))
+                        found.append((sure, box, mask, asked, grid))
+    kept: list[Found] = []
+    for candidate in sorted(found, key=lambda entry: (-entry[4], -entry[0])):
         if all(box_iou(candidate[1], other[1]) <= settings.box_overlap for other in kept):
             kept.append(candidate)
-    return [(mask, sure) for sure, _, mask in kept if mask.any()]
+    return [entry for entry in kept if entry[2].any()]
 
 
-def box_iou(first: tuple[int, ...], second: tuple[int, ...]) -> float:
+def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     wide = max(0, min(first[2], second[2]) - max(first[0], second[0]))
     high = max(0, min(first[3], second[3]) - max(first[1], second[1]))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
@@ -84,54 +133,112 @@ def box_iou(first: tuple[int, ...], second: tuple[int, ...]) -> float:
     return wide * high / union if union else 0.0
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"prompt_batch": 7},
-        {"minimum_predicted_iou": 0.3, "minimum_stability": 0.5, "box_overlap": 0.5},
-        {"minimum_predicted_iou": 0.0, "minimum_stability": 0.0, "box_overlap": 0.95, "stability_offset": 0.3},
-        {"box_overlap": 0.0},
-    ],
-)
-def test_equals_the_reference_mask_for_mask(values: dict[str, float]) -> None:
-    settings = LabelSettings(**values)
-    points = grid_points(SIZE, side=9)
-    found = propose_masks(
-        BumpSam(), embedding=BumpSam().embed(torch.zeros(1, 3, *SIZE)), points=points, settings=settings
+def propose(images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam | None = None) -> list[list[Proposal]]:
+    """What labelling does: views, then proposals."""
+    sam, batches = sam or BumpSam(), Batches()
+    views = make_views(
+        images,
+        embeddings=[embedding for image in images for embedding in BumpSam().embed([image])],
+        proposer=sam,
+        encoder=None,
+        batches=batches,
+        settings=settings,
     )
-    expected = one_by_one(BumpSam(), points, settings)
-    assert len(expected) >= 2
-    assert [proposal.predicted_iou for proposal in found] == pytest.approx([sure for _, sure in expected])
-    for proposal, (mask, _) in zip(found, expected, strict=True):
+    return propose_masks(sam, views=views, batches=batches, settings=settings)
+
+
+def assert_same(found: list[Proposal], expected: list[Found]) -> None:
+    assert [proposal.predicted_iou for proposal in found] == pytest.approx([entry[0] for entry in expected])
+    for proposal, (_, _, mask, point, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(proposal.mask(), mask)
+        assert proposal.point == point
 
 
-def test_prompts_go_in_batches() -> None:
-    sam = BumpSam()
-    embedding = sam.embed(torch.zeros(1, 3, *SIZE))
-    propose_masks(sam, embedding=embedding, points=grid_points(SIZE, side=9), settings=LabelSettings(prompt_batch=50))
-    assert sam.prompts == [50, 31]
+LOOSE = {"minimum_predicted_iou": 0.3, "minimum_stability": 0.5, "box_overlap": 0.5}
+VALUES: list[dict[str, Any]] = [
+    {},
+    {"prompt_batch": 7},
+    LOOSE,
+    {"minimum_predicted_iou": 0.0, "minimum_stability": 0.0, "box_overlap": 0.95, "stability_offset": 0.3},
+    {"box_overlap": 0.0},
+]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_equals_the_reference_mask_for_mask(values: dict[str, Any]) -> None:
+    settings = LabelSettings(seeds="grid", grid_side=9, **values)
+    image = photograph(*SIZE)
+    expected = one_by_one(image, settings)
+    assert len(expected) >= 2
+    (found,) = propose([image], settings)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("values", [*VALUES[:3], LOOSE | {"prompt_batch": 7, "image_batch": 3}])
+@pytest.mark.parametrize("grids", [(1, 2), (3, 1, 2), (2,)])
+def test_equals_the_reference_on_parts_of_several_photographs(values: dict[str, Any], grids: tuple[int, ...]) -> None:
+    settings = LabelSettings(seeds="grid", grid_side=5, proposal_grids=grids, **values)
+    images = [photograph(*size) for size in (SIZE, (101, 64), (160, 170), (40, 30))]
+    expected = [one_by_one(image, settings) for image in images]
+    used = [{entry[4] for entry in entries} for entries in expected]
+    if values:
+        assert used[2] == set(grids)  # masks of every grid stay, so that their places and their order are compared
+        assert used[3] <= {1}  # too small for parts
+    for found, entries in zip(propose(images, settings), expected, strict=True):
+        assert_same(found, entries)
+
+
+def test_too_little_memory_changes_nothing_but_the_batches() -> None:
+    settings = LabelSettings(seeds="grid", grid_side=5, proposal_grids=(1, 2), image_batch=4, prompt_batch=64, **LOOSE)
+    images, small = [photograph(*SIZE), photograph(101, 64)], BumpSam(fits=3)
+    found, expected = propose(images, settings, sam=small), propose(images, settings)
+    assert small.embedded == [4, 2, 2, 2, 2]
+    assert small.prompts[:6] == [64, 32, 16, 8, 4, 2]
+    assert set(small.prompts[6:]) <= {1, 2}
+    assert found == expected
+
+
+def test_photographs_without_points_have_no_masks() -> None:
+    embedding = BumpSam().embed([photograph(*SIZE)])[0]
+    views = [[], [View.whole(embedding, points=torch.zeros(0, 2))]]
+    assert propose_masks(BumpSam(), views=views, batches=Batches(), settings=LabelSettings()) == [[], []]
+
+
+def test_prompts_go_in_batches_over_photographs() -> None:
+    sam, settings = BumpSam(), LabelSettings(seeds="grid", grid_side=9, prompt_batch=50)
+    propose([photograph(*SIZE), photograph(50, 50)], settings, sam=sam)
+    assert sam.prompts == [50, 50, 50, 12]
 
 
 def test_a_proposal_tells_where_it_was_asked_and_how_stable_it_is() -> None:
-    settings = LabelSettings(minimum_stability=0.0)
-    sam = BumpSam()
-    points = grid_points(SIZE, side=3)
-    found = propose_masks(sam, embedding=sam.embed(torch.zeros(1, 3, *SIZE)), points=points, settings=settings)
-    asked = {tuple(point) for point in points.tolist()}
+    settings = LabelSettings(seeds="grid", grid_side=3, minimum_stability=0.0)
+    (found,) = propose([photograph(*SIZE)], settings)
+    asked = {tuple(point) for point in grid_points(SIZE, side=3).tolist()}
     assert found
     for proposal in found:
         assert proposal.point in asked
         assert 0 <= proposal.stability <= 1
-        assert isinstance(proposal, Proposal)
 
 
 def test_nothing_sure_is_nothing() -> None:
-    settings = LabelSettings(minimum_predicted_iou=1.0, minimum_stability=1.0)
-    sam = BumpSam()
-    embedding = sam.embed(torch.zeros(1, 3, *SIZE))
-    assert propose_masks(sam, embedding=embedding, points=grid_points(SIZE, side=2), settings=settings) == []
+    settings = LabelSettings(seeds="grid", grid_side=2, minimum_predicted_iou=1.0, minimum_stability=1.0)
+    assert propose([photograph(*SIZE)], settings) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("size", "grids", "expected"),
+    [
+        ((100, 200), (1,), [(1, (0, 0, 200, 100))]),
+        (
+            (100, 100),
+            (2,),
+            [(2, (0, 0, 61, 61)), (2, (39, 0, 100, 61)), (2, (0, 39, 61, 100)), (2, (39, 39, 100, 100))],
+        ),
+        ((70, 40), (2, 1), [(1, (0, 0, 40, 70))]),  # parts of 43 x 25 pixels would be enlarged 2.1 times to 90
+    ],
+)
+def test_part_boxes(size: tuple[int, int], grids: tuple[int, ...], expected: list[tuple[int, tuple[int, ...]]]) -> None:
+    assert part_boxes(size, input_size=90, settings=LabelSettings(proposal_grids=grids)) == expected
 
 
 def test_stability_is_the_iou_of_two_cuts() -> None:

@@ -146,8 +146,8 @@ def test_no_photograph_can_be_labelled(tmp_path: Path) -> None:
 
 def test_memory_that_runs_out_concerns_one_photograph(photos: Path, tmp_path: Path) -> None:
     class Greedy(RegionSam):
-        def embed(self, images: Any) -> ImageEmbedding:
-            if images.shape[-1] == 32:
+        def embed(self, images: Any) -> tuple[ImageEmbedding, ...]:
+            if images[0].shape[-1] == 32:
                 raise MemoryError
             return super().embed(images)
 
@@ -161,7 +161,7 @@ class Stopping(RegionSam):
 
     embedded = 0
 
-    def embed(self, images: Any) -> ImageEmbedding:
+    def embed(self, images: Any) -> tuple[ImageEmbedding, ...]:
         self.embedded += 1
         if self.embedded == 3:
             raise KeyboardInterrupt

@@ -86,12 +86,23 @@ def pictures(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def embed(model: Any, image: Tensor) -> Any:
+    (embedding,) = model.embed([image])
+    return embedding
+
+
+def masks_at(model: Any, embedding: Any, points: Tensor) -> Any:
+    (proposals,) = model.masks_at([embedding], [points])
+    return proposals
+
+
 def outputs(model: Any, images: Tensor) -> list[Tensor]:
     """Everything that an adapter says of images, of whichever kind it is."""
     if isinstance(model, MaskProposer):
-        embedding = model.embed(images)
-        proposals = model.masks_at(embedding[0], torch.tensor(WHITE_POINT))
-        return [*embedding.features, proposals.logits, proposals.predicted_iou]
+        embeddings = model.embed(images.split(1) if images.ndim == 4 else [images])
+        proposals = model.masks_at(embeddings[:1], [torch.tensor(WHITE_POINT)])[0]
+        levels = [level for embedding in embeddings for level in embedding.features]
+        return [*levels, proposals.logits, proposals.predicted_iou]
     if isinstance(model, ImageTextEncoder):
         return [model.encode_images(images), model.encode_patches(images), model.encode_text(["a cat", "a red boat"])]
     return [model(images)]
@@ -292,11 +303,10 @@ class TestMaskProposer:
         self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]
     ) -> None:
         model = load(case, request)
-        embedding = model.embed(pictures(2, 3, *size))
-        assert len(embedding) == 2
+        embedding = embed(model, pictures(1, 3, *size))
         assert embedding.image_size == size
         points = torch.tensor([[[0.0, 0.0], [size[1] / 2, size[0] / 2]]] * 5)
-        proposals = model.masks_at(embedding[1], points)
+        proposals = masks_at(model, embedding, points)
         assert proposals.logits.shape[:2] == (5, 3)
         assert proposals.predicted_iou.shape == (5, 3)
         logits, scores = proposals.best()
@@ -308,42 +318,42 @@ class TestMaskProposer:
     def test_first_level_is_the_one_that_prompts_attend_to(self, case: Case, request: pytest.FixtureRequest) -> None:
         model = load(case, request)
         side = case.input_size // case.patch_size
-        features = model.embed(pictures(1, 3, 48, 64)).features
+        features = embed(model, pictures(1, 3, 48, 64)).features
         assert features[0].shape == (1, case.dim, side, side)
         assert len(features) == (1 if case.fixture == "tiny_sam" else 3)
 
-    def test_one_of_a_batch_equals_it_alone(self, case: Case, request: pytest.FixtureRequest) -> None:
-        model, images = load(case, request), pictures(3, 3, 33, 50)
-        points = torch.tensor([[[10.0, 20.0]], [[40.0, 5.0]]])
-        batch = model.embed(images)
-        for index in range(3):
-            alone = model.masks_at(model.embed(images[index : index + 1]), points)
-            together = model.masks_at(batch[index], points)
-            torch.testing.assert_close(together.logits, alone.logits, **TOLERANCE)
-            torch.testing.assert_close(together.predicted_iou, alone.predicted_iou, **TOLERANCE)
-
-    def test_many_prompts_equal_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
-        """70 prompts take two calls of the decoder; neither the call nor the neighbours may matter."""
+    def test_images_and_prompts_together_equal_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
+        """70 prompts over images of three sizes take two calls of the decoder, one of them over two images."""
         model = load(case, request)
-        embedding = model.embed(pictures(1, 3, 33, 50))
-        points = pictures(70, 2, 2, seed=3) * 33
-        together = model.masks_at(embedding, points)
-        for index in (0, 63, 64, 69):
-            alone = model.masks_at(embedding, points[index : index + 1])
-            torch.testing.assert_close(together.logits[index], alone.logits[0], **TOLERANCE)
-            torch.testing.assert_close(together.predicted_iou[index], alone.predicted_iou[0], **TOLERANCE)
+        images = [pictures(1, 3, *size, seed=size[0]) for size in ((33, 50), (64, 48), (20, 20))]
+        points = [
+            pictures(count, 2, 2, seed=count) * torch.tensor([image.shape[-1], image.shape[-2]])
+            for count, image in zip((30, 0, 40), images, strict=True)
+        ]
+        together = model.masks_at(model.embed(images), points)
+        for image, places, found in zip(images, points, together, strict=True):
+            assert found.image_size == tuple(image.shape[-2:])
+            assert len(found.logits) == len(found.predicted_iou) == len(places)
+            alone = embed(model, image)
+            for index in range(0, len(places), 13):
+                expected = masks_at(model, alone, places[index : index + 1])
+                torch.testing.assert_close(found.logits[index], expected.logits[0], **TOLERANCE)
+                torch.testing.assert_close(found.predicted_iou[index], expected.predicted_iou[0], **TOLERANCE)
+
+    def test_no_images_no_embeddings(self, case: Case, request: pytest.FixtureRequest) -> None:
+        assert load(case, request).embed([]) == ()
 
     def test_points_matter(self, case: Case, request: pytest.FixtureRequest) -> None:
         model = load(case, request)
-        embedding = model.embed(pictures(1, 3, 33, 50))
-        logits = model.masks_at(embedding, torch.tensor([[[1.0, 1.0]], [[45.0, 30.0]]])).logits
+        embedding = embed(model, pictures(1, 3, 33, 50))
+        logits = masks_at(model, embedding, torch.tensor([[[1.0, 1.0]], [[45.0, 30.0]]])).logits
         assert (logits[0] - logits[1]).abs().max() > 0.1
 
     def test_no_prompts_give_no_masks(self, case: Case, request: pytest.FixtureRequest) -> None:
         model = load(case, request)
-        embedding = model.embed(pictures(1, 3, 33, 50))
-        none = model.masks_at(embedding, torch.zeros(0, 1, 2))
-        some = model.masks_at(embedding, torch.tensor(WHITE_POINT))
+        embedding = embed(model, pictures(1, 3, 33, 50))
+        none = masks_at(model, embedding, torch.zeros(0, 1, 2))
+        some = masks_at(model, embedding, torch.tensor(WHITE_POINT))
         assert none.logits.shape == (0, *some.logits.shape[1:])
         assert none.predicted_iou.shape == (0, 3)
         assert none.upsample(none.best()[0]).shape == (0, 33, 50)
@@ -353,7 +363,7 @@ class TestMaskProposer:
         self, case: Case, request: pytest.FixtureRequest, point: tuple[float, float]
     ) -> None:
         model = load(case, request)
-        proposals = model.masks_at(model.embed(pictures(1, 3, 33, 50)), torch.tensor([[point]]))
+        proposals = masks_at(model, embed(model, pictures(1, 3, 33, 50)), torch.tensor([[point]]))
         assert proposals.logits.isfinite().all()
 
     @pytest.mark.parametrize(
@@ -372,9 +382,32 @@ class TestMaskProposer:
     ) -> None:
         model = load(case, request)
         with pytest.raises(PatchwordError, match=message):
-            model.masks_at(model.embed(pictures(1, 3, 33, 50)), torch.tensor(points))
+            masks_at(model, embed(model, pictures(1, 3, 33, 50)), torch.tensor(points))
 
-    def test_refuses_an_embedding_of_several_images(self, case: Case, request: pytest.FixtureRequest) -> None:
+    def test_refuses_what_does_not_belong_together(self, case: Case, request: pytest.FixtureRequest) -> None:
         model = load(case, request)
-        with pytest.raises(PatchwordError, match="the embedding holds 2 images"):
-            model.masks_at(model.embed(pictures(2, 3, 33, 50)), torch.tensor(WHITE_POINT))
+        embeddings = model.embed([pictures(1, 3, 33, 50), pictures(1, 3, 20, 20)])
+        with pytest.raises(PatchwordError, match="2 embeddings and points of 1"):
+            model.masks_at(embeddings, [torch.tensor(WHITE_POINT)])
+        with pytest.raises(PatchwordError, match="prompts have 1 and 2 points"):
+            model.masks_at(embeddings, [torch.zeros(1, 2, 2), torch.zeros(3, 1, 2)])
+        with pytest.raises(PatchwordError, match="batch of 2"):
+            model.embed([pictures(2, 3, 33, 50)])
+
+    def test_memory_that_runs_out_halves_the_prompts(self, case: Case, request: pytest.FixtureRequest) -> None:
+        model = load_afresh(case, request)
+        embedding, points = embed(model, pictures(1, 3, 33, 50)), pictures(20, 1, 2, seed=3) * 33
+        expected = masks_at(model, embedding, points)
+        decode, sizes = model._decoder.decode, []
+
+        def greedy(levels: list[Tensor], places: Tensor) -> tuple[Tensor, Tensor]:
+            sizes.append(len(places))
+            if len(places) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return decode(levels, places)  # type: ignore[no-any-return]
+
+        model._decoder.decode = greedy
+        found = masks_at(model, embedding, points)
+        assert sizes == [20, 10, 5, 5, 5, 5]
+        torch.testing.assert_close(found.logits, expected.logits, **TOLERANCE)
+        torch.testing.assert_close(found.predicted_iou, expected.predicted_iou, **TOLERANCE)

@@ -52,9 +52,9 @@ class TestSam:
 
         image = photo(*size)
         proposer: Any = load_mask_proposer(str(tiny_sam), device="cpu")
-        embedding = proposer.embed(to_tensor(image))
+        (embedding,) = proposer.embed([to_tensor(image)])
         points = torch.tensor([[[3.0, 5.0], [20.0, 30.0]], [[size[1] - 1.0, size[0] - 1.0], [0.0, 0.0]]])
-        proposals = proposer.masks_at(embedding, points)
+        (proposals,) = proposer.masks_at([embedding], [points])
 
         rows, columns = longest_side_size(size, target=96)
         small = resize(to_tensor(image), size=(rows, columns), mode="bilinear")
@@ -116,9 +116,9 @@ class TestSam2:
         folder = request.getfixturevalue(fixture)
         image = photo(*size)
         proposer: Any = load_mask_proposer(str(folder), device="cpu")
-        embedding = proposer.embed(to_tensor(image))
+        (embedding,) = proposer.embed([to_tensor(image)])
         points = torch.tensor([[[3.0, 5.0], [20.0, 30.0]], [[size[1] - 1.0, size[0] - 1.0], [0.0, 0.0]]])
-        proposals = proposer.masks_at(embedding, points)
+        (proposals,) = proposer.masks_at([embedding], [points])
 
         small = resize(to_tensor(image), size=(128, 128), mode="bilinear")
         pixels = plain_normalise(small[0].permute(1, 2, 0).numpy() * 255, tiny.IMAGENET_MEAN, tiny.IMAGENET_STD)
@@ -156,8 +156,8 @@ def test_every_number_comes_from_the_config(make: str, sizes: tuple[int, ...], t
         folder = getattr(tiny, make)(tmp_path / str(side), image_size=side)
         proposer = load_mask_proposer(str(folder), device="cpu")
         assert proposer.record.input_size == side
-        embedding = proposer.embed(to_tensor(photo(40, 60)))
-        proposals = proposer.masks_at(embedding, torch.tensor([[[30.0, 20.0]]]))
+        (embedding,) = proposer.embed([to_tensor(photo(40, 60))])
+        (proposals,) = proposer.masks_at([embedding], [torch.tensor([[[30.0, 20.0]]])])
         assert proposals.upsample(proposals.best()[0]).shape == (1, 40, 60)
         longest = max(proposals.logits.shape[-2:])
         assert longest == side // (2 if make == "make_sam" else 4)  # patch 8 and cell 16, each upscaled by 4

@@ -56,7 +56,7 @@ def test_dino_loads(image: torch.Tensor) -> None:
 def test_sam_loads(image: torch.Tensor) -> None:
     proposer = load_mask_proposer(str(present("sam")), device="cpu")
     assert proposer.record.family == "sam"
-    proposals = proposer.masks_at(proposer.embed(image), torch.tensor([[[20.0, 30.0]], [[70.0, 10.0]]]))
+    (proposals,) = proposer.masks_at(proposer.embed([image]), [torch.tensor([[[20.0, 30.0]], [[70.0, 10.0]]])])
     assert proposals.logits.shape[:2] == (2, 3)
     assert proposals.upsample(proposals.best()[0]).shape == (2, 64, 96)
 

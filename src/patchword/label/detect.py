@@ -62,15 +62,14 @@ def crop_boxes(size: tuple[int, int], *, settings: LabelSettings) -> Tensor:
     boxes = [
         (x0, y0, x1, y1)
         for grid in settings.grids
-        for y0, y1 in _spans(height, parts=grid, count=settings.crops_a_side(grid))
-        for x0, x1 in _spans(width, parts=grid, count=settings.crops_a_side(grid))
+        for y0, y1 in spans(height, length=-(-height // grid), count=settings.crops_a_side(grid))
+        for x0, x1 in spans(width, length=-(-width // grid), count=settings.crops_a_side(grid))
     ]
     return torch.tensor(list(dict.fromkeys(boxes)), dtype=torch.int64)
 
 
-def _spans(side: int, *, parts: int, count: int) -> list[tuple[int, int]]:
-    """Spread `count` intervals of 1/parts of a side evenly over it, in whole pixels."""
-    length = -(-side // parts)
+def spans(side: int, *, length: int, count: int) -> list[tuple[int, int]]:
+    """Spread `count` intervals of a length evenly over a side, from end to end, in whole pixels."""
     gaps = max(1, count - 1)
     starts = [(2 * position * (side - length) + gaps) // (2 * gaps) for position in range(count)]
     return [(start, start + length) for start in starts]

@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.label.detect import crop_side
 from patchword.label.doubt import Doubt, doubts
 from patchword.label.localise import cell_shares, pooled, word_scores
+from patchword.label.look import Located
 from patchword.label.propose import Proposal
 from patchword.label.settings import LabelSettings
+from patchword.models.batching import Batches, within
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder
-from patchword.text import TextVectors
 
 _CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crop
 
@@ -39,51 +41,83 @@ class Name:
 
 
 def name_masks(
-    image: Tensor,
-    proposals: Sequence[Proposal],
+    images: Sequence[Tensor],
+    proposals: Sequence[Sequence[Proposal]],
     *,
-    similarity: Tensor,
-    evidence: Tensor,
-    text: TextVectors,
+    located: Sequence[Located],
     encoder: ImageTextEncoder,
-    side: int,
+    batches: Batches,
     settings: LabelSettings,
-) -> list[Name]:
+) -> list[list[Name]]:
     """Give every mask the name that leads all others, background words included, by enough; leave out the rest.
 
     A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
-    token, weighed by `token_weight`. Source: docs/method.md 1.2 step 2 [chosen].
+    token, weighed by `token_weight`. Masked crops of all images share batches. Source: docs/method.md 1.2 step 2
+    [chosen].
 
     Args:
-        image: (1, 3, h, w), RGB in [0, 1], of the size that the masks have.
-        proposals: the masks.
-        similarity: (k + m, rows, columns) cosine of patches with the k kept classes and m background words.
-        evidence: (k, rows, columns) of the kept classes, in [0, 1].
-        text: words of the kept classes and background words.
+        images: each (1, 3, h, w), RGB in [0, 1], of the size that its masks have.
+        proposals: the masks of each image.
+        located: where the kept classes of each image are.
         encoder: sees the masked crops.
-        side: of the crops that it sees, in pixels.
         settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`.
 
     Returns:
-        the masks that have a name, in the given order.
+        for each image the masks that have a name, in the given order.
     """
-    named = []
-    for batch in _batches(proposals, settings.crop_batch):
-        masks = [proposal.mask() for proposal in batch]
-        grid = (similarity.shape[-2], similarity.shape[-1])
-        inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
-        cosines = pooled(inside, similarity)  # (n, k + m)
+    counts = [len(found) for found in proposals]
+
+    def some(start: int, stop: int) -> list[tuple[int, list[Name]]]:
+        owners = within(counts, start=start, stop=stop)
+        chosen = [proposals[image][first:last] for image, first, last in owners]
+        masks = [[proposal.mask() for proposal in own] for own in chosen]
+        tokens: Sequence[Tensor | None] = [None] * len(owners)
         if settings.token_weight > 0:
-            crops = torch.cat([masked_crop(image, mask, encoder=encoder, side=side) for mask in masks])
-            tokens = encoder.encode_images(crops).cpu()  # (n, d)
-            cosines = torch.lerp(cosines, word_scores(tokens, text=text), settings.token_weight)
-        shares = pooled(inside, evidence)  # (n, k)
-        first = cosines[:, : len(evidence)].argmax(1)  # (n,)
-        about = doubts(cosines, positions=first, temperature=settings.entropy_temperature)
-        for proposal, row, share, doubt in zip(batch, cosines, shares, about, strict=True):
-            position = leader(row, count=len(evidence), margin=settings.name_margin)
-            if position is not None:
-                named.append(Name(proposal, position, float(share[position]), doubt))
+            seen = [(images[image], own) for (image, _, _), own in zip(owners, masks, strict=True)]
+            tokens = _tokens(seen, encoder=encoder, settings=settings)
+        return [
+            (image, _names(own, inside, located=located[image], tokens=token, settings=settings))
+            for (image, _, _), own, inside, token in zip(owners, chosen, masks, tokens, strict=True)
+        ]
+
+    named: list[list[Name]] = [[] for _ in images]
+    for batch in batches.run(some, count=sum(counts), size=settings.crop_batch, what="masked crops"):
+        for image, names in batch:
+            named[image] += names
+    return named
+
+
+def _tokens(
+    seen: Sequence[tuple[Tensor, Sequence[NDArray[np.bool_]]]], *, encoder: ImageTextEncoder, settings: LabelSettings
+) -> Sequence[Tensor]:
+    """Class tokens (n, d) of the masked crops of each image."""
+    side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+    crops = [masked_crop(image, mask, encoder=encoder, side=side) for image, masks in seen for mask in masks]
+    return torch.split(encoder.encode_images(torch.cat(crops)).cpu(), [len(masks) for _, masks in seen])
+
+
+def _names(
+    proposals: Sequence[Proposal],
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    located: Located,
+    tokens: Tensor | None,
+    settings: LabelSettings,
+) -> list[Name]:
+    """The names of some masks of one image."""
+    grid = (located.similarity.shape[-2], located.similarity.shape[-1])
+    inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
+    cosines = pooled(inside, located.similarity)  # (n, k + m)
+    if tokens is not None:
+        cosines = torch.lerp(cosines, word_scores(tokens, text=located.text), settings.token_weight)
+    shares = pooled(inside, located.evidence)  # (n, k)
+    count = len(located.kept)
+    about = doubts(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
+    named = []
+    for proposal, row, share, doubt in zip(proposals, cosines, shares, about, strict=True):
+        position = leader(row, count=count, margin=settings.name_margin)
+        if position is not None:
+            named.append(Name(proposal, position, float(share[position]), doubt))
     return named
 
 
@@ -125,7 +159,3 @@ def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEnc
     inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
     mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
     return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))
-
-
-def _batches(proposals: Sequence[Proposal], size: int) -> list[Sequence[Proposal]]:
-    return [proposals[start : start + size] for start in range(0, len(proposals), size)]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.label.propose import stability_of
+from patchword.label.decode import decode, stability_of
 from patchword.label.settings import LabelSettings
-from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer
+from patchword.models.batching import Batches
+from patchword.models.protocols import ImageEmbedding, MaskProposer
 
 Point = tuple[float, float]
 
@@ -36,28 +36,15 @@ class Answer:
 
     Attributes:
         prompt: what was asked.
-        proposal: of this one prompt and mask, at the decoder's resolution.
+        logits: (h', w') at the decoder's resolution, above 0 = inside.
+        predicted_iou: the proposer's own estimate of the mask's IoU, brought within [0, 1].
         stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
     """
 
     prompt: Prompt
-    proposal: MaskProposals
+    logits: Tensor
+    predicted_iou: float
     stability: float
-
-    @property
-    def predicted_iou(self) -> float:
-        """The proposer's own estimate of the mask's IoU, brought within [0, 1]."""
-        return min(1.0, max(0.0, float(self.proposal.predicted_iou)))
-
-    @property
-    def coarse_mask(self) -> Tensor:
-        """Boolean mask (h', w') at the decoder's resolution."""
-        return self.proposal.logits[0, 0] > 0
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Boolean mask (h, w) in pixels of the image; the only array of that size, made when it is asked for."""
-        pixels: NDArray[np.bool_] = self.proposal.upsample(self.proposal.logits[0])[0].cpu().numpy()
-        return pixels
 
 
 def find_peaks(maps: Tensor, *, count: int, distance: float) -> list[Tensor]:
@@ -115,30 +102,62 @@ def build_prompts(maps: Tensor, *, image_size: tuple[int, int], settings: LabelS
 
 
 def ask(
-    proposer: MaskProposer, *, embedding: ImageEmbedding, prompts: Sequence[Prompt], settings: LabelSettings
-) -> list[Answer]:
-    """Decode the prompts and keep each one's mask of highest predicted IoU.
+    proposer: MaskProposer,
+    *,
+    embeddings: Sequence[ImageEmbedding],
+    prompts: Sequence[Sequence[Prompt]],
+    batches: Batches,
+    settings: LabelSettings,
+) -> list[list[Answer]]:
+    """Decode the prompts of several images and keep each one's mask of highest predicted IoU.
 
-    Prompts of all classes with the same number of points go together in one call. Masks below
+    Prompts with the same number of points go together, whichever class and image they are of. Masks below
     `settings.minimum_predicted_iou` are dropped. Source: docs/method.md 1.1 step 4 [chosen].
 
     Args:
-        embedding: of one image.
+        embeddings: one an image.
+        prompts: of each image.
+        settings: `minimum_predicted_iou`, `stability_offset`, `prompt_batch`.
 
     Returns:
-        answers in the order of the prompts.
+        for each image its answers in the order of its prompts.
     """
-    answers: dict[int, Answer] = {}
-    for count in sorted({len(prompt.points) for prompt in prompts}):
-        numbers = [number for number, prompt in enumerate(prompts) if len(prompt.points) == count]
-        points = torch.tensor([prompts[number].points for number in numbers], dtype=torch.float32)  # (n, count, 2)
-        proposals = proposer.masks_at(embedding, points)
-        logits, predicted_iou = proposals.best()  # (n, h', w'), (n,)
-        stability = stability_of(logits, offset=settings.stability_offset)  # (n,)
-        for row, number in enumerate(numbers):
-            if float(predicted_iou[row]) >= settings.minimum_predicted_iou:
+    answers: list[dict[int, Answer]] = [{} for _ in prompts]
+    for count in sorted({len(prompt.points) for asked in prompts for prompt in asked}):
+        numbers = [[n for n, prompt in enumerate(asked) if len(prompt.points) == count] for asked in prompts]
+        points = [
+            torch.tensor([asked[n].points for n in chosen], dtype=torch.float32).reshape(-1, count, 2)
+            for asked, chosen in zip(prompts, numbers, strict=True)
+        ]
+
+        total = sum(len(places) for places in points)
+        some = partial(_best, proposer, embeddings, points, settings)
+        for batch in batches.run(some, count=total, size=settings.prompt_batch, what="masks"):
+            for image, row, found in batch:
+                number = numbers[image][row]
+                answers[image][number] = Answer(prompts[image][number], *found)
+    return [[found[number] for number in sorted(found)] for found in answers]
+
+
+def _best(
+    proposer: MaskProposer,
+    embeddings: Sequence[ImageEmbedding],
+    points: Sequence[Tensor],
+    settings: LabelSettings,
+    start: int,
+    stop: int,
+) -> list[tuple[int, int, tuple[Tensor, float, float]]]:
+    """Of some prompts of all images laid end to end the best mask, where it is sure enough.
+
+    Returns:
+        the image, the prompt's place among those of the image, and logits, predicted IoU and stability.
+    """
+    found = []
+    for part in decode(proposer, embeddings=embeddings, points=points, start=start, stop=stop):
+        logits, predicted_iou = part.proposals.best()  # (n, h', w'), (n,)
+        stability = stability_of(logits, offset=settings.stability_offset).tolist()
+        for row, sure in enumerate(predicted_iou.tolist()):
+            if sure >= settings.minimum_predicted_iou:
                 # A copy, so that the masks that were not chosen are not kept alive.
-                chosen, iou = logits[row][None, None].clone(), predicted_iou[row][None, None].clone()
-                kept = MaskProposals(chosen, iou, proposals.image_size)
-                answers[number] = Answer(prompts[number], kept, float(stability[row]))
-    return [answers[number] for number in sorted(answers)]
+                found.append((part.image, part.first + row, (logits[row].clone(), min(1.0, sure), stability[row])))
+    return found

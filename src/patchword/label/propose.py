@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from patchword.label.decode import Answers, Box, decode, encode_masks, stability_of
 from patchword.label.seeds import feature_points, grid_points
 from patchword.label.settings import LabelSettings
-from patchword.maps import RunLengths, run_lengths
-from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer
-
-_UPSAMPLED_AT_ONCE = 16  # masks of full size that are in memory together
+from patchword.maps import RunLengths
+from patchword.models.batching import Batches
+from patchword.models.protocols import ImageEmbedding, MaskProposer
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,43 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class View:
+    """A photograph or a part of it, on which masks are asked for.
+
+    Attributes:
+        embedding: of the part.
+        points: (n, 2) x, y of the prompts in pixels of the part.
+        box: the part as x0, y0, x1, y1 in pixels of the photograph, x1 and y1 outside.
+        grid: parts a side of the photograph; 1 for the whole.
+    """
+
+    embedding: ImageEmbedding
+    points: Tensor
+    box: Box
+    grid: int
+
+    @classmethod
+    def whole(cls, embedding: ImageEmbedding, *, points: Tensor) -> View:
+        """A whole photograph."""
+        height, width = embedding.image_size
+        return cls(embedding, points, (0, 0, width, height), 1)
+
+
+@dataclass(frozen=True)
 class _Candidates:
-    """Masks (n, h', w') of one window that passed the filters, with what is known of each, and their boxes (n, 4)."""
+    """Masks (n, h', w') of a view that passed the filters, with what is known of each (n,), prompts (n, 2) and boxes
+    (n, 4) in pixels of the photograph."""
 
     logits: Tensor
     predicted_iou: Tensor
     stability: Tensor
     points: Tensor
     boxes: Tensor
+
+    @classmethod
+    def together(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """Those of several batches of prompts on one view."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
@@ -69,49 +98,56 @@ def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: Lab
 
 
 def propose_masks(
-    proposer: MaskProposer, *, embedding: ImageEmbedding, points: Tensor, settings: LabelSettings
-) -> list[Proposal]:
-    """Ask for the masks at every point and keep those that are sure, stable and no repetition.
+    proposer: MaskProposer, *, views: Sequence[Sequence[View]], batches: Batches, settings: LabelSettings
+) -> list[list[Proposal]]:
+    """Ask for the masks at every point of photographs and keep those that are sure, stable and no repetition.
 
-    Predicted IoU and stability are looked at on the decoder's own low resolution, repetitions are told by their boxes
-    there, and only what is left is brought to the image's pixels, a few masks at a time, and run-length encoded at
-    once. Source: docs/method.md 1.2 step 1; the filters are those of Kirillov et al., Segment Anything, section 5.
+    Predicted IoU and stability are looked at on the decoder's own low resolution, and so is whether a mask touches a
+    border of its view that is not the photograph's, which cuts it. Repetitions are told by their boxes; of masks of
+    several views of a photograph the finer view's stays. Only what is left is brought to the photograph's pixels, a
+    few masks at a time, and run-length encoded at once. Source: docs/method.md 1.2 step 1; filters and crops are those
+    of Kirillov et al., Segment Anything, section 5 and appendix B.
 
     Args:
         proposer: draws the masks.
-        embedding: of one image.
-        points: (n, 2) as x, y in pixels of the image.
+        views: of each photograph; those of one photograph have its masks in common.
         settings: `minimum_predicted_iou`, `minimum_stability`, `stability_offset`, `box_overlap`, `prompt_batch`.
 
     Returns:
-        the masks, the surest first.
+        for each photograph its masks: those of finer views first, and the surest first among them.
     """
-    found = [_candidates(proposer, embedding, batch, settings) for batch in torch.split(points, settings.prompt_batch)]
-    if not found:
-        return []
-    together = _Candidates(
-        *(torch.cat([getattr(part, name) for part in found]) for name in _Candidates.__dataclass_fields__)
-    )
-    kept = suppress(together.boxes, scores=together.predicted_iou, overlap=settings.box_overlap)
-    return list(_finish(together, kept, image_size=embedding.image_size))
+    flat = [view for group in views for view in group]
+    points = [view.points[:, None] for view in flat]  # (n, 1, 2)
+    sizes = [photograph_size(group) for group in views]
+    size_of = [size for group, size in zip(views, sizes, strict=True) for _ in group]
+
+    def some(start: int, stop: int) -> list[tuple[int, _Candidates]]:
+        answers = decode(proposer, embeddings=[view.embedding for view in flat], points=points, start=start, stop=stop)
+        return [
+            (part.image, _candidates(part, view=flat[part.image], size=size_of[part.image], settings=settings))
+            for part in answers
+        ]
+
+    found: list[list[_Candidates]] = [[] for _ in flat]
+    total = sum(len(places) for places in points)
+    for batch in batches.run(some, count=total, size=settings.prompt_batch, what="masks"):
+        for number, candidates in batch:
+            found[number].append(candidates)
+    chosen, first = [], 0
+    for group, size in zip(views, sizes, strict=True):
+        own = [
+            (view, _Candidates.together(parts))
+            for view, parts in zip(group, found[first : first + len(group)], strict=True)
+            if parts
+        ]
+        chosen.append(_choose(own, size=size, batches=batches, settings=settings))
+        first += len(group)
+    return chosen
 
 
-def stability_of(logits: Tensor, *, offset: float) -> Tensor:
-    """IoU of masks cut `offset` above zero and `offset` below it.
-
-    Args:
-        logits: (..., h, w).
-        offset: in logits, at least 0.
-
-    Returns:
-        (...) in [0, 1]; 0 for a mask that is empty even at the lower cut.
-
-    Source:
-        Kirillov et al., Segment Anything, section 5 (stable masks).
-    """
-    inner = (logits > offset).sum((-1, -2))
-    outer = (logits > -offset).sum((-1, -2))  # the inner mask lies within the outer one
-    return inner / outer.clamp(min=1)
+def photograph_size(views: Sequence[View]) -> tuple[int, int]:
+    """(height, width) in pixels of the photograph that views cover together."""
+    return max((view.box[3] for view in views), default=0), max((view.box[2] for view in views), default=0)
 
 
 def boxes_of(masks: Tensor) -> Tensor:
@@ -143,7 +179,7 @@ def suppress(boxes: Tensor, *, scores: Tensor, overlap: float) -> Tensor:
         (k,) positions of what is kept, best first.
     """
     order = torch.argsort(scores, descending=True, stable=True)
-    ranked = boxes[order].float()
+    ranked = boxes[order].double()
     repeats = _box_iou(ranked) > overlap  # (n, n)
     kept = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
     covered = torch.zeros_like(kept)
@@ -163,26 +199,64 @@ def _box_iou(boxes: Tensor) -> Tensor:
     return shared / (areas[:, None] + areas[None, :] - shared).clamp(min=1e-9)
 
 
-def _candidates(
-    proposer: MaskProposer, embedding: ImageEmbedding, points: Tensor, settings: LabelSettings
-) -> _Candidates:
-    """All masks at points (n, 2) that are sure and stable enough."""
-    answers: MaskProposals = proposer.masks_at(embedding, points[:, None])
-    logits, sure = answers.logits, answers.predicted_iou.clamp(0, 1)  # (n, m, h', w'), (n, m)
+def _candidates(answers: Answers, *, view: View, size: tuple[int, int], settings: LabelSettings) -> _Candidates:
+    """All masks of some prompts that are sure and stable enough, and not cut by the view."""
+    proposals = answers.proposals
+    logits, sure = proposals.logits, proposals.predicted_iou.clamp(0, 1)  # (n, m, h', w'), (n, m)
     stability = stability_of(logits, offset=settings.stability_offset)  # (n, m)
     keep = (sure >= settings.minimum_predicted_iou) & (stability >= settings.minimum_stability)
+    x0, y0, x1, y1 = view.box
+    points = view.points[answers.first : answers.first + len(sure)] + view.points.new_tensor([x0, y0])
     places = points.to(sure.device)[:, None].expand(*sure.shape, 2)
-    chosen = logits[keep]
-    return _Candidates(chosen, sure[keep], stability[keep], places[keep], boxes_of(chosen > 0))
+    found = _Candidates(logits[keep], sure[keep], stability[keep], places[keep], boxes_of(logits[keep] > 0))
+    rows, columns = logits.shape[-2:]
+    uncut = ~_cut(found.boxes, cells=(rows, columns), box=view.box, size=size)
+    scale = torch.tensor([(x1 - x0) / columns, (y1 - y0) / rows] * 2, dtype=torch.float64)
+    boxes = found.boxes.cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
+    return _Candidates(
+        found.logits[uncut],
+        found.predicted_iou[uncut],
+        found.stability[uncut],
+        found.points[uncut],
+        boxes[uncut.cpu()],
+    )
 
 
-def _finish(found: _Candidates, kept: Tensor, *, image_size: tuple[int, int]) -> Iterator[Proposal]:
-    for positions in torch.split(kept, _UPSAMPLED_AT_ONCE):
-        proposals = MaskProposals(found.logits[positions][:, None], found.predicted_iou[positions][:, None], image_size)
-        masks = proposals.upsample(proposals.logits[:, 0]).cpu().numpy()
-        for mask, position in zip(masks, positions.tolist(), strict=True):
-            if mask.any():
-                x, y = found.points[position].tolist()
-                yield Proposal(
-                    run_lengths(mask), float(found.predicted_iou[position]), float(found.stability[position]), (x, y)
-                )
+def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:
+    """Which boxes (n, 4), in cells, touch a border of the view that is not the photograph's: (n,) boolean."""
+    x0, y0, x1, y1 = box
+    touching = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for side, border, inner in (
+        (0, 0, x0 > 0),
+        (1, 0, y0 > 0),
+        (2, cells[1], x1 < size[1]),
+        (3, cells[0], y1 < size[0]),
+    ):
+        if inner:
+            touching |= boxes[:, side] == border
+    return touching
+
+
+def _choose(
+    found: Sequence[tuple[View, _Candidates]], *, size: tuple[int, int], batches: Batches, settings: LabelSettings
+) -> list[Proposal]:
+    """Drop the repetitions among the masks of one photograph and bring the rest to its pixels."""
+    if not found:
+        return []
+    boxes = torch.cat([candidates.boxes for _, candidates in found])
+    # Predicted IoU is at most 1, so that a finer view goes before any of a coarser one.
+    ranks = [candidates.predicted_iou.double().cpu() + 2 * view.grid for view, candidates in found]
+    kept = suppress(boxes, scores=torch.cat(ranks), overlap=settings.box_overlap).tolist()
+    place = {position: order for order, position in enumerate(kept)}
+    proposals: dict[int, Proposal] = {}
+    first = 0
+    for view, candidates in found:
+        count = len(candidates.boxes)
+        rows = [position - first for position in sorted(kept) if first <= position < first + count]
+        masks = encode_masks(candidates.logits[rows], box=view.box, image_size=size, batches=batches)
+        for row, mask in zip(rows, masks, strict=True):
+            x, y = candidates.points[row].tolist()
+            sure, stability = float(candidates.predicted_iou[row]), float(candidates.stability[row])
+            proposals[place[first + row]] = Proposal(mask, sure, stability, (x, y))
+        first += count
+    return [proposals[order] for order in range(len(kept)) if coco_mask.area(dict(proposals[order].rle))]

@@ -44,6 +44,13 @@ class LabelSettings(Settings):
         "value", description="Path of the image-text encoder that its patch features come from"
     )
 
+    image_batch: int = Field(
+        1,
+        ge=1,
+        description="Images that go through the models together, 1 or more; more fills a large accelerator and needs "
+        "more memory; between two values, results may differ in the last bits",
+    )
+
     # Detection
     minimum_crops: int = Field(2, ge=1, description="Crops that a class has to win to be kept, 1 or more")
     minimum_share: float = Field(
@@ -81,6 +88,25 @@ class LabelSettings(Settings):
         ge=0,
         description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters; "
         "more makes them rounder",
+    )
+    proposal_grids: tuple[Grid, ...] = Field(
+        (1,),
+        min_length=1,
+        description="Masks of everything are asked for on the photograph (1) and on g x g overlapping parts of it for "
+        "each other g, 1 to 16; finer ones find smaller things and cost g x g passes of the mask proposer",
+    )
+    proposal_overlap: float = Field(
+        0.34,
+        ge=0,
+        le=0.9,
+        description="Share of such a part's side that it has in common with the next, 0 to 0.9; more cuts fewer things "
+        "and shows each part larger",
+    )
+    proposal_enlargement: float = Field(
+        2.0,
+        ge=1,
+        description="A grid is left out where its parts would be enlarged more than this to fill the mask proposer's "
+        "input, 1 or more; more asks on blurred parts, too",
     )
     minimum_stability: float = Field(
         0.8,
@@ -129,8 +155,9 @@ class LabelSettings(Settings):
 
     @model_validator(mode="after")
     def _check_grids(self) -> Self:
-        if len(set(self.grids)) != len(self.grids):
-            raise ValueError("a grid is named twice; allowed are distinct grids")
+        for grids in (self.grids, self.proposal_grids):
+            if len(set(grids)) != len(grids):
+                raise ValueError("a grid is named twice; allowed are distinct grids")
         crops = sum(self.crops_a_side(grid) ** 2 for grid in self.grids)
         if crops < self.minimum_crops:
             raise ValueError(

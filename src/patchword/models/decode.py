@@ -1,55 +1,98 @@
-"""What SAM and SAM 2 share: checked point prompts, decoded some at a time."""
+"""What SAM and SAM 2 share: point prompts of several images, checked, and decoded some at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
+from patchword.models.pixels import map_points
 from patchword.models.protocols import ImageEmbedding
 
+# Levels (p, c, h', w') and points (p, 1, k, 2) of p prompts to logits (p, 1, m, h, w) and predicted IoU (p, 1, m).
+Decode = Callable[[list[Tensor], Tensor], tuple[Tensor, Tensor]]
 
-def check_prompts(embedding: ImageEmbedding, points: Tensor) -> None:
-    """Refuse an embedding of several images, and points that are not (n, k, 2) within the image.
+
+def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> None:
+    """Refuse points that are not (n, k, 2) within their image, with one k for all images.
 
     A point on the image's edge (x = width, y = height) is within.
 
     Raises:
         PatchwordError: naming the shape or the point found and what is allowed.
     """
-    if len(embedding) != 1:
-        raise PatchwordError(f"the embedding holds {len(embedding)} images; allowed is one, as embedding[i] gives")
-    if points.ndim != 3 or points.shape[1] < 1 or points.shape[2] != 2:
-        raise PatchwordError(f"points have shape {tuple(points.shape)}; allowed is (prompts, points, 2), points >= 1")
-    height, width = embedding.image_size
-    limit = points.new_tensor([width, height])
-    outside = ~((points >= 0) & (points <= limit)).all(dim=2)  # also catches not-a-number
-    if outside.any():
-        x, y = points[outside][0].tolist()
-        raise PatchwordError(
-            f"point ({x:g}, {y:g}) is outside the image; allowed are x in 0..{width}, y in 0..{height}"
-        )
+    if len(embeddings) != len(points) or not embeddings:
+        raise PatchwordError(f"there are {len(embeddings)} embeddings and points of {len(points)}; allowed is one each")
+    for embedding, places in zip(embeddings, points, strict=True):
+        if places.ndim != 3 or places.shape[1] < 1 or places.shape[2] != 2:
+            raise PatchwordError(
+                f"points have shape {tuple(places.shape)}; allowed is (prompts, points, 2), points >= 1"
+            )
+        height, width = embedding.image_size
+        outside = ~((places >= 0) & (places <= places.new_tensor([width, height]))).all(dim=2)  # not-a-number, too
+        if outside.any():
+            x, y = places[outside][0].tolist()
+            raise PatchwordError(
+                f"point ({x:g}, {y:g}) is outside the image; allowed are x in 0..{width}, y in 0..{height}"
+            )
+    counts = sorted({places.shape[1] for places in points})
+    if len(counts) > 1:
+        raise PatchwordError(f"prompts have {counts[0]} and {counts[-1]} points; allowed is one number for all")
 
 
-def decode_in_chunks(
-    points: Tensor, *, decode: Callable[[Tensor], tuple[Tensor, Tensor]], chunk: int, masks: int, side: int
-) -> tuple[Tensor, Tensor]:
-    """Decode n prompts, at most `chunk` a call, since the decoder copies the image embedding for every prompt.
+class PromptDecoder:
+    """Decodes the prompts of several images, at most so many a call, whichever image they are on.
 
     Args:
-        points: (n, k, 2) in pixels of the model's input.
-        decode: takes (p, k, 2) to logits (p, masks, side, side) and predicted IoU (p, masks).
-        chunk: prompts a call, above 0.
-        masks, side: shape of the result, needed where there are no prompts.
-
-    Returns:
-        logits (n, masks, side, side) and predicted IoU (n, masks), float32.
+        decode: the model's mask decoder.
+        prompts_per_call: most prompts a call, since the decoder copies the image embedding for every prompt; halves
+            itself where memory runs out.
     """
-    if len(points) == 0:
-        return torch.zeros(0, masks, side, side, device=points.device), torch.zeros(0, masks, device=points.device)
-    parts = [decode(points[start : start + chunk]) for start in range(0, len(points), chunk)]
-    logits = torch.cat([part[0] for part in parts])
-    scores = torch.cat([part[1] for part in parts])
-    return logits.float(), scores.float()
+
+    def __init__(self, decode: Decode, *, prompts_per_call: int) -> None:
+        self.decode = decode
+        self.prompts_per_call = prompts_per_call
+        self._batches = Batches()
+
+    def __call__(
+        self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor], *, device: torch.device
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Decode prompts.
+
+        Args:
+            embeddings: one an image.
+            points: for each image (n, k, 2) in pixels of the image as given.
+            device: where to decode.
+
+        Returns:
+            for each image logits (n, m, h, w) and predicted IoU (n, m), float32.
+
+        Raises:
+            PatchwordError: when the shapes are others or a point is outside its image.
+        """
+        check_prompts(embeddings, points)
+        mapped = torch.cat(
+            [
+                map_points(places.float().to(device), image_size=one.image_size, input_size=one.input_size)
+                for one, places in zip(embeddings, points, strict=True)
+            ]
+        )[:, None]  # (N, 1, k, 2)
+        levels = [torch.cat(level).to(device) for level in zip(*(one.features for one in embeddings), strict=True)]
+        counts = torch.tensor([len(places) for places in points], device=device)
+        owners = torch.repeat_interleave(torch.arange(len(embeddings), device=device), counts)  # (N,)
+
+        def some(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            chosen = owners[start:stop]
+            logits, scores = self.decode([level[chosen] for level in levels], mapped[start:stop])
+            return logits[:, 0].float(), scores[:, 0].float()
+
+        if len(owners):
+            parts = self._batches.run(some, count=len(owners), size=self.prompts_per_call, what="prompts")
+        else:  # one call for the shape of nothing
+            logits, scores = self.decode([level[:1] for level in levels], mapped.new_zeros(1, *mapped.shape[1:]))
+            parts = [(logits[:0, 0].float(), scores[:0, 0].float())]
+        split = [torch.split(torch.cat(values), counts.tolist()) for values in zip(*parts, strict=True)]
+        return list(zip(*split, strict=True))

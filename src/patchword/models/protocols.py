@@ -46,27 +46,17 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """What a mask proposer keeps of a batch of images of one size.
+    """What a mask proposer keeps of an image.
 
     Attributes:
-        features: one (b, c, h', w') map a level; the first is the one that prompts attend to.
-        image_size: (height, width) in pixels of the images as given.
+        features: one (1, c, h', w') map a level; the first is the one that prompts attend to.
+        image_size: (height, width) in pixels of the image as given.
         input_size: (height, width) in pixels of the resized image within the model's padded input.
     """
 
     features: tuple[Tensor, ...]
     image_size: tuple[int, int]
     input_size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return self.features[0].shape[0]
-
-    def __getitem__(self, index: int) -> ImageEmbedding:
-        """The embedding of one image, batch dimension kept (1)."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        features = tuple(level[index : index + 1] for level in self.features)
-        return ImageEmbedding(features, self.image_size, self.input_size)
 
 
 @dataclass(frozen=True)
@@ -140,16 +130,31 @@ class MaskProposer(Protocol):
     record: ModelRecord
     device: torch.device
 
-    def embed(self, images: Tensor) -> ImageEmbedding:
-        """Run the image encoder once on (b, 3, h, w) images of one size."""
+    def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
+        """Run the image encoder once on images (1, 3, h, w) of any sizes; one embedding an image."""
 
-    def masks_at(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
-        """Decode n prompts of k foreground points each on one image.
+    def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
+        """Decode the prompts of several images together, k foreground points a prompt.
 
         Args:
-            embedding: of one image (length 1).
-            points: (n, k, 2) as x, y in pixels of the image as given.
+            embeddings: one an image.
+            points: for each image (n, k, 2) as x, y in pixels of the image as given; n may differ, also be 0.
+
+        Returns:
+            for each image its n proposals.
         """
+
+
+def check_each(images: Sequence[Tensor]) -> None:
+    """Refuse anything but a sequence of single images, float (1, 3, h, w).
+
+    Raises:
+        PatchwordError: naming the shape or type found and what is allowed.
+    """
+    for image in images:
+        check_images(image)
+        if len(image) != 1:
+            raise PatchwordError(f"an image is a batch of {len(image)}; allowed is one image (1, 3, height, width)")
 
 
 def check_images(images: Tensor, *, multiple_of: int = 1) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from patchword.models.common import side
-from patchword.models.decode import check_prompts, decode_in_chunks
+from patchword.models.decode import PromptDecoder
 from patchword.models.pixels import (
     Filter,
     crop_logits,
     longest_side_size,
-    map_points,
     normalise,
     pad_bottom_right,
     resize,
 )
-from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord, check_images
-
-UPSCALE = 4  # SamMaskDecoder has two stride-2 transposed convolutions, in every checkpoint
+from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord, check_each
 
 
 class SamProposer:
@@ -34,7 +32,7 @@ class SamProposer:
         record: what is known of the checkpoint.
         resample: filter that resizes images to the model's input.
         encoder_dtype: dtype of the image encoder.
-        prompts_per_call: prompts decoded at once; more need more memory, with the same result.
+        prompts_per_call: prompts decoded at once, of whichever images; more need more memory, with the same result.
     """
 
     def __init__(
@@ -51,65 +49,70 @@ class SamProposer:
         self.device = torch.device(model.device)
         self.resample: Filter = resample
         self.encoder_dtype = encoder_dtype
-        self.prompts_per_call = prompts_per_call
+        self._decoder = PromptDecoder(self._decode, prompts_per_call=prompts_per_call)
         model.vision_encoder.to(encoder_dtype)
 
     @torch.no_grad()
-    def embed(self, images: Tensor) -> ImageEmbedding:
-        """Run the image encoder once: longer side to the input size, padded below and to the right.
+    def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
+        """Run the image encoder once on all images: longer side to the input size, padded below and to the right.
 
         Args:
-            images: (b, 3, h, w), RGB in [0, 1], all of one size.
+            images: each (1, 3, h, w), RGB in [0, 1], of any size.
 
         Returns:
-            one feature level (b, c, h', w') float32.
+            for each image one feature level (1, c, h', w') float32.
 
         Raises:
             PatchwordError: when the shape or the type is another.
         """
-        check_images(images)
-        image_size = (images.shape[-2], images.shape[-1])
+        check_each(images)
+        if not images:
+            return ()
         target = self.record.input_size
-        input_size = longest_side_size(image_size, target=target)
-        resized = resize(images.float().to(self.device), size=input_size, mode=self.resample)
-        pixels = normalise(resized, mean=self.record.mean, std=self.record.std)
-        pixels = pad_bottom_right(pixels, size=(target, target)).to(self.encoder_dtype)
-        features = self.model.vision_encoder(pixels).last_hidden_state.float()
-        return ImageEmbedding((features,), image_size, input_size)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        inputs = [longest_side_size(size, target=target) for size in sizes]
+        pixels = torch.cat([self._input(image, size=size) for image, size in zip(images, inputs, strict=True)])
+        features = self.model.vision_encoder(pixels).last_hidden_state.float()  # (b, c, h', w')
+        return tuple(
+            ImageEmbedding((one,), size, seen) for one, size, seen in zip(features.split(1), sizes, inputs, strict=True)
+        )
 
     @torch.no_grad()
-    def masks_at(self, embedding: ImageEmbedding, points: Tensor) -> MaskProposals:
-        """Decode n prompts of k foreground points each, several masks a prompt.
+    def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
+        """Decode the prompts of several images together, k foreground points a prompt, several masks a prompt.
 
         Args:
-            embedding: of one image.
-            points: (n, k, 2) as x, y in pixels of the image as given, within the image.
+            embeddings: one an image.
+            points: for each image (n, k, 2) as x, y in pixels of the image as given, within the image.
 
         Returns:
-            n x m proposals over the part of the input that the image covers.
+            for each image n x m proposals over the part of the input that the image covers.
 
         Raises:
             PatchwordError: when the shapes are others or a point is outside the image.
         """
-        check_prompts(embedding, points)
-        mapped = map_points(
-            points.float().to(self.device), image_size=embedding.image_size, input_size=embedding.input_size
+        decoded = self._decoder(embeddings, points, device=self.device)
+        return tuple(
+            MaskProposals(self._valid(logits, embedding), scores, embedding.image_size)
+            for embedding, (logits, scores) in zip(embeddings, decoded, strict=True)
         )
-        features = embedding.features[0].to(self.device)
-        logits, scores = decode_in_chunks(
-            mapped,
-            decode=lambda part: self._decode(features, part),
-            chunk=self.prompts_per_call,
-            masks=self.model.config.mask_decoder_config.num_multimask_outputs,
-            side=UPSCALE * features.shape[-1],
-        )
-        cells, target = logits.shape[-1], self.record.input_size
-        valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
-        return MaskProposals(crop_logits(logits, valid=valid), scores, embedding.image_size)
 
-    def _decode(self, features: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.model(image_embeddings=features, input_points=points[None], multimask_output=True)
-        return output.pred_masks[0], output.iou_scores[0]
+    def _input(self, image: Tensor, *, size: tuple[int, int]) -> Tensor:
+        """An image (1, 3, h, w) at the given size, normalised and padded to the square input."""
+        resized = resize(image.float().to(self.device), size=size, mode=self.resample)
+        pixels = normalise(resized, mean=self.record.mean, std=self.record.std)
+        return pad_bottom_right(pixels, size=(self.record.input_size,) * 2).to(self.encoder_dtype)
+
+    def _decode(self, levels: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.model(image_embeddings=levels[0], input_points=points, multimask_output=True)
+        return output.pred_masks, output.iou_scores
+
+    def _valid(self, logits: Tensor, embedding: ImageEmbedding) -> Tensor:
+        """The part of logits (n, m, h', w') that the image covers."""
+        cells, target = logits.shape[-1], self.record.input_size
+        return crop_logits(
+            logits, valid=(embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
+        )
 
 
 def sam_sizes(config: Any) -> tuple[int, int, int]:
