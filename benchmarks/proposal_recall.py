@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchword.label.propose import propose_masks, seed_points
+from patchword.label.propose import View, propose_masks, seed_points
 from patchword.label.settings import LabelSettings
 from patchword.models import load_mask_proposer, load_patch_encoder
+from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding
 from patchword.terminal import parse_settings
 from patchword.toytown import miniatures
@@ -86,11 +87,12 @@ def measure(*, scenes: int, first: int, settings: LabelSettings) -> list[Row]:
             decodes, masks, seconds = [], [], []
             for scene in drawn:
                 image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
-                embedding = sam.embed(image)
+                (embedding,) = sam.embed([image])
                 features = features_of(image, embedding)
                 started = time.perf_counter()
                 points = seed_points(features, size=embedding.image_size, settings=settings)
-                proposals = propose_masks(sam, embedding=embedding, points=points, settings=settings)
+                views = [[View.whole(embedding, points=points)]]
+                (proposals,) = propose_masks(sam, views=views, batches=Batches(), settings=settings)
                 seconds.append(time.perf_counter() - started)
                 decodes.append(len(points))
                 masks.append(len(proposals))
