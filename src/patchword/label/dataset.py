@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -15,6 +17,9 @@ from patchword.label.settings import LabelSettings
 from patchword.maps import Segment
 from patchword.models.protocols import ModelRecord
 from patchword.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from patchword.label.quality import QualityRecord
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,21 @@ class LabelledDataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def quality(self) -> Iterator[QualityRecord]:
+        """What the labels of each photograph are worth, by name, one in memory at a time.
+
+        Read from `quality.jsonl`; what is missing there is assessed anew from segments and masks, and not written.
+
+        Raises:
+            PatchwordError: for labels that were imported, which have no quality, or damaged segments or masks.
+        """
+        from patchword.label.quality_file import assessors, read_quality  # they read this module's files
+
+        images = [item.record.name for item in self.items]
+        names = self.vocabulary.names
+        wanted = assessors(self.folder, images=images, names=names, settings=self.settings)
+        return read_quality(self.folder, wanted=wanted)
 
 
 def read_manifest(manifest: Manifest) -> dict[str, ImageRecord]:

@@ -1,0 +1,62 @@
+"""`patchword quality`: what labels are worth, told without ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchword.options import AsJson, Moved
+from patchword.terminal import print_columns, print_json
+
+if TYPE_CHECKING:
+    from patchword.label.summary import QualitySummary
+
+
+def quality(
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
+    worst: Annotated[int, typer.Option(metavar="N", min=0, help="List the N photographs of lowest score.")] = 10,
+    photos: Moved = None,
+    as_json: AsJson = False,
+) -> None:
+    """What labels are worth: the worst first, and a report to look at."""
+    from patchword.label.dataset import LabelledDataset
+    from patchword.label.report import REPORT_FILE, write_report
+
+    dataset = LabelledDataset.open(labels, photos=photos)
+    summary = write_report(labels, photos=dataset.root)
+    summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    print_columns(_totals(summary))
+    if summary.worst:
+        typer.echo("")
+        print_columns(_list(summary))
+    typer.echo(f"\n{labels / REPORT_FILE}")
+
+
+def _totals(summary: QualitySummary) -> list[tuple[str, object]]:
+    parts = {f"mean {name}": value for name, value in summary.mean_parts.items()}
+    return [
+        ("photographs with labels", summary.ok),
+        ("without any", summary.empty),
+        ("failed", summary.failed),
+        ("mean score", _number(summary.mean_score)),
+        *((name, _number(value)) for name, value in parts.items()),
+    ]
+
+
+def _list(summary: QualitySummary) -> list[list[object]]:
+    parts = list(summary.mean_parts)
+    rows: list[list[object]] = [["worst first", "score", *parts, "classes"]]
+    for record in summary.worst:
+        values = record.parts.model_dump()
+        shares = [_number(values[part]) for part in parts]
+        rows.append([record.name, _number(record.score), *shares, ", ".join(record.pixels)])
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

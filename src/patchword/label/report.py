@@ -1,0 +1,126 @@
+"""The end of a labelling run: `quality.jsonl` complete and sorted, and `report.html` to look at in the morning."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from patchword.errors import PatchwordError
+from patchword.folders import Manifest, write_text
+from patchword.images import read_image
+from patchword.label.dataset import label_map_path, read_manifest
+from patchword.label.quality import QualityRecord
+from patchword.label.quality_file import assessors, complete_quality
+from patchword.label.records import MANIFEST_FILE, DatasetRecord
+from patchword.label.report_page import Page, Picture, render
+from patchword.label.summary import QualitySummary, summarise
+from patchword.maps import LabelMap, overlay
+from patchword.settings import Settings
+
+REPORT_FILE = "report.html"
+
+
+class ReportSettings(Settings):
+    """How much of a data set its report shows, which bounds the page however many photographs there are."""
+
+    worst: int = Field(100, ge=1, le=1000, description="Photographs of lowest score that are shown as pictures")
+    best: int = Field(8, ge=0, le=1000, description="Photographs of highest score that are shown as pictures")
+    rows: int = Field(1000, ge=1, le=10000, description="Most rows of any table of photographs")
+    picture_side: int = Field(256, ge=64, le=1024, description="Longer side of a picture in pixels")
+    picture_quality: int = Field(82, ge=1, le=95, description="Of its JPEG compression; more is sharper and larger")
+
+
+def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSettings | None = None) -> QualitySummary:
+    """Complete and sort `quality.jsonl` and write `report.html`; both have the same bytes for the same labels.
+
+    Needs a whole manifest, but no run that is marked as complete, so that a run may end with it. Lines that are missing
+    are made again from segments and masks; lines of photographs that are not in the manifest go.
+
+    Args:
+        folder: of the labels.
+        photos: where the photographs are now; by default where they were, relative to the labels.
+        settings: of the page.
+
+    Returns:
+        what the labels are worth; as many worst photographs as the page has rows.
+
+    Raises:
+        PatchwordError: for labels that were imported, which have no quality, a folder without labels, damaged
+            segments or masks, or a file that cannot be written. A photograph that cannot be read is left out of the
+            pictures.
+    """
+    settings = settings or ReportSettings()
+    dataset = DatasetRecord.load(folder)
+    images = read_manifest(Manifest(folder / MANIFEST_FILE))
+    root = folder / dataset.photographs if photos is None else photos
+    names = dataset.vocabulary.names
+    labelled = [name for name, record in images.items() if record.status != "failed"]
+    wanted = assessors(folder, images=labelled, names=names, settings=dataset.settings)
+    summary = summarise(
+        complete_quality(folder, wanted=wanted),
+        images=images,
+        names=names,
+        worst=settings.rows,
+        best=settings.best,
+    )
+    studio = _Studio(folder, root, names, settings)
+    by_name = sorted(images.items())
+    page = Page(
+        dataset=dataset,
+        summary=summary,
+        failed=tuple(record for _, record in by_name if record.status == "failed"),
+        empty=tuple(record for _, record in by_name if record.status == "empty"),
+        worst=studio.pictures(summary.worst[: settings.worst]),
+        best=studio.pictures(summary.best),
+        rows=settings.rows,
+    )
+    write_text(folder / REPORT_FILE, render(page))
+    return summary
+
+
+@dataclass(frozen=True)
+class _Studio:
+    """Makes small pictures of photographs and of the labels laid over them."""
+
+    folder: Path
+    root: Path
+    names: tuple[str, ...]
+    settings: ReportSettings
+
+    def pictures(self, records: Sequence[QualityRecord]) -> tuple[Picture, ...]:
+        return tuple(self._picture(record) for record in records)
+
+    def _picture(self, record: QualityRecord) -> Picture:
+        try:
+            photograph = read_image(self.root / PurePosixPath(record.name))
+            labels = LabelMap.load(label_map_path(self.folder, record.name), names=self.names)
+            if photograph.shape[:2] != labels.indices.shape:
+                raise PatchwordError("the photograph has another size than its labels")
+        except (PatchwordError, OSError) as error:
+            return Picture(record, None, None, missing=str(error))
+        small, reduced = self._reduce(photograph, labels)
+        painted = overlay(small, reduced, opacity=0.6, legend=False)
+        return Picture(record, self._jpeg(Image.fromarray(small)), self._jpeg(painted), missing="")
+
+    def _reduce(self, photograph: NDArray[np.uint8], labels: LabelMap) -> tuple[NDArray[np.uint8], LabelMap]:
+        image = Image.fromarray(photograph)
+        scale = min(1.0, self.settings.picture_side / max(image.size))
+        size = tuple(max(1, round(side * scale)) for side in image.size)
+        rows, columns = (
+            (2 * np.arange(new) + 1) * old // (2 * new)
+            for new, old in zip(size[::-1], labels.indices.shape, strict=True)
+        )
+        small = image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        return np.asarray(small), LabelMap(labels.indices[np.ix_(rows, columns)], labels.names)
+
+    def _jpeg(self, picture: Image.Image) -> bytes:
+        stream = io.BytesIO()
+        picture.save(stream, format="JPEG", quality=self.settings.picture_quality, optimize=True)
+        return stream.getvalue()
