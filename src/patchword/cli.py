@@ -12,6 +12,7 @@ from patchword.cli_ablate import ablate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
 from patchword.cli_models import models_app
+from patchword.cli_quality import quality
 from patchword.options import (
     AsJson,
     Assignments,
@@ -235,6 +236,7 @@ def evaluate(
 
 
 app.command()(ablate)
+app.command()(quality)
 app.command("export")(export)
 app.command("import")(import_)
 

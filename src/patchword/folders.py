@@ -16,6 +16,7 @@ from patchword.errors import PatchwordError
 
 MARKER_FILE = ".patchword"
 _TEMPORARY = ".patchword-{}.tmp"
+_BLOCK = 1 << 16  # bytes
 
 
 def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> Path:
@@ -160,10 +161,22 @@ class Manifest:
 
     def _open_for_append(self) -> FileIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = sum(len(line) + 1 for line in self._whole_lines())
-        file = FileIO(self.path, "ab")  # unbuffered: nothing is left to write when it is closed
-        file.truncate(whole)  # a line cut off by the end of an earlier run would swallow the next one
+        file = FileIO(self.path, "ab+")  # unbuffered: nothing is left to write when it is closed
+        file.truncate(_end_of_lines(file))  # a line cut off by the end of an earlier run would swallow the next one
         return file
+
+
+def _end_of_lines(file: FileIO) -> int:
+    """Where the last whole line of a file ends, in bytes; found from the end, since the file may be large."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
 def _holds_anything(path: Path) -> bool:

@@ -8,10 +8,13 @@ from pathlib import Path
 from patchword.folders import Manifest
 from patchword.label.dataset import read_manifest
 from patchword.label.records import Counts, DatasetRecord, ImageRecord
+from patchword.label.report import write_report
 
 
 def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> DatasetRecord:
-    """Note duplicates, sort the manifest, count, and write down that the data set is complete; may be repeated.
+    """Note duplicates, sort the manifest, count, report on the quality, and write down that the data set is complete.
+
+    May be repeated.
 
     Args:
         folder: the data set's.
@@ -31,6 +34,8 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
             if each != records[name]:
                 manifest.append(each.model_dump(mode="json"))
     manifest.finish()
+    if record.settings is not None:  # labels that were imported have no quality
+        write_report(folder)
     counts = Counts.of(marked.values(), names=record.vocabulary.names)
     complete = record.model_copy(update={"complete": True, "counts": counts})
     complete.save(folder)

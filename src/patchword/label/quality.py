@@ -22,10 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from patchword.label.detect import Detection
 from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
+from patchword.label.records import Record
 from patchword.label.samples import Lattice, Runs
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
@@ -54,11 +55,7 @@ class QualitySettings(Settings):
     )
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MaskQuality(_Record):
+class MaskQuality(Record):
     """One mask, in the order of the segments' file.
 
     Attributes:
@@ -83,7 +80,7 @@ class MaskQuality(_Record):
     entropy: float | None
 
 
-class QualityParts(_Record):
+class QualityParts(Record):
     """What the score is made of, each in [0, 1] and high for labels to be trusted; none where it cannot be known."""
 
     classes: float | None
@@ -92,7 +89,7 @@ class QualityParts(_Record):
     detection: float
 
 
-class QualityRecord(_Record):
+class QualityRecord(Record):
     """One line of `quality.jsonl`.
 
     Attributes:

@@ -23,6 +23,7 @@ from patchword.label.report_page import Page, Picture, render
 from patchword.label.summary import QualitySummary, summarise
 from patchword.maps import LabelMap, overlay
 from patchword.settings import Settings
+from patchword.vocabulary import Vocabulary
 
 REPORT_FILE = "report.html"
 
@@ -60,7 +61,8 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
     dataset = DatasetRecord.load(folder)
     images = read_manifest(Manifest(folder / MANIFEST_FILE))
     root = folder / dataset.photographs if photos is None else photos
-    names = dataset.vocabulary.names
+    vocabulary = Vocabulary.parse(dataset.vocabulary.text, source=f"vocabulary of {folder}")
+    names = vocabulary.names
     labelled = [name for name, record in images.items() if record.status != "failed"]
     wanted = assessors(folder, images=labelled, names=names, settings=dataset.settings)
     summary = summarise(
@@ -70,13 +72,15 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
         worst=settings.rows,
         best=settings.best,
     )
-    studio = _Studio(folder, root, names, settings)
-    by_name = sorted(images.items())
+    studio = _Studio(folder, root, vocabulary, settings)
+    by_name = [record for _, record in sorted(images.items())]
     page = Page(
         dataset=dataset,
+        vocabulary=vocabulary,
         summary=summary,
-        failed=tuple(record for _, record in by_name if record.status == "failed"),
-        empty=tuple(record for _, record in by_name if record.status == "empty"),
+        failed=tuple(record for record in by_name if record.status == "failed"),
+        empty=tuple(record for record in by_name if record.status == "empty"),
+        duplicates=tuple(record for record in by_name if record.duplicate_of is not None),
         worst=studio.pictures(summary.worst[: settings.worst]),
         best=studio.pictures(summary.best),
         rows=settings.rows,
@@ -91,7 +95,7 @@ class _Studio:
 
     folder: Path
     root: Path
-    names: tuple[str, ...]
+    vocabulary: Vocabulary
     settings: ReportSettings
 
     def pictures(self, records: Sequence[QualityRecord]) -> tuple[Picture, ...]:
@@ -100,10 +104,10 @@ class _Studio:
     def _picture(self, record: QualityRecord) -> Picture:
         try:
             photograph = read_image(self.root / PurePosixPath(record.name))
-            labels = LabelMap.load(label_map_path(self.folder, record.name), names=self.names)
+            labels = LabelMap.load(label_map_path(self.folder, record.name), names=self.vocabulary.names)
             if photograph.shape[:2] != labels.indices.shape:
                 raise PatchwordError("the photograph has another size than its labels")
-        except (PatchwordError, OSError) as error:
+        except (PatchwordError, OSError, MemoryError) as error:
             return Picture(record, None, None, missing=str(error))
         small, reduced = self._reduce(photograph, labels)
         painted = overlay(small, reduced, opacity=0.6, legend=False)
@@ -118,7 +122,7 @@ class _Studio:
             for new, old in zip(size[::-1], labels.indices.shape, strict=True)
         )
         small = image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return np.asarray(small), LabelMap(labels.indices[np.ix_(rows, columns)], labels.names)
+        return np.asarray(small), LabelMap(labels.indices[np.ix_(rows, columns)], labels.names, self.vocabulary.colours)
 
     def _jpeg(self, picture: Image.Image) -> bytes:
         stream = io.BytesIO()

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from patchword.label.quality import QualityParts, QualityRecord
-from patchword.label.records import DatasetRecord, ImageRecord
+from patchword.label.records import MANIFEST_FILE, RUNS_FILE, DatasetRecord, ImageRecord
 from patchword.label.report_html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
 from patchword.label.settings import LabelSettings
 from patchword.label.summary import QualitySummary
 from patchword.models.protocols import ModelRecord
-from patchword.pictures import palette
+from patchword.vocabulary import Vocabulary
 
 _MEANINGS = {
     "classes": "how far the two generators agree on each class, over all classes that the vote lets expect",
@@ -50,16 +50,20 @@ class Page:
 
     Attributes:
         dataset: how the labels were made.
+        vocabulary: its classes and their colours.
         summary: what they are worth.
-        failed, empty: photographs that could not be labelled, and those that got no label.
+        failed, empty, duplicates: photographs that could not be labelled, that got no label, and that have the same
+            content as another.
         worst, best: photographs to show.
         rows: most rows of a table of photographs.
     """
 
     dataset: DatasetRecord
+    vocabulary: Vocabulary
     summary: QualitySummary
     failed: Sequence[ImageRecord]
     empty: Sequence[ImageRecord]
+    duplicates: Sequence[ImageRecord]
     worst: Sequence[Picture]
     best: Sequence[Picture]
     rows: int
@@ -67,10 +71,9 @@ class Page:
 
 def render(page: Page) -> str:
     """Write the page; the same content gives the same text."""
-    names = page.dataset.vocabulary.names
     colours = {
         name: f"#{red:02x}{green:02x}{blue:02x}"
-        for name, (red, green, blue) in zip(names, palette(len(names)).tolist(), strict=True)
+        for name, (red, green, blue) in zip(page.vocabulary.names, page.vocabulary.colours.tolist(), strict=True)
     }
     sections = [
         _head(page),
@@ -200,7 +203,7 @@ def _photographs(page: Page) -> str:
     header = ("photograph", "score", *QualityParts.model_fields, *titles, "classes")
     return (
         f"<h2 id='photographs'>Photographs</h2><p>{note} in quality.jsonl. Contested: share of the claimed "
-        "pixels that no class got. Margin, stability, entropy: means over the masks. Detection entropy: of the vote.</p>"
+        "pixels that no class got. Margin, stability, entropy: means over masks. Detection entropy: of the vote.</p>"
         + table("Photographs by score", header, rows)
     )
 
@@ -240,17 +243,25 @@ def _together(summary: QualitySummary) -> str:
 
 
 def _problems(page: Page) -> str:
-    failed = _reasons("Photographs that could not be labelled", page.failed, page.rows)
-    empty = _reasons("Photographs without any label", page.empty, page.rows)
-    return f"<h2 id='problems'>Problems</h2>{failed}{empty}"
+    lists = (
+        ("Photographs that could not be labelled", "reason", page.failed),
+        ("Photographs without any label", "reason", page.empty),
+        ("Photographs with the content of another", "the other", page.duplicates),
+    )
+    return "<h2 id='problems'>Problems</h2>" + "".join(
+        _problem(title, column, records, page.rows) for title, column, records in lists
+    )
 
 
-def _reasons(title: str, records: Sequence[ImageRecord], most: int) -> str:
+def _problem(title: str, column: str, records: Sequence[ImageRecord], most: int) -> str:
     if not records:
         return f"<h3>{title}: none</h3>"
-    left_out = f", of which these are {most:,}; all are in manifest.jsonl" if len(records) > most else ""
-    rows = (head(record.name) + words(record.reason) for record in records[:most])
-    return f"<h3>{title}: {len(records):,}{left_out}</h3>" + table(title, ("photograph", "reason"), rows)
+    left_out = f", of which these are {most:,}; all are in {MANIFEST_FILE}" if len(records) > most else ""
+    rows = (
+        head(record.name) + words(record.duplicate_of if column == "the other" else record.reason)
+        for record in records[:most]
+    )
+    return f"<h3>{title}: {len(records):,}{left_out}</h3>" + table(title, ("photograph", column), rows)
 
 
 def _made_with(dataset: DatasetRecord) -> str:
@@ -264,9 +275,8 @@ def _made_with(dataset: DatasetRecord) -> str:
         *(_model(role, record) for role, record in models.items() if record is not None),
         _settings(dataset.settings) if dataset.settings else "",
         f"<h3>Class list</h3><pre>{text(dataset.vocabulary.text)}</pre>",
-        f"<p>SHA-256 <code>{dataset.vocabulary.hash}</code></p><h3>Software</h3>",
-        *(_fields("Software", versions.items()) for versions in dataset.versions),
-        f"<h3>Command</h3><pre>{text(dataset.command)}</pre>" if dataset.command else "",
+        f"<p>SHA-256 <code>{dataset.vocabulary.hash}</code></p>",
+        f"<p>Who ran what when, with which software, is in {RUNS_FILE}.</p>",
     ]
     return "".join(sections)
 

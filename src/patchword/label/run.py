@@ -16,6 +16,8 @@ from patchword.label.detect import crop_side
 from patchword.label.files import write_result
 from patchword.label.finish import finish
 from patchword.label.image import ImageClaims, ImageLabels, LabelParts, claim_images, settle
+from patchword.label.quality import assess
+from patchword.label.quality_file import QUALITY_FILE, append_quality
 from patchword.label.records import MANIFEST_FILE, MARKER
 from patchword.label.resume import begin, keep_done
 from patchword.label.sessions import Session
@@ -95,8 +97,8 @@ def label_folder(
     session = Session(folder, command=command, options=options, kept=already, failed_before=kept.failed)
     progress = Progress(len(wanted), "labelling", "images", already=already, quiet=quiet)
     with session:
-        with progress, manifest:
-            job = _Job(folder, parts, settings, manifest, session, progress)
+        with progress, manifest, Manifest(folder / QUALITY_FILE) as quality:
+            job = _Job(folder, parts, settings, manifest, quality, session, progress)
             job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
         finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
@@ -119,6 +121,7 @@ class _Job:
     parts: LabelParts
     settings: LabelSettings
     manifest: Manifest
+    quality: Manifest
     session: Session
     progress: Progress
 
@@ -144,6 +147,8 @@ class _Job:
         """Settle and write what the models claim; the manifest's line comes last, so that it vouches for the files."""
         found = self._settle(claimed.claims)
         record = write_result(self.folder, claimed.name, found, content=claimed.content, settings=self.settings)
+        if isinstance(found, ImageLabels) and record.status != "failed":
+            append_quality(self.quality, assess(found, name=claimed.name, settings=self.settings))
         self.manifest.append(record.model_dump(mode="json"))
         self.session.count(record.status)
         self.progress.advance()

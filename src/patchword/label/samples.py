@@ -98,7 +98,7 @@ def run_counts(compressed: str) -> Positions:
     Raises:
         PatchwordError: for text that is no such thing.
     """
-    digits = np.frombuffer(compressed.encode("ascii", errors="replace"), dtype=np.uint8).astype(np.int64) - 48
+    digits = np.frombuffer(compressed.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
     if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
         raise PatchwordError("run lengths of a mask are damaged")
     last = np.flatnonzero((digits & 32) == 0)

@@ -8,20 +8,15 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from patchword.label.quality import QualityParts, QualityRecord
-from patchword.label.records import ImageRecord
+from patchword.label.records import ImageRecord, Record
 
 _BINS = 20
 _MOST_PAIRS = 200
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassSummary(_Record):
+class ClassSummary(Record):
     """One class of the vocabulary.
 
     Attributes:
@@ -41,7 +36,7 @@ class ClassSummary(_Record):
     score: float | None
 
 
-class Pair(_Record):
+class Pair(Record):
     """Two classes, and how many label maps have both."""
 
     first: str
@@ -49,7 +44,7 @@ class Pair(_Record):
     images: int
 
 
-class QualitySummary(_Record):
+class QualitySummary(Record):
     """What the labels of a data set are worth.
 
     Attributes:
