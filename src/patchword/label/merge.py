@@ -12,6 +12,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import Manifest, prepare_output, replacing, write_bytes
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
+from patchword.label.quality_file import gather_quality
 from patchword.label.records import (
     MANIFEST_FILE,
     MARKER,
@@ -78,6 +79,7 @@ def merge_labels(
                     _take(image, part.folder, into=folder)
                     manifest.append(image.model_dump(mode="json"))
                     progress.advance()
+        gather_quality([part.folder for part in parts], into=folder)
         finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
 

@@ -100,7 +100,7 @@ class QualityRecord(Record):
         margin, stability, entropy: means over the masks that have them, weighed by area; none where none has.
         detection_entropy: of the vote, as `Detection` tells it.
         size: [height, width] in pixels.
-        pixels: by class, of the label map; classes that have none are left out.
+        pixels: by class, of the label map, in the names' order; classes that have none are left out.
         masks: all claims.
     """
 
@@ -171,7 +171,7 @@ def assess(
         entropy=weighted_mean(segments, "entropy"),
         detection_entropy=round(detected.entropy, _DIGITS),
         size=size_of(label_map),
-        pixels={label_map.names[index]: count for index, count in pixels.items()},
+        pixels=dict(sorted((label_map.names[index], count) for index, count in pixels.items())),
         masks=tuple(
             _mask_quality(segment, agreement, share)
             for segment, agreement, share in zip(segments, agreements, survivals, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,27 @@ def append_quality(file: Manifest, record: QualityRecord) -> None:
         PatchwordError: when the file cannot be written.
     """
     file.append(record.model_dump(mode="json"))
+
+
+def gather_quality(folders: Iterable[Path], *, into: Path) -> None:
+    """Put the lines of several data sets together, in any order; what is missing is made again later.
+
+    Args:
+        folders: of the labels.
+        into: folder of the labels of all of them.
+
+    Raises:
+        PatchwordError: when a file cannot be read or written.
+    """
+    path = into / QUALITY_FILE
+    try:
+        with replacing(path) as whole:
+            for source in (folder / QUALITY_FILE for folder in folders):
+                if source.exists():
+                    with source.open("rb") as lines:
+                        shutil.copyfileobj(lines, whole)
+    except OSError as error:
+        raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
 
 
 def read_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[QualityRecord]:
