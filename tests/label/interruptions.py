@@ -1,0 +1,237 @@
+"""Runs `patchword label` in child processes that are stopped in every way, and tells what became of them as JSON.
+
+    python interruptions.py SCRATCH CLIP SAM [SMALL]
+
+A process of its own, since children are forked from it after everything is imported and loaded and before torch has
+computed anything: a child then costs no start. SMALL is a folder on a file system of a few kilobytes, inside SCRATCH.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from patchword import cli, folders, models
+
+torch.set_num_threads(1)
+KILLS = 20
+CLASSES = "cat, dog, sofa"
+SETTINGS = {"grids": "[1,2]", "minimum_crops": 1, "minimum_share": 0, "minimum_predicted_iou": 0, "margin": 0}
+
+
+def make_photos(folder: Path) -> Path:
+    """Photographs, one that is broken and one that is there twice."""
+    generator = np.random.default_rng(0)
+    (folder / "sub").mkdir(parents=True)
+    for number in range(10):
+        blocks = generator.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        name = f"sub/{number}.png" if number % 2 else f"{number}.png"
+        Image.fromarray(blocks.repeat(16, axis=0).repeat(16, axis=1)).save(folder / name)
+    shutil.copy(folder / "0.png", folder / "sub" / "again.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+class Runs:
+    """The same command again and again."""
+
+    def __init__(self, scratch: Path, clip: str, sam: str) -> None:
+        self.scratch = scratch
+        models = ["--image-text", clip, "--mask-proposer", sam, "--device", "cpu"]
+        numbers = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+        self.command = ["label", str(make_photos(scratch / "photos")), "--classes", CLASSES, *models, *numbers, "-q"]
+
+    def start(self, out: Path, *options: str, sabotage: Callable[[], None] = lambda: None) -> int:
+        """Fork a child that runs the command; returns its process id."""
+        process = os.fork()
+        if process:
+            return process
+        code = 70
+        try:
+            with (self.scratch / "said.txt").open("w") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+            sys.argv = ["patchword", *self.command, "-o", str(out), *options]
+            sabotage()
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def finish(self, process: int) -> int:
+        """Wait for a child; its exit code, or minus the signal that killed it."""
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    def run(self, out: Path, *options: str, sabotage: Callable[[], None] = lambda: None) -> int:
+        return self.finish(self.start(out, *options, sabotage=sabotage))
+
+    def said(self) -> list[str]:
+        """What the last child has said, by lines."""
+        return (self.scratch / "said.txt").read_text().splitlines()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the one that may differ."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files.pop("runs.jsonl", None)
+    return files
+
+
+def kill_at_random_instants(runs: Runs, whole: dict[str, bytes], seconds: float) -> dict[str, Any]:
+    """Kill -9 at seeded instants, resuming after each, until a run survives; and again, until there were enough."""
+    instants = random.Random(0)
+    killed: list[int] = []  # how much was on disk
+    outcomes = []
+    while len(killed) < KILLS:
+        out = runs.scratch / f"killed {len(outcomes)}"
+        code = -signal.SIGKILL
+        while code == -signal.SIGKILL:
+            process = runs.start(out, "--resume")
+            if len(killed) < KILLS:
+                time.sleep(instants.uniform(0, seconds))
+                os.kill(process, signal.SIGKILL)
+            code = runs.finish(process)
+            if code == -signal.SIGKILL:
+                killed.append(len(contents(out)))
+        outcomes.append({"code": code, "same": contents(out) == whole, "ended": sessions(out)})
+    return {"files": killed, "outcomes": outcomes}
+
+
+def sessions(folder: Path) -> list[str | None]:
+    """How each session ended."""
+    return [json.loads(line)["ended"] for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def stop_by(runs: Runs, number: int, whole: dict[str, bytes]) -> dict[str, Any]:
+    """Send a signal in the middle of the run, then resume."""
+    out = runs.scratch / f"signal {number}"
+    process = runs.start(out)
+    deadline = time.monotonic() + 30
+    while not list(out.glob("segments/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process, number)
+    code, said = runs.finish(process), runs.said()
+    manifest = (out / "manifest.jsonl").read_bytes()
+    leftovers = [path.name for path in out.rglob("*.tmp")]
+    ended = sessions(out)
+    resumed = runs.run(out, "--resume")
+    return {
+        "code": code,
+        "said": said,
+        "whole_lines": manifest.endswith(b"\n"),
+        "lines": manifest.count(b"\n"),
+        "leftovers": leftovers,
+        "ended": ended,
+        "resumed": resumed,
+        "same": contents(out) == whole,
+    }
+
+
+def fill_the_disk(runs: Runs, whole: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Let the disk be full from a seeded write on, then resume with room."""
+    writes = random.Random(1)
+    outcomes = []
+    for number in range(4):
+        out = runs.scratch / f"full {number}"
+        room = writes.randrange(0, 30)
+
+        def sabotage(room: int = room) -> None:
+            left = [room]
+
+            def take() -> bool:
+                left[0] -= 1
+                return left[0] < 0
+
+            class Full(FileIO):
+                def write(self, data: bytes) -> int:  # type: ignore[override]
+                    if take():
+                        super().write(data[: len(data) // 2])
+                        raise OSError(28, "No space left on device")
+                    return super().write(data)
+
+            def fsync(file: int) -> None:
+                if take():
+                    raise OSError(28, "No space left on device")
+
+            folders.FileIO = Full  # type: ignore[misc]
+            os.fsync = fsync  # type: ignore[assignment]
+
+        outcomes.append(_full(runs, out, whole, sabotage=sabotage))
+    return outcomes
+
+
+def fill_a_real_disk(runs: Runs, small: Path, whole: dict[str, bytes]) -> list[dict[str, Any]]:
+    """The same on a file system of a few kilobytes."""
+    outcome = _full(runs, small, whole, make_room=["mount", "-o", "remount,size=8m", str(small)])
+    return [outcome]
+
+
+def _full(
+    runs: Runs,
+    out: Path,
+    whole: dict[str, bytes],
+    *,
+    sabotage: Callable[[], None] = lambda: None,
+    make_room: list[str] | None = None,
+) -> dict[str, Any]:
+    code = runs.run(out, sabotage=sabotage)
+    said = runs.said()
+    readable = [json.loads(path.read_bytes()) is not None for path in out.rglob("*.json")]
+    leftovers = [path.name for path in out.rglob("*.tmp")]
+    if make_room:
+        subprocess.run(make_room, check=True)
+    resumed = runs.run(out, "--resume")
+    return {
+        "code": code,
+        "said": said,
+        "files": len(readable),
+        "leftovers": leftovers,
+        "resumed": resumed,
+        "same": contents(out) == whole,
+    }
+
+
+def main() -> None:
+    """Do all of it."""
+    scratch, clip, sam, *small = sys.argv[1:]
+    for module in ("label.run", "api", "plans"):
+        importlib.import_module(f"patchword.{module}")
+    loaded_clip, loaded_sam = models.load_image_text(clip, device="cpu"), models.load_mask_proposer(sam, device="cpu")
+    models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]
+    models.load_mask_proposer = lambda *_, **__: loaded_sam  # type: ignore[assignment]
+    runs = Runs(Path(scratch), clip, sam)
+    runs.run(runs.scratch / "first")  # the first is slower
+    started = time.monotonic()
+    code = runs.run(runs.scratch / "whole")
+    seconds = time.monotonic() - started
+    whole = contents(runs.scratch / "whole")
+    report = {
+        "whole": {"code": code, "files": len(whole), "said": runs.said(), "seconds": seconds},
+        "killed": kill_at_random_instants(runs, whole, seconds),
+        "signals": {name: stop_by(runs, getattr(signal, name), whole) for name in ("SIGTERM", "SIGINT")},
+        "full": fill_the_disk(runs, whole),
+        "small": fill_a_real_disk(runs, Path(small[0]), whole) if small else [],
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
