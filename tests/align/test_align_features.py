@@ -11,8 +11,10 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
-from patchword.align.features import FeatureCache, ImageSize, content_hash, in_order
+from patchword.align.features import FeatureCache
+from patchword.align.photographs import content_hash, in_order
 from patchword.align.settings import AlignSettings
+from patchword.align.shards import ImageSize
 from patchword.errors import PatchwordError
 from patchword.images import read_image, to_tensor
 from patchword.models.pixels import nearest_multiple, resize
@@ -139,23 +141,34 @@ def test_features_too_large_for_their_type_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 60])
-def test_damaged_shard_is_named(tmp_path: Path, kept: int) -> None:
+def test_cut_shard_is_told_and_made_again(tmp_path: Path, kept: int, caplog: pytest.LogCaptureFixture) -> None:
+    found = photographs(tmp_path)
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
-    cache.fill(photographs(tmp_path))
+    cache.fill(found)
+    expected = cache.read([key for key, _ in found])
     (shard,) = cache.folder.glob("*.safetensors")
-    shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(PatchwordError, match=f"{shard.name} is damaged; delete that file"):
-        FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
+    content = shard.read_bytes()
+    shard.unlink()  # the file that the first cache has open stays whole
+    shard.write_bytes(content[:kept])
+    encoder = ColourPatches()
+    again = FeatureCache(tmp_path / "cache", encoder=encoder, settings=SETTINGS)
+    assert f"{shard.name} is damaged; its features are computed again" in caplog.text
+    assert len(again) == 0
+    again.fill(found)
+    assert encoder.images == 5
+    assert torch.equal(again.read([key for key, _ in found]), expected)
 
 
-def test_foreign_shard_is_named(tmp_path: Path) -> None:
+def test_what_is_no_shard_is_left_alone(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
     cache.folder.mkdir(parents=True)
     save_file({"weight": torch.zeros(2)}, cache.folder / "foreign.safetensors")
-    with pytest.raises(PatchwordError, match=r"foreign.safetensors is damaged; delete that file"):
-        FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
+    cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
+    cache.fill(photographs(tmp_path))
+    assert len(cache) == 5
+    assert (cache.folder / "foreign.safetensors").exists()
 
 
 def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

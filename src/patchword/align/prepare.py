@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor
 
 from patchword.align.data import LabelledImages
-from patchword.align.features import FeatureCache, content_hash
+from patchword.align.estimate import FeatureEstimate, FeaturePlan, plan_features
+from patchword.align.features import FeatureCache
+from patchword.align.online import OnlineFeatures
+from patchword.align.photographs import content_hash
 from patchword.align.settings import AlignSettings
 from patchword.align.targets import patch_labels
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap
+from patchword.models.protocols import PatchEncoder
 from patchword.progress import Progress
 
 
@@ -52,11 +57,53 @@ def hash_items(dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool)
     return hashed
 
 
+def prepare_features(
+    photographs: Sequence[tuple[str, Path]],
+    *,
+    encoder: PatchEncoder,
+    settings: AlignSettings,
+    cache: Path,
+    quiet: bool,
+) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
+    """Decide where features come from, tell it, and compute them where they are kept.
+
+    Args:
+        photographs: (content hash, path) of each.
+        encoder: the frozen encoder.
+        settings: of stage 2.
+        cache: folder of kept features; not made where features are computed in every step.
+        quiet: whether to tell nothing and show no progress.
+
+    Returns:
+        the features' source, and content hash -> reason of photographs that cannot be read.
+
+    Raises:
+        PatchwordError: as `plan_features` and `FeatureCache.fill`.
+    """
+    kept = FeatureCache(cache, encoder=encoder, settings=settings)
+    estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)
+    plan = plan_features(estimate, cache=cache, settings=settings)
+    if not quiet:
+        sys.stderr.write(feature_line(estimate, plan) + "\n")
+    if plan.source == "cached":
+        with Progress(len(photographs), "computing features", quiet=quiet) as progress:
+            return kept, kept.fill(photographs, progress=progress)
+    online = OnlineFeatures(encoder=encoder, settings=settings)
+    with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
+        return online, online.check(photographs, progress=progress)
+
+
+def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
+    """What a person is told before features are computed."""
+    where = "kept on disk" if plan.source == "cached" else "computed in every step"
+    return f"{estimate.text()}; {where}: {plan.reason}"
+
+
 def label_items(
     hashed: Sequence[HashedItem],
     dataset: LabelledImages,
     *,
-    features: FeatureCache,
+    features: FeatureCache | OnlineFeatures,
     settings: AlignSettings,
     skipped: dict[str, str],
     quiet: bool,
@@ -64,7 +111,7 @@ def label_items(
     """Label the patches of every item.
 
     Args:
-        hashed: items whose photographs are in the cache.
+        hashed: items whose photographs can be read.
         dataset: its vocabulary names the maps' indices.
         features: tells the grid of patches and the sizes of the photographs.
         settings: the majority that a label needs.
@@ -96,7 +143,7 @@ def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -
     return patch_labels(indices, ignore=label_map.ignore, classes=len(label_map.names), grid=grid, majority=majority)
 
 
-def _check_size(item: HashedItem, label_map: LabelMap, *, features: FeatureCache) -> None:
+def _check_size(item: HashedItem, label_map: LabelMap, *, features: FeatureCache | OnlineFeatures) -> None:
     size = features.size_of(item.key)
     if label_map.indices.shape != (size.height, size.width):
         height, width = label_map.indices.shape

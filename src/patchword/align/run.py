@@ -25,8 +25,7 @@ from patchword.align.artifact import (
 )
 from patchword.align.card import model_card
 from patchword.align.data import LabelledImages
-from patchword.align.features import FeatureCache
-from patchword.align.prepare import HashedItem, hash_items, label_items
+from patchword.align.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.align.records import StepRecord
 from patchword.align.sampling import IGNORED
 from patchword.align.settings import AlignSettings
@@ -81,7 +80,8 @@ def align_labels(
         text_encoder: the frozen text tower.
         out: folder of the model.
         settings: of stage 2; None for the defaults.
-        cache: folder of features that is kept for later runs; None keeps them in `out` until the run ends.
+        cache: folder of features that is kept for later runs; None keeps them in `out` until the run ends. What does
+            not fit is computed in every step instead (`plan_features`).
         resume: go on with a run that was stopped; its data, models and settings must be the same.
         overwrite: empty the folder first.
         quiet: whether to show no progress.
@@ -100,9 +100,14 @@ def align_labels(
     finished = _enter(out, identity)
     if finished is not None:
         return finished
-    features = FeatureCache(Path(cache) if cache else out / FEATURES, encoder=encoder, settings=settings)
-    with Progress(len(hashed), "computing features", quiet=quiet) as progress:
-        failed = features.fill(((item.key, item.image) for item in hashed), progress=progress)
+    photographs = [(item.key, item.image) for item in hashed]
+    features, failed = prepare_features(
+        photographs,
+        encoder=encoder,
+        settings=settings,
+        cache=Path(cache) if cache else out / FEATURES,
+        quiet=quiet,
+    )
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
     keys, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)

@@ -32,6 +32,16 @@ class AlignSettings(Settings):
     shard_megabytes: float = Field(
         128, gt=0, description="Size of one file of the feature cache, in megabytes; held in memory while it grows"
     )
+    features: Literal["auto", "cached", "online"] = Field(
+        "auto",
+        description="Keep features on disk (cached), compute them in every step (online), or as there is room (auto)",
+    )
+    cache_gigabytes: float = Field(
+        100,
+        gt=0,
+        description="Most that the feature cache may hold, in gigabytes (1e9 bytes); above it, what was used least "
+        "recently goes, and a run that needs more computes features in every step",
+    )
     majority: float = Field(
         0.6, gt=0, le=1, description="Share of a patch's pixels that its label needs; patches below it are ignored"
     )
