@@ -58,6 +58,16 @@ def test_what_an_earlier_run_did_says_nothing_about_the_speed() -> None:
     assert stream.getvalue() == "labelling: 90 of 100 images, 0.25 images a second, 40 s left\n"
 
 
+def test_what_is_skipped_says_nothing_about_the_speed_either_and_a_note_ends_the_line() -> None:
+    clock, stream = _Clock(), io.StringIO()
+    with Progress(100, "training", "steps", stream=stream, clock=clock) as progress:
+        progress.skip(40)
+        clock.now += 30
+        progress.note = "loss 1.5"
+        progress.advance(30)
+    assert stream.getvalue() == "training: 70 of 100 steps, 1.0 steps a second, 30 s left, loss 1.5\n"
+
+
 def test_a_terminal_sees_a_bar_only_when_it_takes_longer() -> None:
     for seconds, shown in ((0.1, False), (1.0, True)):
         clock, stream = _Clock(), _Terminal()

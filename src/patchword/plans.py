@@ -87,7 +87,7 @@ def plan_align(
     Raises:
         PatchwordError: for all that `align` would refuse before it loads a model.
     """
-    from patchword.align.trainer import total_steps
+    from patchword.align.schedule import total_steps
 
     dataset, labelled_by = open_labels(labels, photos=photos)
     chosen = align_settings(settings)

@@ -17,6 +17,7 @@ class Progress:
     """How far a run is and how long it will take, on standard error.
 
     On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
+    What is set as `note` is shown at the end of the line.
 
     Args:
         total: number of items, 0 or more.
@@ -41,6 +42,7 @@ class Progress:
     ) -> None:
         self.total = total
         self.done = already
+        self.note = ""
         self._already = already
         self._description = description
         self._unit = unit
@@ -61,6 +63,11 @@ class Progress:
             self._show_bar(stream)
         else:
             self._write_line(stream)
+
+    def skip(self, count: int) -> None:
+        """Tell that an earlier run has done `count` items; they say nothing about the speed of this one."""
+        self.done += count
+        self._already += count
 
     def __enter__(self) -> Self:
         self._started = self._last_line = self._clock()
@@ -94,12 +101,13 @@ class Progress:
         stream.flush()
 
     def _speed_and_rest(self, *, separator: str = "  ") -> str:
-        """Items a second in this run and the time left at that speed; nothing before the first item."""
+        """Items a second in this run, the time left at that speed and the note; nothing before the first item."""
         seconds, done = self._clock() - self._started, self.done - self._already
         if not done or seconds <= 0:
             return ""
         left = duration((self.total - self.done) * seconds / done)
-        return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left"
+        note = f"{separator}{self.note}" if self.note else ""
+        return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left{note}"
 
 
 def duration(seconds: float) -> str:

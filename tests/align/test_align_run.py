@@ -113,7 +113,7 @@ def test_run_stopped_in_the_training_goes_on_and_ends_with_the_same_bytes(
     run(data, tmp_path / "whole")
     from patchword.align import trainer
 
-    step, done = trainer._step, []
+    step, done = trainer.training_step, []
 
     def stopping(*arguments: object, **keywords: object) -> object:
         if len(done) == 3:
@@ -121,11 +121,11 @@ def test_run_stopped_in_the_training_goes_on_and_ends_with_the_same_bytes(
         done.append(1)
         return step(*arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trainer, "_step", stopping)
+    monkeypatch.setattr(trainer, "training_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "stopped")
     assert (tmp_path / "stopped" / "checkpoint.safetensors").exists()
-    monkeypatch.setattr(trainer, "_step", step)
+    monkeypatch.setattr(trainer, "training_step", step)
     encoder = ColourPatches()
     run(data, tmp_path / "stopped", resume=True, encoder=encoder)
     assert encoder.images == 0
@@ -157,6 +157,32 @@ def test_resuming_another_run_is_refused(tmp_path: Path, change: dict[str, objec
     with pytest.raises(PatchwordError, match=f"{message}; pass --overwrite"):
         run(data, tmp_path / "model", resume=True, **change)  # type: ignore[arg-type]
     run(data, tmp_path / "model", overwrite=True, **change)  # type: ignore[arg-type]
+
+
+def test_settings_without_an_effect_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    first = run(data, tmp_path / "model")
+    other = QUICK.model_copy(update={"decode_threads": 1, "checkpoint_minutes": 1.0})
+    assert run(data, tmp_path / "model", settings=other, resume=True).history == first.history
+
+
+def test_a_tracker_takes_the_history_and_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake:
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+            self.finished = False
+
+        def log(self, values: dict[str, float], /, *, step: int) -> None:
+            self.steps.append(step)
+
+        def finish(self) -> None:
+            self.finished = True
+
+    tracker = Fake()
+    monkeypatch.setattr("patchword.align.run.start_tracker", lambda *arguments, **named: tracker)
+    result = run(make_data(tmp_path), tmp_path / "model", settings=QUICK.model_copy(update={"tracker": "wandb"}))
+    assert tracker.steps == [record.step for record in result.history]
+    assert tracker.finished
 
 
 def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:

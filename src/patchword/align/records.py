@@ -14,6 +14,7 @@ class StepRecord(BaseModel):
         temperature: of the patch-text term, after it.
         total, patch_patch, text_anchor, patch_anchor: the loss and its terms before their weights; 0 for a term that is
             off.
+        held_out: agreement with the labels that are held out, in [0, 1]; None when it was not measured there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,3 +26,4 @@ class StepRecord(BaseModel):
     patch_patch: float
     text_anchor: float
     patch_anchor: float
+    held_out: float | None = None

@@ -28,8 +28,10 @@ from patchword.align.data import LabelledImages
 from patchword.align.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.align.records import StepRecord
 from patchword.align.sampling import IGNORED
-from patchword.align.settings import AlignSettings
-from patchword.align.trainer import TrainingResult, TrainingSet, total_steps, train
+from patchword.align.schedule import total_steps
+from patchword.align.settings import WITHOUT_EFFECT, AlignSettings
+from patchword.align.trackers import start_tracker
+from patchword.align.trainer import TrainingResult, TrainingSet, train
 from patchword.errors import PatchwordError
 from patchword.folders import prepare_output, write_json
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
@@ -118,8 +120,7 @@ def align_labels(
     text = encode_vocabulary(text_encoder, vocabulary=dataset.vocabulary).class_vectors().float()
     used = tuple(key for key, keep in zip(keys, labelled.tolist(), strict=True) if keep)
     data = TrainingSet(features, used, labels[labelled], text)
-    with Progress(total_steps(len(used), settings=settings), "training", "steps", quiet=quiet) as progress:
-        trained = train(data, settings=settings, device=encoder.device, checkpoint=out / CHECKPOINT, progress=progress)
+    trained = _train(data, settings=settings, device=encoder.device, out=out, quiet=quiet)
     facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(keys) - len(used), skipped=len(skipped))
     artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
     history = [record.model_dump() for record in trained.history]
@@ -128,6 +129,21 @@ def align_labels(
     (out / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(out / FEATURES, ignore_errors=True)
     return AlignmentResult(out, artifact, trained.history, skipped)
+
+
+def _train(
+    data: TrainingSet, *, settings: AlignSettings, device: torch.device, out: Path, quiet: bool
+) -> TrainingResult:
+    """Train with a checkpoint in `out`, a display and a tracker where one is set."""
+    values = settings.model_dump(mode="json")
+    tracker = None if settings.tracker == "off" else start_tracker(settings.tracker, folder=out, settings=values)
+    with Progress(total_steps(len(data.keys), settings=settings), "training", "steps", quiet=quiet) as progress:
+        trained = train(
+            data, settings=settings, device=device, checkpoint=out / CHECKPOINT, progress=progress, tracker=tracker
+        )
+    if tracker is not None:
+        tracker.finish()
+    return trained
 
 
 def _identity(
@@ -145,7 +161,7 @@ def _identity(
         "vocabulary": dataset.vocabulary.hash,
         "encoder": encoder.record.fingerprint,
         "text_encoder": text_encoder.record.fingerprint,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)),
     }
 
 

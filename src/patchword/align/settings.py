@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from patchword.settings import Settings
 
 ModuleKind = Literal["block", "linear", "mlp", "two-blocks"]
+
+WITHOUT_EFFECT = ("tracker", "checkpoint_minutes", "decode_threads")
+"""Settings that change no result, so that a run may go on with others."""
 
 
 class AlignSettings(Settings):
@@ -96,5 +99,47 @@ class AlignSettings(Settings):
         0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises linearly"
     )
     gradient_clip: float = Field(1.0, gt=0, description="Largest norm of a step's gradient")
-    autocast: bool = Field(True, description="Compute the module in bfloat16 on a GPU that has it")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        description="Parts that a process's images of a step are aligned in; more take less memory and more time, the "
+        "loss stays that of the whole batch",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Type in which the module computes; the loss and the weights stay in fp32. auto is bf16 on a GPU "
+        "that has it, else fp32",
+    )
+    average_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay a step of a moving average of the weights, which is then what the training ends with; 0 for "
+        "none, 0.999 remembers about 1,000 steps",
+    )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the photographs not trained on; agreement with their labels is measured after each epoch",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without a better held-out agreement after which training stops; the best weights are kept. "
+        "Needs `held_out`; none never stops",
+    )
+    compile: bool = Field(False, description="Whether to try torch.compile on the module")
+    tracker: Literal["off", "tensorboard", "wandb"] = Field(
+        "off", description="Where the history also goes while training runs; each needs its extra"
+    )
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="Minutes after which a checkpoint is written within an epoch too"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the weights, the order of images and the sampled patches")
+
+    @model_validator(mode="after")
+    def _patience_needs_held_out(self) -> Self:
+        if self.patience is not None and self.held_out == 0:
+            raise ValueError(f"setting 'patience' is {self.patience}, which needs a 'held_out' above 0")
+        return self

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchword.align.checkpoint import read_checkpoint, write_checkpoint
-from patchword.align.losses import LossTerms, t_supcon
+from patchword.align.compiled import Compiled
+from patchword.align.distributed import Processes
+from patchword.align.held_out import agreement, count_hits, is_best, out_of_patience, split_images
+from patchword.align.losses import TERMS, LossTerms
 from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
+from patchword.align.schedule import image_order, learning_rate_share, seeded_generator
 from patchword.align.settings import AlignSettings
+from patchword.align.state import copy_weights, start_state
+from patchword.align.step import Forward, training_step
+from patchword.align.trackers import Tracker
 from patchword.errors import PatchwordError
 from patchword.progress import Progress
 
@@ -27,10 +34,17 @@ _RECORDS = 200  # about as many lines of history, however long the training
 
 
 class PatchFeatures(Protocol):
-    """Where the trainer reads features from; `FeatureCache` is one."""
+    """Where the trainer reads features from; `FeatureCache` and `OnlineFeatures` are two."""
 
     def read(self, keys: Sequence[str], /) -> Tensor:
-        """Read features (b, D, h, w) of images by key."""
+        """Read features (b, D, h, w) of images by key, as they are."""
+
+
+class AugmentedFeatures(Protocol):
+    """Where features of augmented images come from, with the labels that moved along; `OnlineFeatures` is one."""
+
+    def read_augmented(self, keys: Sequence[str], /, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Read features (b, D, h, w) and labels (b, h, w), augmented by key and epoch."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +56,14 @@ class TrainingSet:
         keys: one an image, n of them; a key may repeat.
         labels: (n, h, w) integers, class of each patch or -1.
         text: (c, d) unit text vectors of the classes.
+        augmented: where training reads features and labels instead, anew in every epoch; None for those above.
     """
 
     features: PatchFeatures
     keys: tuple[str, ...]
     labels: Tensor
     text: Tensor
+    augmented: AugmentedFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -59,20 +75,6 @@ class TrainingResult:
     history: tuple[StepRecord, ...]
 
 
-@dataclass
-class TrainingState:
-    """All that changes from step to step."""
-
-    module: AlignmentModule
-    log_temperature: nn.Parameter
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    history: list[StepRecord] = field(default_factory=list)
-
-    def named_parameters(self) -> dict[str, nn.Parameter]:
-        return {**dict(self.module.named_parameters()), "log_temperature": self.log_temperature}
-
-
 def train(
     data: TrainingSet,
     *,
@@ -80,188 +82,207 @@ def train(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     progress: Progress | None = None,
+    tracker: Tracker | None = None,
 ) -> TrainingResult:
     """Train the module with AdamW, a linear warm-up and a cosine decay to 0.
 
-    The order of images and the sampled patches follow from the seed and the step alone, so that on a CPU a run repeats
-    exactly and a stopped one ends as if it had not been stopped.
+    The order of images, the augmentations and the sampled patches follow from the seed and the step alone, so that on a
+    CPU a run repeats exactly and a stopped one ends as if it had not been stopped. Under `accelerate launch` every
+    process calls this with the same arguments; they divide each batch and all return the same.
 
     Args:
         data: features, patch labels and text vectors.
         settings: of the loss and the training.
         device: to train on.
-        checkpoint: file that is written at the end of every epoch; when it exists the training goes on from it.
-        progress: advanced by one for every step; its total is `total_steps`.
+        checkpoint: file that is written at the end of every epoch and every `checkpoint_minutes`; when it exists the
+            training goes on from it.
+        progress: advanced by one for every step; its total is set here.
+        tracker: takes the history's numbers as they come.
 
     Returns:
-        The module, the text temperature and the history.
+        The module, the text temperature and the history. With `patience` they are those of the best evaluation, and
+        with `average_decay` the moving average's.
 
     Raises:
-        PatchwordError: when no image has a labelled patch, when features change their size, when the loss stops being a
-            number, or when the checkpoint is damaged.
+        PatchwordError: when no image has a labelled patch, when none is left to train on, when features change their
+            size, when the loss stops being a number, or when the checkpoint is damaged.
     """
     if not data.keys:
         raise PatchwordError("no image has a labelled patch; lower `majority`, or look at the coverage of the labels")
-    device = torch.device(device)
-    state = _start(data, settings=settings, device=device)
-    if checkpoint is not None and checkpoint.exists():
-        read_checkpoint(checkpoint, state=state)
-    if progress is not None and state.step:
-        progress.advance(state.step)
-    _run(state, data, settings=settings, checkpoint=checkpoint, progress=progress)
+    run = _Run(data, settings=settings, device=torch.device(device), checkpoint=checkpoint, progress=progress)
+    run.train(tracker)
+    state = run.state
+    state.load(state.best or state.weights())
     temperature = state.log_temperature.detach().exp().item()
     return TrainingResult(state.module.eval().cpu(), temperature, tuple(state.history))
 
 
-def total_steps(images: int, *, settings: AlignSettings) -> int:
-    """How many steps a training on that many images takes."""
-    return settings.steps or settings.epochs * math.ceil(images / settings.batch_size)
+class _Run:
+    """A training on its way."""
 
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        settings: AlignSettings,
+        device: torch.device,
+        checkpoint: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self.data, self.settings, self.device = data, settings, device
+        self.checkpoint, self.progress = checkpoint, progress
+        self.processes = Processes.current(device)
+        self.positions, self.held = split_images(
+            data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out")
+        )
+        self.epoch_steps = math.ceil(len(self.positions) / settings.batch_size)
+        self.steps = settings.steps or settings.epochs * self.epoch_steps
+        self.text = data.text.to(device)
+        dim = data.features.read(data.keys[:1]).shape[1]
+        self.state = start_state(dim=dim, text_dim=data.text.shape[1], settings=settings, device=device)
+        if checkpoint is not None and checkpoint.exists():
+            read_checkpoint(checkpoint, state=self.state)
+        self._saved = time.monotonic()
 
-def learning_rate_share(step: int, *, steps: int, warmup_share: float) -> float:
-    """The share of the highest learning rate at a step from 0 to steps - 1: a linear rise, then half a cosine."""
-    warmup = math.ceil(steps * warmup_share)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def image_order(images: int, *, epoch: int, seed: int) -> Tensor:
-    """The order in which epoch `epoch` sees the images: (images,) a permutation."""
-    return torch.randperm(images, generator=_generator(seed, "order", epoch))
-
-
-def _start(data: TrainingSet, *, settings: AlignSettings, device: torch.device) -> TrainingState:
-    dim = data.features.read(data.keys[:1]).shape[1]
-    module = AlignmentModule(
-        dim=dim,
-        text_dim=data.text.shape[1],
-        kind=settings.module,
-        head_size=settings.head_size,
-        mlp_ratio=settings.mlp_ratio,
-        seed=settings.seed,
-    ).to(device)
-    log_temperature = nn.Parameter(torch.tensor(math.log(settings.text_temperature), device=device))
-    log_temperature.requires_grad_(settings.learn_temperature)
-    parameters = [*module.parameters(), *([log_temperature] if settings.learn_temperature else [])]
-    # Decay pulls towards 0, which is a sensible prior for matrices and none for norms, biases and the temperature.
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    others = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return TrainingState(module, log_temperature, torch.optim.AdamW(groups, lr=settings.learning_rate))
-
-
-def _run(
-    state: TrainingState,
-    data: TrainingSet,
-    *,
-    settings: AlignSettings,
-    checkpoint: Path | None,
-    progress: Progress | None,
-) -> None:
-    """Train from the state's step to the last."""
-    steps = total_steps(len(data.keys), settings=settings)
-    epoch_steps = math.ceil(len(data.keys) / settings.batch_size)
-    every = max(1, steps // _RECORDS)
-    device = state.log_temperature.device
-    text = data.text.to(device)
-    pending: list[LossTerms] = []
-    for features, labels in _batches(data, settings=settings, first=state.step, steps=steps):
-        rate = settings.learning_rate * learning_rate_share(state.step, steps=steps, warmup_share=settings.warmup_share)
-        pending.append(_step(state, features.to(device), labels.to(device), text, rate=rate, settings=settings))
-        state.step += 1
-        epoch_ended = state.step % epoch_steps == 0
-        if state.step % every == 0 or epoch_ended or state.step == steps:
-            state.history.append(_summarise(pending, state=state, rate=rate, settings=settings))
-            pending = []
-        if checkpoint is not None and epoch_ended and state.step < steps:
-            write_checkpoint(checkpoint, state=state)
-        if progress is not None:
-            progress.advance()
-
-
-def _step(
-    state: TrainingState, features: Tensor, labels: Tensor, text: Tensor, *, rate: float, settings: AlignSettings
-) -> LossTerms:
-    """One step of AdamW on features (b, D, h, w) and labels (b, h, w); returns the terms, detached."""
-    with torch.autocast(features.device.type, torch.bfloat16, enabled=_use_bfloat16(features.device, settings)):
-        aligned = state.module(features.float())  # (b, d, h, w)
-    terms = t_supcon(
-        aligned.permute(0, 2, 3, 1).flatten(0, 2),  # (b * h * w, d)
-        labels.flatten().long(),
-        text,
-        temperature=state.log_temperature.exp(),
-        settings=settings,
-        generator=_generator(settings.seed, "sample", state.step),
-    )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.zero_grad(set_to_none=True)
-    terms.total.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_([*state.named_parameters().values()], settings.gradient_clip)
-    state.optimizer.step()
-    with torch.no_grad():
-        state.log_temperature.clamp_(min=math.log(settings.minimum_temperature))
-    return LossTerms(
-        *(getattr(terms, name).detach() for name in ("total", "patch_patch", "text_anchor", "patch_anchor"))
-    )
-
-
-def _batches(data: TrainingSet, *, settings: AlignSettings, first: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of steps first ... steps - 1, features (b, D, h, w) and labels (b, h, w); the next is read ahead."""
-    images = len(data.keys)
-    epoch_steps = math.ceil(images / settings.batch_size)
-
-    def read(step: int) -> tuple[Tensor, Tensor]:
-        order = image_order(images, epoch=step // epoch_steps, seed=settings.seed)
-        start = step % epoch_steps * settings.batch_size
-        chosen = order[start : start + settings.batch_size]
-        features = data.features.read([data.keys[position] for position in chosen.tolist()])
-        if features.shape[-2:] != data.labels.shape[-2:]:
-            raise PatchwordError(
-                f"features have {tuple(features.shape[-2:])} patches; the labels have {tuple(data.labels.shape[-2:])}"
+    def train(self, tracker: Tracker | None) -> None:
+        """Train from the state's step to the last, or until patience ends."""
+        state, settings = self.state, self.settings
+        forward: Forward = Compiled(state.module) if settings.compile else state.module
+        every = max(1, self.steps // _RECORDS)
+        pending: list[LossTerms] = []
+        if self.progress is not None:
+            self.progress.total = self.steps
+            self.progress.skip(state.step)
+        started, patches = time.perf_counter(), 0
+        for features, labels, images in self._batches():
+            share = learning_rate_share(state.step, steps=self.steps, warmup_share=settings.warmup_share)
+            terms = training_step(
+                state,
+                features.to(self.device),
+                labels.to(self.device),
+                self.text,
+                forward=forward,
+                images=images,
+                processes=self.processes,
+                rate=settings.learning_rate * share,
+                generator=seeded_generator(settings.seed, "sample", state.step),
+                settings=settings,
             )
-        return features, data.labels[chosen]
+            pending.append(terms)
+            patches += images[-1].stop * labels.shape[1] * labels.shape[2]
+            ended = state.step % self.epoch_steps == 0 or state.step == self.steps
+            if state.step % every == 0 or ended:
+                record = self._record(pending, rate=settings.learning_rate * share, evaluate=ended)
+                pending = []
+                speed = patches / max(time.perf_counter() - started, 1e-9)
+                self._tell(record, speed=speed, tracker=tracker)
+                self._save(ended)
+            if self.progress is not None:
+                self.progress.advance()
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features") as pool:
-        ahead = pool.submit(read, first) if first < steps else None
-        for step in range(first, steps):
-            batch = ahead.result() if ahead is not None else read(step)
-            ahead = pool.submit(read, step + 1) if step + 1 < steps else None
-            yield batch
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, list[range]]]:
+        """This process's part of each batch that is left: features (b, D, h, w), labels (b, h, w), every process's
+        images. The next is read while one is used."""
+        first = self.state.step
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features") as pool:
+            ahead = pool.submit(self._read, first) if first < self.steps else None
+            for step in range(first, self.steps):
+                if out_of_patience(self.state.history, patience=self.settings.patience):
+                    break
+                batch = ahead.result() if ahead is not None else self._read(step)
+                ahead = pool.submit(self._read, step + 1) if step + 1 < self.steps else None
+                yield batch
+
+    def _read(self, step: int) -> tuple[Tensor, Tensor, list[range]]:
+        data, settings = self.data, self.settings
+        epoch, place = divmod(step, self.epoch_steps)
+        order = image_order(len(self.positions), epoch=epoch, seed=settings.seed).tolist()
+        batch = [self.positions[index] for index in order[place * settings.batch_size :][: settings.batch_size]]
+        images = self.processes.shares(len(batch))
+        chosen = [batch[index] for index in images[self.processes.index]]
+        keys = [data.keys[position] for position in chosen]
+        if not keys:
+            return torch.zeros((0, self.state.module.dim, *data.labels.shape[1:])), data.labels[:0], images
+        if data.augmented is not None:
+            features, labels = data.augmented.read_augmented(keys, epoch=epoch)
+        else:
+            features, labels = data.features.read(keys), data.labels[chosen]
+        _check_grid(features, labels)
+        return features, labels.to(data.labels.dtype), images
+
+    def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
+        """Average the terms since the last record and, where it is due, measure the held-out agreement."""
+        means = _mean_terms(pending, step=self.state.step, settings=self.settings)
+        record = StepRecord(
+            step=self.state.step,
+            learning_rate=rate,
+            temperature=self.state.log_temperature.detach().exp().item(),
+            held_out=self._evaluate() if evaluate and self.held else None,
+            **means,
+        )
+        self.state.history.append(record)
+        if record.held_out is not None and self.settings.patience is not None and is_best(self.state.history):
+            self.state.best = copy_weights(self.state.weights())
+        return record
+
+    @torch.no_grad()
+    def _evaluate(self) -> float:
+        """The agreement with the held-out labels."""
+        weights, size = self.state.weights(), self.settings.batch_size
+        hits = torch.zeros((2, len(self.text)), dtype=torch.float64)
+        batches = [self.held[start : start + size] for start in range(0, len(self.held), size)]
+        for batch in batches[self.processes.index :: self.processes.count]:
+            features = self.data.features.read([self.data.keys[position] for position in batch])
+            labels = self.data.labels[batch].long()
+            _check_grid(features, labels)
+            aligned = torch.func.functional_call(
+                self.state.module,
+                {name: weights[name] for name in weights if name != "log_temperature"},
+                (features.to(self.device).float(),),
+            )
+            hits += count_hits(aligned, labels.to(self.device), self.text).cpu()
+        return agreement(self.processes.sum(hits.to(self.device)))
+
+    def _tell(self, record: StepRecord, *, speed: float, tracker: Tracker | None) -> None:
+        """Show a record to whoever watches."""
+        terms = f"loss {record.total:.3f} (patch-patch {record.patch_patch:.3f}, text anchor {record.text_anchor:.3f}, "
+        terms += f"patch anchor {record.patch_anchor:.3f})"
+        agreed = "" if record.held_out is None else f", held-out agreement {record.held_out:.3f}"
+        _log.info("step %d: %s, temperature %.4f%s", record.step, terms, record.temperature, agreed)
+        if self.progress is not None:
+            self.progress.note = f"{terms}{agreed}, {speed:,.0f} patches a second"
+        if tracker is not None and self.processes.is_first:
+            values = record.model_dump(exclude={"step"}, exclude_none=True)
+            tracker.log({**values, "patches_per_second": speed}, step=record.step)
+
+    def _save(self, ended: bool) -> None:
+        """Write the checkpoint when it is due; nothing is pending then."""
+        due = ended or time.monotonic() - self._saved >= 60 * self.settings.checkpoint_minutes
+        if due and self.checkpoint is not None and self.state.step < self.steps and self.processes.is_first:
+            write_checkpoint(self.checkpoint, state=self.state)
+            self._saved = time.monotonic()
 
 
-def _summarise(pending: list[LossTerms], *, state: TrainingState, rate: float, settings: AlignSettings) -> StepRecord:
-    """Average the terms since the last record.
+def _check_grid(features: Tensor, labels: Tensor) -> None:
+    if features.shape[-2:] != labels.shape[-2:]:
+        raise PatchwordError(
+            f"features have {tuple(features.shape[-2:])} patches; the labels have {tuple(labels.shape[-2:])}"
+        )
+
+
+def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings) -> dict[str, float]:
+    """The means of the terms of the last steps before `step`.
 
     Raises:
         PatchwordError: when one of them is not finite.
     """
-    names = ("total", "patch_patch", "text_anchor", "patch_anchor")
+    names = ("total", *TERMS)
     values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).double().cpu()
     broken = (~torch.isfinite(values[:, 0])).nonzero()
     if len(broken):
-        step = state.step - len(pending) + int(broken[0])
+        first = int(broken[0])
         raise PatchwordError(
-            f"the loss is {values[int(broken[0]), 0].item()} at step {step}; try a `learning_rate` below "
+            f"the loss is {values[first, 0].item()} at step {step - len(pending) + first}; try a `learning_rate` below "
             f"{settings.learning_rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
         )
-    means = dict(zip(names, values.mean(dim=0).tolist(), strict=True))
-    record = StepRecord(
-        step=state.step, learning_rate=rate, temperature=state.log_temperature.detach().exp().item(), **means
-    )
-    _log.info(
-        "step %d: loss %.4f (patch-patch %.4f, text anchor %.4f, patch anchor %.4f), temperature %.4f",
-        *(record.step, record.total, record.patch_patch, record.text_anchor, record.patch_anchor, record.temperature),
-    )
-    return record
-
-
-def _use_bfloat16(device: torch.device, settings: AlignSettings) -> bool:
-    return settings.autocast and device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _generator(seed: int, purpose: str, index: int) -> torch.Generator:
-    """A generator on the CPU that depends on nothing but its arguments."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return dict(zip(names, values.mean(dim=0).tolist(), strict=True))

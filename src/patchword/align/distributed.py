@@ -1,0 +1,79 @@
+"""The processes of one training, started by `accelerate launch` or `torchrun`; one process alone needs neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train together, and which of them this is.
+
+    Attributes:
+        count: at least 1.
+        index: in [0, count); the first alone writes files.
+    """
+
+    count: int = 1
+    index: int = 0
+
+    @classmethod
+    def current(cls, device: torch.device) -> Processes:
+        """The processes that the launcher has started, joined; this one alone when there is no launcher."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return cls()
+        from accelerate import PartialState
+
+        state = PartialState(cpu=device.type == "cpu")
+        return cls(count=state.num_processes, index=state.process_index)
+
+    @property
+    def is_first(self) -> bool:
+        return self.index == 0
+
+    def shares(self, length: int) -> list[range]:
+        """Divide positions 0 ... length - 1 into one range a process, in order, none longer than another by two."""
+        ends = [length * part // self.count for part in range(self.count + 1)]
+        return [range(start, end) for start, end in pairwise(ends)]
+
+    def gather(self, rows: Tensor, *, counts: Sequence[int]) -> Tensor:
+        """Put the rows of all processes one after the other.
+
+        Args:
+            rows: (counts[index], ...) of this process, without a gradient.
+            counts: rows of each process.
+
+        Returns:
+            (sum of counts, ...), the same on every process.
+        """
+        if self.count == 1:
+            return rows
+        from accelerate.utils import gather
+
+        most = max(counts)
+        padded = rows.new_zeros((most, *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = gather(padded).split(most) if most else [rows] * self.count
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of every process's tensor, the same on every process."""
+        if self.count == 1:
+            return tensor
+        from accelerate.utils import reduce
+
+        total: Tensor = reduce(tensor, reduction="sum")
+        return total
+
+    def wait(self) -> None:
+        """Go on only when every process has come here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
