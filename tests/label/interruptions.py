@@ -31,7 +31,14 @@ from patchword import cli, folders, models
 torch.set_num_threads(1)
 KILLS = 20
 CLASSES = "cat, dog, sofa"
-SETTINGS = {"grids": "[1,2]", "minimum_crops": 1, "minimum_share": 0, "minimum_predicted_iou": 0, "margin": 0}
+SETTINGS = {
+    "grids": "[1,2]",
+    "minimum_crops": 1,
+    "minimum_share": 0,
+    "minimum_predicted_iou": 0,
+    "margin": 0,
+    "image_batch": 3,
+}
 
 
 def make_photos(folder: Path) -> Path:

@@ -192,6 +192,34 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(photos: Path, tmp_pa
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
+class Counting(ColourClip):
+    """Writes down how many photographs it was shown together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def encode_images(self, images: Any) -> Any:
+        self.seen.append(len(images))
+        return super().encode_images(images)
+
+
+def test_a_chunk_of_which_a_part_is_missing_is_done_anew_as_a_whole(photos: Path, tmp_path: Path) -> None:
+    settings = LabelSettings(image_batch=2, grids=(1,), minimum_crops=1)  # one crop a photograph
+    run(photos, tmp_path / "whole", settings=settings)
+    run(photos, tmp_path / "labels", settings=settings, limit=3)
+    (tmp_path / "labels" / "masks" / "b.png.png").unlink()
+    clip = Counting()
+    parts = make_parts(image_text=clip)
+    run(photos, tmp_path / "labels", settings=settings, parts=parts, resume=True)
+    assert sum(clip.seen) == 5  # a and b, for b was lost; sub/a and sub/c, for sub/c is new; é ü
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
+    (tmp_path / "labels" / "segments" / "sub" / "c.bmp.json").unlink()
+    clip.seen.clear()
+    run(photos, tmp_path / "labels", settings=settings, parts=parts, resume=True, limit=3)
+    assert clip.seen == []  # it is not among the first three
+
+
 def test_resuming_a_finished_run_changes_nothing(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "labels")
     before = contents(tmp_path / "labels")

@@ -81,7 +81,7 @@ def label_folder(
     settings = settings or LabelSettings()
     named = _name_images(images, root=root, out=out)
     names = sorted(named)[:limit]
-    chunks = chunks_of(names, size=1, shard=shard)
+    chunks = chunks_of(names, size=settings.image_batch, shard=shard)
     _check_parts(parts, settings)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     part = None if shard is None else shard.record(names)
