@@ -47,6 +47,7 @@ def label(
     mask_proposer: str | Path | MaskProposer | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     background: Sequence[str] | None = None,
+    generator: str | None = None,
     settings: LabelSettings | Mapping[str, Any] | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -65,13 +66,15 @@ def label(
         photos: a folder of photographs, searched recursively, or one photograph.
         classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`.
         out: folder of the data set; must be new or empty unless `resume` or `overwrite` is set.
-        preset: "fast", "balanced" or "thorough": which models are used where none is named.
+        preset: "fast", "balanced" or "thorough": which models are used where none is named, and the settings where
+            none is given.
         image_text: instead of the preset's: hub name, `name@revision`, local folder, or a loaded encoder.
         mask_proposer: likewise.
         encoder: likewise, the vision encoder; used only where the setting `seeds` is "encoder".
         background: words that take part in the vote on classes and never become a label; None takes those of the class
             list, an empty list none.
-        settings: the numbers of stage 1, as `LabelSettings` or by name; defaults where none is given.
+        generator: "clip-prompts-sam", "sam-then-clip" or "both", instead of that of the settings and of the preset.
+        settings: the numbers of stage 1, all as `LabelSettings`, or by name those that differ from the preset's.
         device: "auto" or a torch device such as "cuda:1".
         dtype: "auto", "float32", "bfloat16" or "float16".
         limit: take the first so many photographs, at least 1; None for all.
@@ -98,8 +101,8 @@ def label(
     part = Shard.parse(shard) if isinstance(shard, str) else shard
     images = choose_images(photos, out=out)
     vocabulary = read_vocabulary(classes, background=background)
-    chosen = label_settings(settings)
     names = find_preset(preset)
+    chosen = label_settings(settings, preset=preset, generator=generator)
     claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     loader = Loader(device=device, dtype=dtype)
     parts = LabelParts.of(

@@ -37,6 +37,10 @@ def label(
     mask_proposer: ModelPart = None,
     encoder: ModelPart = None,
     background: Background = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="clip-prompts-sam, sam-then-clip or both; by default the preset's."),
+    ] = None,
     settings: Assignments = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -67,6 +71,7 @@ def label(
         "mask_proposer": mask_proposer,
         "encoder": encoder,
         "background": parse_words(background),
+        "generator": generator,
         "settings": parse_settings(settings or []),
         "limit": limit,
         "resume": resume,

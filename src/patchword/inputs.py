@@ -71,15 +71,27 @@ def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vo
     return vocabulary if background is None or background else replace(vocabulary, background=())
 
 
-def label_settings(settings: LabelSettings | Mapping[str, Any] | None) -> LabelSettings:
+def label_settings(
+    settings: LabelSettings | Mapping[str, Any] | None, *, preset: str = "balanced", generator: str | None = None
+) -> LabelSettings:
     """Settings of stage 1 from what a user may pass.
 
+    Args:
+        settings: all of them, or by name those that differ from the preset's.
+        preset: its name.
+        generator: instead of that of the settings and of the preset.
+
     Raises:
-        PatchwordError: for an unknown name or a value out of range.
+        PatchwordError: for an unknown preset or name, or a value out of range.
     """
+    from patchword.label.presets import label_preset
     from patchword.label.settings import LabelSettings
 
-    return settings if isinstance(settings, LabelSettings) else LabelSettings(**(settings or {}))
+    if isinstance(settings, LabelSettings):
+        values = settings.model_dump()
+    else:
+        values = {**label_preset(preset).model_dump(), **(settings or {})}
+    return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
 
 
 def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:

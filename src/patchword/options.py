@@ -13,7 +13,7 @@ Background = Annotated[
     str | None, typer.Option(metavar="WORDS", help='Background words, "sky, wall", instead of the class list\'s.')
 ]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the result.")]
-PresetName = Annotated[str, typer.Option(help="Models to use: fast, balanced or thorough.")]
+PresetName = Annotated[str, typer.Option(help="Models (and settings of labelling): fast, balanced or thorough.")]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
 ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]

@@ -49,6 +49,7 @@ def plan_label(
     mask_proposer: str | Path | None = None,
     encoder: str | Path | None = None,
     background: Sequence[str] | None = None,
+    generator: str | None = None,
     settings: Mapping[str, Any] | None = None,
     limit: int | None = None,
     resume: bool = False,
@@ -61,8 +62,8 @@ def plan_label(
     """
     images = choose_images(photos, out=out, limit=limit)
     vocabulary = read_vocabulary(classes, background=background)
-    chosen = label_settings(settings)
     names = find_preset(preset)
+    chosen = label_settings(settings, preset=preset, generator=generator)
     counts = {"photographs": len(images), "classes": len(vocabulary), "background words": len(vocabulary.background)}
     models = {"image-text": image_text or names.image_text, "mask proposer": mask_proposer or names.mask_proposer}
     if chosen.needs_encoder:

@@ -31,8 +31,11 @@ def parts_for(classes: list[str], background: tuple[str, ...] = (), sam: RegionS
     return LabelParts.of(ColourClip(), mask_proposer=sam or RegionSam(), vocabulary=vocabulary)
 
 
+PROMPTS = LabelSettings(generator="clip-prompts-sam")
+
+
 def label(image: np.ndarray, parts: LabelParts, settings: LabelSettings | None = None) -> ImageLabels:
-    return label_image(to_tensor(image), parts=parts, settings=settings or LabelSettings())
+    return label_image(to_tensor(image), parts=parts, settings=settings or PROMPTS)
 
 
 SCENE = picture(
@@ -124,7 +127,9 @@ def test_one_pixel() -> None:
     image = picture([["red"]], scale=1)
     parts = parts_for(["red", "blue"])
     assert label(image, parts).label_map.indices.tolist() == [[255]]  # one crop cannot win two votes
-    assert label(image, parts, LabelSettings(minimum_crops=1)).label_map.indices.tolist() == [[0]]
+    assert label(
+        image, parts, LabelSettings(generator="clip-prompts-sam", minimum_crops=1)
+    ).label_map.indices.tolist() == [[0]]
 
 
 @pytest.mark.parametrize("size", [(1, 60), (60, 1), (2, 2), (5, 7), (30, 240)])
@@ -138,7 +143,7 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
 
 def test_crop_size_and_batch_are_obeyed() -> None:
     parts = parts_for(["green", "blue", "red"])
-    labels = label(SCENE, parts, LabelSettings(crop_batch=10, crop_size=8))
+    labels = label(SCENE, parts, LabelSettings(generator="clip-prompts-sam", crop_batch=10, crop_size=8))
     assert parts.image_text.patch_calls == [10, 10, 10, 5]  # type: ignore[attr-defined]
     assert labels.detected.kept == (0, 1, 2)
 

@@ -8,7 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from patchword.errors import PatchwordError
+from patchword.inputs import label_settings
+from patchword.label.presets import LABEL_PRESETS
 from patchword.label.settings import LabelSettings
+from patchword.models import PRESETS
 
 
 def test_defaults_are_those_of_the_method() -> None:
@@ -21,6 +24,8 @@ def test_defaults_are_those_of_the_method() -> None:
     assert settings.peak_distance == 1.0
     assert settings.minimum_predicted_iou == 0.7
     assert settings.dense == "value"
+    assert settings.generator == "both"
+    assert settings.proposal_grids == (1,)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,7 @@ def test_defaults_are_those_of_the_method() -> None:
         ({"grids": (1, 0)}, "grids.1", "0", "greater than or equal to 1"),
         ({"grids": ()}, "grids", "()", "at least 1"),
         ({"grids": (2, 2)}, "grid", "twice", "distinct"),
+        ({"proposal_grids": (2, 2)}, "grid", "twice", "distinct"),
         ({"grids": (1,)}, "minimum_crops", "2", "up to 1"),
         ({"minimum_predicted_iou": -1}, "minimum_predicted_iou", "-1", "0"),
         ({"peaks": 0}, "peaks", "0", "1"),
@@ -68,3 +74,33 @@ def test_settings_survive_json() -> None:
 )
 def test_crops_a_side(grid: int, overlap: float, expected: int) -> None:
     assert LabelSettings(overlap=overlap).crops_a_side(grid) == expected
+
+
+def test_each_preset_of_models_has_settings() -> None:
+    assert LABEL_PRESETS.keys() == PRESETS.keys()
+    assert LABEL_PRESETS["balanced"] == LabelSettings()
+    crops = {
+        name: sum(chosen.crops_a_side(grid) ** 2 for grid in chosen.grids) for name, chosen in LABEL_PRESETS.items()
+    }
+    assert crops["fast"] < crops["balanced"] < crops["thorough"]
+    with pytest.raises(PatchwordError, match=r"'quick'.*allowed are fast, balanced, thorough"):
+        label_settings(None, preset="quick")
+
+
+def test_what_is_named_wins_over_the_preset() -> None:
+    assert label_settings(None, preset="fast") == LABEL_PRESETS["fast"]
+    chosen = label_settings({"peaks": 9}, preset="fast")
+    assert chosen == LABEL_PRESETS["fast"].model_copy(update={"peaks": 9})
+    whole = LabelSettings(peaks=7)
+    assert label_settings(whole, preset="fast") == whole
+    for settings in ({"generator": "clip-prompts-sam"}, None):
+        assert label_settings(settings, preset="fast", generator="sam-then-clip").generator == "sam-then-clip"
+    assert label_settings(whole, generator="sam-then-clip") == LabelSettings(peaks=7, generator="sam-then-clip")
+    with pytest.raises(PatchwordError, match=r"generator.*'all'.*'both'"):
+        label_settings(None, generator="all")
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in LabelSettings.model_fields.items():
+        assert field.description, name
+        assert len(field.description) > 60, name

@@ -19,31 +19,43 @@ class LabelSettings(Settings):
     """
 
     generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
-        "clip-prompts-sam",
-        description="What makes masks: SAM asked at a class's peaks, CLIP naming SAM's masks of everything, or both",
+        "both",
+        description="What makes masks: SAM asked where CLIP sees a class, CLIP naming SAM's masks of everything, or "
+        "both fused; both label more pixels and better ones, and cost the sum of the two",
     )
 
     # Crops
     grids: tuple[Grid, ...] = Field(
-        (1, 2, 3), min_length=1, description="Crops are 1/g of the image's sides for each g of these, from 1 to 16"
+        (1, 2, 3),
+        min_length=1,
+        description="CLIP sees crops of 1/g of the image's sides for each g of these, 1 to 16; finer ones show smaller "
+        "things and cost about 4 g x g passes of CLIP",
     )
     overlap: float = Field(
         0.5,
         ge=0,
         le=0.9,
-        description="Share of a crop's side that it has in common with the next crop of its grid, 0 to 0.9",
+        description="Share of a crop's side that it has in common with the next crop of its grid, 0 to 0.9; more makes "
+        "more crops and smoother evidence",
     )
     crop_size: int | None = Field(
         None,
         ge=1,
         le=4096,
-        description="Side in pixels that crops are resized to, a multiple of the patch; none = the model's own",
+        description="Side in pixels that crops are resized to, a multiple of the patch, up to 4096; none = the model's "
+        "own; more gives finer evidence, away from what the model was trained on",
     )
-    crop_batch: int = Field(16, ge=1, description="Crops that the image-text encoder sees at once, 1 or more")
+    crop_batch: int = Field(
+        16,
+        ge=1,
+        description="Crops that the image-text encoder sees at once, 1 or more; more fills an accelerator and needs "
+        "more memory; halves itself where memory runs out",
+    )
     dense: Literal["value", "sclip", "clearclip", "naclip"] = Field(
-        "value", description="Path of the image-text encoder that its patch features come from"
+        "value",
+        description="Path of the image-text encoder that its patch features come from: how tightly evidence follows a "
+        "thing's outline",
     )
-
     image_batch: int = Field(
         1,
         ge=1,
@@ -52,42 +64,64 @@ class LabelSettings(Settings):
     )
 
     # Detection
-    minimum_crops: int = Field(2, ge=1, description="Crops that a class has to win to be kept, 1 or more")
+    minimum_crops: int = Field(
+        2,
+        ge=1,
+        description="Crops that a class has to win to be kept, 1 or more; more keeps fewer classes, and surer ones",
+    )
     minimum_share: float = Field(
         0.04,
         ge=0,
         le=1,
-        description="Share of all crops that a class has to win if that is more than `minimum_crops`, 0 to 1",
+        description="Share of all crops that a class has to win if that is more than `minimum_crops`, 0 to 1; more "
+        "drops small things and wrong classes alike",
     )
 
     # Prompts
     peaks: int = Field(
-        4, ge=1, le=64, description="Patches of highest similarity that become point prompts of a class, 1 to 64"
+        4,
+        ge=1,
+        le=64,
+        description="Patches of highest evidence that become point prompts of a class, 1 to 64; more find more things "
+        "of a class, cost a decode each, and sooner lie beside it",
     )
     peak_distance: float = Field(
         1.0,
         ge=0,
-        description="A peak rules out patches up to this far from it along both axes, in patches of the finest crop",
+        description="A peak rules out patches up to this far from it along both axes, in patches of the finest crop, 0 "
+        "or more; more spreads the prompts",
     )
     minimum_predicted_iou: float = Field(
-        0.7, ge=0, le=1, description="Masks whose predicted IoU is below this are dropped, 0 to 1"
+        0.7,
+        ge=0,
+        le=1,
+        description="Masks whose predicted IoU is below this are dropped, 0 to 1; more labels fewer pixels, with "
+        "better outlines",
     )
 
     # Masks of everything
     seeds: Literal["embedding", "encoder", "grid"] = Field(
         "embedding",
         description="Points that masks of everything are asked at: one a cluster of the mask proposer's own image "
-        "embedding or of a vision encoder's patch features, or a grid",
+        "embedding or of a vision encoder's patch features, or a grid, which needs many more",
     )
-    grid_side: int = Field(32, ge=1, le=256, description="Points along each side of the grid, 1 to 256")
+    grid_side: int = Field(
+        32,
+        ge=1,
+        le=256,
+        description="Points along each side of the grid, 1 to 256; decodes and time grow with the square",
+    )
     seed_clusters: int = Field(
-        64, ge=1, le=1024, description="Clusters of features; more find smaller things and cost more decodes, 1 to 1024"
+        64,
+        ge=1,
+        le=1024,
+        description="Clusters of features, 1 to 1024; more find smaller things and cost more decodes",
     )
     seed_place: float = Field(
         1.0,
         ge=0,
-        description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters; "
-        "more makes them rounder",
+        description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters, 0 "
+        "or more; more makes them rounder",
     )
     proposal_grids: tuple[Grid, ...] = Field(
         (1,),
@@ -112,32 +146,50 @@ class LabelSettings(Settings):
         0.8,
         ge=0,
         le=1,
-        description="Masks whose IoU between a higher and a lower cut is below this are dropped, 0 to 1",
+        description="Masks of everything whose IoU between a higher and a lower cut is below this are dropped, 0 to 1; "
+        "more keeps fewer, with sharper outlines",
     )
-    stability_offset: float = Field(1.0, ge=0, description="How far from 0 the two cuts are, in logits")
+    stability_offset: float = Field(
+        1.0,
+        ge=0,
+        description="How far from 0 the two cuts are, in logits, 0 or more; more makes every mask look less stable",
+    )
     box_overlap: float = Field(
-        0.7, ge=0, le=1, description="Masks whose boxes' IoU with a surer one's is above this are dropped, 0 to 1"
+        0.7,
+        ge=0,
+        le=1,
+        description="Masks of everything whose boxes' IoU with a surer one's is above this are repetitions and "
+        "dropped, 0 to 1; more keeps more masks to be named",
     )
-    prompt_batch: int = Field(256, ge=1, description="Prompts whose masks are in memory at once, 1 or more")
+    prompt_batch: int = Field(
+        256,
+        ge=1,
+        description="Prompts whose masks are in memory at once, 1 or more; more needs more memory; halves itself where "
+        "memory runs out",
+    )
 
     # Names of masks
     name_margin: float = Field(
-        0.02, ge=0, le=2, description="A mask gets its best name if that leads the second by this in cosine, 0 to 2"
+        0.02,
+        ge=0,
+        le=2,
+        description="A mask gets its best name if that leads the second by this in cosine, 0 to 2; more names fewer "
+        "masks, and fewer wrongly",
     )
     token_weight: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Share of the masked crop's class token beside the mask's mean patch in the cosine, 0 to 1; "
-        "0 saves a pass of the encoder a mask",
+        description="Share of the masked crop's class token beside the mask's mean patch in the cosine, 0 to 1; more "
+        "trusts the thing on its own, less its surroundings; 0 saves a pass of the encoder a mask",
     )
 
     # Doubt
     entropy_temperature: float = Field(
         0.01,
         gt=0,
-        description="Cosines are divided by this before the softmax whose entropy is written down, above 0; "
-        "CLIP's own is 0.01; more makes every name look less sure, and no label moves",
+        description="Cosines are divided by this before the softmax whose entropy is written down, above 0; CLIP's own "
+        "is 0.01; more makes every name look less sure; no label moves",
     )
 
     # Fusion
@@ -145,7 +197,8 @@ class LabelSettings(Settings):
         0.02,
         ge=0,
         le=1,
-        description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1",
+        description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1; more "
+        "leaves more pixels without a label, and fewer wrong ones",
     )
 
     @property
