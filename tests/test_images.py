@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
+import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.images import find_images, read_image, to_tensor
+from patchword.images import find_images, image_size, read_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -256,6 +261,176 @@ def test_the_first_frame_of_several_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (8000, 200), (1, 3000)])
 def test_extreme_shapes(tmp_path: Path, width: int, height: int) -> None:
     assert _read_back(Image.new("RGB", (width, height), BLUE), tmp_path / "a.png").shape == (height, width, 3)
+
+
+SHORT, LONG = 3, 4  # types of TIFF's fields
+GREY, PLANES = np.array([[0, 1], [2, 255]]), np.array([[[0, 1, 2], [255, 4, 5]]])  # (h, w) and (h, w, 3), as 8 bits
+
+
+def _write_tiff(path: Path, values: NDArray[np.generic], *, meaning: int = 1, planes: int = 1, sign: int = 1) -> None:
+    """An uncompressed little-endian TIFF (TIFF 6.0); `values` are (h, w) or (h, w, channels), `sign` is tag 339."""
+    channels = values.shape[2] if values.ndim == 3 else 1
+    stored = np.moveaxis(values, -1, 0) if planes == 2 and channels > 1 else values
+    parts = [each.tobytes() for each in stored] if planes == 2 and channels > 1 else [stored.tobytes()]
+    after = 8 + 2 + 12 * 12 + 4  # behind the header and twelve fields
+    tail = b""
+
+    def field(tag: int, kind: int, numbers: list[int]) -> bytes:
+        nonlocal tail
+        packed = struct.pack(f"<{len(numbers)}{'H' if kind == SHORT else 'L'}", *numbers)
+        if len(packed) > 4:
+            place, tail = struct.pack("<L", after + len(tail)), tail + packed
+            return struct.pack("<HHL", tag, kind, len(numbers)) + place
+        return struct.pack("<HHL", tag, kind, len(numbers)) + packed.ljust(4, b"\0")
+
+    lengths = [len(part) for part in parts]
+    at = after + 40  # room for what does not fit into a field
+    places = [at + sum(lengths[:number]) for number in range(len(parts))]
+    fields = [
+        field(256, LONG, [values.shape[1]]),
+        field(257, LONG, [values.shape[0]]),
+        field(258, SHORT, [8 * values.dtype.itemsize] * channels),
+        field(259, SHORT, [1]),
+        field(262, SHORT, [meaning]),
+        field(273, LONG, places),
+        field(274, SHORT, [1]),
+        field(277, SHORT, [channels]),
+        field(278, LONG, [values.shape[0]]),
+        field(279, LONG, lengths),
+        field(284, SHORT, [planes]),
+        field(339, SHORT, [sign] * channels),
+    ]
+    head = b"II*\0" + struct.pack("<LH", 8, len(fields)) + b"".join(fields) + b"\0\0\0\0"
+    path.write_bytes((head + tail).ljust(at, b"\0") + b"".join(parts))
+
+
+@pytest.mark.parametrize("values", [GREY.astype(np.uint8), PLANES.astype(np.uint8), PLANES.astype(np.uint16) * 257])
+def test_tiffs_that_pillow_reads(tmp_path: Path, values: NDArray[np.generic], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)  # is not needed
+    _write_tiff(tmp_path / "a.tif", values, meaning=2 if values.ndim == 3 else 1)
+    expected = PLANES if values.ndim == 3 else np.stack([GREY] * 3, axis=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected)
+
+
+RARE_TIFFS: dict[str, tuple[NDArray[np.generic], dict[str, int], NDArray[np.integer]]] = {
+    "of 16-bit planes": (PLANES.astype(np.uint16) * 257, {"meaning": 2, "planes": 2}, PLANES),
+    "of 16 bits where 0 is white": (GREY.astype(np.uint16) * 257, {"meaning": 0}, 255 - GREY),
+    "of 8-bit values with a sign": (np.array([[-127, 0], [1, 128 - 256 + 255]], np.int8), {"sign": 2}, np.array([])),
+    "of 32-bit values without a sign": (np.array([[0, 4294967295]], np.uint32), {}, np.array([[0, 255]])),
+    "or a kind of TIFF that": ((PLANES / 255).astype(np.float32), {"meaning": 2, "sign": 3}, PLANES),
+}
+
+
+@pytest.mark.parametrize("kind", RARE_TIFFS)
+def test_rare_tiffs_name_the_extra_that_reads_them(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, options, _ = RARE_TIFFS[kind]
+    _write_tiff(tmp_path / "a.tif", values, **options)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(PatchwordError, match=rf"{kind} needs the package tifffile; install patchword\[tiff\]"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", RARE_TIFFS)
+def test_rare_tiffs_are_read_with_the_extra(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("tifffile")
+    values, options, expected = RARE_TIFFS[kind]
+    _write_tiff(tmp_path / "a.tif", values, **options)
+    read = read_image(tmp_path / "a.tif")
+    assert image_size(tmp_path / "a.tif") == read.shape[:2] == values.shape[:2]
+    if not expected.size:  # stretched
+        expected = np.rint((values.astype(float) + 127) / 254 * 255).astype(np.int64)
+    np.testing.assert_array_equal(read, expected if expected.ndim == 3 else np.stack([expected] * 3, axis=2))
+
+
+def test_the_first_page_of_a_tiff_is_taken_and_orientation_with_the_extra_too(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.stack([_gradient(), 255 - _gradient()])
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="rgb")
+    np.testing.assert_array_equal(read_image(tmp_path / "pages.tif"), _gradient())
+    turned = [(274, "H", 1, 6, True)]
+    values = np.ascontiguousarray(np.moveaxis(np.rot90(_gradient(), 1), -1, 0)).astype(np.uint16) * 257
+    tifffile.imwrite(
+        tmp_path / "turned.tif", values, photometric="rgb", planarconfig="separate", extratags=turned, metadata=None
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.tif"), _gradient())
+    assert image_size(tmp_path / "turned.tif") == (24, 40)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"compression": "jpeg"}, {"tile": (16, 16)}])
+def test_compressed_and_tiled_tiffs(tmp_path: Path, options: dict[str, Any]) -> None:
+    Image.fromarray(_gradient()).save(tmp_path / "a.tif", **options)
+    read = read_image(tmp_path / "a.tif").astype(int)
+    assert np.abs(read - _gradient()).mean() < (4 if "jpeg" in options.values() else 0.01)
+
+
+def _write_heif(path: Path, *, orientation: int = 1) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[274] = orientation
+    heif.from_pillow(Image.fromarray(_gradient(64, 96))).save(path, quality=95, exif=exif.tobytes())
+
+
+def test_heif_is_found_and_read_with_its_extra(tmp_path: Path) -> None:
+    _write_heif(tmp_path / "a.HEIC")
+    (found,) = find_images(tmp_path)
+    assert image_size(found) == (64, 96)
+    assert np.abs(read_image(found).astype(int) - _gradient(64, 96)).mean() < 6
+    (tmp_path / "a.HEIC").rename(tmp_path / "a.jpg")  # what it is counts, and not what it is called
+    assert read_image(tmp_path / "a.jpg").shape == (64, 96, 3)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(PatchwordError, match=r"cannot read .*a\.jpg: .+"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_heif_without_its_extra_is_found_and_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beginning = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (tmp_path / "a.heic").write_bytes(beginning + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (found,) = find_images(tmp_path)
+    for read in (read_image, image_size):
+        with pytest.raises(PatchwordError, match=r"HEIF needs the package pillow-heif; install patchword\[heif\]$"):
+            read(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "orientation"), [("a.jpg", 1), ("a.jpg", 6), ("a.png", 8), ("a.tif", 3), ("a.tif", 6)]
+)
+def test_the_size_is_that_of_the_upright_photograph(tmp_path: Path, name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(_gradient()).save(tmp_path / name, exif=exif)
+    assert image_size(tmp_path / name) == read_image(tmp_path / name).shape[:2]
+    (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(PatchwordError, match=f"cannot read .*{name}: not an image"):
+        image_size(tmp_path / name)
+
+
+def test_reasons_are_one_printable_line_however_the_file_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "two\nlines \x1b[31m.png"
+    path.write_bytes(b"no picture")
+    with pytest.raises(PatchwordError) as raised:
+        read_image(path)
+    assert str(raised.value).isprintable()
+
+
+def test_nothing_is_said_on_the_screen_while_several_threads_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A palette with transparency in bytes, which Pillow warns of, read in turn with a file that is none."""
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    image = Image.new("P", (4, 4))
+    image.save(tmp_path / "odd.png", exif=b"Exif\0\0II*\0\xff\xff\xff\x7fnonsense")
+
+    def read(name: str) -> None:
+        with suppress(PatchwordError):
+            read_image(tmp_path / name)
+
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, ["odd.png", "bad.png"] * 50))
+    assert warnings.filters == before
+    assert capfd.readouterr() == ("", "")
 
 
 def _cut(path: Path) -> None:

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+import textwrap
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchword.errors import PatchwordError
+from patchword.image_extras import (
+    HEIF_EXTENSIONS,
+    is_heif,
+    is_tiff,
+    misread_by_pillow,
+    open_heif,
+    read_tiff,
+    stored_size,
+    tiff_bits,
+)
+from patchword.image_values import bytes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Formats that Pillow opens but does not decode itself: they start other programs or have no decoder at all.
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_ORIENTATION = 0x0112
+_LONGEST_REASON = 200
+
+Read = TypeVar("Read")
 
 
 def find_images(source: str | Path, *, recursive: bool = True, follow_links: bool = True) -> list[Path]:
@@ -63,32 +81,26 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     EXIF orientation is applied. Of a file with several frames the first is taken. 16-bit values are scaled to 8. Wider
     integers count from 0 to 65535, floats from 0 to 1 or from 0 to 255, where they fit; where they do not they are
     stretched from their least to their greatest value. Transparent pixels are laid over white, the page that such
-    pictures are drawn for: the colours stored under them are arbitrary and would show if the alpha were dropped.
+    pictures are drawn for: the colours stored under them are arbitrary and would show if the alpha were dropped. HEIF
+    needs the extra `heif`, rarer kinds of TIFF the extra `tiff`.
 
     Returns:
         (h, w, 3) uint8.
 
     Raises:
-        PatchwordError: when the file is missing, not an image, truncated, damaged or too large, with the reason.
+        PatchwordError: when the file is missing, not an image, truncated, damaged, too large or needs an extra, with
+            the reason in one line.
     """
-    path = Path(path)
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and of pictures half as large as those it refuses; both are read.
-            warnings.simplefilter("ignore")
-            return _read(path)
-    except UnidentifiedImageError:
-        reason = "the file is empty" if path.stat().st_size == 0 else "not an image that can be read"
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        reason = f"too large; allowed are {limit:,} pixels"
-    except MemoryError:
-        reason = "not enough memory to decode it"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
-        reason = f"damaged ({error})"
-    raise PatchwordError(f"cannot read {path}: {' '.join(reason.split())}")
+    return _told(Path(path), _read)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels of the upright photograph, without decoding it where its format allows.
+
+    Raises:
+        PatchwordError: as `read_image`.
+    """
+    return _told(Path(path), _size)
 
 
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
@@ -115,19 +127,99 @@ def _check_photograph(image: NDArray[np.uint8]) -> None:
         raise PatchwordError(f"image is {image.dtype} of shape {image.shape}; allowed is uint8 (height, width, 3)")
 
 
+def _told(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What reading gives, or the reason in one line why there is nothing."""
+    try:
+        with _SILENCE:
+            return read(path)
+    except UnidentifiedImageError:
+        reason = _why_unidentified(path)
+    except Image.DecompressionBombError:
+        reason = f"too large; allowed are {_most_pixels():,} pixels"
+    except MemoryError:
+        reason = "not enough memory to decode it"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
+        reason = f"damaged ({error or type(error).__name__})"
+    name = str(path)
+    raise PatchwordError(f"cannot read {name if name.isprintable() else ascii(name)}: {_one_line(reason)}") from None
+
+
+def _one_line(reason: str) -> str:
+    """A reason with no more than a line holds; decoders quote what they found, which may be anything."""
+    line = "".join(each if each.isprintable() else " " for each in reason)
+    return textwrap.shorten(line, _LONGEST_REASON, placeholder="...")
+
+
+def _why_unidentified(path: Path) -> str:
+    return "the file is empty" if path.stat().st_size == 0 else "not an image that can be read"
+
+
 def _read(path: Path) -> NDArray[np.uint8]:
+    _check_file(path)
+    try:
+        with Image.open(path, formats=_formats()) as opened:
+            trouble = misread_by_pillow(opened)
+            if trouble is None:
+                opened.load()
+                return _pixels(_upright(opened), bits=tiff_bits(opened))
+            return _read_rare_tiff(path, f"a TIFF {trouble}")
+    except UnidentifiedImageError:
+        if is_heif(path):
+            with open_heif(path) as photograph:
+                photograph.load()
+                return _pixels(_upright(photograph), bits=None)
+        if is_tiff(path):
+            return _read_rare_tiff(path, "damaged, or a kind of TIFF that")
+        raise
+
+
+def _size(path: Path) -> tuple[int, int]:
+    _check_file(path)
+    try:
+        with Image.open(path, formats=_formats()) as opened:
+            return _upright_size(opened)
+    except UnidentifiedImageError:
+        if not is_heif(path):
+            height, width, _ = _read(path).shape
+            return height, width
+        with open_heif(path) as photograph:
+            return _upright_size(photograph)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = stored_size(image)
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except MemoryError:
+        raise
+    except Exception:  # as in `_upright`
+        turned = False
+    return (width, height) if turned else (height, width)
+
+
+def _check_file(path: Path) -> None:
     if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
         raise OSError("not a file")
-    with Image.open(path, formats=_formats()) as opened:
-        opened.load()
-        upright = _upright(opened)
-        if upright.mode == "F":
-            return _grey_to_rgb(_float_to_bytes(np.asarray(upright)))
-        if upright.mode.startswith("I"):
-            return _grey_to_rgb(_integers_to_bytes(np.asarray(upright), upright.mode))
-        if upright.has_transparency_data:
-            return np.array(_over_white(upright.convert("RGBA")))
-        return np.array(upright.convert("RGB"))
+
+
+def _read_rare_tiff(path: Path, kind: str) -> NDArray[np.uint8]:
+    values, orientation = read_tiff(path, kind=kind, most_pixels=_most_pixels())
+    image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
+    image.getexif()[_ORIENTATION] = orientation
+    return _pixels(_upright(image), bits=None)
+
+
+def _pixels(upright: Image.Image, *, bits: int | None) -> NDArray[np.uint8]:
+    """(h, w, 3) of a picture of any mode; `bits` are those that its values may use, where that is known."""
+    if upright.mode == "F":
+        return _grey_to_rgb(bytes_of(np.asarray(upright)))
+    if upright.mode.startswith("I"):
+        return _grey_to_rgb(bytes_of(np.asarray(upright), bits=bits if bits is not None and bits < 16 else None))
+    if upright.has_transparency_data:
+        return np.array(_over_white(upright.convert("RGBA")))
+    return np.array(upright.convert("RGB"))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -148,30 +240,38 @@ def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)  # (h, w, 3)
 
 
-def _integers_to_bytes(values: NDArray[np.integer], mode: str) -> NDArray[np.uint8]:
-    """16-bit greyscale, and 32-bit where it holds no more than that, by its full range; wider values stretched."""
-    if mode == "I" and (values.min() < 0 or values.max() > 65535):
-        return _stretched(values.astype(np.float64))
-    nearest: NDArray[np.uint32] = (values.astype(np.uint32) + 128) // 257
-    return nearest.astype(np.uint8)
+class _Silence:
+    """Keeps decoders from writing on the screen: Pillow warns of odd metadata, which is read all the same.
+
+    Filters of warnings belong to the process and photographs are read by several threads, so that the first to come in
+    sets the filter and the last to leave takes it away.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                for name in ("PIL", "tifffile"):  # without a handler, Python writes on the screen what they log
+                    logger = logging.getLogger(name)
+                    if not logger.handlers:
+                        logger.addHandler(logging.NullHandler())
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
 
 
-def _float_to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    finite: NDArray[np.float64] = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = finite.min(), finite.max()
-    if low >= 0 and high <= 1:
-        finite *= 255
-    elif low < 0 or high > 255:
-        return _stretched(finite)
-    return np.rint(finite, out=finite).astype(np.uint8)
-
-
-def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return np.zeros(values.shape, dtype=np.uint8)
-    scaled: NDArray[np.float64] = np.rint((values - low) / (high - low) * 255)
-    return scaled.astype(np.uint8)
+_SILENCE = _Silence()
 
 
 class _Candidate(NamedTuple):
@@ -240,7 +340,13 @@ def _formats() -> tuple[str, ...]:
 
 @cache
 def _extensions() -> frozenset[str]:
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in _formats())
+    """Of all that can be read; of HEIF without its extra too, so that the reader says what is missing."""
+    known = (suffix for suffix, name in Image.registered_extensions().items() if name in _formats())
+    return HEIF_EXTENSIONS.union(known)
+
+
+def _most_pixels() -> int:
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def _common_extensions() -> list[str]:

@@ -10,13 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.export.components import NOTHING
-from patchword.images import find_images
-
-_ORIENTATION = 0x0112
+from patchword.images import find_images, image_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +116,7 @@ class Photographs:
         Raises:
             PatchwordError: when it cannot be read.
         """
-        try:
-            with Image.open(self.root / name) as image:
-                width, height = image.size
-                turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
-            raise PatchwordError(f"cannot read {self.root / name}: {' '.join(str(error).split())}") from None
-        return (width, height) if turned else (height, width)
+        return image_size(self.root / name)
 
     def _only(self, found: Sequence[str], wanted: str, place: str) -> str:
         if not found:
