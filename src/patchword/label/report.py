@@ -73,6 +73,8 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
         best=settings.best,
     )
     studio = _Studio(folder, root, vocabulary, settings)
+    worst = summary.worst[: settings.worst]
+    best = [record for record in summary.best if record not in worst]
     by_name = [record for _, record in sorted(images.items())]
     page = Page(
         dataset=dataset,
@@ -81,8 +83,8 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
         failed=tuple(record for record in by_name if record.status == "failed"),
         empty=tuple(record for record in by_name if record.status == "empty"),
         duplicates=tuple(record for record in by_name if record.duplicate_of is not None),
-        worst=studio.pictures(summary.worst[: settings.worst]),
-        best=studio.pictures(summary.best),
+        worst=studio.pictures(worst),
+        best=studio.pictures(best),
         rows=settings.rows,
     )
     write_text(folder / REPORT_FILE, render(page))

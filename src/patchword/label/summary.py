@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -88,15 +88,11 @@ def summarise(
         records: of the photographs that did not fail.
         images: the manifest, by name.
         names: the vocabulary's classes, in order.
-        worst, best: how many images to list; no image is in both.
+        worst, best: how many images to list; one may be in both.
     """
-    total = _Total(
-        worst=_First(worst, key=lambda record: record.score), best=_First(best, key=lambda record: -record.score)
-    )
+    total = _Total(worst=_First(worst), best=_First(best, highest=True))
     for record in records:
         total.add(record)
-    lowest = total.worst.taken()
-    known = {record.name for record in lowest}
     status = Counter(record.status for record in images.values())
     labelled = sum(total.pixels.values())
     return QualitySummary(
@@ -121,17 +117,17 @@ def summarise(
             for name in names
         ),
         together=_commonest(total.pairs),
-        worst=lowest,
-        best=tuple(record for record in total.best.taken() if record.name not in known),
+        worst=total.worst.taken(),
+        best=total.best.taken(),
     )
 
 
 class _First:
-    """The first records in an order; of equal ones those whose names come first."""
+    """The first records by score, lowest or highest first; of equal scores by name, in the same direction."""
 
-    def __init__(self, count: int, *, key: Callable[[QualityRecord], float]) -> None:
+    def __init__(self, count: int, *, highest: bool = False) -> None:
         self._count = count
-        self._key = key
+        self._highest = highest
         self._records: list[QualityRecord] = []
 
     def add(self, record: QualityRecord) -> None:
@@ -140,7 +136,8 @@ class _First:
             self._records = list(self.taken())
 
     def taken(self) -> tuple[QualityRecord, ...]:
-        return tuple(sorted(self._records, key=lambda record: (self._key(record), record.name))[: self._count])
+        ranked = sorted(self._records, key=lambda record: (record.score, record.name), reverse=self._highest)
+        return tuple(ranked[: self._count])
 
 
 class _Total:
