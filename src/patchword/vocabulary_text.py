@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.errors import PatchwordError
-from patchword.vocabulary_draft import DEFAULT_TEMPLATES, Draft, colour_text
+from patchword.vocabulary_draft import DEFAULT_TEMPLATES, Draft, VocabularyClass, colour_text
 
 if TYPE_CHECKING:
     from patchword.vocabulary import Vocabulary
@@ -93,18 +93,26 @@ def draft_of(classes: str | Path | Sequence[str], *, shared: Sequence[str] = ())
 
 def canonical_text(vocabulary: Vocabulary) -> str:
     """The text that reads back as the vocabulary; the same vocabulary gives the same text."""
+    lines = directive_lines(vocabulary)
+    for entry in vocabulary.classes:
+        lines += class_lines(entry)
+    return "\n".join(lines) + "\n"
+
+
+def directive_lines(vocabulary: Vocabulary, *, templates: bool = True) -> list[str]:
+    """The lines that are about the whole list, with the templates or without."""
     lines = []
     if vocabulary.background:
         lines.append(f"@background: {'; '.join(vocabulary.background)}")
     if vocabulary.shared:
         lines.append(f"@shared: {'; '.join(vocabulary.shared)}")
-    lines += [f"@template: {template}" for template in vocabulary.templates]
-    for entry in vocabulary.classes:
-        lines.append("; ".join(entry.words))
-        if entry.colour is not None:
-            lines.append(f"  @colour: {colour_text(entry.colour)}")
-        lines += [f"  @own-template: {template}" for template in entry.templates]
-    return "\n".join(lines) + "\n"
+    return [*lines, *(f"@template: {template}" for template in vocabulary.templates if templates)]
+
+
+def class_lines(entry: VocabularyClass) -> list[str]:
+    """The lines of a class: its words, then what is its own."""
+    colour = [] if entry.colour is None else [f"  @colour: {colour_text(entry.colour)}"]
+    return ["; ".join(entry.words), *colour, *(f"  @own-template: {template}" for template in entry.templates)]
 
 
 def entries_of(values: Sequence[str], what: str) -> list[str]:

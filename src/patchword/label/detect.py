@@ -113,6 +113,11 @@ def cut_crops(image: Tensor, boxes: Tensor, *, side: int) -> Tensor:
     return torch.cat(crops)  # (n, 3, side, side)
 
 
+def crops_needed(crops: int, *, settings: LabelSettings) -> int:
+    """How many of an image's crops a class has to win to be kept."""
+    return max(settings.minimum_crops, math.ceil(settings.minimum_share * crops - 1e-9))
+
+
 def vote(similarity: Tensor, *, text: TextVectors, settings: LabelSettings) -> Detection:
     """Give every crop to the class of its most similar word and keep the classes that win enough crops.
 
@@ -126,6 +131,6 @@ def vote(similarity: Tensor, *, text: TextVectors, settings: LabelSettings) -> D
     winners = text.classes.cpu()[similarity.argmax(dim=1).cpu()]  # (crops,)
     votes = torch.bincount(winners + 1, minlength=text.count + 1).tolist()
     doubt = entropies(best_words(similarity, text=text), temperature=settings.entropy_temperature)
-    needed = max(settings.minimum_crops, math.ceil(settings.minimum_share * len(winners) - 1e-9))
+    needed = crops_needed(len(winners), settings=settings)
     kept = tuple(index for index, won in enumerate(votes[1:]) if won >= needed)
     return Detection(tuple(votes[1:]), votes[0], needed, kept, entropy=float(doubt.mean()))

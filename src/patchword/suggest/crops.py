@@ -1,0 +1,86 @@
+"""What the crops of a photograph look like to an image-text encoder, and thumbnails of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchword.errors import PatchwordError
+from patchword.images import to_tensor
+from patchword.label.detect import crop_boxes, crop_side, cut_crops, shrink
+from patchword.label.localise import best_words
+from patchword.label.settings import LabelSettings
+from patchword.models.protocols import ImageTextEncoder
+from patchword.text import TextVectors
+
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """The crops of a photograph.
+
+    Attributes:
+        cosines: (crops, candidates) with each class (its best word), then with each background word.
+        boxes: (crops, 4) as x0, y0, x1, y1, shares of the photograph's width and height.
+    """
+
+    cosines: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+
+    def leads(self) -> NDArray[np.float32]:
+        """By how much each crop's best candidate leads its second, (crops,)."""
+        best = np.partition(self.cosines, -2, axis=1)
+        lead: NDArray[np.float32] = best[:, -1] - best[:, -2]
+        return lead
+
+
+@torch.no_grad()
+def look(
+    pixels: NDArray[np.uint8], *, encoder: ImageTextEncoder, text: TextVectors, settings: LabelSettings
+) -> Looked:
+    """Compare every crop of a photograph with every candidate, as labelling does for its vote.
+
+    Args:
+        pixels: (h, w, 3).
+        encoder: sees the crops.
+        text: unit vectors of the candidates' words.
+        settings: the crops.
+
+    Raises:
+        PatchwordError: when the encoder returns numbers that are not finite.
+    """
+    record = encoder.record
+    side = crop_side(settings, input_size=record.input_size, patch_size=record.patch_size)
+    image = shrink(to_tensor(pixels), limit=side * max(settings.grids)).to(encoder.device)
+    height, width = image.shape[-2:]
+    boxes = crop_boxes((height, width), settings=settings)
+    crops = torch.split(cut_crops(image, boxes, side=side), settings.crop_batch)
+    tokens = torch.cat([encoder.encode_images(batch) for batch in crops])  # (crops, d)
+    cosines = best_words(tokens @ text.words.to(tokens).T, text=text).float().cpu().numpy()  # (crops, candidates)
+    if not np.isfinite(cosines).all():
+        raise PatchwordError(f"{record.name} returned values that are not finite; use it in float32")
+    return Looked(cosines, boxes.numpy() / np.array([width, height, width, height]))
+
+
+def thumbnail(pixels: NDArray[np.uint8], box: NDArray[np.float64], *, size: int) -> bytes:
+    """A crop as a small JPEG.
+
+    Args:
+        pixels: (h, w, 3).
+        box: x0, y0, x1, y1, shares of width and height.
+        size: longer side in pixels at most.
+    """
+    height, width = pixels.shape[:2]
+    x0, y0 = int(box[0] * width), int(box[1] * height)
+    x1, y1 = max(x0 + 1, round(box[2] * width)), max(y0 + 1, round(box[3] * height))
+    picture = Image.fromarray(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
+    picture.thumbnail((size, size))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()

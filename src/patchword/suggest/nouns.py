@@ -1,0 +1,25 @@
+"""The nouns that compete: a list that comes with the package, or the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.vocabulary import Vocabulary
+
+BUILT_IN = Path(__file__).with_name("nouns.txt")
+
+
+def read_nouns(nouns: str | Path | Vocabulary | None) -> Vocabulary:
+    """The candidates for a class list.
+
+    Args:
+        nouns: anything that `Vocabulary.of` takes; None for the list of everyday nouns that comes with the package.
+
+    Raises:
+        PatchwordError: for all that `Vocabulary` refuses, and for a single noun, which nothing competes with.
+    """
+    vocabulary = Vocabulary.of(BUILT_IN if nouns is None else nouns)
+    if len(vocabulary) + len(vocabulary.background) < 2:
+        raise PatchwordError(f"there is one noun, {vocabulary.names[0]!r}; at least two are needed for a vote")
+    return vocabulary
