@@ -1,4 +1,4 @@
-"""The public names: lazy, complete, and the four rooms that can be called."""
+"""The public names: lazy, complete, and the rooms that can be called."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_public_name_is_there() -> None:
 
 @pytest.mark.parametrize("before", ["", "import patchword.{room}", "from patchword import {room}"])
 def test_rooms_can_be_called_whatever_was_imported_before(before: str) -> None:
-    rooms = ("label", "align", "segment", "evaluate")
+    rooms = ("suggest", "label", "align", "segment", "evaluate")
     imports = "\n".join(before.format(room=room) for room in rooms)
     code = f"""
 import patchword

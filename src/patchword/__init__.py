@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from patchword.api import label as label
     from patchword.api import load as load
     from patchword.api import segment as segment
+    from patchword.api import suggest as suggest
     from patchword.errors import PatchwordError as PatchwordError
     from patchword.evaluate.confusion import ConfusionMatrix as ConfusionMatrix
     from patchword.export.bring_back import import_labels as import_labels

@@ -1,4 +1,4 @@
-"""Lets `patchword.label`, `align`, `segment` and `evaluate` be both a package and the public function of that name.
+"""Lets `patchword.suggest`, `label`, `align`, `segment`, `evaluate` be both a package and the function of that name.
 
 Importing `patchword.label.dataset` makes Python bind the package `label` on `patchword`, over any function of that
 name. So the bound package is given a class that can be called: `patchword.label(...)` then means the same whatever was
@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-ROOMS = ("label", "align", "segment", "evaluate")
+ROOMS = ("suggest", "label", "align", "segment", "evaluate")
 
 
 class CallableRoom(ModuleType):
@@ -32,7 +32,7 @@ class CallableRoom(ModuleType):
 
 
 class RootPackage(ModuleType):
-    """The package `patchword`: makes the four rooms callable at the moment they are bound to it."""
+    """The package `patchword`: makes these rooms callable at the moment they are bound to it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ROOMS and isinstance(value, ModuleType):

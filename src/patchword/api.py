@@ -22,6 +22,7 @@ from patchword.inputs import (
 )
 from patchword.models.presets import find_preset
 from patchword.parts import Loader
+from patchword.suggest.public import suggest as suggest
 
 if TYPE_CHECKING:
     from patchword.align.data import LabelledImages

@@ -13,6 +13,7 @@ from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
 from patchword.cli_models import models_app
 from patchword.cli_quality import quality
+from patchword.cli_suggest import suggest
 from patchword.options import (
     AsJson,
     Assignments,
@@ -82,6 +83,7 @@ def demo(
     typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite, quiet=quiet))
 
 
+app.command()(suggest)
 app.command()(label)
 app.command()(merge)
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from patchword.options import AsJson, Assignments, Device, Dtype, ModelPart, Photos, PresetName, Quiet
-from patchword.terminal import FAILED, command_line, complain, parse_settings, print_columns, print_json
+from patchword.terminal import command_line, exit_with_failures, parse_settings, print_columns, print_json
 
 if TYPE_CHECKING:
     from patchword.suggest.result import Suggestion
-
-_SHOWN = 10
 
 
 def suggest(
@@ -64,7 +62,7 @@ def suggest(
         print_json(suggestion.to_json())
     else:
         _print(suggestion, out=out, page=page)
-    _exit_with_failures(suggestion)
+    exit_with_failures(len(suggestion.failed), done="looked at", where=out, reasons=suggestion.failed)
 
 
 def _print(suggestion: Suggestion, *, out: Path, page: Path | None) -> None:
@@ -80,15 +78,3 @@ def _print(suggestion: Suggestion, *, out: Path, page: Path | None) -> None:
     typer.echo(f"{out}: {count} class{'' if count == 1 else 'es'} proposed from {looked}; edit it before you label")
     if page is not None:
         typer.echo(f"{page}: examples of every class")
-
-
-def _exit_with_failures(suggestion: Suggestion) -> None:
-    """Say which photographs could not be looked at; leave with exit code 1 if there are any."""
-    if not suggestion.failed:
-        return
-    for name, reason in list(suggestion.failed.items())[:_SHOWN]:
-        complain(f"{name}: {reason}")
-    count = len(suggestion.failed)
-    more = "" if count <= _SHOWN else f", of which {_SHOWN} are named here and all with --json and on the page"
-    complain(f"{count} photograph{'s' if count > 1 else ''} could not be looked at{more}")
-    raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""Which nouns are really there: crops vote, the weakest noun drops out, and its crops vote for the next that is near."""
+"""Which nouns are there: crops vote, the weakest noun drops out, and its crops vote for the next that is near."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Tally:
         self._photograph, self._needed = photograph, needed
         self._table = np.zeros((len(needed), candidates), dtype=np.int32)
         np.add.at(self._table, (photograph, self.winners), 1)
-        self.alive = self._table.any(axis=0)
+        self.alive: NDArray[np.bool_] = self._table.sum(axis=0) > 0
         self._sum()
 
     def drop(self, candidate: int) -> None:

@@ -41,9 +41,7 @@ class Looked:
 
 
 @torch.no_grad()
-def look(
-    pixels: NDArray[np.uint8], *, encoder: ImageTextEncoder, text: TextVectors, settings: LabelSettings
-) -> Looked:
+def look(pixels: NDArray[np.uint8], *, encoder: ImageTextEncoder, text: TextVectors, settings: LabelSettings) -> Looked:
     """Compare every crop of a photograph with every candidate, as labelling does for its vote.
 
     Args:

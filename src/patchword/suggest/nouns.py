@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from patchword.errors import PatchwordError
@@ -10,7 +11,7 @@ from patchword.vocabulary import Vocabulary
 BUILT_IN = Path(__file__).with_name("nouns.txt")
 
 
-def read_nouns(nouns: str | Path | Vocabulary | None) -> Vocabulary:
+def read_nouns(nouns: str | Path | Sequence[str] | Vocabulary | None) -> Vocabulary:
     """The candidates for a class list.
 
     Args:

@@ -13,10 +13,12 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; line-height: 1.5; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 article { display: grid; grid-template-columns: 17rem 1fr; gap: 1rem; padding: .8rem 0; border-top: 1px solid #ddd; }
-h3 { margin: 0; overflow-wrap: anywhere; } h3 i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
+h3 { margin: 0; overflow-wrap: anywhere; }
+h3 i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
 p { margin: .3rem 0; } .small { color: #555; font-size: .85rem; overflow-wrap: anywhere; }
 .bar { height: .5rem; background: #eee; } .bar div { height: 100%; background: #4a7ab5; }
 .crops { display: flex; flex-wrap: wrap; gap: .5rem; align-items: flex-start; } figure { margin: 0; }
+img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #f5f5f5; }
 figcaption { color: #555; font-size: .75rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; } details { margin: 1rem 0; }
 table { border-collapse: collapse; } td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top; }
@@ -36,7 +38,7 @@ def render_page(suggestion: Suggestion, *, command: str = "") -> str:
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Proposed classes</title>",
         f"<meta name='viewport' content='width=device-width'><style>{_STYLE}</style></head><body>",
         "<h1>Proposed classes</h1>",
-        f"<p>{len(suggestion.classes)} classes that {_text(suggestion.model)} sees in ",
+        f"<p>{len(suggestion.classes)} classes that {_text(suggestion.model_name)} sees in ",
         f"{suggestion.photographs:,} of {suggestion.found:,} photographs, by {suggestion.crops:,} crops. ",
         "The bar is the share of these photographs; the pictures are the crops that voted most surely. ",
         "A machine proposed this: look whether the pictures show what the name says.</p>",

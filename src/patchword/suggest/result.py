@@ -80,10 +80,15 @@ class Suggestion:
     model: str
     settings: SuggestSettings
 
+    @property
+    def model_name(self) -> str:
+        """The model's hub name, or its folder without the way there."""
+        return _one_line(Path(self.model).name if Path(self.model).is_absolute() else self.model)
+
     def to_text(self) -> str:
         """The class list with counts as comments; `Vocabulary.parse` of it gives `vocabulary`."""
         lines = [
-            f"# Nouns that {_one_line(self.model)} sees in {_photographs(self.photographs)} of {self.found:,}, "
+            f"# Nouns that {self.model_name} sees in {_photographs(self.photographs)} of {self.found:,}, "
             "the most frequent first.",
             "# Take out what you do not want, add what is missing, rename, write synonyms behind ';'.",
             "# The comments are for you; `patchword label PHOTOS --classes FILE` takes the file as it is.",
@@ -97,6 +102,9 @@ class Suggestion:
             near = f"; near: {', '.join(proposed.near[:_MOST_NEAR])}" if proposed.near else ""
             lines.append(f"{words:<{width}}  # {_counts(proposed, self.photographs)}{near}")
             lines += own
+        if self.failed:
+            lines += ["", f"# {_photographs(len(self.failed))} could not be looked at:"]
+            lines += [f"#   {_one_line(name)}: {_one_line(reason)}" for name, reason in self.failed.items()]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> dict[str, Any]:
@@ -133,7 +141,9 @@ def percent(photographs: int, *, of: int) -> str:
 
 
 def _counts(proposed: Proposed, looked: int) -> str:
-    return f"{_photographs(proposed.photographs)} ({percent(proposed.photographs, of=looked)}), {proposed.crops:,} crops"
+    return (
+        f"{_photographs(proposed.photographs)} ({percent(proposed.photographs, of=looked)}), {proposed.crops:,} crops"
+    )
 
 
 def _photographs(count: int) -> str:
@@ -141,4 +151,4 @@ def _photographs(count: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(Path(text).name.split() if Path(text).is_absolute() else text.split())
+    return " ".join(text.split())

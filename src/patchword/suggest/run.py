@@ -93,9 +93,10 @@ class _Hall:
 
     def admit(self, name: str, pixels: NDArray[np.uint8] | PatchwordError) -> None:
         """Let a photograph vote, or write down why it cannot."""
+        if isinstance(pixels, PatchwordError):
+            self.failed[name] = str(pixels)
+            return
         try:
-            if isinstance(pixels, PatchwordError):
-                raise pixels
             looked = look(pixels, encoder=self.encoder, text=self.text, settings=self.settings.crops)
         except PatchwordError as error:
             self.failed[name] = str(error)
