@@ -16,7 +16,6 @@ from patchword.suggest.crops import thumbnail
 from patchword.suggest.page import render_page
 from patchword.suggest.result import Suggestion
 from patchword.suggest.run import spread, suggest_classes
-from patchword.suggest.settings import SuggestSettings
 from patchword.vocabulary import Vocabulary
 
 NOUNS = Vocabulary.parse("yellow\nred; crimson red\n  @colour: c04080\nblue\ngreen\n@background: black; white\n")
@@ -143,11 +142,4 @@ def test_an_encoder_that_returns_no_numbers_is_named(photos: Path) -> None:
     encoder = ColourClip()
     encoder.encode_images = lambda images: ColourClip.encode_images(encoder, images) * float("nan")  # type: ignore[method-assign]
     with pytest.raises(PatchwordError, match="colour-clip returned values that are not finite"):
-        suggest_classes(
-            sorted(photos.glob("*.png")),
-            root=photos,
-            encoder=encoder,
-            nouns=NOUNS,
-            settings=SuggestSettings(),
-            quiet=True,
-        )
+        suggest_classes(sorted(photos.glob("*.png")), root=photos, encoder=encoder, nouns=NOUNS, quiet=True)
