@@ -52,14 +52,14 @@ class Processes:
         Returns:
             (sum of counts, ...), the same on every process.
         """
-        if self.count == 1:
+        most = max(counts)
+        if self.count == 1 or most == 0:
             return rows
         from accelerate.utils import gather
 
-        most = max(counts)
         padded = rows.new_zeros((most, *rows.shape[1:]))
         padded[: len(rows)] = rows
-        parts = gather(padded).split(most) if most else [rows] * self.count
+        parts = gather(padded).split(most)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def sum(self, tensor: Tensor) -> Tensor:

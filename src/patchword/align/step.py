@@ -54,7 +54,7 @@ def training_step(
     Returns:
         The terms, detached, the same on every process.
     """
-    everywhere = processes.gather(labels, counts=[len(share) for share in images]).long()  # (batch, h, w)
+    everywhere = processes.gather(labels.long(), counts=[len(share) for share in images])  # (batch, h, w)
     check_labels(everywhere.flatten(), classes=len(text))
     sample = draw_sample(everywhere.flatten(), settings=settings, generator=generator)
     kept = torch.zeros_like(everywhere, dtype=torch.bool)
