@@ -34,6 +34,9 @@ class CountingEncoder:
 
     encode_patches = encode_images
 
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_images(images), self.encode_patches(images)
+
 
 def _vector(prompt: str) -> Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))

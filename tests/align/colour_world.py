@@ -60,6 +60,9 @@ class ColourText:
         means = functional.avg_pool2d(images, PATCH)  # (b, 3, h, w)
         return functional.normalize(functional.pad(means, (0, 0, 0, 0, 0, TEXT_DIM - 3)), dim=1)
 
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        raise AssertionError("only text is asked of the text encoder")
+
     def _vector(self, prompt: str) -> Tensor:
         axis = 3 + len(prompt) % (TEXT_DIM - 3)
         named = [position for position, colour in enumerate((*COLOURS, "crimson")) if colour in prompt]

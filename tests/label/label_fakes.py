@@ -57,6 +57,9 @@ class ColourClip:
         self.patch_calls.append(len(images))
         return torch.nn.functional.normalize(torch.nn.functional.avg_pool2d(self._shares(images), 4), dim=1)
 
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_images(images), self.encode_patches(images)
+
     def _shares(self, images: Tensor) -> Tensor:
         """(b, 3, h, w) -> (b, c, h, w): 1 for the nearest named colour."""
         distance = torch.cdist(images.permute(0, 2, 3, 1).reshape(-1, 3), self.palette)

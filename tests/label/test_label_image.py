@@ -148,12 +148,6 @@ def test_crop_size_and_batch_are_obeyed() -> None:
     assert labels.detected.kept == (0, 1, 2)
 
 
-def test_patches_are_encoded_only_where_something_was_detected() -> None:
-    parts = parts_for(["yellow"], background=("red", "green", "blue"))
-    label(SCENE, parts)
-    assert parts.image_text.patch_calls == []  # type: ignore[attr-defined]
-
-
 def test_same_input_same_labels() -> None:
     first, second = (label(SCENE, parts_for(["green", "blue", "red"])) for _ in range(2))
     assert first.segments == second.segments

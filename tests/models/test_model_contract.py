@@ -191,6 +191,17 @@ class TestImageText:
         assert patches.shape == (2, case.dim, size[0] // 8, size[1] // 8)
         torch.testing.assert_close(patches.norm(dim=1), torch.ones(2, size[0] // 8, size[1] // 8))
 
+    @pytest.mark.parametrize("size", [None, (24, 40)])
+    def test_both_are_what_each_is_alone(
+        self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int] | None
+    ) -> None:
+        """To the last bit, whether in one pass (at the model's own size) or in two."""
+        model = load(case, request)
+        images = pictures(2, 3, *(size or (case.input_size, case.input_size)))
+        tokens, patches = model.encode_both(images)
+        assert torch.equal(tokens, model.encode_images(images))
+        assert torch.equal(patches, model.encode_patches(images))
+
     def test_batch_equals_one_by_one(self, case: Case, request: pytest.FixtureRequest) -> None:
         model, images = load(case, request), pictures(3, 3, 24, 40)
         singles = [image[None] for image in images]

@@ -12,7 +12,7 @@ from patchword.errors import PatchwordError
 from patchword.label.detect import Detection, crop_boxes, crop_side, cut_crops, shrink, vote
 from patchword.label.localise import evidence, narrow, stitch, word_scores
 from patchword.label.settings import LabelSettings
-from patchword.models.batching import Batches, within
+from patchword.models.batching import Batches
 from patchword.models.protocols import ImageTextEncoder
 from patchword.text import TextVectors
 
@@ -73,18 +73,14 @@ def look(
         PatchwordError: when the encoder returns numbers that are not finite.
     """
     crops = [_take_crops(image, encoder=encoder, settings=settings) for image in images]
-    votes = _detect(crops, encoder=encoder, text=text, batches=batches, settings=settings)
-    found: list[Located | None] = [None] * len(crops)
-    shown = [number for number, detected in enumerate(votes) if detected.kept]
-    if shown:
-        narrowed = [narrow(text, kept=votes[number].kept) for number in shown]
-        chosen = [crops[number] for number in shown]
-        maps = _similarities(chosen, texts=narrowed, encoder=encoder, batches=batches, settings=settings)
-        for number, words, similarity in zip(shown, narrowed, maps, strict=True):
-            kept = votes[number].kept
-            certain = evidence(similarity[: len(kept)], background=similarity[len(kept) :])
-            found[number] = Located(kept, words, similarity, certain)
-    return [Seen(detected, located) for detected, located in zip(votes, found, strict=True)]
+    tokens, patches = _encode(crops, encoder=encoder, batches=batches, settings=settings)
+    seen = []
+    for one, token, features in zip(crops, tokens, patches, strict=True):
+        similarity = _finite(token @ text.words.to(token).T, encoder)  # (n, words)
+        detected = vote(similarity, text=text, settings=settings)
+        where = _locate(one, features, text=text, kept=detected.kept, encoder=encoder, settings=settings)
+        seen.append(Seen(detected, where))
+    return seen
 
 
 def _take_crops(image: Tensor, *, encoder: ImageTextEncoder, settings: LabelSettings) -> _Crops:
@@ -95,57 +91,40 @@ def _take_crops(image: Tensor, *, encoder: ImageTextEncoder, settings: LabelSett
     return _Crops(cut_crops(reduced, boxes, side=side), boxes, size)
 
 
-def _detect(
-    crops: Sequence[_Crops],
-    *,
-    encoder: ImageTextEncoder,
-    text: TextVectors,
-    batches: Batches,
-    settings: LabelSettings,
-) -> list[Detection]:
-    pixels = torch.cat([one.pixels for one in crops])  # (n, 3, s, s)
-
-    def encode(start: int, stop: int) -> Tensor:
-        return encoder.encode_images(pixels[start:stop])
-
-    tokens = torch.cat(batches.run(encode, count=len(pixels), size=settings.crop_batch, what="crops"))  # (n, d)
-    similarity = _finite(tokens @ text.words.to(tokens).T, encoder)  # (n, words)
-    parts = torch.split(similarity, [len(one.pixels) for one in crops])
-    return [vote(part, text=text, settings=settings) for part in parts]
-
-
-def _similarities(
-    crops: Sequence[_Crops],
-    *,
-    texts: Sequence[TextVectors],
-    encoder: ImageTextEncoder,
-    batches: Batches,
-    settings: LabelSettings,
-) -> list[Tensor]:
-    """Cosines (k + m, rows, columns) of each image with its own words; a cell is a patch of the finest crop."""
-    counts = [len(one.pixels) for one in crops]
+def _encode(
+    crops: Sequence[_Crops], *, encoder: ImageTextEncoder, batches: Batches, settings: LabelSettings
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """For each image the class vectors (n, d) and the patches (n, d, p, q) of its crops."""
     pixels = torch.cat([one.pixels for one in crops])
 
-    def encode(start: int, stop: int) -> list[tuple[int, Tensor]]:
-        patches = encoder.encode_patches(pixels[start:stop])  # (b, d, p, q)
-        owners = within(counts, start=start, stop=stop)
-        parts = torch.split(patches, [last - first for _, first, last in owners])
-        # Many channels become few words at once, image by image, so that features do not pile up.
-        return [
-            (owner, word_scores(part, text=texts[owner])) for (owner, _, _), part in zip(owners, parts, strict=True)
-        ]
+    def some(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return encoder.encode_both(pixels[start:stop])
 
-    found: list[list[Tensor]] = [[] for _ in crops]
-    for batch in batches.run(encode, count=len(pixels), size=settings.crop_batch, what="crops"):
-        for owner, values in batch:
-            found[owner].append(values)
+    parts = batches.run(some, count=len(pixels), size=settings.crop_batch, what="crops")
+    counts = [len(one.pixels) for one in crops]
+    tokens, patches = (torch.split(torch.cat(values), counts) for values in zip(*parts, strict=True))
+    return tokens, patches
+
+
+def _locate(
+    crops: _Crops,
+    patches: Tensor,
+    *,
+    text: TextVectors,
+    kept: tuple[int, ...],
+    encoder: ImageTextEncoder,
+    settings: LabelSettings,
+) -> Located | None:
+    """Where the kept classes are, a cell being a patch of the finest crop; none where no class is kept."""
+    if not kept:
+        return None
+    words = narrow(text, kept=kept)
+    values = _finite(word_scores(patches, text=words), encoder)  # (n, k + m, p, q)
     finest = max(settings.grids)
-    maps = []
-    for one, parts in zip(crops, found, strict=True):
-        values = _finite(torch.cat(parts), encoder)  # (n, k + m, p, q)
-        cells = (finest * values.shape[-2], finest * values.shape[-1])
-        maps.append(stitch(values, boxes=one.boxes, size=one.size, cells=cells).cpu())
-    return maps
+    cells = (finest * values.shape[-2], finest * values.shape[-1])
+    similarity = stitch(values, boxes=crops.boxes, size=crops.size, cells=cells).cpu()
+    certain = evidence(similarity[: len(kept)], background=similarity[len(kept) :])
+    return Located(kept, words, similarity, certain)
 
 
 def _finite(values: Tensor, encoder: ImageTextEncoder) -> Tensor:

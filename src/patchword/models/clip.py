@@ -77,8 +77,7 @@ class ClipEncoder:
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
         hidden = self._before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
-        hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
-        return unit(self._to_text_space(hidden[:, 0]))
+        return self._class_vectors(hidden)
 
     @torch.no_grad()
     def encode_patches(self, images: Tensor) -> Tensor:
@@ -96,10 +95,28 @@ class ClipEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        hidden = self._before_last_layer(images.float().to(self.device))
-        last = self.model.vision_model.encoder.layers[-1]
-        hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
-        return to_map(unit(self._to_text_space(hidden[:, 1:])), grid=grid)
+        return self._patch_vectors(self._before_last_layer(images.float().to(self.device)), grid=grid)
+
+    @torch.no_grad()
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_images` and `encode_patches` give; the two part only at the last layer.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input
+                they take two passes.
+
+        Returns:
+            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        side, patch = self.record.input_size, self.record.patch_size
+        if images.shape[-2:] != (side, side) or side % patch:
+            return self.encode_images(images), self.encode_patches(images)
+        check_images(images)
+        hidden = self._before_last_layer(images.float().to(self.device).clamp(0, 1))
+        return self._class_vectors(hidden), self._patch_vectors(hidden, grid=(side // patch, side // patch))
 
     def _encode_batch(self, prompts: list[str]) -> Tensor:
         length = self.model.config.text_config.max_position_embeddings
@@ -123,6 +140,17 @@ class ClipEncoder:
         for layer in tower.encoder.layers[:-1]:
             hidden = layer(hidden, None)
         return hidden
+
+    def _class_vectors(self, hidden: Tensor) -> Tensor:
+        """Input (b, 1 + n, c) of the last layer to (b, d), by the class token."""
+        hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
+        return unit(self._to_text_space(hidden[:, 0]))
+
+    def _patch_vectors(self, hidden: Tensor, *, grid: tuple[int, int]) -> Tensor:
+        """Input (b, 1 + h * w, c) of the last layer to (b, d, h, w), by the changed layer."""
+        last = self.model.vision_model.encoder.layers[-1]
+        hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
+        return to_map(unit(self._to_text_space(hidden[:, 1:])), grid=grid)
 
     def _to_text_space(self, tokens: Tensor) -> Tensor:
         projected: Tensor = self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))

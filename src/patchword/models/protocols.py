@@ -111,6 +111,9 @@ class ImageTextEncoder(Protocol):
     def encode_patches(self, images: Tensor) -> Tensor:
         """Encode images with sides of whole patches to (b, d, h/patch, w/patch), unit length, in the text space."""
 
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_images` and `encode_patches` give, in one pass where images have the model's own size."""
+
 
 @runtime_checkable
 class PatchEncoder(Protocol):

@@ -89,6 +89,29 @@ class SiglipEncoder:
         hidden = self._tokens(images.float().to(self.device))
         return to_map(unit(head_value_path(self.model.vision_model.head, hidden)), grid=grid)
 
+    @torch.no_grad()
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_images` and `encode_patches` give; the two part only at the pooling head.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input
+                they take two passes.
+
+        Returns:
+            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        side, patch = self.record.input_size, self.record.patch_size
+        if images.shape[-2:] != (side, side) or side % patch:
+            return self.encode_images(images), self.encode_patches(images)
+        check_images(images)
+        head = self.model.vision_model.head
+        hidden = self._tokens(images.float().to(self.device).clamp(0, 1))
+        patches = to_map(unit(head_value_path(head, hidden)), grid=(side // patch, side // patch))
+        return unit(head(hidden)), patches
+
     def _encode_batch(self, prompts: list[str]) -> Tensor:
         tokens = self.tokenizer(
             [prompt.lower() for prompt in prompts],
