@@ -85,3 +85,11 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     ran = run("suggest", tmp_path / "empty", "-o", tmp_path / "classes.txt")
     assert ran.code == 2
     assert "no photographs" in ran.complaint
+
+
+def test_a_photograph_is_never_overwritten(scenes: Path) -> None:
+    photo = min(scenes.iterdir())
+    before = photo.read_bytes()
+    ran = run("suggest", scenes, "-o", photo, "--overwrite", "--image-text", "missing/model")
+    assert (ran.code, photo.read_bytes()) == (2, before)
+    assert "is one of the photographs" in ran.complaint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ def suggest(
     candidates = read_nouns(nouns)
     names = find_preset(preset)
     images = find_images(photos)
+    _check_spared(images, targets=targets.values())
     encoder = Loader(device=device, dtype=dtype).image_text(image_text or names.image_text)
     suggestion = suggest_classes(
         images,
@@ -100,3 +101,11 @@ def _targets(
     if isinstance(nouns, str | Path) and "\n" not in str(nouns) and Path(nouns).resolve() in places:
         raise PatchwordError(f"{nouns} holds the nouns; choose another output file")
     return targets
+
+
+def _check_spared(images: Sequence[Path], *, targets: Iterable[Path]) -> None:
+    """Refuse to overwrite a photograph."""
+    places = {path.resolve() for path in targets}
+    for path in images if places else ():
+        if path.resolve() in places:
+            raise PatchwordError(f"{path} is one of the photographs; choose another output file")
