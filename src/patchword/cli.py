@@ -86,6 +86,7 @@ def demo(
 app.command()(suggest)
 app.command()(label)
 app.command()(merge)
+app.command()(quality)
 
 
 @app.command()
@@ -238,7 +239,6 @@ def evaluate(
 
 
 app.command()(ablate)
-app.command()(quality)
 app.command("export")(export)
 app.command("import")(import_)
 

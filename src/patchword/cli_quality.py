@@ -38,7 +38,7 @@ def quality(
 
 
 def _totals(summary: QualitySummary) -> list[tuple[str, object]]:
-    parts = {f"mean {name}": value for name, value in summary.mean_parts.items()}
+    parts = {f"mean {_title(name)}": value for name, value in summary.mean_parts.items()}
     return [
         ("photographs with labels", summary.ok),
         ("without any", summary.empty),
@@ -50,12 +50,16 @@ def _totals(summary: QualitySummary) -> list[tuple[str, object]]:
 
 def _list(summary: QualitySummary) -> list[list[object]]:
     parts = list(summary.mean_parts)
-    rows: list[list[object]] = [["worst first", "score", *parts, "classes"]]
+    rows: list[list[object]] = [["worst first", "score", *map(_title, parts), "classes"]]
     for record in summary.worst:
         values = record.parts.model_dump()
         shares = [_number(values[part]) for part in parts]
         rows.append([record.name, _number(record.score), *shares, ", ".join(record.pixels)])
     return rows
+
+
+def _title(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _number(value: float | None) -> str:

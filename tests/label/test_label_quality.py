@@ -55,8 +55,8 @@ def reference(labels: ImageLabels) -> dict[str, object]:
         survivals.append(float((labels.label_map.indices[mask] == segment.class_index).mean()))
     ignored = labels.label_map.indices == labels.label_map.ignore
     return {
-        "classes": classes / max(expected, 1),
-        "agreement": float(((first == second) & (first != 255)).mean()),
+        "class_agreement": classes / max(expected, 1),
+        "pixel_agreement": float(((first == second) & (first != 255)).mean()),
         "coverage": float((~ignored).mean()),
         "detection": len(detected.kept) / max(expected, 1),
         "contested": (claimed & ignored).sum() / max(claimed.sum(), 1),
@@ -83,7 +83,7 @@ def test_the_random_labels_are_no_easy_ones() -> None:
     """Else the comparison above would say little."""
     records = [assess(random_labels(seed, size=(15, 20)), name="a", settings=BOTH) for seed in range(60)]
     for values in (
-        [record.parts.classes for record in records],
+        [record.parts.class_agreement for record in records],
         [record.contested for record in records],
         [mask.survived for record in records for mask in record.masks],
         [mask.agreement for record in records for mask in record.masks],
@@ -104,7 +104,7 @@ def test_by_hand() -> None:
     ]
     found = assess(make_labels(segments, size=size, votes=(4, 4, 1, 0)), name="a.png", settings=BOTH)
     # cat: 1, dog: a half; 2 kept, and the sofa won one of the two crops it needed
-    assert found.parts == QualityParts(classes=0.6, agreement=0.75, coverage=1.0, detection=0.8)
+    assert found.parts == QualityParts(class_agreement=0.6, pixel_agreement=0.75, coverage=1.0, detection=0.8)
     assert found.score == pytest.approx((2 * 0.6 + 0.75 + 1 + 0.8) / 5, abs=1e-4)
     assert [mask.agreement for mask in found.masks] == [1, 0.5, 1, 0.5]
     assert [mask.survived for mask in found.masks] == [1, 1, 1, 1]
@@ -138,7 +138,7 @@ def test_one_generator_has_no_agreement_and_still_a_score() -> None:
     labels = make_labels([claim(region(size, 0, 5, 0, 10), 0)], size=size, votes=(4, 1, 0, 0))
     for generator in ("clip-prompts-sam", "sam-then-clip"):
         found = assess(labels, name="a.png", settings=LabelSettings(generator=generator, margin=MARGIN))
-        assert (found.parts.classes, found.parts.agreement) == (None, None)
+        assert (found.parts.class_agreement, found.parts.pixel_agreement) == (None, None)
         assert [mask.agreement for mask in found.masks] == [None]
         assert found.score == pytest.approx((0.5 + 1 / 1.5) / 2, abs=1e-4)
 
@@ -164,11 +164,11 @@ def test_large_images_are_read_at_points_and_come_close() -> None:
 
 def test_better_parts_give_a_better_score() -> None:
     settings = QualitySettings()
-    middle = QualityParts(classes=0.5, agreement=0.5, coverage=0.5, detection=0.5)
+    middle = QualityParts(class_agreement=0.5, pixel_agreement=0.5, coverage=0.5, detection=0.5)
     for part in QualityParts.model_fields:
         better = score_of(middle.model_copy(update={part: 0.9}), settings=settings)
         assert better > score_of(middle, settings=settings) == 0.5
-    only = QualitySettings(classes_weight=0, agreement_weight=0, coverage_weight=0)
+    only = QualitySettings(class_agreement_weight=0, pixel_agreement_weight=0, coverage_weight=0)
     assert score_of(middle.model_copy(update={"detection": 0.25}), settings=only) == 0.25
 
 

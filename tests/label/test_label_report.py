@@ -78,7 +78,7 @@ def test_the_run_leaves_a_line_a_photograph(labels: Path) -> None:
     assert [record.model_dump(mode="json") for record in records] == lines(labels)
     both = records[0]
     assert both.score > 0.9
-    assert both.parts.agreement == 1
+    assert both.parts.pixel_agreement == 1
     assert {mask.generator for mask in both.masks} == {"clip-prompts-sam", "sam-then-clip"}
     assert both.pixels == {"red": 512, "blue": 256}
 

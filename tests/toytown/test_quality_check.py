@@ -61,7 +61,7 @@ def record(name: str, score: float) -> QualityRecord:
     return QualityRecord(
         name=name,
         score=score,
-        parts=QualityParts(classes=None, agreement=None, coverage=score, detection=1.0),
+        parts=QualityParts(class_agreement=None, pixel_agreement=None, coverage=score, detection=1.0),
         contested=1 - score,
         margin=None,
         stability=0.5,
@@ -96,7 +96,7 @@ def test_a_score_that_knows_is_told(tmp_path: Path) -> None:
     assert (found.score.worst_fifth, found.score.best_fifth) == pytest.approx((0.1, 0.9))
     assert found.parts["contested"].spearman == pytest.approx(1)
     assert found.parts["stability"].spearman is None
-    assert "classes" not in found.parts
+    assert "class_agreement" not in found.parts
     assert "margin" not in found.parts
 
 

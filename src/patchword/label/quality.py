@@ -3,9 +3,10 @@
 The score of an image is the weighted mean of these parts, each in [0, 1] and high for labels to be trusted; a part that
 cannot be known (agreement where one generator ran) is left out, and an image without any label has score 0:
 
-- `classes`: IoU of what the two generators, each fused alone, give to a class; summed over the classes, and divided by
-  the number of classes that the vote lets expect. A class that was missed, or named by one generator only, counts 0.
-- `agreement`: share of the pixels that both generators, each fused alone, give to the same class.
+- `class_agreement`: IoU of what the two generators, each fused alone, give to a class; summed over the classes, and
+  divided by the number of classes that the vote lets expect. A class that was missed, or named by one generator only,
+  counts 0.
+- `pixel_agreement`: share of the pixels that both generators, each fused alone, give to the same class.
 - `coverage`: share of the pixels that have a label.
 - `detection`: classes kept, by the number that the vote lets expect: a class that won too few crops to be kept adds the
   share of the needed crops that it won.
@@ -40,8 +41,12 @@ _PIXELS_AT_ONCE = 1 << 20
 class QualitySettings(Settings):
     """Numbers of the assessment; every default is [chosen]."""
 
-    classes_weight: float = Field(2.0, ge=0, description="Weight of `classes` in the score; more punishes wrong names")
-    agreement_weight: float = Field(1.0, ge=0, description="Weight of `agreement` in the score")
+    class_agreement_weight: float = Field(
+        2.0, ge=0, description="Weight of `class_agreement` in the score; more punishes wrong names and missed classes"
+    )
+    pixel_agreement_weight: float = Field(
+        1.0, ge=0, description="Weight of `pixel_agreement` in the score; more punishes what is wrong over large areas"
+    )
     coverage_weight: float = Field(1.0, ge=0, description="Weight of `coverage` in the score; more punishes gaps")
     detection_weight: float = Field(1.0, gt=0, description="Weight of `detection` in the score; above 0")
     image_side: int = Field(
@@ -83,8 +88,8 @@ class MaskQuality(Record):
 class QualityParts(Record):
     """What the score is made of, each in [0, 1] and high for labels to be trusted; none where it cannot be known."""
 
-    classes: float | None
-    agreement: float | None
+    class_agreement: float | None
+    pixel_agreement: float | None
     coverage: float
     detection: float
 
@@ -150,10 +155,10 @@ def assess(
     final = label_map.indices[np.ix_(lattice.rows, lattice.columns)]
     pixels = count_pixels(label_map)
     both = settings.generator == "both"
-    classes, agreement = compare_generators(claims, lattice.shape, detected, settings.margin) if both else (None, None)
+    by_class, by_pixel = compare_generators(claims, lattice.shape, detected, settings.margin) if both else (None, None)
     parts = QualityParts(
-        classes=_rounded(classes),
-        agreement=_rounded(agreement),
+        class_agreement=_rounded(by_class),
+        pixel_agreement=_rounded(by_pixel),
         coverage=round(sum(pixels.values()) / label_map.indices.size, _DIGITS),
         detection=round(len(detected.kept) / max(expected_classes(detected), 1), _DIGITS),
     )
@@ -186,8 +191,8 @@ def score_of(parts: QualityParts, *, settings: QualitySettings) -> float:
     known = [
         (value, weight)
         for value, weight in (
-            (parts.classes, settings.classes_weight),
-            (parts.agreement, settings.agreement_weight),
+            (parts.class_agreement, settings.class_agreement_weight),
+            (parts.pixel_agreement, settings.pixel_agreement_weight),
             (parts.coverage, settings.coverage_weight),
             (parts.detection, settings.detection_weight),
         )
@@ -209,7 +214,7 @@ def compare_generators(
     """Fuse each generator's claims alone and hold the two maps against each other.
 
     Returns:
-        `classes` and `agreement` as the module describes them.
+        `class_agreement` and `pixel_agreement` as the module describes them.
     """
     first, second = (
         fused_alone([claim for claim in claims if claim.segment.generator == generator], shape, margin=margin)

@@ -14,8 +14,8 @@ from patchword.models.protocols import ModelRecord
 from patchword.vocabulary import Vocabulary
 
 _MEANINGS = {
-    "classes": "how far the two generators agree on each class, over all classes that the vote lets expect",
-    "agreement": "share of the pixels that both generators give to the same class",
+    "class_agreement": "how far the two generators agree on each class, over all classes that the vote lets expect",
+    "pixel_agreement": "share of the pixels that both generators give to the same class",
     "coverage": "share of the pixels that have a label",
     "detection": "classes kept, of those that the vote lets expect",
 }
@@ -105,12 +105,12 @@ def _head(page: Page) -> str:
         "failed": f"{summary.failed:,}",
         "masks": f"{summary.masks:,}",
         "mean score": number(summary.mean_score),
-        **{f"mean {name}": number(value) for name, value in summary.mean_parts.items() if value is not None},
+        **{f"mean {_title(name)}": number(value) for name, value in summary.mean_parts.items() if value is not None},
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     links = "".join(f"<a href='#{place}'>{title}</a>" for place, title in _PLACES.items())
-    parts = "".join(f"<li><b>{name}</b>: {meaning}</li>" for name, meaning in _MEANINGS.items())
-    alone = summary.ok > 0 and summary.mean_parts["agreement"] is None
+    parts = "".join(f"<li><b>{_title(name)}</b>: {meaning}</li>" for name, meaning in _MEANINGS.items())
+    alone = summary.ok > 0 and summary.mean_parts["pixel_agreement"] is None
     return (
         f"<header><h1>Quality of labels</h1><p class='where'>{text(page.dataset.photographs)}</p>"
         f"<nav>{links}</nav></header><dl class='facts'>{cells}</dl>"
@@ -177,7 +177,7 @@ def _card(picture: Picture, colours: dict[str, str]) -> str:
     legend = "".join(f"<li>{swatch(colours[name])}{text(name)} {share}</li>" for name, share in shares.items())
     if record.parts.coverage < 1:
         legend += f"<li><i class='ignore'></i>no label {percent(1 - record.parts.coverage)}</li>"
-    parts = ", ".join(f"{name} {number(value)}" for name, value in record.parts if value is not None)
+    parts = ", ".join(f"{_title(name)} {number(value)}" for name, value in record.parts if value is not None)
     return (
         f"<figure class='card' data-classes='{_positions(record, colours)}'>{images}<figcaption>"
         f"<span class='score'>score {number(record.score)}</span><b>{text(record.name)}</b><small>{parts}</small>"
@@ -199,8 +199,7 @@ def _photographs(page: Page) -> str:
         + f"{words(', '.join(record.pixels))}</tr>"
         for record in summary.worst
     )
-    titles = [measure.replace("_", " ") for measure in measures]
-    header = ("photograph", "score", *QualityParts.model_fields, *titles, "classes")
+    header = ("photograph", "score", *map(_title, (*QualityParts.model_fields, *measures)), "classes")
     return (
         f"<h2 id='photographs'>Photographs</h2><p>{note} in quality.jsonl. Contested: share of the claimed "
         "pixels that no class got. Margin, stability, entropy: means over masks. Detection entropy: of the vote.</p>"
@@ -297,6 +296,10 @@ def _settings(settings: LabelSettings) -> str:
 def _fields(caption: str, fields: Iterable[tuple[str, object]]) -> str:
     rows = (head(name) + words("" if value is None else value) for name, value in fields)
     return table(caption, ("field", "value"), rows)
+
+
+def _title(field: str) -> str:
+    return field.replace("_", " ")
 
 
 def _shares(record: QualityRecord) -> dict[str, str]:
