@@ -107,7 +107,7 @@ def label_items(
     settings: AlignSettings,
     skipped: dict[str, str],
     quiet: bool,
-) -> tuple[list[str], Tensor]:
+) -> tuple[list[HashedItem], Tensor]:
     """Label the patches of every item.
 
     Args:
@@ -119,11 +119,11 @@ def label_items(
         quiet: whether to show no progress.
 
     Returns:
-        keys of the items that can be used, and their labels (n, h, w) with -1 for ignored.
+        the items that can be used, and their labels (n, h, w) with -1 for ignored.
     """
     names = dataset.vocabulary.names
     kind = torch.int16 if len(names) <= torch.iinfo(torch.int16).max else torch.int32
-    keys, labels = [], []
+    usable, labels = [], []
     with Progress(len(hashed), "labelling patches", quiet=quiet) as progress:
         for item in hashed:
             try:
@@ -132,10 +132,10 @@ def label_items(
             except PatchwordError as error:
                 skipped[str(item.image)] = str(error)
             else:
-                keys.append(item.key)
+                usable.append(item)
                 labels.append(_labels_of(label_map, grid=features.grid, majority=settings.majority).to(kind))
             progress.advance()
-    return keys, torch.stack(labels) if labels else torch.empty((0, *features.grid), dtype=kind)
+    return usable, torch.stack(labels) if labels else torch.empty((0, *features.grid), dtype=kind)
 
 
 def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -> Tensor:

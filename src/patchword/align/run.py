@@ -23,8 +23,10 @@ from patchword.align.artifact import (
     read_artifact,
     write_artifact,
 )
+from patchword.align.augmented import AugmentedFeatures
 from patchword.align.card import model_card
 from patchword.align.data import LabelledImages
+from patchword.align.online import OnlineFeatures
 from patchword.align.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.align.records import StepRecord
 from patchword.align.sampling import IGNORED
@@ -112,16 +114,19 @@ def align_labels(
     )
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
-    keys, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
-    if not keys:
+    usable, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
+    if not usable:
         first = "".join(f"; {reason}" for reason in list(skipped.values())[:1])
         raise PatchwordError(f"no image of the data set can be trained on, {len(skipped)} are skipped{first}")
     labelled = (labels != IGNORED).flatten(1).any(dim=1)
     text = encode_vocabulary(text_encoder, vocabulary=dataset.vocabulary).class_vectors().float()
-    used = tuple(key for key, keep in zip(keys, labelled.tolist(), strict=True) if keep)
-    data = TrainingSet(features, used, labels[labelled], text)
+    used = [item for item, keep in zip(usable, labelled.tolist(), strict=True) if keep]
+    augmented = None
+    if settings.augment and isinstance(features, OnlineFeatures):
+        augmented = AugmentedFeatures(used, names=dataset.vocabulary.names, encoder=encoder, settings=settings)
+    data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented)
     trained = _train(data, settings=settings, device=encoder.device, out=out, quiet=quiet)
-    facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(keys) - len(used), skipped=len(skipped))
+    facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(usable) - len(used), skipped=len(skipped))
     artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
     history = [record.model_dump() for record in trained.history]
     write_json(out / RUN, {"identity": identity, "history": history, "skipped": skipped})

@@ -45,6 +45,21 @@ class AlignSettings(Settings):
         description="Most that the feature cache may hold, in gigabytes (1e9 bytes); above it, what was used least "
         "recently goes, and a run that needs more computes features in every step",
     )
+    augment: bool = Field(
+        True,
+        description="Whether training sees other crops, mirror images and colours in every epoch, where features are "
+        "computed in every step; never from the cache",
+    )
+    crop_scale: float = Field(
+        0.5, gt=0, le=1, description="Least share of a photograph's area that a random crop keeps; 1 keeps all"
+    )
+    crop_ratio: float = Field(
+        4 / 3, ge=1, le=4, description="Most that a crop is wider or narrower than the photograph, as a factor"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="Probability of a mirror image")
+    colour: float = Field(
+        0.2, ge=0, lt=1, description="Most that brightness, contrast and saturation change, as a share; 0 for none"
+    )
     majority: float = Field(
         0.6, gt=0, le=1, description="Share of a patch's pixels that its label needs; patches below it are ignored"
     )

@@ -40,11 +40,11 @@ class PatchFeatures(Protocol):
         """Read features (b, D, h, w) of images by key, as they are."""
 
 
-class AugmentedFeatures(Protocol):
-    """Where features of augmented images come from, with the labels that moved along; `OnlineFeatures` is one."""
+class AugmentedImages(Protocol):
+    """Where features of augmented images come from, with the labels that moved along."""
 
-    def read_augmented(self, keys: Sequence[str], /, *, epoch: int) -> tuple[Tensor, Tensor]:
-        """Read features (b, D, h, w) and labels (b, h, w), augmented by key and epoch."""
+    def read_augmented(self, positions: Sequence[int], /, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Read features (b, D, h, w) and labels (b, h, w) of images by position in the set, other ones each epoch."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TrainingSet:
     keys: tuple[str, ...]
     labels: Tensor
     text: Tensor
-    augmented: AugmentedFeatures | None = None
+    augmented: AugmentedImages | None = None
 
 
 @dataclass(frozen=True)
@@ -200,13 +200,13 @@ class _Run:
         batch = [self.positions[index] for index in order[place * settings.batch_size :][: settings.batch_size]]
         images = self.processes.shares(len(batch))
         chosen = [batch[index] for index in images[self.processes.index]]
-        keys = [data.keys[position] for position in chosen]
-        if not keys:
+        if not chosen:
             return torch.zeros((0, self.state.module.dim, *data.labels.shape[1:])), data.labels[:0], images
         if data.augmented is not None:
-            features, labels = data.augmented.read_augmented(keys, epoch=epoch)
+            features, labels = data.augmented.read_augmented(chosen, epoch=epoch)
         else:
-            features, labels = data.features.read(keys), data.labels[chosen]
+            features = data.features.read([data.keys[position] for position in chosen])
+            labels = data.labels[chosen]
         _check_grid(features, labels)
         return features, labels.to(data.labels.dtype), images
 
