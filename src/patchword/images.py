@@ -25,6 +25,7 @@ from patchword.image_extras import (
     misread_by_pillow,
     open_heif,
     read_tiff,
+    silence_libtiff,
     stored_size,
     tiff_bits,
 )
@@ -255,6 +256,7 @@ class _Silence:
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
+                silence_libtiff()
                 for name in ("PIL", "tifffile"):  # without a handler, Python writes on the screen what they log
                     logger = logging.getLogger(name)
                     if not logger.handlers:
