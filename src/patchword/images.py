@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from patchword.errors import PatchwordError
 from patchword.image_extras import (
     HEIF_EXTENSIONS,
+    UnreadableError,
     is_heif,
     is_tiff,
     misread_by_pillow,
@@ -139,8 +140,10 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
         reason = f"too large; allowed are {_most_pixels():,} pixels"
     except MemoryError:
         reason = "not enough memory to decode it"
+    except UnreadableError as error:
+        reason = str(error)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror or f"damaged ({error})"
     except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
         reason = f"damaged ({error or type(error).__name__})"
     name = str(path)
@@ -202,7 +205,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _check_file(path: Path) -> None:
     if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
-        raise OSError("not a file")
+        raise UnreadableError("not a file")
 
 
 def _read_rare_tiff(path: Path, kind: str) -> NDArray[np.uint8]:
