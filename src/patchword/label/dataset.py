@@ -19,7 +19,7 @@ from patchword.models.protocols import ModelRecord
 from patchword.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from patchword.label.quality import QualityRecord
+    from patchword.label.quality_records import QualityRecord
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from patchword.label.quality import QualityParts, QualityRecord
+from patchword.label.quality_records import QualityParts, QualityRecord
 from patchword.label.records import MANIFEST_FILE, RUNS_FILE, DatasetRecord, ImageRecord
 from patchword.label.report_html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
 from patchword.label.settings import LabelSettings
