@@ -193,7 +193,7 @@ def test_run_that_does_not_fit_trains_all_the_same(tmp_path: Path, capsys: pytes
             encoder=ColourPatches(),
             text_encoder=ColourText(),
             out=out,
-            settings=with_limit(limit, feature_dtype="float32"),
+            settings=with_limit(limit, feature_dtype="float32", augment=False),
             cache=tmp_path / f"cache-{limit}",
         )
         shutil.rmtree(tmp_path / f"cache-{limit}", ignore_errors=True)
