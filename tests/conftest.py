@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import settings
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 
+import stand_ins
 import tiny as tiny_checkpoints
 
 settings.register_profile("patchword", deadline=None, derandomize=True)  # no test depends on time or on luck
@@ -71,3 +73,19 @@ def tiny_sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_sam2_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoints.make_sam2(tmp_path_factory.mktemp("sam2_video"), video=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_timm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of a timm model, with a stand-in of timm to load it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "timm", stand_ins.timm_module())
+        yield f"timm:{stand_ins.make_timm(tmp_path_factory.mktemp('timm').resolve())}"
+
+
+@pytest.fixture(scope="session")
+def tiny_open_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Name of an OpenCLIP model, with a stand-in of open_clip to load it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "open_clip", stand_ins.open_clip_module())
+        yield f"open_clip:{stand_ins.make_open_clip(tmp_path_factory.mktemp('open_clip').resolve())}"

@@ -26,8 +26,11 @@ class ModelName:
         Raises:
             PatchwordError: when the name or the revision is empty.
         """
+        from patchword.models.extras import split_name
+
         given = str(text)
-        if "@" not in given or Path(given).expanduser().exists():
+        _, place = split_name(given)
+        if "@" not in given or Path(place).expanduser().exists():
             name, revision = given, None
         else:
             name, _, revision = given.rpartition("@")

@@ -100,8 +100,9 @@ def test_mae_masks_nothing_though_its_config_says_three_quarters(tiny_mae: Path)
 def test_sam_at_its_own_square_is_sam(tiny_sam: Path) -> None:
     """96 x 96 pixels: what prompts attend to."""
     images = pictures(96, 96, count=2)
-    embedding = load_mask_proposer(str(tiny_sam), device="cpu").embed(images)
-    torch.testing.assert_close(load_patch_encoder(str(tiny_sam), device="cpu")(images), embedding.features[0])
+    embeddings = load_mask_proposer(str(tiny_sam), device="cpu").embed([image[None] for image in images])
+    expected = torch.cat([embedding.features[0] for embedding in embeddings])
+    torch.testing.assert_close(load_patch_encoder(str(tiny_sam), device="cpu")(images), expected, **FORWARD)
 
 
 @pytest.mark.parametrize("size", [(48, 72), (136, 104)], ids=["smaller", "larger"])

@@ -46,6 +46,7 @@ class Case:
 IMAGE_TEXT = [
     *(Case("tiny_clip", load_image_text, 8, 24, 32, {"dense": d}) for d in ("value", "sclip", "clearclip", "naclip")),
     Case("tiny_siglip", load_image_text, 8, 32, 32),
+    Case("tiny_open_clip", load_image_text, 8, 20, 32),
 ]
 PATCH = [
     Case("tiny_dinov2", load_patch_encoder, 8, 32, 32),
@@ -59,6 +60,8 @@ PATCH = [
     Case("tiny_sam", load_patch_encoder, 8, 16, 96),
     Case("tiny_sam2", load_patch_encoder, 16, 32, 128),
     Case("tiny_sam2_video", load_patch_encoder, 16, 32, 128),
+    Case("tiny_open_clip", load_patch_encoder, 8, 32, 32),
+    Case("tiny_timm", load_patch_encoder, 8, 24, 32),
 ]
 MASK = [
     Case("tiny_sam", load_mask_proposer, 8, 16, 96),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.models.folders import read_config, weights_files
+from patchword.models.extras import TIMM, split_name
+from patchword.models.folders import read_config
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder, missing_weights
 from patchword.models.presets import PRESETS, find_preset
 from patchword.models.protocols import ModelRecord
@@ -98,7 +99,7 @@ def check_model(name: str, *, revision: str | None = None, kind: Kind | None = N
         folder = local_folder(name, revision=revision) or cached_folder(name, revision=revision)
         if folder is None:
             raise PatchwordError(missing_weights(name, why="only this machine was searched"))
-        found = family_of(read_config(folder)["model_type"], kind=kind, where=name).kind
+        found = _kind_of(folder, name=name, kind=kind)
         return CheckedModel(name, found, _load_record(name, revision=revision, kind=found), "")
     except PatchwordError as error:
         return CheckedModel(name, found, None, str(error))
@@ -144,11 +145,18 @@ def _fetch(name: str, *, revision: str | None, to: Path | None) -> FetchedModel:
     folder = None if to else cached_folder(name, revision=revision)
     if folder is None:
         config = fetch_config(name, revision=revision)
-        family_of(read_config(config.parent)["model_type"], where=name)  # before gigabytes of weights are fetched
+        _kind_of(config.parent, name=name)  # before gigabytes of weights are fetched
         folder = fetch_files(name, revision=revision, to=to)
-    family = family_of(read_config(folder)["model_type"], where=name)
-    size = sum(path.stat().st_size for path in weights_files(folder))
-    return FetchedModel(name, family.kind, folder, size)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return FetchedModel(name, _kind_of(folder, name=name), folder, size)
+
+
+def _kind_of(folder: Path, *, name: str, kind: Kind | None = None) -> Kind:
+    """The first role of a checkpoint, which must be able to serve in `kind` where one is given."""
+    extra, _ = split_name(name)
+    if extra is not None:
+        return "patch" if extra is TIMM else "image-text"
+    return family_of(read_config(folder)["model_type"], kind=kind, where=name).kind
 
 
 def _check_target(folder: Path | None) -> None:

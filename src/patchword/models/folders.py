@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,13 @@ def fingerprint(folder: Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
+    return fingerprint_of((folder / CONFIG, *_named_weights(folder)))
+
+
+def fingerprint_of(files: Iterable[Path]) -> str:
+    """The same over any files."""
     digest = hashlib.sha256()
-    for path in (folder / CONFIG, *_named_weights(folder)):
+    for path in files:
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         with path.open("rb") as file:
             while block := file.read(_HASH_BLOCK):

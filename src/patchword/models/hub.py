@@ -10,22 +10,9 @@ from typing import TypeVar
 
 from patchword.errors import PatchwordError
 from patchword.folders import write_text
-from patchword.models.folders import CONFIG, PREPROCESSOR, PROCESSOR, VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, has_weights
+from patchword.models.extras import TRANSFORMERS, Layout, repository, split_name
+from patchword.models.folders import has_weights
 from patchword.models.registry import FAMILIES, checkpoint_of
-
-NEEDED_FILES = (
-    CONFIG,
-    PREPROCESSOR,
-    PROCESSOR,
-    WEIGHTS,
-    WEIGHTS_INDEX,
-    "model-*-of-*.safetensors",
-    *VOCABULARIES,
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request
 _GIVE_UP_AFTER = 6.0  # seconds in all, resolving the name included, which obeys no limit of the request
@@ -42,19 +29,20 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
     Raises:
         PatchwordError: when the name can only be a path and no folder is there, or a revision is given for a folder.
     """
-    path = Path(name).expanduser()
+    _, place = split_name(name)
+    path = Path(place).expanduser()
     if path.is_dir():
         if revision is not None:
             raise PatchwordError(f"revision {revision!r} is given for the local folder {name}; allowed is none")
         return path
-    looks_like_path = name.startswith((".", "/", "~")) or name.endswith("/") or "\\" in name or name.count("/") > 1
+    looks_like_path = place.startswith((".", "/", "~")) or place.endswith("/") or "\\" in place or place.count("/") > 1
     if looks_like_path or path.is_file():
         raise PatchwordError(f"no model folder {name}; allowed is a folder in the hub's format or a hub name")
     return None
 
 
 def cached_folder(name: str, *, revision: str | None) -> Path | None:
-    """The folder of a hub name in the local cache, or None where config.json or weights are not there.
+    """The folder of a hub name in the local cache, or None where its config or its weights are not there.
 
     Without a revision, the main branch comes first, then a conversion that `fetch_files` chose.
 
@@ -64,17 +52,18 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    repo, layout = repository(name)
     try:
         revisions = [revision] if revision else ["main", _CONVERSION]
-        found = [try_to_load_from_cache(name, CONFIG, revision=candidate) for candidate in revisions]
+        found = [try_to_load_from_cache(repo, layout.config, revision=candidate) for candidate in revisions]
     except HFValidationError as error:
         raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
     folders = [Path(path).parent for path in found if isinstance(path, str)]
-    return next((folder for folder in folders if has_weights(folder)), None)
+    return next((folder for folder in folders if _has_weights(folder, layout)), None)
 
 
 def fetch_config(name: str, *, revision: str | None) -> Path:
-    """Fetch config.json of a hub name, after one brief question whether the hub answers at all.
+    """Fetch the config of a hub name, after one brief question whether the hub answers at all.
 
     Returns:
         path of the file in the cache.
@@ -87,7 +76,8 @@ def fetch_config(name: str, *, revision: str | None) -> Path:
 
     if is_offline_mode():
         raise PatchwordError(missing_weights(name, why="HF_HUB_OFFLINE is set"))
-    url = hf_hub_url(name, CONFIG, revision=revision)
+    repo, layout = repository(name)
+    url = hf_hub_url(repo, layout.config, revision=revision)
     # without retries: hf_hub_download alone would repeat the question for minutes
     _within(
         lambda: get_hf_file_metadata(url, timeout=_ANSWER_WITHIN, retry_on_errors=False),
@@ -95,7 +85,7 @@ def fetch_config(name: str, *, revision: str | None) -> Path:
         revision=revision,
     )
     path = _asking(
-        lambda: hf_hub_download(name, CONFIG, revision=revision, etag_timeout=_ANSWER_WITHIN),
+        lambda: hf_hub_download(repo, layout.config, revision=revision, etag_timeout=_ANSWER_WITHIN),
         name=name,
         revision=revision,
     )
@@ -119,9 +109,10 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
     """
     from huggingface_hub import snapshot_download
 
+    repo, layout = repository(name)
     chosen = _asking(lambda: _safetensors_revision(name, revision=revision), name=name, revision=revision)
     folder = _asking(
-        lambda: snapshot_download(name, revision=chosen, local_dir=to, allow_patterns=list(NEEDED_FILES)),
+        lambda: snapshot_download(repo, revision=chosen, local_dir=to, allow_patterns=list(layout.needed)),
         name=name,
         revision=chosen,
     )
@@ -132,7 +123,8 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
 
 def missing_weights(name: str, *, why: str) -> str:
     """The one line for weights that are not here: which, why, how to get them elsewhere, what needs none."""
-    unknown = "" if checkpoint_of(name) else f" (no folder, and no checkpoint of the registry{_suggestion(name)})"
+    known = checkpoint_of(name) is not None or split_name(name)[0] is not None
+    unknown = "" if known else f" (no folder, and no checkpoint of the registry{_suggestion(name)})"
     return (
         f"the weights of {name}{unknown} are not on this machine and cannot be fetched: {why}; on a connected machine "
         f"run `patchword models fetch {name} --to FOLDER`, copy FOLDER here and give its path instead of the name "
@@ -143,16 +135,19 @@ def missing_weights(name: str, *, why: str) -> str:
 def _safetensors_revision(name: str, *, revision: str | None) -> str | None:
     from huggingface_hub import file_exists, get_repo_discussions
 
-    if any(file_exists(name, weights, revision=revision) for weights in (WEIGHTS, WEIGHTS_INDEX)):
+    repo, layout = repository(name)
+    if any(file_exists(repo, weights, revision=revision) for weights in layout.weights):
         return revision
-    if revision is None:
+    if revision is None and layout is TRANSFORMERS:
         for proposal in get_repo_discussions(
-            name, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
+            repo, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
         ):
             if "safetensors" in proposal.title and proposal.git_reference:
                 return proposal.git_reference
     at = f"revision {revision!r}" if revision else "its main branch"
-    raise PatchwordError(f"{name} has no {WEIGHTS} at {at}; allowed are safetensors weights, never pickled ones")
+    raise PatchwordError(
+        f"{name} has no {layout.weights[0]} at {at}; allowed are safetensors weights, never pickled ones"
+    )
 
 
 def _remember_conversion(folder: Path) -> None:
@@ -160,6 +155,17 @@ def _remember_conversion(folder: Path) -> None:
     references = folder.parents[1] / "refs"  # as the cache is laid out: MODEL/snapshots/COMMIT and MODEL/refs/BRANCH
     references.mkdir(parents=True, exist_ok=True)
     write_text(references / _CONVERSION, folder.name)
+
+
+def _has_weights(folder: Path, layout: Layout) -> bool:
+    if layout is TRANSFORMERS:
+        return has_weights(folder)
+    return any((folder / name).is_file() for name in layout.weights)
+
+
+def _library(name: str) -> str:
+    extra, _ = split_name(name)
+    return extra.prefix if extra else "transformers"
 
 
 def _suggestion(name: str) -> str:
@@ -214,7 +220,9 @@ def _asking(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
     except LocalEntryNotFoundError as error:
         raise PatchwordError(missing_weights(name, why="the hub cannot be reached")) from error
     except EntryNotFoundError as error:
-        raise PatchwordError(f"{name} has no {CONFIG} on the hub; allowed is a transformers checkpoint") from error
+        _, layout = repository(name)
+        message = f"{name} has no {layout.config} on the hub; allowed is a {_library(name)} checkpoint"
+        raise PatchwordError(message) from error
     except HFValidationError as error:
         raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
     except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type

@@ -14,6 +14,7 @@ from patchword.errors import PatchwordError
 from patchword.models.adapters import WEIGHTS, build_patch_encoder
 from patchword.models.clip import ClipEncoder, check_pooled_token
 from patchword.models.dense import check_dense
+from patchword.models.extras import split_name
 from patchword.models.folders import (
     Preprocessing,
     check_tokenizer_files,
@@ -23,6 +24,7 @@ from patchword.models.folders import (
     weights_files,
 )
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
+from patchword.models.loading_extras import load_extra_image_text, load_extra_patches
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
 from patchword.models.sam import SamProposer
@@ -55,7 +57,7 @@ class Loaded:
 def load_image_text(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", dense: str = "value"
 ) -> ImageTextEncoder:
-    """Load CLIP, SigLIP or SigLIP 2.
+    """Load CLIP, SigLIP, SigLIP 2 or, by the prefix `open_clip:`, any OpenCLIP model.
 
     Args:
         name: hub name, or local folder in the hub's format.
@@ -63,7 +65,7 @@ def load_image_text(
         device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
         dense: variant of CLIP's last layer for `encode_patches`: "value", "sclip", "clearclip" or "naclip"; of these,
-            SigLIP has "value".
+            SigLIP and OpenCLIP have "value".
 
     Returns:
         the encoder, in evaluation mode, its weights frozen.
@@ -74,6 +76,9 @@ def load_image_text(
     variant = check_dense(dense)
     where = choose_device(device)  # before gigabytes are fetched for a device that is not there
     loads_as = choose_dtype(dtype, device=where)
+    extra, _ = split_name(name)
+    if extra is not None:
+        return load_extra_image_text(extra, name, revision=revision, device=where, dtype=loads_as, dense=variant)
     source = find_source(name, revision=revision, kind="image-text")
     if source.family.name == "siglip" and variant != "value":
         raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
@@ -90,12 +95,16 @@ def load_image_text(
 def load_patch_encoder(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> PatchEncoder:
-    """Load a frozen vision encoder: any of the registry's, or the image tower of CLIP, SigLIP, SAM or SAM 2.
+    """Load a frozen vision encoder: any of the registry's, the image tower of CLIP, SigLIP, SAM or SAM 2, or, by the
+    prefixes `timm:` and `open_clip:`, one of those libraries.
 
     Arguments, returns and errors as for `load_image_text`. What the features of each family are: docs/encoders.md.
     """
     where = choose_device(device)
     loads_as = choose_dtype(dtype, device=where)
+    extra, _ = split_name(name)
+    if extra is not None:
+        return load_extra_patches(extra, name, revision=revision, device=where, dtype=loads_as)
     source = find_source(name, revision=revision, kind="patch")
     loaded = _load(source, device=where, dtype=loads_as)
     return build_patch_encoder(source.family.name, loaded.model, record=loaded.record)
@@ -110,6 +119,9 @@ def load_mask_proposer(
     """
     where = choose_device(device)
     encoder_dtype = choose_dtype(dtype, device=where)
+    extra, _ = split_name(name)
+    if extra is not None:
+        raise PatchwordError(f"{name} is no mask proposer; allowed are SAM, SAM 2 and SAM 2.1 as transformers has them")
     source = find_source(name, revision=revision, kind="mask")
     loaded = _load(source, device=where, dtype=torch.float32)
     proposer = Sam2Proposer if source.family.name == "sam2" else SamProposer

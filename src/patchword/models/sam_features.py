@@ -29,6 +29,7 @@ class SamFeatures:
         self.model = model
         self.record = record
         self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.dtype
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -71,6 +72,7 @@ class Sam2Features:
         self.model = model
         self.record = record
         self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.dtype
         self._whole = whole_cell(model.config.backbone_config)
 
     @torch.no_grad()

@@ -32,6 +32,7 @@ class TokenEncoder:
         self.model = model
         self.record = record
         self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.dtype
         self._tokens = tokens
 
     @torch.no_grad()

@@ -1,0 +1,235 @@
+"""OpenCLIP: any of its models as text and image tower, and its own vision transformers as patch encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchword.errors import PatchwordError
+from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
+from patchword.models.extras import OPEN_CLIP, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, import_extra
+from patchword.models.folders import check_safetensors, fingerprint_of, read_json
+from patchword.models.pixels import Filter, normalise, resize
+from patchword.models.protocols import ModelRecord, check_images
+
+
+class OpenClipEncoder:
+    """`ImageTextEncoder` around an OpenCLIP model.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: takes a list of strings to (n, context) token numbers.
+        record: what is known of the checkpoint.
+        device, dtype: of the weights.
+        resample: filter that resizes images to the model's input.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        record: ModelRecord,
+        device: torch.device,
+        dtype: torch.dtype,
+        resample: Filter = "bicubic",
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.record = record
+        self.device = device
+        self.dtype = dtype
+        self.resample: Filter = resample
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Encode prompts, cut at the text context's length.
+
+        Args:
+            prompts: n strings.
+
+        Returns:
+            (n, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when prompts are not a list of strings.
+        """
+        empty = torch.zeros(0, self.record.dim, device=self.device)
+        return encode_in_batches(
+            prompts, encode=lambda part: self.model.encode_text(self.tokenizer(part).to(self.device)), empty=empty
+        )
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Encode images, each squashed to the square input that the model was trained on.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], any size.
+
+        Returns:
+            (b, d) float32, unit length.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        check_images(images)
+        size = (self.record.input_size, self.record.input_size)
+        resized = resize(images.float().to(self.device), size=size, mode=self.resample)
+        pixels = normalise(resized, mean=self.record.mean, std=self.record.std)
+        return unit(self.model.encode_image(pixels.to(self.dtype)))
+
+    @torch.no_grad()
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Encode every patch by the value path of the last block (MaskCLIP), as `ClipEncoder` with `value` does.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
+
+        Returns:
+            (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: when the shape or the type is another, or the image tower is not OpenCLIP's own vision
+                transformer.
+        """
+        check_native(self.model.visual, name=self.record.name, what="patches in the text space")
+        check_images(images, multiple_of=self.record.patch_size)
+        grid = (images.shape[-2] // self.record.patch_size, images.shape[-1] // self.record.patch_size)
+        pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
+        tower = self.model.visual
+        hidden = run_blocks(tower, pixels.to(self.dtype), blocks=len(tower.transformer.resblocks) - 1)
+        block = tower.transformer.resblocks[-1]
+        width = hidden.shape[-1]
+        normed = block.ln_1(hidden)
+        values = torch.nn.functional.linear(
+            normed, block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :]
+        )
+        values = block.ls_1(block.attn.out_proj(values))
+        return to_map(unit(tower.ln_post(values[:, 1:]) @ tower.proj), grid=grid)
+
+
+class OpenClipPatches:
+    """`PatchEncoder` around OpenCLIP's own vision transformer.
+
+    Args:
+        model: the `VisionTransformer` in evaluation mode.
+        record: what is known of the checkpoint.
+        device, dtype: of the weights.
+    """
+
+    def __init__(self, model: Any, *, record: ModelRecord, device: torch.device, dtype: torch.dtype) -> None:
+        self.model = model
+        self.record = record
+        self.device = device
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Encode images to the patch tokens of the last block, after the final layer norm.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
+
+        Returns:
+            (b, D, h/patch, w/patch) float32, not normalised to unit length.
+
+        Raises:
+            PatchwordError: when the shape or the type is another.
+        """
+        check_images(images, multiple_of=self.record.patch_size)
+        grid = (images.shape[-2] // self.record.patch_size, images.shape[-1] // self.record.patch_size)
+        pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
+        blocks = len(self.model.transformer.resblocks)
+        hidden = run_blocks(self.model, pixels.to(self.dtype), blocks=blocks)
+        return to_map(self.model.ln_post(hidden[:, 1:]), grid=grid)
+
+
+@dataclass(frozen=True)
+class OpenClipParts:
+    """A loaded OpenCLIP model with what its adapters need."""
+
+    model: Any
+    tokenizer: Any
+    record: ModelRecord
+    resample: Filter
+
+
+def load_open_clip(name: str, *, folder: Path, revision: str | None) -> OpenClipParts:
+    """Load an OpenCLIP checkpoint in float32 on the CPU.
+
+    Args:
+        name: as the user gave it, with its prefix.
+        folder: with open_clip_config.json, open_clip_model.safetensors and, where the model has one, a tokenizer.
+        revision: hub commit; None for a local folder.
+
+    Raises:
+        PatchwordError: when open_clip is not installed or the folder is damaged.
+    """
+    open_clip = import_extra(OPEN_CLIP, name=name)
+    config, weights = folder / OPEN_CLIP_CONFIG, folder / OPEN_CLIP_WEIGHTS
+    for file in (config, weights):
+        if not file.is_file():
+            raise PatchwordError(f"{folder} has no {file.name}; allowed is a checkpoint in OpenCLIP's hub format")
+    check_safetensors(weights)
+    stated = read_json(config)
+    try:
+        model = open_clip.create_model(f"local-dir:{folder}", precision="fp32", device="cpu")
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        dim = int(stated["model_cfg"]["embed_dim"])
+    except Exception as error:  # a config may be wrong in as many ways as there are fields
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise PatchwordError(f"{name} cannot be loaded by open_clip: {reason}") from error
+    tower, pixels = model.visual, model.visual.preprocess_cfg
+    record = ModelRecord(
+        family="open_clip",
+        name=name if revision else f"open_clip:{folder.resolve()}",
+        revision=revision,
+        fingerprint=fingerprint_of((config, weights)),
+        patch_size=side(getattr(tower, "patch_size", 1), what="patch_size"),
+        dim=dim,
+        mean=tuple(pixels["mean"]),
+        std=tuple(pixels["std"]),
+        input_size=side(tower.image_size, what="image_size"),
+        licence="",
+    )
+    resample: Filter = "bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic"
+    return OpenClipParts(model.eval().requires_grad_(False), tokenizer, record, resample)
+
+
+def run_blocks(tower: Any, pixels: Tensor, *, blocks: int) -> Tensor:
+    """Normalised pixels (b, 3, h, w) through the first blocks of a `VisionTransformer`, positions interpolated.
+
+    Returns:
+        (b, 1 + n, c), class token first.
+    """
+    patches = tower.conv1(pixels)  # (b, c, h, w)
+    positions = tower.positional_embedding.to(patches.dtype)
+    around = interpolate_positions(positions[1:], grid=(patches.shape[-2], patches.shape[-1]))
+    tokens = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
+    first = (tower.class_embedding.to(patches.dtype) + positions[0]).expand(len(pixels), 1, -1)
+    hidden: Tensor = tower.ln_pre(torch.cat([first, tokens], dim=1))  # (b, 1 + h * w, c)
+    batch_first = getattr(tower.transformer, "batch_first", False)
+    hidden = hidden if batch_first else hidden.transpose(0, 1)
+    for block in tower.transformer.resblocks[:blocks]:
+        hidden = block(hidden)
+    return hidden if batch_first else hidden.transpose(0, 1)
+
+
+def check_native(tower: Any, *, name: str, what: str) -> None:
+    """Refuse an image tower that is not OpenCLIP's own vision transformer with a class token.
+
+    Raises:
+        PatchwordError: naming the tower's class.
+    """
+    blocks: Any = getattr(getattr(tower, "transformer", None), "resblocks", ())
+    plain = len(blocks) > 0 and isinstance(getattr(blocks[-1], "attn", None), torch.nn.MultiheadAttention)
+    if not plain or getattr(tower, "attn_pool", None) is not None or not hasattr(tower, "class_embedding"):
+        raise PatchwordError(
+            f"{name} has an image tower of class {type(tower).__name__}, which gives no {what}; allowed are models "
+            "with OpenCLIP's own vision transformer (for others, timm:NAME may give patches)"
+        )
