@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.suggest.nouns import BUILT_IN, read_nouns
+from patchword.suggest.nouns import BUILT_IN, plainer_names, read_nouns
 from patchword.toytown.world import CLASSES
 from patchword.vocabulary import DEFAULT_TEMPLATES
 
@@ -40,3 +40,8 @@ def test_a_list_of_ones_own_is_taken_and_a_single_noun_refused() -> None:
     assert read_nouns("cat, dog").names == ("cat", "dog")
     with pytest.raises(PatchwordError, match="there is one noun, 'cat'; at least two"):
         read_nouns(["cat"])
+
+
+def test_a_plainer_name_is_a_word_of_the_other() -> None:
+    names = ("car", "Toy Car", "carpet", "toy", "car seat cover", "seat")
+    assert plainer_names(names) == {1: frozenset({0, 3}), 4: frozenset({0, 5})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,17 +131,25 @@ class Tally:
         self.seen, self.crops = enough.sum(axis=0), self._table.sum(axis=0)
 
 
-def elect(ballots: Ballots, *, seats: Sequence[bool], settings: SuggestSettings) -> Election:
+def elect(
+    ballots: Ballots,
+    *,
+    seats: Sequence[bool],
+    settings: SuggestSettings,
+    plainer: Mapping[int, frozenset[int]] | None = None,
+) -> Election:
     """Find the candidates that are there, by votes that pass on.
 
     The candidate seen in the fewest photographs drops out, and its crops vote for the next on their ballots, until all
-    that are left are seen in `minimum_share` of the photographs. Then a candidate goes into a more frequent one that
-    is on the ballots of `fold_share` of its crops; and then the least frequent drop out until the limit is met.
+    that are left are seen in `minimum_share` of the photographs. Then a candidate goes into a plainer or else a more
+    frequent one that is on the ballots of `fold_share` of its crops; and then the least frequent drop out until the
+    limit is met.
     Source: instant-runoff voting, by photographs; thresholds chosen by us.
 
     Args:
         ballots: of all photographs.
         seats: one entry a candidate: whether it counts for `limit_classes` (a class), or not (a background word).
+        plainer: candidate -> those that are plainer words for it, as "car" is for "toy car".
     """
     classes = np.array(seats, dtype=bool)
     needed = max(1, int(np.ceil(settings.minimum_share * ballots.photographs - 1e-9)))
@@ -153,7 +161,7 @@ def elect(ballots: Ballots, *, seats: Sequence[bool], settings: SuggestSettings)
         if rare:
             tally.drop(rare[-1])
             continue
-        folded = _to_fold(tally, order, classes=classes, share=settings.fold_share)
+        folded = _to_fold(tally, order, classes=classes, share=settings.fold_share, plainer=plainer or {})
         if folded is not None:
             tally.drop(folded)
             continue
@@ -188,15 +196,26 @@ class _First:
     winners: NDArray[np.int32]
 
 
-def _to_fold(tally: Tally, order: list[int], *, classes: NDArray[np.bool_], share: float) -> int | None:
-    """The least frequent candidate that one more frequent one of its kind is near to, crop for crop."""
-    for rank in range(len(order) - 1, 0, -1):
+def _to_fold(
+    tally: Tally,
+    order: list[int],
+    *,
+    classes: NDArray[np.bool_],
+    share: float,
+    plainer: Mapping[int, frozenset[int]],
+) -> int | None:
+    """The least frequent candidate that is always near to a plainer one, or to a more frequent one that is as plain."""
+    nothing: frozenset[int] = frozenset()
+    for rank in range(len(order) - 1, -1, -1):
         candidate = order[rank]
-        stronger = [other for other in order[:rank] if classes[other] == classes[candidate]]
         own = np.flatnonzero(tally.winners == candidate)
         near = np.bincount(tally.choices[own][tally.standing(own)], minlength=len(tally.alive))
-        if stronger and near[stronger].max() >= share * len(own):
-            return candidate
+        for place, other in enumerate(order):
+            if place == rank or classes[other] != classes[candidate] or near[other] < share * len(own):
+                continue
+            is_plainer = other in plainer.get(candidate, nothing)
+            if is_plainer or (place < rank and candidate not in plainer.get(other, nothing)):
+                return candidate
     return None
 
 

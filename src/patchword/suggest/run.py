@@ -17,6 +17,7 @@ from patchword.models.protocols import ImageTextEncoder
 from patchword.progress import Progress
 from patchword.suggest.ballots import Ballots, Election, Seat, elect
 from patchword.suggest.crops import Looked, look, thumbnail
+from patchword.suggest.nouns import plainer_names
 from patchword.suggest.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggest.settings import SuggestSettings
 from patchword.text import TextVectors, encode_vocabulary
@@ -133,7 +134,8 @@ class _Hall:
             name, reason = next(iter(self.failed.items()))
             raise PatchwordError(f"none of {len(self.failed)} photographs could be looked at; {name}: {reason}")
         seats = [*([True] * len(self.nouns)), *([False] * len(self.nouns.background))]
-        election = elect(self.ballots, seats=seats, settings=self.settings)
+        plainer = plainer_names((*self.nouns.names, *self.nouns.background))
+        election = elect(self.ballots, seats=seats, settings=self.settings, plainer=plainer)
         classes = [seat for seat in election.chosen if seats[seat.candidate]]
         background = [seat for seat in election.chosen if not seats[seat.candidate]]
         if not classes:

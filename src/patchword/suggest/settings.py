@@ -42,8 +42,8 @@ class SuggestSettings(Settings):
         0.8,
         ge=0,
         le=1,
-        description="A class whose crops have one more frequent class near in at least this share goes into that "
-        "class, 0 to 1; less merges more",
+        description="A class whose crops have a plainer or one more frequent class near in at least this share goes "
+        "into that class, 0 to 1; less merges more",
     )
     examples: int = Field(6, ge=1, le=50, description="Thumbnails of a class on the page at most, 1 to 50")
     thumbnail_size: int = Field(128, ge=16, le=512, description="Longer side of a thumbnail in pixels, 16 to 512")
