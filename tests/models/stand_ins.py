@@ -147,6 +147,7 @@ class VisionTransformer(nn.Module):
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
         self.transformer = Blocks(width, 3)
         self.attn_pool = None
+        self.pool_type = "tok"
         self.proj = nn.Parameter(torch.zeros(width, OPEN_CLIP_DIM))
 
     def tokens(self, x: Tensor) -> Tensor:

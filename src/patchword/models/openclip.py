@@ -97,17 +97,48 @@ class OpenClipEncoder:
             PatchwordError: when the shape or the type is another, or the image tower is not OpenCLIP's own vision
                 transformer.
         """
-        check_native(self.model.visual, name=self.record.name, what="patches in the text space")
-        check_images(images, multiple_of=self.record.patch_size)
-        grid = (images.shape[-2] // self.record.patch_size, images.shape[-1] // self.record.patch_size)
+        grid = self._grid(images)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
         tower = self.model.visual
         hidden = run_blocks(tower, pixels.to(self.dtype), blocks=len(tower.transformer.resblocks) - 1)
+        return self._values(hidden, grid=grid)
+
+    @torch.no_grad()
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_images` and `encode_patches` give; the two part only at the last block.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input,
+                or for a tower that does not pool by its class token, they take two passes.
+
+        Returns:
+            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
+
+        Raises:
+            PatchwordError: as `encode_patches`.
+        """
+        size, tower = self.record.input_size, self.model.visual
+        if images.shape[-2:] != (size, size) or getattr(tower, "pool_type", "") != "tok":
+            return self.encode_images(images), self.encode_patches(images)
+        grid = self._grid(images)
+        pixels = normalise(images.float().to(self.device).clamp(0, 1), mean=self.record.mean, std=self.record.std)
+        blocks = tower.transformer.resblocks
+        hidden = run_blocks(tower, pixels.to(self.dtype), blocks=len(blocks) - 1)
+        whole = one_block(tower, blocks[-1], hidden)
+        return unit(tower.ln_post(whole[:, 0]) @ tower.proj), self._values(hidden, grid=grid)
+
+    def _grid(self, images: Tensor) -> tuple[int, int]:
+        check_native(self.model.visual, name=self.record.name, what="patches in the text space")
+        check_images(images, multiple_of=self.record.patch_size)
+        return images.shape[-2] // self.record.patch_size, images.shape[-1] // self.record.patch_size
+
+    def _values(self, hidden: Tensor, *, grid: tuple[int, int]) -> Tensor:
+        """The value path of the last block on its input (b, 1 + n, c), in the text space."""
+        tower = self.model.visual
         block = tower.transformer.resblocks[-1]
         width = hidden.shape[-1]
-        normed = block.ln_1(hidden)
         values = torch.nn.functional.linear(
-            normed, block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :]
+            block.ln_1(hidden), block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :]
         )
         values = block.ls_1(block.attn.out_proj(values))
         return to_map(unit(tower.ln_post(values[:, 1:]) @ tower.proj), grid=grid)
@@ -213,11 +244,18 @@ def run_blocks(tower: Any, pixels: Tensor, *, blocks: int) -> Tensor:
     tokens = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
     first = (tower.class_embedding.to(patches.dtype) + positions[0]).expand(len(pixels), 1, -1)
     hidden: Tensor = tower.ln_pre(torch.cat([first, tokens], dim=1))  # (b, 1 + h * w, c)
-    batch_first = getattr(tower.transformer, "batch_first", False)
-    hidden = hidden if batch_first else hidden.transpose(0, 1)
     for block in tower.transformer.resblocks[:blocks]:
-        hidden = block(hidden)
-    return hidden if batch_first else hidden.transpose(0, 1)
+        hidden = one_block(tower, block, hidden)
+    return hidden
+
+
+def one_block(tower: Any, block: Any, hidden: Tensor) -> Tensor:
+    """One block of a `VisionTransformer` on tokens (b, n, c), whichever dimension it wants first."""
+    if getattr(tower.transformer, "batch_first", False):
+        out: Tensor = block(hidden)
+        return out
+    turned: Tensor = block(hidden.transpose(0, 1))
+    return turned.transpose(0, 1)
 
 
 def check_native(tower: Any, *, name: str, what: str) -> None:
