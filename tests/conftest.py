@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are so small that threads cost more than they give
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 
 import stand_ins
