@@ -119,13 +119,14 @@ def test_a_dry_run_shows_everything_and_does_nothing(made: Path, tmp_path: Path,
     command = [*label_command(made / "photos", out=tmp_path / "labels", models=models), "--dry-run"]
     plan = json.loads(must(run(*command, "--json", "--limit", 1)).out)
     assert plan["counts"] == {"photographs": 1, "classes": 3, "background words": 0}
-    assert plan["models"]["image-text"] == f"{models.clip} (local folder)"
+    assert plan["models"]["image-text"].startswith(f"{models.clip} (local folder, 0.")
+    assert plan["models"]["image-text"].endswith(" MB)")
     assert plan["settings"]["grids"] == [1, 2]
     assert "minimum_predicted_iou" in must(run(*command)).out
     command = [*align_command(made / "labels", out=tmp_path / "model", models=models), "--dry-run", "--seed", 7]
     plan = json.loads(must(run(*command, "--json")).out)
     assert plan["counts"] == {"photographs": 2, "classes": 3, "steps at most": 2}
-    assert plan["models"]["text encoder"] == f"{models.clip} (local folder)"
+    assert plan["models"]["text encoder"].startswith(f"{models.clip} (local folder, ")
     assert plan["settings"]["seed"] == 7
     assert not (tmp_path / "labels").exists()
     assert not (tmp_path / "model").exists()
@@ -203,10 +204,10 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
     assert first.endswith("failed")
     assert second.startswith("4 labelled in ")
     assert second.endswith("images a second")
-    assert third == "1 have the same content as another photograph; they are labelled all the same"
+    assert third == "1 with the same content as another photograph, labelled all the same"
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume"), code=1)
     assert "0 labelled in 0 s; 4 were there before" in ran.out
-    assert "1 had failed before and were not tried again; --retry-failed tries them" in ran.out
+    assert "1 failed earlier, not tried again; --retry-failed tries them" in ran.out
     make_photos(photos, 1)
     (photos / "broken.jpg").write_bytes((photos / "1.png").read_bytes())
     must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume", "--retry-failed"))

@@ -14,12 +14,12 @@ from patchword.inputs import (
     check_limit,
     choose_images,
     claim_output,
-    label_settings,
     open_labels,
     read_vocabulary,
     root_of,
     trained_classes,
 )
+from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
 from patchword.parts import Loader
 from patchword.suggest.public import suggest as suggest
@@ -93,33 +93,31 @@ def label(
     Raises:
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
-    from patchword.label.image import LabelParts
     from patchword.label.records import MARKER
     from patchword.label.run import label_folder
-    from patchword.label.shards import Shard
 
-    check_limit(limit)
-    part = Shard.parse(shard) if isinstance(shard, str) else shard
-    images = choose_images(photos, out=out)
-    vocabulary = read_vocabulary(classes, background=background)
-    names = find_preset(preset)
-    chosen = label_settings(settings, preset=preset, generator=generator)
-    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    loader = Loader(device=device, dtype=dtype)
-    parts = LabelParts.of(
-        loader.image_text(image_text or names.image_text, dense=chosen.dense),
-        mask_proposer=loader.mask_proposer(mask_proposer or names.mask_proposer),
-        vocabulary=vocabulary,
-        patch_encoder=loader.patch_encoder(encoder or names.patch_encoder) if chosen.needs_encoder else None,
-    )
-    return label_folder(
-        images,
-        root=root_of(photos),
-        out=Path(out),
-        parts=parts,
-        settings=chosen,
+    request = LabelRequest.read(
+        photos,
+        classes=classes,
+        out=out,
+        preset=preset,
+        image_text=image_text,
+        mask_proposer=mask_proposer,
+        encoder=encoder,
+        background=background,
+        settings=settings,
         limit=limit,
-        shard=part,
+        shard=shard,
+    )
+    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    return label_folder(
+        request.images,
+        root=request.root,
+        out=Path(out),
+        parts=request.load(device=device, dtype=dtype),
+        settings=request.settings,
+        limit=request.limit,
+        shard=request.shard,
         resume=resume,
         overwrite=overwrite,
         forget_missing=forget_missing,

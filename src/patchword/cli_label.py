@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,6 @@ from patchword.options import (
     Background,
     ClassList,
     Device,
-    DryRun,
     Dtype,
     Limit,
     ModelPart,
@@ -25,7 +24,11 @@ from patchword.options import (
     Quiet,
     Resume,
 )
-from patchword.terminal import command_line, parse_settings, parse_words, print_plan, report_labels
+from patchword.progress import duration, rate
+from patchword.terminal import command_line, parse_settings, parse_words, print_json, print_plan, report_labels
+
+if TYPE_CHECKING:
+    from patchword.label.preview import Preview
 
 
 def label(
@@ -56,14 +59,22 @@ def label(
     forget_missing: Annotated[
         bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
     ] = False,
-    dry_run: DryRun = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Label N photographs spread over the folder and write one page, OUT-preview.html."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Counts, models, time and disk from three photographs; keep nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage 1: pseudo masks from photographs and class names."""
     from patchword import api, plans
 
-    shared: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "classes": classes,
         "out": out,
         "preset": preset,
@@ -71,27 +82,44 @@ def label(
         "mask_proposer": mask_proposer,
         "encoder": encoder,
         "background": parse_words(background),
-        "generator": generator,
         "settings": parse_settings(settings or []),
+        "device": device,
+        "dtype": dtype,
         "limit": limit,
-        "resume": resume,
-        "overwrite": overwrite,
+        "shard": shard,
     }
     if dry_run:
-        print_plan(plans.plan_label(photos, **shared), as_json=as_json)
+        print_plan(plans.plan_label(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
+        return
+    if preview is not None:
+        _report_preview(
+            plans.preview_label(photos, **asked, count=preview, command=command_line(), quiet=quiet), as_json=as_json
+        )
         return
     dataset = api.label(
         photos,
-        **shared,
-        shard=shard,
+        **asked,
+        resume=resume,
+        overwrite=overwrite,
         forget_missing=forget_missing,
         retry_failed=retry_failed,
-        device=device,
-        dtype=dtype,
         quiet=quiet,
         command=command_line(),
     )
     report_labels(dataset, out=out, done="labelled", as_json=as_json)
+
+
+def _report_preview(preview: Preview, *, as_json: bool) -> None:
+    counts = preview.counts
+    if as_json:
+        page = {"page": str(preview.page), "of": preview.of, "seconds": preview.seconds}
+        print_json({**counts.model_dump(mode="json"), **page})
+        return
+    typer.echo(
+        f"{counts.images} of {preview.of} photographs in {duration(preview.seconds)}, {rate(preview.images_a_second)}: "
+        f"{counts.ok} with labels, {counts.empty} without any, {counts.failed} failed"
+    )
+    typer.echo(preview.page)
 
 
 def merge(

@@ -91,7 +91,7 @@ class Loader:
 
 
 def whereabouts(model: ModelName) -> str:
-    """Where a model's weights are, in words, without asking the hub.
+    """Where a model's weights are and how large, in words, without asking the hub.
 
     Raises:
         PatchwordError: when the name can only be a folder and there is none, or cannot be a name.
@@ -99,13 +99,34 @@ def whereabouts(model: ModelName) -> str:
     from patchword.models.hub import cached_folder, local_folder
     from patchword.models.registry import checkpoint_of
 
-    if local_folder(model.name, revision=model.revision) is not None:
-        return "local folder"
-    if cached_folder(model.name, revision=model.revision) is not None:
-        return "in the hub's cache"
+    local = local_folder(model.name, revision=model.revision)
+    if local is not None:
+        return f"local folder{_size(local)}"
+    cached = cached_folder(model.name, revision=model.revision)
+    if cached is not None:
+        return f"in the hub's cache{_size(cached)}"
     known = checkpoint_of(model.name)
     size = f", about {known.parameters * 4:,.0f} MB" if known else ""
     return f"to be fetched{size}"
+
+
+def is_here(model: ModelName) -> bool:
+    """Whether a model's weights are on this machine.
+
+    Raises:
+        PatchwordError: as `whereabouts`.
+    """
+    from patchword.models.hub import cached_folder, local_folder
+
+    return any(find(model.name, revision=model.revision) is not None for find in (local_folder, cached_folder))
+
+
+def _size(folder: Path) -> str:
+    from patchword.models.folders import has_weights, weights_files
+
+    if not has_weights(folder):
+        return ""
+    return f", {sum(path.stat().st_size for path in weights_files(folder)) / 1e6:,.1f} MB"
 
 
 def _named(part: Named) -> ModelName:

@@ -1,16 +1,56 @@
-"""What a run would do, found out without loading a model or writing a file: `--dry-run`."""
+"""What a run would do and take, and how it would look, before it begins: `--dry-run` and `--preview`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.inputs import Classes, align_settings, choose_images, label_settings, open_labels, read_vocabulary
+from patchword.folders import Manifest
+from patchword.inputs import align_settings, open_labels
+from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
-from patchword.parts import ModelName, whereabouts
+from patchword.parts import ModelName, is_here, whereabouts
+from patchword.progress import duration, rate
+
+if TYPE_CHECKING:
+    from patchword.label.preview import Preview
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run would take.
+
+    Attributes:
+        sample: photographs that were labelled to see.
+        images_a_second: while the run lasts, models loaded before.
+        seconds: how long it would last.
+        done: when it would be done, begun now, in local time.
+        model_share: share of the time in which the models work, in [0, 1].
+        disk_bytes, free_bytes: of the disk of the output, needed and there.
+    """
+
+    sample: tuple[str, ...]
+    images_a_second: float
+    seconds: float
+    done: str
+    model_share: float
+    disk_bytes: int
+    free_bytes: int
+
+    def rows(self) -> list[tuple[str, object]]:
+        """For a person: name and value."""
+        room = "of" if self.disk_bytes <= self.free_bytes else "but there are only"
+        return [
+            ("speed", rate(self.images_a_second)),
+            ("time", f"{duration(self.seconds)}, done at {self.done} if begun now"),
+            ("models at work", f"{self.model_share:.0%} of the time"),
+            ("disk", f"{_bytes(self.disk_bytes)}, {room} {_bytes(self.free_bytes)} free"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -19,56 +59,167 @@ class Plan:
 
     Attributes:
         counts: what goes in, by name.
-        models: role -> name and where its weights are.
+        models: role -> name, where its weights are and how large.
         output: the folder and what would become of what is in it.
         settings: every number of the stage.
+        estimate: what it would take; none where nobody has measured it.
+        remark: how the estimate was made, or why there is none; empty where none is made for the stage.
     """
 
     counts: dict[str, int]
     models: dict[str, str]
     output: str
     settings: dict[str, Any]
+    estimate: Cost | None = None
+    remark: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A record that JSON can hold."""
-        return {"counts": self.counts, "models": self.models, "output": self.output, "settings": self.settings}
+        return asdict(self)
 
     def rows(self) -> list[tuple[str, object]]:
         """The same for a person: name and value."""
+        estimate = [] if self.estimate is None else self.estimate.rows()
+        if self.remark:
+            estimate.append(("estimate", self.remark))
         settings = [(f"setting {name}", value) for name, value in self.settings.items()]
-        return [*self.counts.items(), *self.models.items(), ("output", self.output), *settings]
+        return [*self.counts.items(), *self.models.items(), ("output", self.output), *estimate, *settings]
 
 
 def plan_label(
     photos: str | Path,
     *,
-    classes: Classes,
     out: str | Path,
-    preset: str = "balanced",
-    image_text: str | Path | None = None,
-    mask_proposer: str | Path | None = None,
-    encoder: str | Path | None = None,
-    background: Sequence[str] | None = None,
-    generator: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    limit: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    **asked: Any,
 ) -> Plan:
     """What `label` would do with the same arguments; see there.
+
+    Where all models are on this machine they are loaded, and three photographs are labelled to see how long it takes
+    and how much disk; what they leave is removed.
+
+    Args:
+        asked: everything else that `LabelRequest.read` takes.
 
     Raises:
         PatchwordError: for all that `label` would refuse before it loads a model.
     """
-    images = choose_images(photos, out=out, limit=limit)
-    vocabulary = read_vocabulary(classes, background=background)
-    names = find_preset(preset)
-    chosen = label_settings(settings, preset=preset, generator=generator)
-    counts = {"photographs": len(images), "classes": len(vocabulary), "background words": len(vocabulary.background)}
-    models = {"image-text": image_text or names.image_text, "mask proposer": mask_proposer or names.mask_proposer}
-    if chosen.needs_encoder:
-        models["vision encoder"] = encoder or names.patch_encoder
-    return Plan(counts, _describe(models), _output(out, resume, overwrite), chosen.model_dump(mode="json"))
+    request = LabelRequest.read(photos, out=out, **asked)
+    portion = request.portion()
+    output = _output(out, resume, overwrite)
+    counts = {
+        "photographs": len(portion),
+        "classes": len(request.vocabulary),
+        "background words": len(request.vocabulary.background),
+    }
+    if resume:
+        done = _done(Path(out))
+        portion = [(name, path) for name, path in portion if name not in done]
+        counts["labelled already"] = counts["photographs"] - len(portion)
+    models = request.models()
+    estimate, remark = _estimate(request, portion, names=models.values(), out=Path(out), device=device, dtype=dtype)
+    described = _describe(models)
+    return Plan(counts, described, output, request.settings.model_dump(mode="json"), estimate, remark)
+
+
+def preview_label(
+    photos: str | Path,
+    *,
+    out: str | Path,
+    count: int,
+    device: str = "auto",
+    dtype: str = "auto",
+    command: str = "",
+    quiet: bool = False,
+    **asked: Any,
+) -> Preview:
+    """One HTML page of what `label` would make of `count` photographs spread over the folder, with all the settings.
+
+    Args:
+        photos: as for `label`.
+        out: the page, where it ends in `.html`; else the folder that `label` would write, and the page goes beside it.
+        count: photographs to show, 1 to 1000.
+        device, dtype, command, quiet: as for `label`.
+        asked: everything else that `LabelRequest.read` takes.
+
+    Raises:
+        PatchwordError: for all that `label` would refuse, and a page that would replace something else.
+    """
+    from patchword.label.preview import check_count, page_for, preview_labels
+
+    check_count(count)
+    page = page_for(out)
+    request = LabelRequest.read(photos, out=out, **asked)
+    return preview_labels(
+        [path for _, path in request.portion()],
+        root=request.root,
+        page=page,
+        parts=request.load(device=device, dtype=dtype),
+        settings=request.settings,
+        count=count,
+        command=command,
+        quiet=quiet,
+    )
+
+
+def _estimate(
+    request: LabelRequest,
+    portion: Sequence[tuple[str, Path]],
+    *,
+    names: Iterable[ModelName],
+    out: Path,
+    device: str,
+    dtype: str,
+) -> tuple[Cost | None, str]:
+    """What the run would take, and how that is known, or nothing and why not."""
+    from patchword.label.estimate import estimate_labelling
+
+    absent = [str(model) for model in names if not is_here(model)]
+    if absent:
+        return None, f"none, for it needs {', '.join(absent)} on this machine; nothing was written"
+    if not portion:
+        return None, "none, for nothing is left to label; nothing was written"
+    parts = request.load(device=device, dtype=dtype)
+    try:
+        found = estimate_labelling(portion, parts=parts, settings=request.settings)
+    except PatchwordError as error:
+        return None, f"none: {error}; nothing was written"
+    cost = Cost(
+        sample=found.sample,
+        images_a_second=float(f"{1 / found.seconds_a_photograph:.3g}"),
+        seconds=round(found.seconds, 1),
+        done=found.end(datetime.now().astimezone()).isoformat(sep=" ", timespec="minutes"),
+        model_share=round(found.model_share, 3),
+        disk_bytes=found.disk,
+        free_bytes=_free(out),
+    )
+    seen = "photograph" if len(found.sample) == 1 else "photographs"
+    return cost, f"from {len(found.sample)} {seen} labelled one at a time, models loaded; nothing was written"
+
+
+def _done(out: Path) -> frozenset[str]:
+    from patchword.label.records import MANIFEST_FILE
+
+    return frozenset(Manifest(out / MANIFEST_FILE).read())
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free where a folder would be made."""
+    existing = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _bytes(size: int) -> str:
+    """Bytes for a person, in powers of 1000."""
+    amount = size / 1000
+    for unit in ("kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:,.3g} TB"
 
 
 def plan_align(

@@ -143,9 +143,9 @@ def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
     earlier = f"; {session.kept} were there before" if session.kept else ""
     lines = [f"{labelled} {done} in {duration(seconds)}{speed}{earlier}"] if labelled or session.kept else []
     if session.failed_before:
-        lines.append(f"{session.failed_before} had failed before and were not tried again; --retry-failed tries them")
+        lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
     if counts.duplicates:
-        lines.append(f"{counts.duplicates} have the same content as another photograph; they are labelled all the same")
+        lines.append(f"{counts.duplicates} with the same content as another photograph, labelled all the same")
     return lines
 
 

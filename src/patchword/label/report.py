@@ -38,7 +38,14 @@ class ReportSettings(Settings):
     picture_quality: int = Field(82, ge=1, le=95, description="Of its JPEG compression; more is sharper and larger")
 
 
-def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSettings | None = None) -> QualitySummary:
+def write_report(
+    folder: Path,
+    *,
+    photos: Path | None = None,
+    settings: ReportSettings | None = None,
+    page: Path | None = None,
+    note: Sequence[str] = (),
+) -> QualitySummary:
     """Complete and sort `quality.jsonl` and write `report.html`; both have the same bytes for the same labels.
 
     Needs a whole manifest, but no run that is marked as complete, so that a run may end with it. Lines that are missing
@@ -48,6 +55,8 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
         folder: of the labels.
         photos: where the photographs are now; by default where they were, relative to the labels.
         settings: of the page.
+        page: where it goes; by default into the folder.
+        note: what stands above all on it, a paragraph each; by default where the photographs are.
 
     Returns:
         what the labels are worth; as many worst photographs as the page has rows.
@@ -76,7 +85,7 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
     worst = summary.worst[: settings.worst]
     best = [record for record in summary.best if record not in worst]
     by_name = [record for _, record in sorted(images.items())]
-    page = Page(
+    content = Page(
         dataset=dataset,
         vocabulary=vocabulary,
         summary=summary,
@@ -86,8 +95,9 @@ def write_report(folder: Path, *, photos: Path | None = None, settings: ReportSe
         worst=studio.pictures(worst),
         best=studio.pictures(best),
         rows=settings.rows,
+        note=note,
     )
-    write_text(folder / REPORT_FILE, render(page))
+    write_text(page or folder / REPORT_FILE, render(content))
     return summary
 
 

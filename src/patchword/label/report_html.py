@@ -10,7 +10,7 @@ STYLE = """
 :root { color-scheme: light; font-family: system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1rem; color: #1b1b1b; background: #fff; line-height: 1.5; }
 h1 { margin: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #bbb; scroll-margin-top: 3rem; }
-.where { margin: 0; color: #444; }
+.where { margin: 0; color: #444; overflow-wrap: anywhere; }
 nav a { display: inline-block; margin: .3rem 1rem .3rem 0; } a { color: #0b4fa8; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
 .facts div { background: #f3f4f6; padding: .5rem .8rem; border-radius: .3rem; }

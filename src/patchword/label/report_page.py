@@ -56,6 +56,7 @@ class Page:
             content as another.
         worst, best: photographs to show.
         rows: most rows of a table of photographs.
+        note: what stands above all, a paragraph each, instead of where the photographs are.
     """
 
     dataset: DatasetRecord
@@ -67,6 +68,10 @@ class Page:
     worst: Sequence[Picture]
     best: Sequence[Picture]
     rows: int
+    note: Sequence[str] = ()
+
+
+GENERATOR = "<meta name='generator' content='patchword'>"
 
 
 def render(page: Page) -> str:
@@ -91,7 +96,7 @@ def render(page: Page) -> str:
     return (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>Quality of labels</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
+        f"{GENERATOR}\n<title>Quality of labels</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
@@ -111,8 +116,9 @@ def _head(page: Page) -> str:
     links = "".join(f"<a href='#{place}'>{title}</a>" for place, title in _PLACES.items())
     parts = "".join(f"<li><b>{_title(name)}</b>: {meaning}</li>" for name, meaning in _MEANINGS.items())
     alone = summary.ok > 0 and summary.mean_parts["pixel_agreement"] is None
+    where = "".join(f"<p class='where'>{text(line)}</p>" for line in page.note or (page.dataset.photographs,))
     return (
-        f"<header><h1>Quality of labels</h1><p class='where'>{text(page.dataset.photographs)}</p>"
+        f"<header><h1>Quality of labels</h1>{where}"
         f"<nav>{links}</nav></header><dl class='facts'>{cells}</dl>"
         "<p>The score is made without ground truth. It says which labels to look at first; it is no accuracy. It is a "
         f"mean of these parts, each between 0 and 1 and high for labels to be trusted:</p><ul>{parts}</ul>"
