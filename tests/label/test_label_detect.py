@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from patchword.errors import PatchwordError
 from patchword.label.detect import crop_boxes, crop_side, cut_crops, shrink, vote
 from patchword.label.settings import LabelSettings
+from patchword.models.pixels import resize
 from patchword.text import TextVectors
 
 
@@ -118,3 +119,11 @@ def test_entropy_is_the_mean_over_the_crops() -> None:
     text = TextVectors(torch.eye(4), torch.tensor([0, 1, 2, -1]), 3)
     seen = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
     assert vote(seen, text=text, settings=LabelSettings()).entropy == pytest.approx((0 + 0.5) / 2, abs=1e-6)
+
+
+def test_crops_of_one_size_together_are_what_each_is_alone() -> None:
+    image = torch.rand(1, 3, 50, 71, generator=torch.Generator().manual_seed(0))
+    boxes = crop_boxes((50, 71), settings=LabelSettings(grids=(3, 1, 2)))
+    crops = cut_crops(image, boxes, side=16)
+    for crop, (x0, y0, x1, y1) in zip(crops, boxes.tolist(), strict=True):
+        assert torch.equal(crop, resize(image[..., y0:y1, x0:x1], size=(16, 16))[0])

@@ -108,9 +108,14 @@ def shrink(image: Tensor, *, limit: int) -> Tensor:
 
 
 def cut_crops(image: Tensor, boxes: Tensor, *, side: int) -> Tensor:
-    """Cut boxes (n, 4) out of an image (1, 3, h, w) and resize each to (n, 3, side, side)."""
-    crops = [resize(image[..., y0:y1, x0:x1], size=(side, side)) for x0, y0, x1, y1 in boxes.tolist()]
-    return torch.cat(crops)  # (n, 3, side, side)
+    """Cut boxes (n, 4) out of an image (1, 3, h, w) and resize them to (n, 3, side, side), those of one size at once."""
+    crops = image.new_empty(len(boxes), 3, side, side, dtype=torch.float32)
+    sizes = boxes[:, 2:] - boxes[:, :2]  # (n, 2)
+    for size in torch.unique(sizes, dim=0):
+        alike = (sizes == size).all(1).nonzero()[:, 0]
+        cut = [image[..., y0:y1, x0:x1] for x0, y0, x1, y1 in boxes[alike].tolist()]
+        crops[alike.to(crops.device)] = resize(torch.cat(cut), size=(side, side))
+    return crops
 
 
 def crops_needed(crops: int, *, settings: LabelSettings) -> int:

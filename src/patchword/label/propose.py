@@ -202,24 +202,19 @@ def _box_iou(boxes: Tensor) -> Tensor:
 def _candidates(answers: Answers, *, view: View, size: tuple[int, int], settings: LabelSettings) -> _Candidates:
     """All masks of some prompts that are sure and stable enough, and not cut by the view."""
     proposals = answers.proposals
-    logits, sure = proposals.logits, proposals.predicted_iou.clamp(0, 1)  # (n, m, h', w'), (n, m)
-    stability = stability_of(logits, offset=settings.stability_offset)  # (n, m)
-    keep = (sure >= settings.minimum_predicted_iou) & (stability >= settings.minimum_stability)
+    predicted = proposals.predicted_iou.clamp(0, 1)  # (n, m)
     x0, y0, x1, y1 = view.box
-    points = view.points[answers.first : answers.first + len(sure)] + view.points.new_tensor([x0, y0])
-    places = points.to(sure.device)[:, None].expand(*sure.shape, 2)
-    found = _Candidates(logits[keep], sure[keep], stability[keep], places[keep], boxes_of(logits[keep] > 0))
+    points = view.points[answers.first : answers.first + len(predicted)] + view.points.new_tensor([x0, y0])
+    prompts, which = (predicted >= settings.minimum_predicted_iou).nonzero(as_tuple=True)
+    logits = proposals.logits[prompts, which]  # (c, h', w')
+    stability = stability_of(logits, offset=settings.stability_offset)
+    cells = boxes_of(logits > 0)  # (c, 4)
     rows, columns = logits.shape[-2:]
-    uncut = ~_cut(found.boxes, cells=(rows, columns), box=view.box, size=size)
+    keep = (stability >= settings.minimum_stability) & ~_cut(cells, cells=(rows, columns), box=view.box, size=size)
+    prompts, which = prompts[keep], which[keep]
     scale = torch.tensor([(x1 - x0) / columns, (y1 - y0) / rows] * 2, dtype=torch.float64)
-    boxes = found.boxes.cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
-    return _Candidates(
-        found.logits[uncut],
-        found.predicted_iou[uncut],
-        found.stability[uncut],
-        found.points[uncut],
-        boxes[uncut.cpu()],
-    )
+    boxes = cells[keep].cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
+    return _Candidates(logits[keep], predicted[prompts, which], stability[keep], points[prompts.cpu()], boxes)
 
 
 def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:

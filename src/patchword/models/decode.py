@@ -86,7 +86,7 @@ class PromptDecoder:
 
         def some(start: int, stop: int) -> tuple[Tensor, Tensor]:
             chosen = owners[start:stop]
-            logits, scores = self.decode([level[chosen] for level in levels], mapped[start:stop])
+            logits, scores = self.decode([_repeat(level, chosen) for level in levels], mapped[start:stop])
             return logits[:, 0].float(), scores[:, 0].float()
 
         if len(owners):
@@ -96,3 +96,10 @@ class PromptDecoder:
             parts = [(logits[:0, 0].float(), scores[:0, 0].float())]
         split = [torch.split(torch.cat(values), counts.tolist()) for values in zip(*parts, strict=True)]
         return list(zip(*split, strict=True))
+
+
+def _repeat(level: Tensor, owners: Tensor) -> Tensor:
+    """The level (b, c, h, w) of each prompt's image, (p, c, h, w); of a single image without a copy."""
+    if len(level) == 1:
+        return level.expand(len(owners), -1, -1, -1)
+    return level[owners]
