@@ -67,6 +67,7 @@ def test_a_list_is_proposed_that_names_what_is_there(scenes: Path, tmp_path: Pat
         (("--page", "{folder}/classes.txt"), "allowed are two files"),
         (("--page", "{folder}"), "is a folder; the output is a file"),
         (("--nouns", "{folder}/classes.txt"), "holds the nouns"),
+        (("--page", "{folder}/nouns.txt/page.html"), "nouns.txt is no folder that may be written to"),
     ],
 )
 def test_mistakes_are_one_line_and_come_before_any_model(

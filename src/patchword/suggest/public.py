@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,9 @@ def _targets(
             raise PatchwordError(f"{path} is a folder; the output is a file, such as {path / 'classes.txt'}")
         if path.exists() and not overwrite:
             raise PatchwordError(f"{path} exists; choose another name, or --overwrite it")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise PatchwordError(f"cannot write {path}: {above} is no folder that may be written to")
     places = [path.resolve() for path in targets.values()]
     if len(set(places)) < len(places):
         raise PatchwordError(f"class list and page are both {targets['out']}; allowed are two files")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def suggest_classes(
     nouns: Vocabulary,
     settings: SuggestSettings | None = None,
     examples: bool = False,
+    ahead: int = 2,
+    threads: int = 2,
     quiet: bool = False,
 ) -> Suggestion:
     """Propose a class list: nouns that win enough crops of enough photographs.
@@ -43,6 +46,8 @@ def suggest_classes(
         nouns: the candidates; their background words take part and stay background words.
         settings: all numbers; the defaults when none are given.
         examples: whether to keep thumbnails of the surest crops.
+        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
         quiet: whether to show no progress.
 
     Raises:
@@ -55,8 +60,9 @@ def suggest_classes(
         raise PatchwordError(f"no photographs to look at in {root}")
     hall = _Hall(encoder, _encode(encoder, nouns, quiet=quiet), settings, examples, nouns)
     names = [(path.relative_to(root).as_posix(), path) for path in chosen]
-    with Progress(len(chosen), "looking", "photographs", quiet=quiet) as progress:
-        for photograph in decoded(names):
+    progress = Progress(len(chosen), "looking", "photographs", quiet=quiet)
+    with progress, closing(decoded(names, ahead=ahead, threads=threads)) as photographs:
+        for photograph in photographs:
             hall.admit(photograph.name, photograph.pixels)
             progress.advance()
     return hall.outcome(found=len(images))
