@@ -7,12 +7,16 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import colour_world
 import pytest
 import torch
 from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
+from colour_world import VOCABULARY, ColourPatches, ColourText, make_data
 from torch import Tensor, multiprocessing
 
+from patchword.align.data import AlignmentData
 from patchword.align.distributed import Processes
+from patchword.align.run import align_labels
 from patchword.align.settings import AlignSettings
 from patchword.align.state import start_state
 from patchword.align.step import training_step
@@ -20,6 +24,7 @@ from patchword.align.trainer import TrainingResult, train
 
 # Batches of 3, 3, 3 and 1: shares that differ, and in the last one process without an image.
 UNEVEN = {**SETTINGS.model_dump(), "batch_size": 3}
+COLOURS = colour_world.SETTINGS.model_copy(update={"steps": None, "epochs": 2})
 CASES: dict[str, dict[str, Any]] = {
     "plain": UNEVEN,
     "sampled": {**UNEVEN, "patch_sample": 12, "text_sample": 8},
@@ -68,6 +73,16 @@ def work(index: int, port: int, folder: str) -> None:
         checkpoint = Path(folder) / f"{name}.safetensors"
         results[name] = train(training_set(), settings=AlignSettings(**values), checkpoint=checkpoint)
         results[f"{name}, resumed"] = train(training_set(), settings=AlignSettings(**values), checkpoint=checkpoint)
+    folders = Path(folder)
+    run = align_labels(
+        AlignmentData.from_folders(folders / "photos", masks=folders / "masks", vocabulary=VOCABULARY),
+        encoder=ColourPatches(),
+        text_encoder=ColourText(),
+        out=folders / "model",
+        settings=COLOURS,
+        quiet=True,
+    )
+    results["run"] = TrainingResult(run.artifact.module, run.artifact.config.temperature, run.history)
     kept = {name: (result.history, result.temperature, result.module.state_dict()) for name, result in results.items()}
     torch.save({**kept, "descended": descend()}, Path(folder) / f"{index}.pt")
     torch.distributed.destroy_process_group()
@@ -77,10 +92,13 @@ def work(index: int, port: int, folder: str) -> None:
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two processes ended with."""
     folder = tmp_path_factory.mktemp("processes")
+    make_data(folder)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
     multiprocessing.start_processes(work, args=(port, str(folder)), nprocs=2, start_method="spawn")
+    written = {path.name for path in (folder / "model").rglob("*") if path.is_file()}
+    assert written == {".patchword", "README.md", "config.json", "model.safetensors", "training.json"}
     return [torch.load(folder / f"{index}.pt", weights_only=False) for index in range(2)]
 
 
@@ -103,6 +121,22 @@ def test_the_loss_curve_and_the_weights_are_those_of_one_process(
     assert temperature == pytest.approx(one.temperature, rel=1e-4)
     for name, tensor in one.module.state_dict().items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=2e-5)
+
+
+def test_a_whole_run_is_that_of_one_process(together: list[dict[str, Any]], tmp_path: Path) -> None:
+    one = align_labels(
+        make_data(tmp_path),
+        encoder=ColourPatches(),
+        text_encoder=ColourText(),
+        out=tmp_path / "model",
+        settings=COLOURS,
+        quiet=True,
+    )
+    for history, temperature, weights in (each["run"] for each in together):
+        assert [record.total for record in history] == pytest.approx([each.total for each in one.history], rel=1e-4)
+        assert temperature == pytest.approx(one.artifact.config.temperature, rel=1e-4)
+        for name, tensor in one.artifact.module.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", CASES)

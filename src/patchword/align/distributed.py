@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+_PATIENCE = timedelta(days=30)  # the others wait while the first computes the features of a data set of any size
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Processes:
             return cls()
         from accelerate import PartialState
 
-        state = PartialState(cpu=device.type == "cpu")
+        state = PartialState(cpu=device.type == "cpu", timeout=_PATIENCE)
         return cls(count=state.num_processes, index=state.process_index)
 
     @property
@@ -77,3 +81,12 @@ class Processes:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """A block that the first process has ended before the others enter it, so that they find what it has made."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()

@@ -26,6 +26,7 @@ from patchword.align.artifact import (
 from patchword.align.augmented import AugmentedFeatures
 from patchword.align.card import model_card
 from patchword.align.data import LabelledImages
+from patchword.align.distributed import Processes
 from patchword.align.online import OnlineFeatures
 from patchword.align.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.align.records import StepRecord
@@ -76,7 +77,8 @@ def align_labels(
     """Train an alignment module on a labelled data set and write it as a model folder.
 
     Of the text encoder only text vectors are asked. Photographs that cannot be used are left out and listed in
-    `training.json`, together with the history. While the run lasts the folder also holds a checkpoint.
+    `training.json`, together with the history. While the run lasts the folder also holds a checkpoint. Under
+    `accelerate launch` the first process computes features and writes, all train.
 
     Args:
         dataset: photographs with label maps, pseudo labels or exact masks, and their vocabulary.
@@ -97,21 +99,27 @@ def align_labels(
         PatchwordError: when nothing can be trained on, when the folder is refused, or when a resumed run differs.
     """
     settings = settings or AlignSettings()
-    out = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    processes = Processes.current(encoder.device)
+    quiet = quiet or not processes.is_first
+    if processes.is_first:
+        prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    out = Path(out)
     skipped: dict[str, str] = {}
     hashed = hash_items(dataset, skipped=skipped, quiet=quiet)
     identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
-    finished = _enter(out, identity)
+    with processes.first_before_others():
+        finished = _enter(out, identity)
     if finished is not None:
         return finished
     photographs = [(item.key, item.image) for item in hashed]
-    features, failed = prepare_features(
-        photographs,
-        encoder=encoder,
-        settings=settings,
-        cache=Path(cache) if cache else out / FEATURES,
-        quiet=quiet,
-    )
+    with processes.first_before_others():
+        features, failed = prepare_features(
+            photographs,
+            encoder=encoder,
+            settings=settings,
+            cache=Path(cache) if cache else out / FEATURES,
+            quiet=quiet,
+        )
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
     usable, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
@@ -128,12 +136,22 @@ def align_labels(
     trained = _train(data, settings=settings, device=encoder.device, out=out, quiet=quiet)
     facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(usable) - len(used), skipped=len(skipped))
     artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
-    history = [record.model_dump() for record in trained.history]
-    write_json(out / RUN, {"identity": identity, "history": history, "skipped": skipped})
+    result = AlignmentResult(out, artifact, trained.history, skipped)
+    processes.wait()  # until nobody reads features or the checkpoint any more
+    if processes.is_first:
+        _write(result, identity=identity)
+    processes.wait()
+    return result
+
+
+def _write(result: AlignmentResult, *, identity: dict[str, Any]) -> None:
+    """Write the model folder and remove what only the run needed."""
+    out, artifact = result.folder, result.artifact
+    history = [record.model_dump() for record in result.history]
+    write_json(out / RUN, {"identity": identity, "history": history, "skipped": result.skipped})
     write_artifact(out, artifact=artifact, card=model_card(artifact.config))
     (out / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(out / FEATURES, ignore_errors=True)
-    return AlignmentResult(out, artifact, trained.history, skipped)
 
 
 def _train(
@@ -141,7 +159,9 @@ def _train(
 ) -> TrainingResult:
     """Train with a checkpoint in `out`, a display and a tracker where one is set."""
     values = settings.model_dump(mode="json")
-    tracker = None if settings.tracker == "off" else start_tracker(settings.tracker, folder=out, settings=values)
+    tracker = None
+    if settings.tracker != "off" and Processes.current(device).is_first:
+        tracker = start_tracker(settings.tracker, folder=out, settings=values)
     with Progress(total_steps(len(data.keys), settings=settings), "training", "steps", quiet=quiet) as progress:
         trained = train(
             data, settings=settings, device=device, checkpoint=out / CHECKPOINT, progress=progress, tracker=tracker
