@@ -42,7 +42,9 @@ def export(
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return
-    rows: list[tuple[str, object]] = [("photographs", summary.images), ("objects", summary.segments)]
+    rows: list[tuple[str, object]] = [("photographs", summary.images)]
+    if summary.segments is not None:
+        rows.append(("objects", summary.segments))
     if summary.left_out:
         rows.append(("left out, for labelling failed", summary.left_out))
     if summary.slivers is not None:

@@ -51,7 +51,7 @@ class ExportSummary(_Record):
         path: the file or folder.
         images: photographs in it.
         left_out: photographs that labelling had failed on.
-        segments: objects; pixel classes of formats without objects are not counted.
+        segments: objects; none for formats that hold classes of pixels alone.
         slivers: what is no object for being too small; none where nothing is.
         polygon_loss: none where the format holds masks.
         notes: what the format could not hold, one sentence each.
@@ -61,7 +61,7 @@ class ExportSummary(_Record):
     path: str
     images: int
     left_out: int
-    segments: int
+    segments: int | None
     slivers: Slivers | None
     polygon_loss: PolygonLoss | None
     notes: tuple[str, ...]

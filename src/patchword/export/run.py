@@ -38,6 +38,7 @@ class Format:
         file: suffix of the single file that it is; none for a folder.
         archive: suffix of the archive that it may be in place of a folder.
         photographs: what happens to them unless the settings say.
+        objects: whether it tells objects of one class apart.
     """
 
     write: Callable[[Job, Path], None]
@@ -45,6 +46,7 @@ class Format:
     file: str | None = None
     archive: str | None = None
     photographs: Literal["leave", "copy"] = "leave"
+    objects: bool = True
 
 
 FORMATS = {
@@ -54,9 +56,9 @@ FORMATS = {
     "yolo-seg": Format(write_yolo, "YOLO segmentation, one polygon a line"),
     "cvat": Format(write_cvat, "CVAT's Segmentation mask 1.1, a folder or a .zip", archive=".zip"),
     "label-studio": Format(write_label_studio, "Label Studio tasks with brush or polygon predictions"),
-    "fiftyone": Format(write_fiftyone, "FiftyOne's ImageSegmentationDirectory"),
-    "cityscapes": Format(write_cityscapes, "train ids in the manner of Cityscapes"),
-    "hf": Format(write_hugging_face, "an imagefolder for the library datasets", photographs="copy"),
+    "fiftyone": Format(write_fiftyone, "FiftyOne's ImageSegmentationDirectory", objects=False),
+    "cityscapes": Format(write_cityscapes, "train ids in the manner of Cityscapes", objects=False),
+    "hf": Format(write_hugging_face, "an imagefolder for the library datasets", photographs="copy", objects=False),
 }
 
 
@@ -106,7 +108,7 @@ def export_labels(
         path=str(out),
         images=len(labels),
         left_out=len(labels.failed),
-        segments=job.segments,
+        segments=job.segments if chosen.objects else None,
         slivers=job.slivers.summary(),
         polygon_loss=job.loss.summary(),
         notes=tuple(job.notes),
