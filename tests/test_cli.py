@@ -33,6 +33,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "import",
+    "encoders",
     "models",
     "models list",
     "models check",

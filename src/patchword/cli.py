@@ -11,7 +11,7 @@ from patchword import __version__
 from patchword.cli_ablate import ablate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
-from patchword.cli_models import models_app
+from patchword.cli_models import encoders, models_app
 from patchword.cli_quality import quality
 from patchword.cli_suggest import suggest
 from patchword.options import (
@@ -239,6 +239,7 @@ def evaluate(
 
 
 app.command()(ablate)
+app.command()(encoders)
 app.command("export")(export)
 app.command("import")(import_)
 

@@ -1,4 +1,4 @@
-"""`patchword models`: which checkpoints are known, which are here, and getting them ahead of time."""
+"""`patchword models` and `patchword encoders`: which checkpoints there are, which are here, getting them ahead of time."""
 
 from __future__ import annotations
 
@@ -82,6 +82,18 @@ def fetch(
         return
     for model in fetched:
         typer.echo(f"{model.name}: {model.size / 1e6:,.0f} MB in {model.folder}")
+
+
+def encoders(as_json: AsJson = False) -> None:
+    """Vision encoders and text spaces to choose from."""
+    from patchword.models.encoders import HEADINGS, encoder_row, list_encoders
+
+    listed = list_encoders()
+    if as_json:
+        print_json([asdict(facts) for facts in listed])
+        return
+    print_columns([HEADINGS, *(encoder_row(facts) for facts in listed)])
+    say("others: any checkpoint of these families, by hub name or folder; docs/encoders.md says what the features are")
 
 
 def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:

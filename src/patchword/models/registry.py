@@ -72,7 +72,7 @@ class Family:
 _ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask proposer"}
 
 _APACHE, _DINOV3 = "Apache-2.0", "DINOv3 License"
-_MAE = "Apache-2.0 (hub), CC-BY-NC 4.0 (authors' code and weights)"  # the publisher says both, in two places
+_MAE = "CC-BY-NC 4.0 (hub: Apache-2.0)"  # the publisher says both: in its code's repository, on the hub
 
 _UNUSABLE = {
     "siglip2": "a NaFlex SigLIP 2, which sees images as lists of patches; allowed is one of fixed resolution, such as "
