@@ -22,7 +22,7 @@ class EncoderFacts:
         channels: of a patch feature; None likewise, or where it gives no patches.
         text_channels: of its text space; None where it has no text, or depends on the model.
         input_size: side in pixels of what it was trained on; others are taken, too.
-        parameters: millions of weights, of all its parts.
+        parameters: millions of weights, of all that is loaded for its first role.
         licence: of the weights, as their publisher states it; "" where it depends on the model.
         gated: whether terms must be accepted before a download.
         extra: extra of patchword to install; "" where none is needed.
