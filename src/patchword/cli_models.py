@@ -1,4 +1,4 @@
-"""`patchword models` and `patchword encoders`: which checkpoints there are and which are here; getting them ahead of time."""
+"""`patchword models` and `patchword encoders`: which checkpoints there are, which are here, how to get them."""
 
 from __future__ import annotations
 
