@@ -106,7 +106,7 @@ def main() -> None:
         stages.append(run("evaluate", [*evaluate, *report, *common], photographs=chosen.limit))
     machine = {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
@@ -123,7 +123,8 @@ def main() -> None:
         print(f"| {stage.name} | {stage.seconds} | {stage.seconds_per_photograph} | {stage.peak_mib} |")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -108,7 +108,7 @@ def shrink(image: Tensor, *, limit: int) -> Tensor:
 
 
 def cut_crops(image: Tensor, boxes: Tensor, *, side: int) -> Tensor:
-    """Cut boxes (n, 4) out of an image (1, 3, h, w) and resize them to (n, 3, side, side), those of one size at once."""
+    """Cut boxes (n, 4) out of an image (1, 3, h, w) and resize them to (n, 3, side, side), alike ones at once."""
     crops = image.new_empty(len(boxes), 3, side, side, dtype=torch.float32)
     sizes = boxes[:, 2:] - boxes[:, :2]  # (n, 2)
     for size in torch.unique(sizes, dim=0):
