@@ -156,10 +156,16 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     np.testing.assert_array_equal(_read_back(image, tmp_path / f"a{suffix}", exif=exif, **options), upright)
 
 
-def test_damaged_exif_does_not_lose_the_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize(
+    "tail", [b"II*\x00\xff\xff\xff\x7fnonsense", b"II*\x00\x08\x00\x00\x00\xff\xff\x12\x01", b"", b"\xff" * 9]
+)
+def test_damaged_exif_does_not_lose_the_picture(tmp_path: Path, suffix: str, tail: bytes) -> None:
     image = Image.fromarray(_gradient())
-    read = _read_back(image, tmp_path / "a.png", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7fnonsense")
-    np.testing.assert_array_equal(read, _gradient())
+    options = {"lossless": True} if suffix == ".webp" else {}
+    read = _read_back(image, tmp_path / f"a{suffix}", exif=b"Exif\x00\x00" + tail, **options)
+    assert np.abs(read.astype(int) - _gradient()).mean() < (3 if suffix == ".jpg" else 0.01)
+    assert image_size(tmp_path / f"a{suffix}") == (24, 40)
 
 
 def test_grey_and_two_levels(tmp_path: Path) -> None:
@@ -429,9 +435,10 @@ def test_nothing_is_said_on_the_screen_while_several_threads_read(
             read_image(tmp_path / name)
 
     before = list(warnings.filters)
+    warnings.simplefilter("error")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read, ["odd.png", "bad.tif"] * 50))
-    assert warnings.filters == before
+    assert warnings.filters[1:] == before
     assert capfd.readouterr() == ("", "")
 
 

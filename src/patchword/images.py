@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _ORIENTATION = 0x0112
 _LONGEST_REASON = 200
+_DECODERS = r"PIL\.|pillow_heif|tifffile|patchword\.image"
 
 Read = TypeVar("Read")
 
@@ -266,7 +267,7 @@ class _Silence:
                         logger.addHandler(logging.NullHandler())
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
-                warnings.simplefilter("ignore")
+                warnings.filterwarnings("ignore", module=_DECODERS)  # others' warnings are others' business
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
