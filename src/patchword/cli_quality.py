@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchword.options import AsJson, Moved
+from patchword.options import AsJson, Moved, Quiet
 from patchword.terminal import print_columns, print_json
 
 if TYPE_CHECKING:
@@ -19,13 +19,14 @@ def quality(
     worst: Annotated[int, typer.Option(metavar="N", min=0, help="List the N photographs of lowest score.")] = 10,
     photos: Moved = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """What labels are worth: the worst first, and a report to look at."""
     from patchword.label.dataset import LabelledDataset
     from patchword.label.report import REPORT_FILE, write_report
 
     dataset = LabelledDataset.open(labels, photos=photos)
-    summary = write_report(labels, photos=dataset.root)
+    summary = write_report(labels, photos=dataset.root, quiet=quiet)
     summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
     if as_json:
         print_json(summary.model_dump(mode="json"))

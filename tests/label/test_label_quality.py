@@ -144,6 +144,13 @@ def test_one_generator_has_no_agreement_and_still_a_score() -> None:
         assert found.score == pytest.approx((0.5 + 1 / 1.5) / 2, abs=1e-4)
 
 
+def test_the_smallest_image() -> None:
+    labels = make_labels([claim(np.ones((1, 1), dtype=bool), 2)], size=(1, 1), votes=(0, 0, 3, 0))
+    found = assess(labels, name="a.png", settings=BOTH)
+    assert found.parts == QualityParts(class_agreement=0, pixel_agreement=0, coverage=1, detection=1)
+    assert found.masks[0].survived == 1
+
+
 @pytest.mark.parametrize("votes", [(0, 0, 0, 0), (1, 0, 0, 0), (5, 5, 0, 0)])
 def test_an_image_without_labels_scores_nothing(votes: tuple[int, ...]) -> None:
     found = assess(make_labels([], size=(4, 6), votes=votes), name="a.png", settings=BOTH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +22,7 @@ from patchword.label.records import MANIFEST_FILE, DatasetRecord
 from patchword.label.report_page import Page, Picture, render
 from patchword.label.summary import QualitySummary, summarise
 from patchword.maps import LabelMap, overlay
+from patchword.progress import Progress
 from patchword.settings import Settings
 from patchword.vocabulary import Vocabulary
 
@@ -45,6 +46,7 @@ def write_report(
     settings: ReportSettings | None = None,
     page: Path | None = None,
     note: Sequence[str] = (),
+    quiet: bool = True,
 ) -> QualitySummary:
     """Complete and sort `quality.jsonl` and write `report.html`; both have the same bytes for the same labels.
 
@@ -57,6 +59,7 @@ def write_report(
         settings: of the page.
         page: where it goes; by default into the folder.
         note: what stands above all on it, a paragraph each; by default where the photographs are.
+        quiet: whether to show no progress, which is slow only where many lines are made again.
 
     Returns:
         what the labels are worth; as many worst photographs as the page has rows.
@@ -74,13 +77,9 @@ def write_report(
     names = vocabulary.names
     labelled = [name for name, record in images.items() if record.status != "failed"]
     wanted = assessors(folder, images=labelled, names=names, settings=dataset.settings)
-    summary = summarise(
-        complete_quality(folder, wanted=wanted),
-        images=images,
-        names=names,
-        worst=settings.rows,
-        best=settings.best,
-    )
+    with Progress(len(wanted), "assessing", quiet=quiet) as progress:
+        records = _watched(complete_quality(folder, wanted=wanted), progress)
+        summary = summarise(records, images=images, names=names, worst=settings.rows, best=settings.best)
     studio = _Studio(folder, root, vocabulary, settings)
     worst = summary.worst[: settings.worst]
     best = [record for record in summary.best if record not in worst]
@@ -99,6 +98,12 @@ def write_report(
     )
     write_text(page or folder / REPORT_FILE, render(content))
     return summary
+
+
+def _watched(records: Iterator[QualityRecord], progress: Progress) -> Iterator[QualityRecord]:
+    for record in records:
+        yield record
+        progress.advance()
 
 
 @dataclass(frozen=True)
