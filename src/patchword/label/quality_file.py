@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, json_text, replacing
@@ -20,6 +23,8 @@ from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
 
 QUALITY_FILE = "quality.jsonl"
+
+_NAME = re.compile(rb'"name": ("(?:[^"\\]|\\.)*")')
 
 Again = Callable[[], QualityRecord]
 """Makes a line that is missing."""
@@ -56,17 +61,14 @@ def gather_quality(folders: Iterable[Path], *, into: Path) -> None:
 
 
 def read_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[QualityRecord]:
-    """The lines of `quality.jsonl`, sorted by name, one in memory at a time.
+    """The records of `quality.jsonl`, sorted by name, one in memory at a time.
 
     Args:
         folder: of the labels.
         wanted: by name, how to make a line that is missing or damaged. Lines of other names are passed over.
     """
-    for name, line in _lines(folder, wanted=wanted):
-        try:
-            yield QualityRecord.model_validate(json.loads(line))
-        except ValueError:  # of another version, or damaged: it can be made again
-            yield wanted[name]()
+    for record, _ in _records(folder, wanted=wanted):
+        yield record
 
 
 def complete_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[QualityRecord]:
@@ -80,8 +82,8 @@ def complete_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[Q
     path = folder / QUALITY_FILE
     try:
         with replacing(path) as file:
-            for record in read_quality(folder, wanted=wanted):
-                file.write((json_text(record.model_dump(mode="json")) + "\n").encode("utf-8"))
+            for record, line in _records(folder, wanted=wanted):
+                file.write(line)
                 yield record
     except OSError as error:
         raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
@@ -144,31 +146,41 @@ def _detection(data: Mapping[str, Any], names: tuple[str, ...]) -> Detection:
     )
 
 
-def _lines(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[tuple[str, bytes]]:
-    """The last line of every wanted name, by name; an empty one where there is none."""
+def _records(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[tuple[QualityRecord, bytes]]:
+    """The wanted records by name, each with its line."""
     path = folder / QUALITY_FILE
-    if not path.exists():
-        yield from ((name, b"") for name in sorted(wanted))
-        return
-    with path.open("rb") as file:
-        places: dict[str, int] = {}
-        place = 0
-        for line in file:
-            name = _name(line)
-            if name is not None:
-                places[name] = place
-            place += len(line)
+    with path.open("rb") if path.exists() else io.BytesIO() as file:
+        places = _places(file)
         for name in sorted(wanted):
+            line = b""
             if name in places:
                 file.seek(places[name])
-            yield name, file.readline() if name in places else b""
+                line = file.readline()
+            record = _parse(line)
+            if record is None or record.name != name:  # lost, damaged or of another version: it can be made again
+                record = wanted[name]()
+                line = (json_text(record.model_dump(mode="json")) + "\n").encode("utf-8")
+            yield record, line
 
 
-def _name(line: bytes) -> str | None:
-    """Whose line it is; none for one that was cut off or damaged."""
+def _places(file: IO[bytes]) -> dict[str, int]:
+    """Where the last whole line of every name begins, in bytes.
+
+    Only the name is read: most of a line is its masks, and the lines are many.
+    """
+    places: dict[str, int] = {}
+    place = 0
+    for line in file:
+        found = _NAME.search(line)
+        if found is not None and line.endswith(b"\n"):
+            with suppress(ValueError):
+                places[json.loads(found[1])] = place
+        place += len(line)
+    return places
+
+
+def _parse(line: bytes) -> QualityRecord | None:
     try:
-        record = json.loads(line) if line.endswith(b"\n") else None
+        return QualityRecord.model_validate(json.loads(line))
     except ValueError:
         return None
-    name = record.get("name") if isinstance(record, dict) else None
-    return name if isinstance(name, str) else None
