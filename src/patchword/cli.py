@@ -124,7 +124,7 @@ def align(
         "overwrite": overwrite,
     }
     if dry_run:
-        print_plan(plans.plan_align(labels, **shared), as_json=as_json)
+        print_plan(plans.plan_align(labels, **shared, cache=cache, device=device, dtype=dtype), as_json=as_json)
         return
     config = api.align(labels, **shared, cache=cache, device=device, dtype=dtype, quiet=quiet).config
     facts = config.training

@@ -14,8 +14,8 @@ from patchword.folders import Manifest
 from patchword.inputs import align_settings, open_labels
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
-from patchword.parts import ModelName, is_here, whereabouts
-from patchword.progress import duration, rate
+from patchword.parts import Loader, ModelName, is_here, whereabouts
+from patchword.progress import byte_count, duration, rate
 
 if TYPE_CHECKING:
     from patchword.label.preview import Preview
@@ -49,7 +49,7 @@ class Cost:
             ("speed", rate(self.images_a_second)),
             ("time", f"{duration(self.seconds)}, done at {self.done} if begun now"),
             ("models at work", f"{self.model_share:.0%} of the time"),
-            ("disk", f"{_bytes(self.disk_bytes)}, {room} {_bytes(self.free_bytes)} free"),
+            ("disk", f"{byte_count(self.disk_bytes)}, {room} {byte_count(self.free_bytes)} free"),
         ]
 
 
@@ -212,16 +212,6 @@ def _free(path: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _bytes(size: int) -> str:
-    """Bytes for a person, in powers of 1000."""
-    amount = size / 1000
-    for unit in ("kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:,.3g} TB"
-
-
 def plan_align(
     labels: str | Path,
     *,
@@ -231,14 +221,21 @@ def plan_align(
     text_encoder: str | Path | None = None,
     photos: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
 ) -> Plan:
     """What `align` would do with the same arguments; see there.
 
+    Where the vision encoder is on this machine it is loaded and timed, to tell how long its features will take.
+
     Raises:
         PatchwordError: for all that `align` would refuse before it loads a model.
     """
+    from patchword.align.foresee import foresee_features
+    from patchword.align.run import FEATURES
     from patchword.align.schedule import total_steps
 
     dataset, labelled_by = open_labels(labels, photos=photos)
@@ -252,7 +249,16 @@ def plan_align(
         "vision encoder": encoder or find_preset(preset).patch_encoder,
         "text encoder": text_encoder or labelled_by or "",
     }
-    return Plan(counts, _describe(models), _output(out, resume, overwrite), chosen.model_dump(mode="json"))
+    output = _output(out, resume, overwrite)
+    chosen_encoder = models["vision encoder"]
+    remark = foresee_features(
+        chosen_encoder if isinstance(chosen_encoder, ModelName) else ModelName.parse(chosen_encoder),
+        images=len(dataset.items),
+        settings=chosen,
+        cache=Path(cache) if cache else Path(out) / FEATURES,
+        loader=Loader(device, dtype),
+    )
+    return Plan(counts, _describe(models), output, chosen.model_dump(mode="json"), remark=remark)
 
 
 def _describe(models: Mapping[str, str | Path | ModelName]) -> dict[str, str]:

@@ -122,6 +122,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def byte_count(size: int) -> str:
+    """Bytes for a person, in powers of 1000: `295 kB`, `2.1 MB`, `249 GB`."""
+    amount = size / 1000
+    for unit in ("kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:,.3g} TB"
+
+
 def rate(per_second: float, unit: str = "images") -> str:
     """A speed with two digits that count: `3.1 images a second`, `0.052 images a second`."""
     return f"{per_second:#.2g} {unit} a second" if per_second < 9.95 else f"{per_second:.0f} {unit} a second"

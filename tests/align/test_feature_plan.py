@@ -12,14 +12,17 @@ from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, ColourText, make_
 from PIL import Image
 
 from patchword.align import estimate as estimate_module
-from patchword.align.estimate import FeatureEstimate, duration, gigabytes, image_bytes, plan_features
+from patchword.align.estimate import FeatureEstimate, image_bytes, plan_features
 from patchword.align.features import FeatureCache
+from patchword.align.foresee import foresee_features
 from patchword.align.online import OnlineFeatures
 from patchword.align.photographs import content_hash
 from patchword.align.run import align_labels
 from patchword.align.settings import AlignSettings
 from patchword.align.shards import ImageSize, bytes_held
 from patchword.errors import PatchwordError
+from patchword.parts import Loader, ModelName
+from patchword.progress import byte_count
 
 
 class Usage(NamedTuple):
@@ -56,7 +59,7 @@ def test_bytes_of_the_papers_setting() -> None:
     """DINOv2-B at 518 pixels: 37 x 37 patches of 768 channels in two bytes each."""
     one = image_bytes(dim=768, grid=(37, 37), feature_dtype="float16")
     assert one == pytest.approx(37 * 37 * 768 * 2, rel=2e-4)
-    assert gigabytes(118_287 * one) == "248.8 GB"
+    assert byte_count(118_287 * one) == "249 GB"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -107,7 +110,7 @@ def test_limit_decides(tmp_path: Path, images: int, limit: float, source: str) -
     plan = plan_features(estimate_of(images), cache=tmp_path, settings=with_limit(limit))
     assert plan.source == source
     if source == "online":
-        assert plan.reason == "they take 102.0 MB and `cache_gigabytes` is 0.1"
+        assert plan.reason == "they take 102 MB and `cache_gigabytes` is 0.1"
 
 
 @pytest.mark.usefixtures("roomy")
@@ -127,7 +130,7 @@ def test_disk_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_features(estimate_of(75), cache=cache, settings=SETTINGS).source == "cached"
     plan = plan_features(estimate_of(76), cache=cache, settings=SETTINGS)
     assert plan.source == "online"
-    assert plan.reason == "they take 152.0 MB more and the disk has 150.0 MB free"
+    assert plan.reason == "they take 152 MB more and the disk has 150 MB free"
     assert set(asked) == {tmp_path}
     monkeypatch.setattr(estimate_module, "bytes_held", lambda folder: 2_000_000)
     assert plan_features(estimate_of(76), cache=cache, settings=SETTINGS).source == "cached"
@@ -139,13 +142,32 @@ def test_settings_decide(tmp_path: Path) -> None:
     assert plan.source == "online"
     cached = with_limit(0.1, features="cached")
     assert plan_features(estimate_of(50), cache=tmp_path, settings=cached).source == "cached"
-    with pytest.raises(PatchwordError, match=r"do not fit the cache .*: they take 102.0 MB .* allowed are a higher"):
+    with pytest.raises(PatchwordError, match=r"do not fit the cache .*: they take 102 MB .* allowed are a higher"):
         plan_features(estimate_of(51), cache=tmp_path, settings=cached)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(4, "4 s"), (99, "99 s"), (150, "2 min"), (3600 * 11.4, "11 h")])
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+@pytest.mark.parametrize(("encoder", "patch", "dim"), [("facebook/dinov2-base", 14, 768), ("tiny_clip", 8, 32)])
+def test_dry_run_tells_what_features_take(
+    tmp_path: Path, encoder: str, patch: int, dim: int, request: pytest.FixtureRequest
+) -> None:
+    here = encoder.startswith("tiny")
+    name = str(request.getfixturevalue(encoder)) if here else encoder
+    settings = SETTINGS.model_copy(update={"image_size": patch * 3})
+    line = foresee_features(
+        ModelName(name), images=1000, settings=settings, cache=tmp_path / "cache", loader=Loader("cpu")
+    )
+    size = byte_count(1000 * image_bytes(dim=dim, grid=(3, 3), feature_dtype="float16"))
+    assert line.startswith(f"features of 1,000 photographs: {size} in float16")
+    assert ("to compute" in line) == here
+    assert "kept on disk" in line
+    assert not (tmp_path / "cache").exists()
+
+
+def test_dry_run_of_an_encoder_that_is_elsewhere(tmp_path: Path) -> None:
+    line = foresee_features(
+        ModelName("someone/their-dinov2"), images=9, settings=SETTINGS, cache=tmp_path, loader=Loader("cpu")
+    )
+    assert line == "what features take can be told when someone/their-dinov2 is on this machine"
 
 
 class TestOnline:

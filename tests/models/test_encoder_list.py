@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from patchword.models.encoders import HEADINGS, encoder_row, list_encoders
+from patchword.models import load_patch_encoder
+from patchword.models.encoders import HEADINGS, encoder_row, list_encoders, patch_shape
 from patchword.models.presets import PRESETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
@@ -54,6 +55,30 @@ def test_facts_follow_the_roles() -> None:
 def test_channels_of_patches_and_of_text_are_told_apart(name: str, channels: int, text_channels: int | None) -> None:
     (facts,) = [facts for facts in list_encoders() if facts.name == name]
     assert (facts.channels, facts.text_channels) == (channels, text_channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("facebook/dinov2-base", (14, 768)),
+        ("openai/clip-vit-base-patch16", (16, 768)),
+        ("facebook/sam2.1-hiera-tiny", (16, 256)),
+        ("someone/their-dinov2", None),
+        ("timm:resnet50", None),
+    ],
+)
+def test_shape_of_a_name(name: str, shape: tuple[int, int] | None) -> None:
+    assert patch_shape(name) == shape
+
+
+@pytest.mark.parametrize(
+    "fixture",
+    ["tiny_clip", "tiny_siglip", "tiny_dinov2", "tiny_dinov3", "tiny_dinov3_convnext", "tiny_mae", "tiny_sam2_video"],
+)
+def test_shape_of_a_folder_is_that_of_the_loaded_model(fixture: str, request: pytest.FixtureRequest) -> None:
+    folder = str(request.getfixturevalue(fixture))
+    record = load_patch_encoder(folder, device="cpu").record
+    assert patch_shape(folder) == (record.patch_size, record.dim)
 
 
 def test_encoders_of_the_presets_are_listed() -> None:

@@ -12,6 +12,7 @@ import torch
 from patchword.align.settings import AlignSettings
 from patchword.align.shards import bytes_held
 from patchword.errors import PatchwordError
+from patchword.progress import byte_count, duration
 
 GIGABYTE = 1_000_000_000
 FEATURE_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -50,7 +51,7 @@ class FeatureEstimate:
 
     def text(self) -> str:
         """The estimate in one line."""
-        line = f"features of {self.images:,} photographs: {gigabytes(self.total_bytes)} in {self.feature_dtype}"
+        line = f"features of {self.images:,} photographs: {byte_count(self.total_bytes)} in {self.feature_dtype}"
         if self.missing < self.images:
             line += f", {self.images - self.missing:,} of them in the cache already"
         if self.seconds is not None and self.missing:
@@ -71,6 +72,12 @@ def image_bytes(*, dim: int, grid: tuple[int, int], feature_dtype: str) -> int:
     return dim * grid[0] * grid[1] * FEATURE_TYPES[feature_dtype].itemsize + _ENTRY
 
 
+def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
+    """What a person is told before features are computed."""
+    where = "kept on disk" if plan.source == "cached" else "computed in every step"
+    return f"{estimate.text()}; {where}: {plan.reason}"
+
+
 def plan_features(estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings) -> FeaturePlan:
     """Decide where the features of a run come from.
 
@@ -89,7 +96,7 @@ def plan_features(estimate: FeatureEstimate, *, cache: Path, settings: AlignSett
         return FeaturePlan("online", "the setting `features` says so")
     shortage = _shortage(estimate, cache=cache, settings=settings)
     if not shortage:
-        return FeaturePlan("cached", f"{gigabytes(estimate.total_bytes)} fit")
+        return FeaturePlan("cached", f"{byte_count(estimate.total_bytes)} fit")
     if settings.features == "cached":
         raise PatchwordError(
             f"features do not fit the cache {cache}: {shortage}; allowed are a higher `cache_gigabytes`, a smaller "
@@ -98,30 +105,15 @@ def plan_features(estimate: FeatureEstimate, *, cache: Path, settings: AlignSett
     return FeaturePlan("online", shortage)
 
 
-def gigabytes(count: int) -> str:
-    """A number of bytes for a person."""
-    if count >= GIGABYTE:
-        return f"{count / GIGABYTE:,.1f} GB"
-    return f"{count / 1_000_000:,.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """A time for a person, in the unit that gives two or three digits."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
-
-
 def _shortage(estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings) -> str:
     """Why there is no room, or "" where there is."""
     limit = round(settings.cache_gigabytes * GIGABYTE)
     if estimate.total_bytes > limit:
-        return f"they take {gigabytes(estimate.total_bytes)} and `cache_gigabytes` is {settings.cache_gigabytes:g}"
+        return f"they take {byte_count(estimate.total_bytes)} and `cache_gigabytes` is {settings.cache_gigabytes:g}"
     removable = max(0, bytes_held(cache) - estimate.held_bytes)  # of other runs: goes, least recently used first
     free = _free(cache)
     if estimate.missing_bytes > free + removable:
-        return f"they take {gigabytes(estimate.missing_bytes)} more and the disk has {gigabytes(free)} free"
+        return f"they take {byte_count(estimate.missing_bytes)} more and the disk has {byte_count(free)} free"
     return ""
 
 

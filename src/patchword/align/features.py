@@ -98,7 +98,7 @@ class FeatureCache:
         distinct = set(keys)
         missing = sum(key not in self._shard_of for key in distinct)
         in_use = {self._shard_of[key] for key in distinct if key in self._shard_of}
-        seconds = missing * self._seconds_an_image() if measure and missing >= _MEASURED_FROM else None
+        seconds = missing * self.seconds_an_image() if measure and missing >= _MEASURED_FROM else None
         return FeatureEstimate(
             images=len(distinct),
             missing=missing,
@@ -109,6 +109,16 @@ class FeatureCache:
             seconds=seconds,
             feature_dtype=self._settings.feature_dtype,
         )
+
+    @torch.no_grad()
+    def seconds_an_image(self) -> float:
+        """Time of the encoder on one image; of a whole batch, per image, where that is what an accelerator needs."""
+        count = 1 if self._encoder.device.type == "cpu" else self._settings.feature_batch
+        grey = torch.full((count, 3, self.side, self.side), 0.5)
+        self._encoder(grey).cpu()  # warms up
+        started = time.perf_counter()
+        self._encoder(grey).cpu()
+        return (time.perf_counter() - started) / count
 
     @torch.no_grad()
     def fill(self, photographs: Iterable[tuple[str, Path]], *, progress: Progress | None = None) -> dict[str, str]:
@@ -191,16 +201,6 @@ class FeatureCache:
                 "allowed settings of feature_dtype with more room are bfloat16 and float32"
             )
         return features
-
-    @torch.no_grad()
-    def _seconds_an_image(self) -> float:
-        """Time of the encoder on one image; of a whole batch, per image, where that is what an accelerator needs."""
-        count = 1 if self._encoder.device.type == "cpu" else self._settings.feature_batch
-        grey = torch.full((count, 3, self.side, self.side), 0.5)
-        self._encoder(grey).cpu()
-        started = time.perf_counter()
-        self._encoder(grey).cpu()
-        return (time.perf_counter() - started) / count
 
     def _write(self, shard: dict[str, CachedFeatures]) -> None:
         """Make room for a shard, write it, and take in what others have written meanwhile."""

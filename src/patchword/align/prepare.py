@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from patchword.align.data import LabelledImages
-from patchword.align.estimate import FeatureEstimate, FeaturePlan, plan_features
+from patchword.align.estimate import feature_line, plan_features
 from patchword.align.features import FeatureCache
 from patchword.align.online import OnlineFeatures
 from patchword.align.photographs import content_hash
@@ -91,12 +91,6 @@ def prepare_features(
     online = OnlineFeatures(encoder=encoder, settings=settings)
     with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
         return online, online.check(photographs, progress=progress)
-
-
-def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
-    """What a person is told before features are computed."""
-    where = "kept on disk" if plan.source == "cached" else "computed in every step"
-    return f"{estimate.text()}; {where}: {plan.reason}"
 
 
 def label_items(

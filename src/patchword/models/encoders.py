@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from patchword.models.extras import EXTRAS, TIMM
-from patchword.models.registry import FAMILIES, Checkpoint, Family, Kind
+from patchword.models.extras import EXTRAS, TIMM, split_name
+from patchword.models.registry import FAMILIES, Checkpoint, Family, Kind, family_of
 
 ROLES: dict[Kind, str] = {"patch": "patches", "image-text": "text", "mask": "masks"}
 
@@ -78,6 +79,42 @@ def encoder_row(facts: EncoderFacts) -> tuple[str, ...]:
         f"{facts.licence} (gated)" if facts.gated else facts.licence or "the model's own",
         facts.extra,
     )
+
+
+def patch_shape(name: str, *, revision: str | None = None) -> tuple[int, int] | None:
+    """Patch size in pixels and channels of a vision encoder, from the registry or its config, no weight read.
+
+    Returns:
+        None where that cannot be known before the model is loaded or fetched.
+
+    Raises:
+        PatchwordError: when the checkpoint is here and can be no vision encoder.
+    """
+    from patchword.models.hub import cached_folder, local_folder
+
+    if split_name(name)[0] is not None:
+        return None
+    listed = {facts.name: facts for facts in list_encoders()}.get(name)
+    if listed is not None and listed.patch is not None and listed.channels is not None:
+        return listed.patch, listed.channels
+    folder = local_folder(name, revision=revision) or cached_folder(name, revision=revision)
+    return None if folder is None else _shape_of(folder, name=name)
+
+
+def _shape_of(folder: Path, *, name: str) -> tuple[int, int] | None:
+    from transformers import AutoConfig
+
+    from patchword.models.adapters import WEIGHTS
+    from patchword.models.folders import read_config
+
+    family = family_of(read_config(folder)["model_type"], kind="patch", where=name)
+    weights = WEIGHTS[family.name, "patch"]
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        patch, channels, _ = weights.sizes(config.vision_config if weights.part else config)
+    except (ValueError, TypeError, AttributeError, OSError):  # a damaged config, which loading will tell of
+        return None
+    return patch, channels
 
 
 def _facts(family: Family, checkpoint: Checkpoint) -> EncoderFacts:
