@@ -201,10 +201,11 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
     (photos / "2.png").write_bytes((photos / "0.png").read_bytes())
     (photos / "broken.jpg").write_text("no photograph")
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models)), code=1)
-    first, second, third = ran.out.splitlines()
+    first, second, third, fourth = ran.out.splitlines()
     assert first.endswith("failed")
     assert second.startswith("4 labelled in ")
     assert second.endswith("images a second")
+    assert fourth == f"{tmp_path / 'labels' / 'report.html'} shows what they are worth, the worst first"
     assert third == "1 with the same content as another photograph, labelled all the same"
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume"), code=1)
     assert "0 labelled in 0 s; 4 were there before" in ran.out

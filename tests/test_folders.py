@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from patchword import folders
 from patchword.errors import PatchwordError
-from patchword.folders import MARKER_FILE, Manifest, prepare_output, write_bytes, write_json, write_text
+from patchword.folders import MARKER_FILE, Manifest, prepare_output, sole_use, write_bytes, write_json, write_text
 
 
 def _files(folder: Path) -> list[str]:
@@ -237,3 +237,15 @@ def test_emptying_begins_with_the_files_that_vouch_for_the_rest(
     with pytest.raises(KeyboardInterrupt):
         prepare_output(folder, marker="labels", overwrite=True)
     assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+
+
+def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    folder = prepare_output(tmp_path / "out", marker="labels")
+    with sole_use(folder):
+        prepare_output(folder, marker="labels", resume=True)  # looks, and changes nothing
+        with pytest.raises(PatchwordError, match="another run is at work in"), sole_use(folder):
+            pass
+        with pytest.raises(PatchwordError, match="another run is at work in"), sole_use(folder):
+            pass
+    with sole_use(folder):
+        pass

@@ -35,7 +35,7 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
 
     Raises:
         PatchwordError: when the folder is not empty and neither is asked for, when both are, when it is of another kind
-            or not of patchword's making, or when it cannot be made.
+            or not of patchword's making, when another run is at work in it, or when it cannot be made.
     """
     path = Path(path)
     if resume and overwrite:
@@ -48,8 +48,38 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
             _enter_used_folder(path, resume, overwrite, marker)
     except OSError as error:
         raise PatchwordError(f"cannot use output folder {path}: {error.strerror}") from None
-    write_text(path / MARKER_FILE, marker + "\n")
+    if _read_marker(path) != marker:
+        write_text(path / MARKER_FILE, marker + "\n")
     return path
+
+
+@contextmanager
+def sole_use(path: Path) -> Iterator[None]:
+    """Keep other processes out of an output folder while a run works in it; a process that ends in any way lets go.
+
+    Args:
+        path: a folder that `prepare_output` has made ready.
+
+    Raises:
+        PatchwordError: when another process is at work in it.
+    """
+    with (path / MARKER_FILE).open("rb") as marker:
+        if not _lock(marker):
+            raise PatchwordError(f"another run is at work in {path}; wait until it has ended, or choose another folder")
+        yield
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Whether nobody else has locked a file; true also where the system or the file system knows no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return True
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -195,9 +225,10 @@ def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -
         raise PatchwordError(f"output folder {path} holds {found!r}, not {marker!r}; choose another folder")
     if not resume and not overwrite:
         raise PatchwordError(f"output folder {path} is not empty; choose another, or --resume or --overwrite it")
-    if overwrite:
-        _empty(path)
-    else:
+    with sole_use(path):  # the temporary files of a run at work are no leftovers
+        if overwrite:
+            _empty(path)
+            return
         for leftover in path.rglob(_TEMPORARY.format("*")):
             leftover.unlink(missing_ok=True)
 

@@ -123,6 +123,7 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         as_json: whether to print the counts as JSON.
     """
     from patchword.label.records import MANIFEST_FILE
+    from patchword.label.report import REPORT_FILE
     from patchword.label.sessions import read_sessions
 
     counts, session = dataset.counts, read_sessions(dataset.folder)[-1]
@@ -132,6 +133,8 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
         for line in _remarks(counts, session, done=done):
             typer.echo(line)
+        if (dataset.folder / REPORT_FILE).is_file():
+            typer.echo(f"{out / REPORT_FILE} shows what they are worth, the worst first")
     reasons = {record.name: record.reason or "" for record in dataset.failed}
     exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
 

@@ -431,3 +431,16 @@ def test_no_thread_outlives_the_run(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("patchword")]
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_two_runs_never_work_in_one_folder(photos: Path, tmp_path: Path, options: dict[str, bool]) -> None:
+    class Meanwhile(RegionSam):
+        def embed(self, images: Any) -> ImageEmbedding:
+            with pytest.raises(PatchwordError, match="another run is at work in"):
+                run(photos, tmp_path / "labels", **options)
+            return super().embed(images)
+
+    run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Meanwhile()))
+    run(photos, tmp_path / "whole")
+    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from patchword.folders import Manifest
@@ -27,27 +27,32 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
     Raises:
         PatchwordError: when a file cannot be written; the data set is then not complete.
     """
-    records = read_manifest(manifest)
-    marked = {each.name: each for each in mark_duplicates(records.values())}
-    with manifest:
-        for name, each in marked.items():
-            if each != records[name]:
-                manifest.append(each.model_dump(mode="json"))
-    manifest.finish()
+    _note_duplicates(manifest)
     if record.settings is not None:  # labels that were imported have no quality
         write_report(folder)
-    counts = Counts.of(marked.values(), names=record.vocabulary.names)
+    counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names)
     complete = record.model_copy(update={"complete": True, "counts": counts})
     complete.save(folder)
     return complete
 
 
-def mark_duplicates(records: Iterable[ImageRecord]) -> list[ImageRecord]:
-    """Say of every photograph whose content another of an earlier name has which that is; sorted by name."""
+def _note_duplicates(manifest: Manifest) -> None:
+    """Write the manifest anew with its duplicates; its records are let go of before anything else is read."""
+    with manifest:
+        for changed in mark_duplicates(read_manifest(manifest).values()):
+            manifest.append(changed.model_dump(mode="json"))
+    manifest.finish()
+
+
+def mark_duplicates(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """Find the photographs whose content another of an earlier name has.
+
+    Yields:
+        the records that have to change, by name: duplicates that were not known, and those that are none any more.
+    """
     first: dict[str, str] = {}
-    marked = []
     for record in sorted(records, key=lambda each: each.name):
         original = record.name if record.content is None else first.setdefault(record.content, record.name)
         duplicate_of = None if original == record.name else original
-        marked.append(record.model_copy(update={"duplicate_of": duplicate_of}))
-    return marked
+        if duplicate_of != record.duplicate_of:
+            yield record.model_copy(update={"duplicate_of": duplicate_of})

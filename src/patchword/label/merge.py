@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, replacing, write_bytes
+from patchword.folders import Manifest, prepare_output, replacing, sole_use, write_bytes
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
 from patchword.label.quality_file import gather_quality
@@ -69,18 +69,16 @@ def merge_labels(
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}
     record = first.dataset.model_copy(update=whole)
-    record.save(folder)
-    write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
-    manifest = Manifest(folder / MANIFEST_FILE)
-    with Session(folder, command=command, options={"shards": len(parts)}):
-        with Progress(len(names), "merging", "images", quiet=quiet) as progress, manifest:
-            for part in parts:
-                for image in part.images.values():
-                    _take(image, part.folder, into=folder)
-                    manifest.append(image.model_dump(mode="json"))
-                    progress.advance()
-        gather_quality([part.folder for part in parts], into=folder)
-        finish(folder, record=record, manifest=manifest)
+    with sole_use(folder):
+        record.save(folder)
+        write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
+        with Session(folder, command=command, options={"shards": len(parts)}):
+            manifest = Manifest(folder / MANIFEST_FILE)
+            with Progress(len(names), "merging", "images", quiet=quiet) as progress, manifest:
+                for part in parts:
+                    _take_over(part, into=folder, manifest=manifest, progress=progress)
+            gather_quality([part.folder for part in parts], into=folder)
+            finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
 
 
@@ -182,6 +180,13 @@ def _check_apart(parts: Sequence[_Part], *, out: Path) -> None:
         outer = part.folder.resolve()
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise PatchwordError(f"shard {part.folder} and the output folder {out} lie in each other; choose another")
+
+
+def _take_over(part: _Part, *, into: Path, manifest: Manifest, progress: Progress) -> None:
+    for image in part.images.values():
+        _take(image, part.folder, into=into)
+        manifest.append(image.model_dump(mode="json"))
+        progress.advance()
 
 
 def _take(image: ImageRecord, source: Path, *, into: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output
+from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.images import to_tensor
 from patchword.label.dataset import LabelledDataset
 from patchword.label.detect import crop_side
@@ -75,8 +75,9 @@ def label_folder(
 
     Raises:
         PatchwordError: for no photographs, one outside `root`, photographs inside `out`, a folder that is neither
-            resumed nor overwritten, a resume with another vocabulary, other models or settings or without
-            photographs that were labelled, a shard without photographs, or a file that cannot be written.
+            resumed nor overwritten or that another run is at work in, a resume with another vocabulary, other models or
+            settings or without photographs that were labelled, a shard without photographs, or a file that cannot be
+            written.
     """
     settings = settings or LabelSettings()
     named = _name_images(images, root=root, out=out)
@@ -84,23 +85,24 @@ def label_folder(
     chunks = chunks_of(names, size=settings.image_batch, shard=shard)
     _check_parts(parts, settings)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    part = None if shard is None else shard.record(names)
-    record = begin(folder, root=root, parts=parts, settings=settings, shard=part)
-    manifest = Manifest(folder / MANIFEST_FILE)
-    wanted = {name for chunk in chunks for name in chunk}
-    kept = keep_done(
-        folder, root=root, manifest=manifest, names=wanted, forget_missing=forget_missing, retry_failed=retry_failed
-    )
-    missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
-    already = len(wanted) - sum(map(len, missing))
-    options = {"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads}
-    session = Session(folder, command=command, options=options, kept=already, failed_before=kept.failed)
-    progress = Progress(len(wanted), "labelling", "images", already=already, quiet=quiet)
-    with session:
-        with progress, manifest, Manifest(folder / QUALITY_FILE) as quality:
-            job = _Job(folder, parts, settings, manifest, quality, session, progress)
-            job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
-        finish(folder, record=record, manifest=manifest)
+    with sole_use(folder):
+        part = None if shard is None else shard.record(names)
+        record = begin(folder, root=root, parts=parts, settings=settings, shard=part)
+        manifest = Manifest(folder / MANIFEST_FILE)
+        wanted = {name for chunk in chunks for name in chunk}
+        kept = keep_done(
+            folder, root=root, manifest=manifest, names=wanted, forget_missing=forget_missing, retry_failed=retry_failed
+        )
+        missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
+        already = len(wanted) - sum(map(len, missing))
+        options = {"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads}
+        session = Session(folder, command=command, options=options, kept=already, failed_before=kept.failed)
+        progress = Progress(len(wanted), "labelling", "images", already=already, quiet=quiet)
+        with session:
+            with progress, manifest, Manifest(folder / QUALITY_FILE) as quality:
+                job = _Job(folder, parts, settings, manifest, quality, session, progress)
+                job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
+            finish(folder, record=record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
 
 
