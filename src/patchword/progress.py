@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -17,7 +17,7 @@ class Progress:
     """How far a run is and how long it will take, on standard error.
 
     On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
-    What is set as `note` is shown at the end of the line.
+    What is set as `note` is shown below the bar, or at the end of the line.
 
     Args:
         total: number of items, 0 or more.
@@ -84,7 +84,7 @@ class Progress:
         if self._bar is None:
             if self._clock() - self._started < 2:
                 return
-            self._bar = _rich_bar(stream, speed=self._speed_and_rest)
+            self._bar = _rich_bar(stream, speed=self._speed_and_rest, note=lambda: self.note)
             self._task = self._bar.add_task(self._description, total=self.total)
             self._bar.start()
         if self._task is not None:
@@ -96,18 +96,18 @@ class Progress:
             return
         self._last_line = now
         stream.write(
-            f"{self._description}: {self.done} of {self.total} {self._unit}{self._speed_and_rest(separator=', ')}\n"
+            f"{self._description}: {self.done} of {self.total} {self._unit}{self._speed_and_rest(separator=', ')}"
+            f"{self.note and ', ' + self.note}\n"
         )
         stream.flush()
 
     def _speed_and_rest(self, *, separator: str = "  ") -> str:
-        """Items a second in this run, the time left at that speed and the note; nothing before the first item."""
+        """Items a second in this run, the time left at that speed; nothing before the first item."""
         seconds, done = self._clock() - self._started, self.done - self._already
         if not done or seconds <= 0:
             return ""
         left = duration((self.total - self.done) * seconds / done)
-        note = f"{separator}{self.note}" if self.note else ""
-        return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left{note}"
+        return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left"
 
 
 def duration(seconds: float) -> str:
@@ -137,8 +137,8 @@ def rate(per_second: float, unit: str = "images") -> str:
     return f"{per_second:#.2g} {unit} a second" if per_second < 9.95 else f"{per_second:.0f} {unit} a second"
 
 
-def _rich_bar(stream: TextIO, *, speed: Callable[[], str]) -> RichProgress:
-    from rich.console import Console
+def _rich_bar(stream: TextIO, *, speed: Callable[[], str], note: Callable[[], str]) -> RichProgress:
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
     from rich.text import Text
@@ -147,7 +147,13 @@ def _rich_bar(stream: TextIO, *, speed: Callable[[], str]) -> RichProgress:
         def render(self, task: Task) -> Text:
             return Text(speed().strip())
 
-    return RichProgress(
+    class BarAndNote(RichProgress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            if note():
+                yield Text(note(), no_wrap=True, overflow="ellipsis")
+
+    return BarAndNote(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

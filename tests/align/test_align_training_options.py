@@ -313,6 +313,9 @@ class TestTrackers:
 def test_progress_tells_the_terms_and_the_speed() -> None:
     with Progress(0, "test", quiet=True) as progress:
         result = train(training_set(), settings=SETTINGS, progress=progress)
-    assert f"loss {result.history[-1].total:.3f} (patch-patch" in progress.note
-    assert progress.note.endswith("patches a second")
+    last = result.history[-1]
+    assert progress.note.startswith(f"loss {last.total:.3f}, ")
+    assert (
+        f" patches a second (patch patch {last.patch_patch:.3f}, text anchor {last.text_anchor:.3f}, " in progress.note
+    )
     assert (progress.done, progress.total) == (9, 9)

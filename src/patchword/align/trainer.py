@@ -245,12 +245,11 @@ class _Run:
 
     def _tell(self, record: StepRecord, *, speed: float, tracker: Tracker | None) -> None:
         """Show a record to whoever watches."""
-        terms = f"loss {record.total:.3f} (patch-patch {record.patch_patch:.3f}, text anchor {record.text_anchor:.3f}, "
-        terms += f"patch anchor {record.patch_anchor:.3f})"
-        agreed = "" if record.held_out is None else f", held-out agreement {record.held_out:.3f}"
-        _log.info("step %d: %s, temperature %.4f%s", record.step, terms, record.temperature, agreed)
+        shown = [*TERMS, *([] if record.held_out is None else ["held_out"])]
+        terms = ", ".join(f"{name.replace('_', ' ')} {getattr(record, name):.3f}" for name in shown)
+        _log.info("step %d: loss %.4f (%s), temperature %.4f", record.step, record.total, terms, record.temperature)
         if self.progress is not None:
-            self.progress.note = f"{terms}{agreed}, {speed:,.0f} patches a second"
+            self.progress.note = f"loss {record.total:.3f}, {speed:,.0f} patches a second ({terms})"
         if tracker is not None and self.processes.is_first:
             values = record.model_dump(exclude={"step"}, exclude_none=True)
             tracker.log({**values, "patches_per_second": speed}, step=record.step)
