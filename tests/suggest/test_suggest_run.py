@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from label_fakes import ColourClip, picture
 from PIL import Image
+from torch import Tensor
 
 import patchword
 from patchword.errors import PatchwordError
@@ -143,3 +144,22 @@ def test_an_encoder_that_returns_no_numbers_is_named(photos: Path) -> None:
     encoder.encode_images = lambda images: ColourClip.encode_images(encoder, images) * float("nan")  # type: ignore[method-assign]
     with pytest.raises(PatchwordError, match="colour-clip returned values that are not finite"):
         suggest_classes(sorted(photos.glob("*.png")), root=photos, encoder=encoder, nouns=NOUNS, quiet=True)
+
+
+def test_memory_that_runs_out_shrinks_batches_or_is_told(photos: Path) -> None:
+    class Small(ColourClip):
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.most = most
+
+        def encode_images(self, images: Tensor) -> Tensor:
+            if len(images) > self.most:
+                raise MemoryError
+            return super().encode_images(images)
+
+    images = sorted(photos.glob("*.png"))
+    few = suggest_classes(images, root=photos, encoder=Small(3), nouns=NOUNS, quiet=True)
+    many = suggest_classes(images, root=photos, encoder=ColourClip(), nouns=NOUNS, quiet=True)
+    assert few.to_json() == many.to_json()
+    with pytest.raises(PatchwordError, match="0\\.png: not enough memory to look at 16 x 48 pixels"):
+        suggest_classes(images, root=photos, encoder=Small(0), nouns=NOUNS, quiet=True)

@@ -43,7 +43,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class _Crops:
+class Crops:
     """Overlapping crops (n, 3, s, s) of an image, and where (n, 4) they were cut on it at the given size."""
 
     pixels: Tensor
@@ -72,27 +72,28 @@ def look(
     Raises:
         PatchwordError: when the encoder returns numbers that are not finite.
     """
-    crops = [_take_crops(image, encoder=encoder, settings=settings) for image in images]
+    crops = [take_crops(image, encoder=encoder, settings=settings) for image in images]
     tokens, patches = _encode(crops, encoder=encoder, batches=batches, settings=settings)
     seen = []
     for one, token, features in zip(crops, tokens, patches, strict=True):
-        similarity = _finite(token @ text.words.to(token).T, encoder)  # (n, words)
+        similarity = finite(token @ text.words.to(token).T, encoder)  # (n, words)
         detected = vote(similarity, text=text, settings=settings)
         where = _locate(one, features, text=text, kept=detected.kept, encoder=encoder, settings=settings)
         seen.append(Seen(detected, where))
     return seen
 
 
-def _take_crops(image: Tensor, *, encoder: ImageTextEncoder, settings: LabelSettings) -> _Crops:
+def take_crops(image: Tensor, *, encoder: ImageTextEncoder, settings: LabelSettings) -> Crops:
+    """Cut the crops of one image (1, 3, h, w), on the encoder's device and at the encoder's size."""
     side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
     reduced = shrink(image, limit=side * max(settings.grids)).to(encoder.device)
     size = (reduced.shape[-2], reduced.shape[-1])
     boxes = crop_boxes(size, settings=settings)
-    return _Crops(cut_crops(reduced, boxes, side=side), boxes, size)
+    return Crops(cut_crops(reduced, boxes, side=side), boxes, size)
 
 
 def _encode(
-    crops: Sequence[_Crops], *, encoder: ImageTextEncoder, batches: Batches, settings: LabelSettings
+    crops: Sequence[Crops], *, encoder: ImageTextEncoder, batches: Batches, settings: LabelSettings
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """For each image the class vectors (n, d) and the patches (n, d, p, q) of its crops."""
     pixels = torch.cat([one.pixels for one in crops])
@@ -107,7 +108,7 @@ def _encode(
 
 
 def _locate(
-    crops: _Crops,
+    crops: Crops,
     patches: Tensor,
     *,
     text: TextVectors,
@@ -119,7 +120,7 @@ def _locate(
     if not kept:
         return None
     words = narrow(text, kept=kept)
-    values = _finite(word_scores(patches, text=words), encoder)  # (n, k + m, p, q)
+    values = finite(word_scores(patches, text=words), encoder)  # (n, k + m, p, q)
     finest = max(settings.grids)
     cells = (finest * values.shape[-2], finest * values.shape[-1])
     similarity = stitch(values, boxes=crops.boxes, size=crops.size, cells=cells).cpu()
@@ -127,7 +128,12 @@ def _locate(
     return Located(kept, words, similarity, certain)
 
 
-def _finite(values: Tensor, encoder: ImageTextEncoder) -> Tensor:
+def finite(values: Tensor, encoder: ImageTextEncoder) -> Tensor:
+    """The values, when all of them are numbers.
+
+    Raises:
+        PatchwordError: when some are not, naming the encoder that returned them.
+    """
     if not torch.isfinite(values).all():
         raise PatchwordError(f"{encoder.record.name} returned values that are not finite; use it in float32")
     return values

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from patchword.errors import PatchwordError
 from patchword.images import to_tensor
-from patchword.label.detect import crop_boxes, crop_side, cut_crops, shrink
 from patchword.label.localise import best_words
+from patchword.label.look import finite, take_crops
 from patchword.label.settings import LabelSettings
+from patchword.models.batching import Batches
 from patchword.models.protocols import ImageTextEncoder
 from patchword.text import TextVectors
 
@@ -41,29 +42,36 @@ class Looked:
 
 
 @torch.no_grad()
-def look(pixels: NDArray[np.uint8], *, encoder: ImageTextEncoder, text: TextVectors, settings: LabelSettings) -> Looked:
+def look_at(
+    pixels: NDArray[np.uint8],
+    *,
+    encoder: ImageTextEncoder,
+    text: TextVectors,
+    batches: Batches,
+    settings: LabelSettings,
+) -> Looked:
     """Compare every crop of a photograph with every candidate, as labelling does for its vote.
 
     Args:
         pixels: (h, w, 3).
         encoder: sees the crops.
         text: unit vectors of the candidates' words.
+        batches: of crops; they shrink where memory runs out.
         settings: the crops.
 
     Raises:
         PatchwordError: when the encoder returns numbers that are not finite.
     """
-    record = encoder.record
-    side = crop_side(settings, input_size=record.input_size, patch_size=record.patch_size)
-    image = shrink(to_tensor(pixels), limit=side * max(settings.grids)).to(encoder.device)
-    height, width = image.shape[-2:]
-    boxes = crop_boxes((height, width), settings=settings)
-    crops = torch.split(cut_crops(image, boxes, side=side), settings.crop_batch)
-    tokens = torch.cat([encoder.encode_images(batch) for batch in crops])  # (crops, d)
-    cosines = best_words(tokens @ text.words.to(tokens).T, text=text).float().cpu().numpy()  # (crops, candidates)
-    if not np.isfinite(cosines).all():
-        raise PatchwordError(f"{record.name} returned values that are not finite; use it in float32")
-    return Looked(cosines, boxes.numpy() / np.array([width, height, width, height]))
+    crops = take_crops(to_tensor(pixels), encoder=encoder, settings=settings)
+
+    def encode(start: int, stop: int) -> Tensor:
+        return encoder.encode_images(crops.pixels[start:stop])
+
+    parts = batches.run(encode, count=len(crops.pixels), size=settings.crop_batch, what="crops")
+    tokens = torch.cat(parts)  # (crops, d)
+    cosines = finite(best_words(tokens @ text.words.to(tokens).T, text=text), encoder)  # (crops, candidates)
+    height, width = crops.size
+    return Looked(cosines.float().cpu().numpy(), crops.boxes.numpy() / np.array([width, height, width, height]))
 
 
 def thumbnail(pixels: NDArray[np.uint8], box: NDArray[np.float64], *, size: int) -> bytes:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
 from patchword.label.detect import crop_side, crops_needed
 from patchword.label.stream import decoded
+from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.progress import Progress
 from patchword.suggest.ballots import Ballots, Election, Seat, elect
-from patchword.suggest.crops import Looked, look, thumbnail
+from patchword.suggest.crops import Looked, look_at, thumbnail
 from patchword.suggest.nouns import plainer_names
 from patchword.suggest.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggest.settings import SuggestSettings
@@ -91,6 +91,7 @@ class _Hall:
     with_examples: bool
     nouns: Vocabulary
     ballots: Ballots = field(init=False)
+    batches: Batches = field(default_factory=Batches)
     failed: dict[str, str] = field(default_factory=dict)
     examples: dict[int, list[Example]] = field(default_factory=dict)
 
@@ -104,11 +105,15 @@ class _Hall:
             self.failed[name] = str(pixels)
             return
         try:
-            looked = look(pixels, encoder=self.encoder, text=self.text, settings=self.settings.crops)
+            looked = look_at(
+                pixels, encoder=self.encoder, text=self.text, batches=self.batches, settings=self.settings.crops
+            )
         except PatchwordError as error:
             self.failed[name] = str(error)
             return
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             height, width = pixels.shape[:2]
             self.failed[name] = f"not enough memory to look at {height} x {width} pixels"
             return
