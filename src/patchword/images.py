@@ -147,8 +147,8 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
         reason = error.strerror or f"damaged ({error})"
     except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
         reason = f"damaged ({error or type(error).__name__})"
-    name = str(path)
-    raise PatchwordError(f"cannot read {name if name.isprintable() else ascii(name)}: {_one_line(reason)}") from None
+    name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
+    raise PatchwordError(f"cannot read {name}: {_one_line(reason)}") from None
 
 
 def _one_line(reason: str) -> str:
