@@ -5,6 +5,7 @@ from __future__ import annotations
 from patchword.label.records import DatasetRecord
 from patchword.models.protocols import ModelRecord
 
+CARD_FILE = "README.md"
 _CLASSES_SHOWN = 500
 
 

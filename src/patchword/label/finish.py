@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from patchword.folders import Manifest
+from patchword.folders import Manifest, write_text
+from patchword.label.card import CARD_FILE, dataset_card
 from patchword.label.dataset import read_manifest
 from patchword.label.records import Counts, DatasetRecord, ImageRecord
 from patchword.label.report import write_report
 
 
 def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> DatasetRecord:
-    """Note duplicates, sort the manifest, count, report on the quality, and write down that the data set is complete.
+    """Note duplicates, sort the manifest, count, report, write the card, and write down that the data set is complete.
 
     May be repeated.
 
@@ -32,6 +33,7 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
         write_report(folder)
     counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names)
     complete = record.model_copy(update={"complete": True, "counts": counts})
+    write_text(folder / CARD_FILE, dataset_card(complete))
     complete.save(folder)
     return complete
 
