@@ -5,9 +5,6 @@ Both need a package that comes with an extra; neither is imported before such a 
 
 from __future__ import annotations
 
-import ctypes
-from contextlib import suppress
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL import _imaging as imaging_library
 
 from patchword.image_values import bytes_of
 
@@ -25,21 +21,6 @@ _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _MEANING, _PLANES, _SIGN = 256, 257, 258, 259, 262, 284, 339  # tags of TIFF 6.0
 _WEBP = 50001
-
-
-@cache
-def silence_libtiff() -> None:
-    """Keep the library that decodes TIFFs for Pillow from writing to standard error, once and for all.
-
-    It writes past Python whatever it finds wrong with a file. Where Pillow was built so that its library cannot be
-    reached, it goes on writing.
-    """
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(imaging_library.__file__)  # looks into the libraries that it was linked with, too
-        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-            set_handler = getattr(library, name)
-            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
-            set_handler(None)
 
 
 class UnreadableError(OSError):

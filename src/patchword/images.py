@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import textwrap
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -26,10 +23,10 @@ from patchword.image_extras import (
     misread_by_pillow,
     open_heif,
     read_tiff,
-    silence_libtiff,
     stored_size,
     tiff_bits,
 )
+from patchword.image_silence import SILENCE
 from patchword.image_values import bytes_of
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 _NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _ORIENTATION = 0x0112
 _LONGEST_REASON = 200
-_DECODERS = r"PIL\.|pillow_heif|tifffile|patchword\.image"
 
 Read = TypeVar("Read")
 
@@ -133,7 +129,7 @@ def _check_photograph(image: NDArray[np.uint8]) -> None:
 def _told(path: Path, read: Callable[[Path], Read]) -> Read:
     """What reading gives, or the reason in one line why there is nothing."""
     try:
-        with _SILENCE:
+        with SILENCE:
             return read(path)
     except UnidentifiedImageError:
         reason = _why_unidentified(path)
@@ -243,41 +239,6 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[:, :, None], 3, axis=2)  # (h, w, 3)
-
-
-class _Silence:
-    """Keeps decoders from writing on the screen: Pillow warns of odd metadata, which is read all the same.
-
-    Filters of warnings belong to the process and photographs are read by several threads, so that the first to come in
-    sets the filter and the last to leave takes it away.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                silence_libtiff()
-                for name in ("PIL", "tifffile"):  # without a handler, Python writes on the screen what they log
-                    logger = logging.getLogger(name)
-                    if not logger.handlers:
-                        logger.addHandler(logging.NullHandler())
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=_DECODERS)  # others' warnings are others' business
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-_SILENCE = _Silence()
 
 
 class _Candidate(NamedTuple):
