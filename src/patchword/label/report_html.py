@@ -33,12 +33,13 @@ i { display: inline-block; width: .9em; height: .9em; margin-right: .35em; verti
   border: 1px solid #0006; }
 .ignore { background: repeating-linear-gradient(135deg, #000 0 2px, #fff 2px 4px, #888 4px 8px); }
 .scroll { overflow-x: auto; max-height: 40rem; overflow-y: auto; border: 1px solid #ddd; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
-th[scope=row], td.words { text-align: left; font-weight: normal; overflow-wrap: anywhere; min-width: 7rem; }
-thead th { position: sticky; top: 0; background: #eceef1; text-align: left; }
-thead button { all: unset; cursor: pointer; font-weight: bold; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
+th[scope=row], td.words, th.words { text-align: left; font-weight: normal; overflow-wrap: anywhere; min-width: 7rem; }
+td.words:last-child { min-width: 15rem; }
+thead th, thead th.words { position: sticky; top: 0; background: #eceef1; font-weight: bold; }
+thead button { all: unset; cursor: pointer; }
 thead button:focus-visible { outline: 2px solid #0b4fa8; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
@@ -116,15 +117,17 @@ def swatch(colour: str) -> str:
     return f"<i style='background:{colour}'></i>"
 
 
-def table(caption: str, header: Sequence[str], rows: Iterable[str]) -> str:
+def table(caption: str, header: Sequence[str], rows: Iterable[str], *, texts: Sequence[str] = ()) -> str:
     """A table in a frame of its own, which alone scrolls sideways where the window is narrow.
 
     Args:
         caption: what the table holds, for those who do not see it.
         header: names of the columns.
         rows: the cells of each row, or a whole row.
+        texts: columns of text, beside the first; the others hold numbers.
     """
-    cells = "".join(f"<th scope='col'>{text(name)}</th>" for name in header)
+    left = {header[0], *texts}
+    cells = "".join(f"<th scope='col'{' class=words' if name in left else ''}>{text(name)}</th>" for name in header)
     body = "".join(row if row.startswith("<tr") else f"<tr>{row}</tr>" for row in rows)
     return (
         f"<div class='scroll' role='region' aria-label='{text(caption)}' tabindex='0'><table>"

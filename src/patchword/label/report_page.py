@@ -209,7 +209,7 @@ def _photographs(page: Page) -> str:
     return (
         f"<h2 id='photographs'>Photographs</h2><p>{note} in quality.jsonl. Contested: share of the claimed "
         "pixels that no class got. Margin, stability, entropy: means over masks. Detection entropy: of the vote.</p>"
-        + table("Photographs by score", header, rows)
+        + table("Photographs by score", header, rows, texts=["classes"])
     )
 
 
@@ -240,7 +240,7 @@ def _together(summary: QualitySummary) -> str:
         for pair in summary.together
     )
     header = ("class", "and class", "photographs with both", "of those with the first", "of those with the second")
-    listed = table("Classes seen together", header, rows)
+    listed = table("Classes seen together", header, rows, texts=["and class"])
     return (
         f"<details><summary>Classes seen together: the {len(summary.together)} commonest pairs</summary>{listed}"
         "</details>"
@@ -266,7 +266,7 @@ def _problem(title: str, column: str, records: Sequence[ImageRecord], most: int)
         head(record.name) + words(record.duplicate_of if column == "the other" else record.reason)
         for record in records[:most]
     )
-    return f"<h3>{title}: {len(records):,}{left_out}</h3>" + table(title, ("photograph", column), rows)
+    return f"<h3>{title}: {len(records):,}{left_out}</h3>" + table(title, ("photograph", column), rows, texts=[column])
 
 
 def _made_with(dataset: DatasetRecord) -> str:
@@ -296,12 +296,14 @@ def _settings(settings: LabelSettings) -> str:
         head(name) + words(value) + words(fields[name].description)
         for name, value in settings.model_dump(mode="json").items()
     )
-    return "<h3>Settings of the labelling</h3>" + table("Settings", ("setting", "value", "meaning"), rows)
+    return "<h3>Settings of the labelling</h3>" + table(
+        "Settings", ("setting", "value", "meaning"), rows, texts=["value", "meaning"]
+    )
 
 
 def _fields(caption: str, fields: Iterable[tuple[str, object]]) -> str:
     rows = (head(name) + words("" if value is None else value) for name, value in fields)
-    return table(caption, ("field", "value"), rows)
+    return table(caption, ("field", "value"), rows, texts=["value"])
 
 
 def _title(field: str) -> str:
