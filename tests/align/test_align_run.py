@@ -166,6 +166,19 @@ def test_settings_without_an_effect_may_change_when_a_run_goes_on(tmp_path: Path
     assert run(data, tmp_path / "model", settings=other, resume=True).history == first.history
 
 
+def test_agreement_with_held_out_labels_is_in_the_facts_and_the_card(tmp_path: Path) -> None:
+    settings = QUICK.model_copy(update={"held_out": 0.25, "epochs": 3})
+    result = run(make_data(tmp_path), tmp_path / "model", settings=settings)
+    agreed = [record.held_out for record in result.history if record.held_out is not None]
+    assert len(agreed) == 3
+    assert result.artifact.config.training.held_out == agreed[-1]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert (
+        f"25 % of the photographs were held out; their patches got the class of their label in {100 * agreed[-1]:.1f} %"
+        in card
+    )
+
+
 def test_a_tracker_takes_the_history_and_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Fake:
         def __init__(self) -> None:

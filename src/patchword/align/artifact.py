@@ -112,6 +112,7 @@ class TrainingFacts(_Record):
         classes_without_patches: names that no patch carries.
         steps: of the optimizer.
         last: the last line of the history.
+        held_out: agreement of these weights with the labels that were held out; None when there were none.
     """
 
     data_fingerprint: str
@@ -122,6 +123,7 @@ class TrainingFacts(_Record):
     classes_without_patches: tuple[str, ...]
     steps: int
     last: StepRecord
+    held_out: float | None = None
 
 
 class ArtifactConfig(_Record):

@@ -84,6 +84,11 @@ def _training(config: ArtifactConfig) -> list[str]:
         f"text anchor {facts.last.text_anchor:.4f}, patch anchor {facts.last.patch_anchor:.4f}); "
         f"text temperature {config.temperature:.4f}",
     ]
+    if facts.held_out is not None:
+        lines.append(
+            f"- {100 * settings.held_out:g} % of the photographs were held out; their patches got the class of their "
+            f"label in {100 * facts.held_out:.1f} %, mean over classes"
+        )
     if facts.classes_without_patches:
         lines.append(f"- no patch was labelled as: {', '.join(facts.classes_without_patches)}")
     if config.versions:

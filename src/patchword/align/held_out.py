@@ -85,3 +85,11 @@ def out_of_patience(history: Sequence[StepRecord], *, patience: int | None) -> b
     if patience is None or not values:
         return False
     return len(values) - 1 - values.index(max(values)) >= patience
+
+
+def kept_agreement(history: Sequence[StepRecord], *, patience: int | None) -> float | None:
+    """The agreement of the weights that a training ended with: of the best with patience, else of the last."""
+    values = [record.held_out for record in history if record.held_out is not None]
+    if not values:
+        return None
+    return values[-1] if patience is None else max(values)

@@ -27,6 +27,7 @@ from patchword.align.augmented import AugmentedFeatures
 from patchword.align.card import model_card
 from patchword.align.data import LabelledImages
 from patchword.align.distributed import Processes
+from patchword.align.held_out import kept_agreement
 from patchword.align.online import OnlineFeatures
 from patchword.align.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.align.records import StepRecord
@@ -134,7 +135,15 @@ def align_labels(
         augmented = AugmentedFeatures(used, names=dataset.vocabulary.names, encoder=encoder, settings=settings)
     data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented)
     trained = _train(data, settings=settings, device=encoder.device, out=out, quiet=quiet)
-    facts = _facts(data, trained, dataset, identity=identity, unlabelled=len(usable) - len(used), skipped=len(skipped))
+    facts = _facts(
+        data,
+        trained,
+        dataset,
+        settings=settings,
+        identity=identity,
+        unlabelled=len(usable) - len(used),
+        skipped=len(skipped),
+    )
     artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
     result = AlignmentResult(out, artifact, trained.history, skipped)
     processes.wait()  # until nobody reads features or the checkpoint any more
@@ -227,6 +236,7 @@ def _facts(
     trained: TrainingResult,
     dataset: LabelledImages,
     *,
+    settings: AlignSettings,
     identity: dict[str, Any],
     unlabelled: int,
     skipped: int,
@@ -243,6 +253,7 @@ def _facts(
         classes_without_patches=tuple(name for index, name in enumerate(names) if index not in present),
         steps=trained.history[-1].step,
         last=trained.history[-1],
+        held_out=kept_agreement(trained.history, patience=settings.patience),
     )
 
 
