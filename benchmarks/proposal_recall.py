@@ -1,30 +1,39 @@
 """How many of Toytown's objects and regions masks of everything find, and with how many decodes: grid or seeds.
 
-    python benchmarks/proposal_recall.py [--scenes N] [--first N] [--set name=value ...] [--json]
+    python benchmarks/proposal_recall.py [--scenes N] [--first N] [--ways NAME ...] [--set name=value ...] [--json]
 
-The miniature SAM draws the masks of unseen scenes in both styles. Prompt points come from a 32 x 32 grid, from clusters
-of the miniature DINOv2's patch features, and from clusters of the SAM's own image embedding. Recall is the share of
-exact masks of at least 40 pixels that some proposal meets at an IoU of 0.5 and 0.75.
+The miniature SAM draws the masks of unseen scenes in both styles. Prompt points come from a 32 x 32 grid, from a grid
+of about as many points as the budget of the seeds, from clusters of the miniature DINOv2's patch features (it sees the
+scene at its own size, twice its input), and from clusters of the SAM's own image embedding. Recall is the share of
+exact masks of at least 40 pixels that some proposal, after all filters, meets at an IoU of 0.5 and 0.75. Differences
+from the first way are of the same scenes; their 95 % intervals are of 10,000 bootstrap samples of scenes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.label.again import further_steps
 from patchword.label.propose import View, propose_masks, seed_points
 from patchword.label.settings import LabelSettings
+from patchword.label.views import seed_features
 from patchword.models import load_mask_proposer, load_patch_encoder
 from patchword.models.batching import Batches
-from patchword.models.protocols import ImageEmbedding
+from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer, PatchEncoder
 from patchword.terminal import parse_settings
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
@@ -32,31 +41,67 @@ from patchword.toytown.world import Scene, draw_scene
 
 STYLES = {"day": "evaluate-seen", "dusk": "evaluate-style"}
 LEAST_AREA = 40
+BOOTSTRAPS = 10_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to ask, in one style: means over scenes but `seconds`, a median.
+    """One way to ask, in one style: means over scenes, but the times are medians.
 
     Attributes:
         style: "day" or "dusk".
-        seeds: where the points come from.
-        decodes: prompts a scene.
+        way: where the points come from.
+        decodes, most: prompts a scene, on average and at most.
         masks: proposals a scene.
         recall_50, recall_75: over all objects and regions.
+        difference_50, difference_75: from the first way, with the ends of the 95 % interval.
         seconds: a scene, image encoders not counted.
+        milliseconds: of these, a scene, spent on where to ask.
     """
 
     style: str
-    seeds: str
+    way: str
     decodes: float
+    most: int
     masks: float
     recall_50: float
     recall_75: float
+    difference_50: tuple[float, float, float]
+    difference_75: tuple[float, float, float]
     seconds: float
+    milliseconds: float
 
 
-def best_ious(scene: Scene, masks: list[np.ndarray]) -> list[float]:
+@dataclass(frozen=True)
+class Found:
+    """What one way found in one scene: the best IoU of each exact mask, and what it cost."""
+
+    ious: NDArray[np.float64]
+    decodes: int
+    masks: int
+    seconds: float
+    choosing: float
+
+
+class Counting:
+    """A mask proposer that counts its decodes."""
+
+    def __init__(self, proposer: MaskProposer) -> None:
+        self.proposer = proposer
+        self.record, self.device = proposer.record, proposer.device
+        self.decodes = 0
+
+    def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
+        """Embed, uncounted."""
+        return self.proposer.embed(images)
+
+    def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
+        """Decode and count."""
+        self.decodes += sum(len(prompts) for prompts in points)
+        return self.proposer.masks_at(embeddings, points)
+
+
+def best_ious(scene: Scene, masks: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
     """For every exact mask the highest IoU of any proposal."""
     areas = np.bincount(scene.instances.ravel(), minlength=256)
     found = []
@@ -66,50 +111,100 @@ def best_ious(scene: Scene, masks: list[np.ndarray]) -> list[float]:
         truth = scene.instances == number
         ious = [float((truth & mask).sum() / (truth | mask).sum()) for mask in masks]
         found.append(max(ious, default=0.0))
-    return found
+    return np.array(found)
 
 
 @torch.no_grad()
-def measure(*, scenes: int, first: int, settings: LabelSettings) -> list[Row]:
+def look(scene: Scene, *, sam: MaskProposer, dino: PatchEncoder, settings: LabelSettings) -> Found:
+    """Ask one way on one scene."""
+    image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
+    (embedding,) = sam.embed([image])
+    features = seed_features(image, embedding=embedding, proposer=sam, encoder=dino, settings=settings)
+    counting, choosing = Counting(sam), 0.0
+
+    def timed(function: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal choosing
+        began = time.perf_counter()
+        result = function(*arguments, **options)
+        choosing += time.perf_counter() - began
+        return result
+
+    started = time.perf_counter()
+    points = timed(seed_points, features, size=embedding.image_size, settings=settings)
+    steps = further_steps(features, size=embedding.image_size, settings=settings)
+    watched = tuple(lambda drawn, step=step: timed(step, drawn) for step in steps)
+    views = [[View.whole(embedding, points=points, steps=watched)]]
+    (proposals,) = propose_masks(counting, views=views, batches=Batches(), settings=settings)
+    seconds = time.perf_counter() - started
+    ious = best_ious(scene, [proposal.mask() for proposal in proposals])
+    return Found(ious, counting.decodes, len(proposals), seconds, choosing)
+
+
+def ways_of(settings: LabelSettings) -> dict[str, LabelSettings]:
+    """The settings of every way to ask."""
+    few = math.isqrt(settings.seed_budget)
+    changes: dict[str, dict[str, Any]] = {
+        "grid 32 x 32": {"seeds": "grid", "grid_side": 32},
+        f"grid {few} x {few}": {"seeds": "grid", "grid_side": few},
+        "features of DINOv2": {"seeds": "encoder", "seed_scale": 2.0},
+        "embedding of SAM": {"seeds": "embedding"},
+    }
+    return {name: settings.model_copy(update=change) for name, change in changes.items()}
+
+
+def difference(found: Sequence[Found], others: Sequence[Found], *, least: float) -> tuple[float, float, float]:
+    """How much higher a recall is than another on the same scenes, with the ends of its 95 % interval."""
+    counts = np.array([len(one.ious) for one in found])
+    gains = np.array(
+        [
+            int((one.ious >= least).sum()) - int((other.ious >= least).sum())
+            for one, other in zip(found, others, strict=True)
+        ]
+    )
+    samples = np.random.default_rng(0).integers(0, len(counts), (BOOTSTRAPS, len(counts)))
+    values = gains[samples].sum(1) / counts[samples].sum(1)
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(gains.sum() / counts.sum()), float(low), float(high)
+
+
+def measure(*, scenes: int, first: int, ways: dict[str, LabelSettings]) -> list[Row]:
     """Every way to ask on the same scenes."""
     sam = load_mask_proposer(str(miniatures.SAM), device="cpu")
     dino = load_patch_encoder(str(miniatures.DINO), device="cpu")
-    ways: dict[str, Callable[[Tensor, ImageEmbedding], Tensor | None]] = {
-        "grid 32 x 32": lambda image, embedding: None,
-        "features of DINOv2": lambda image, embedding: dino(image)[0],
-        "embedding of SAM": lambda image, embedding: embedding.features[0][0],
-    }
     rows = []
     for style, purpose in STYLES.items():
         drawn = [draw_scene(scene_seed(purpose, index=first + index), style=style) for index in range(scenes)]
-        for name, features_of in ways.items():
-            ious: list[float] = []
-            decodes, masks, seconds = [], [], []
-            for scene in drawn:
-                image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
-                (embedding,) = sam.embed([image])
-                features = features_of(image, embedding)
-                started = time.perf_counter()
-                points = seed_points(features, size=embedding.image_size, settings=settings)
-                views = [[View.whole(embedding, points=points)]]
-                (proposals,) = propose_masks(sam, views=views, batches=Batches(), settings=settings)
-                seconds.append(time.perf_counter() - started)
-                decodes.append(len(points))
-                masks.append(len(proposals))
-                ious += best_ious(scene, [proposal.mask() for proposal in proposals])
-            values = np.array(ious)
+        results = {
+            name: [look(scene, sam=sam, dino=dino, settings=settings) for scene in drawn]
+            for name, settings in ways.items()
+        }
+        base = next(iter(results.values()))
+        for name, found in results.items():
+            ious = np.concatenate([one.ious for one in found])
             rows.append(
                 Row(
                     style,
                     name,
-                    statistics.mean(decodes),
-                    statistics.mean(masks),
-                    float((values >= 0.5).mean()),
-                    float((values >= 0.75).mean()),
-                    statistics.median(seconds),
+                    decodes=statistics.mean(one.decodes for one in found),
+                    most=max(one.decodes for one in found),
+                    masks=statistics.mean(one.masks for one in found),
+                    recall_50=float((ious >= 0.5).mean()),
+                    recall_75=float((ious >= 0.75).mean()),
+                    difference_50=difference(found, base, least=0.5),
+                    difference_75=difference(found, base, least=0.75),
+                    seconds=statistics.median(one.seconds for one in found),
+                    milliseconds=1000 * statistics.median(one.choosing for one in found),
                 )
             )
     return rows
+
+
+def machine() -> str:
+    """Where the figures come from."""
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
 
 
 def main() -> None:
@@ -117,20 +212,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=40)
     parser.add_argument("--first", type=int, default=5_000_000, help="index of the first scene; the demo's are below")
+    parser.add_argument("--ways", nargs="+", default=[""], help="only ways whose names contain one of these")
     parser.add_argument("--set", action="append", default=[], help="a setting of the labelling, name=value")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    settings = LabelSettings(**parse_settings(chosen.set))
-    rows = measure(scenes=chosen.scenes, first=chosen.first, settings=settings)
+    ways = {
+        name: settings
+        for name, settings in ways_of(LabelSettings(**parse_settings(chosen.set))).items()
+        if any(part in name for part in chosen.ways)
+    }
+    rows = measure(scenes=chosen.scenes, first=chosen.first, ways=ways)
     if chosen.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    print(f"{'style':6}{'points':22}{'decodes':>8}{'masks':>7}{'R@0.5':>7}{'R@0.75':>8}{'s/scene':>9}")
+    print(f"{chosen.scenes} scenes a style from {chosen.first}; {machine()}")
+    print(
+        f"{'style':6}{'points':20}{'decodes':>8}{'most':>6}{'masks':>7}{'R@0.5':>7}{'R@0.75':>8}"
+        f"{'difference at 0.5':>25}{'at 0.75':>25}{'s/scene':>9}{'ms where':>9}"
+    )
     for row in rows:
         print(
-            f"{row.style:6}{row.seeds:22}{row.decodes:8.0f}{row.masks:7.1f}{row.recall_50:7.3f}{row.recall_75:8.3f}"
-            f"{row.seconds:9.3f}"
+            f"{row.style:6}{row.way:20}{row.decodes:8.1f}{row.most:6d}{row.masks:7.1f}{row.recall_50:7.3f}"
+            f"{row.recall_75:8.3f}{interval(row.difference_50):>25}{interval(row.difference_75):>25}"
+            f"{row.seconds:9.3f}{row.milliseconds:9.1f}"
         )
+
+
+def interval(values: tuple[float, float, float]) -> str:
+    """A difference and its interval, as text."""
+    return f"{values[0]:+.3f} [{values[1]:+.3f}, {values[2]:+.3f}]"
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
 
     sam = RegionSam()
     parts = replace(parts_for(["green", "blue", "red"], sam=sam), patch_encoder=Halves())
-    label(SCENE, parts, LabelSettings(generator="sam-then-clip", seeds="encoder", seed_clusters=2, seed_place=0.0))
+    alone = LabelSettings(seeds="encoder", seed_clusters=2, seed_place=0.0, seed_rest=0, seed_joint=0)
+    label(SCENE, parts, alone.model_copy(update={"generator": "sam-then-clip"}))
     assert sam.calls == [(2, 1, 2)]
     with pytest.raises(PatchwordError, match="no vision encoder"):
         label(SCENE, parts_for(["green", "blue"]), LabelSettings(generator="both", seeds="encoder"))

@@ -151,7 +151,7 @@ def assert_same(found: list[Proposal], expected: list[Found]) -> None:
     assert [proposal.predicted_iou for proposal in found] == pytest.approx([entry[0] for entry in expected])
     for proposal, (_, _, mask, point, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(proposal.mask(), mask)
-        assert proposal.point == point
+        assert proposal.points == (point,)
 
 
 LOOSE = {"minimum_predicted_iou": 0.3, "minimum_stability": 0.5, "box_overlap": 0.5}
@@ -216,7 +216,7 @@ def test_a_proposal_tells_where_it_was_asked_and_how_stable_it_is() -> None:
     asked = {tuple(point) for point in grid_points(SIZE, side=3).tolist()}
     assert found
     for proposal in found:
-        assert proposal.point in asked
+        assert set(proposal.points) <= asked
         assert 0 <= proposal.stability <= 1
 
 
@@ -278,4 +278,5 @@ def test_seed_points_follow_the_settings() -> None:
     features = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
     grid = seed_points(None, size=SIZE, settings=LabelSettings(grid_side=5))
     assert torch.equal(grid, grid_points(SIZE, side=5))
-    assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) >= 4
+    assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) == 4
+    assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_budget=3))) == 3

@@ -1,34 +1,45 @@
-"""Points for masks of everything: a grid, and one inside every piece of every cluster of features."""
+"""Points for masks of everything: a grid, and one in the middle of every cluster of features."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
+from torch import Tensor
 
-from patchword.label.seeds import cluster, connected_pieces, feature_points, grid_points
+from patchword.label.seeds import feature_points, grid_points, middle_members, pixels_of
 
 
-def pieces_by_flooding(groups: np.ndarray) -> np.ndarray:
-    """Connected pieces, one flood after the other, in reading order."""
-    numbers = np.full(groups.shape, -1)
-    found = 0
-    for start in np.ndindex(*groups.shape):
-        if numbers[start] >= 0:
-            continue
-        waiting = [start]
-        while waiting:
-            row, column = waiting.pop()
-            if numbers[row, column] >= 0 or groups[row, column] != groups[start]:
-                continue
-            numbers[row, column] = found
-            around = ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1))
-            waiting += [(r, c) for r, c in around if 0 <= r < groups.shape[0] and 0 <= c < groups.shape[1]]
-        found += 1
-    return numbers
+def members_by_loops(vectors: np.ndarray, clusters: int) -> list[set[int]]:
+    """k-means and medoids, one vector after the other; of each cluster all members that are equally near its mean."""
+
+    def nearest(vector: np.ndarray, others: list[np.ndarray]) -> int:
+        return int(np.argmin([((vector - other) ** 2).sum() for other in others]))
+
+    chosen = [nearest(vectors.mean(0), list(vectors))]
+    while len(chosen) < min(clusters, len(vectors)):
+        distances = [min(((vector - vectors[other]) ** 2).sum() for other in chosen) for vector in vectors]
+        chosen.append(int(np.argmax(distances)))
+    centres = [vectors[position] for position in chosen]
+    for _ in range(8):
+        owners = [nearest(vector, centres) for vector in vectors]
+        for number in range(len(centres)):
+            own = [vector for vector, owner in zip(vectors, owners, strict=True) if owner == number]
+            if own:
+                centres[number] = np.mean(own, axis=0)
+    owners = [nearest(vector, centres) for vector in vectors]
+    members = []
+    for number, centre in enumerate(centres):
+        own = [position for position, owner in enumerate(owners) if owner == number]
+        if own:
+            distances = {position: ((vectors[position] - centre) ** 2).sum() for position in own}
+            members.append({position for position in own if distances[position] <= min(distances.values()) + 1e-9})
+    return members
+
+
+def features_of(regions: np.ndarray) -> Tensor:
+    """One direction a region: (D, rows, columns)."""
+    return torch.nn.functional.one_hot(torch.from_numpy(regions)).permute(2, 0, 1).float()
 
 
 def test_grid_points_are_the_centres_of_equal_cells() -> None:
@@ -43,49 +54,50 @@ def test_grid_points_lie_in_images_smaller_than_the_grid() -> None:
     assert (points[:, 1] == 0).all()
 
 
-@given(arrays.arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 2)))
-def test_connected_pieces_are_those_of_a_flood(groups: np.ndarray) -> None:
-    found = connected_pieces(torch.from_numpy(groups)).numpy()
-    np.testing.assert_array_equal(found, pieces_by_flooding(groups))
+def test_pixels_of_cells_are_their_middles() -> None:
+    points = pixels_of(torch.tensor([0, 3]), torch.tensor([1, 2]), cells=(4, 3), size=(40, 15))
+    assert points.tolist() == [[7.0, 5.0], [12.0, 35.0]]
 
 
-def test_a_snake_is_one_piece() -> None:
-    snake = torch.zeros(9, 9, dtype=torch.int64)
-    for row in range(1, 9, 2):
-        snake[row, slice(0, 8) if row % 4 == 1 else slice(1, 9)] = 1
-    assert int((connected_pieces(snake) == 0).sum()) == int((snake == 0).sum())
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("clusters", [1, 4, 11, 100])
+def test_middle_members_are_those_of_loops(seed: int, clusters: int) -> None:
+    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found, expected = middle_members(vectors, clusters=clusters).tolist(), members_by_loops(vectors.numpy(), clusters)
+    assert len(found) == len(expected)
+    assert all(position in nearest for position, nearest in zip(found, expected, strict=True))
 
 
-def features_of(regions: np.ndarray) -> torch.Tensor:
-    """One direction a region: (D, rows, columns)."""
-    return torch.nn.functional.one_hot(torch.from_numpy(regions)).permute(2, 0, 1).float()
+def test_vectors_that_do_not_differ_have_one_middle() -> None:
+    assert len(middle_members(torch.ones(7, 3), clusters=5)) == 1
+    assert len(middle_members(torch.ones(7, 3), clusters=0)) == 0
+    assert len(middle_members(torch.ones(0, 3), clusters=5)) == 0
 
 
 def test_every_region_gets_a_point_inside_it() -> None:
     regions = np.zeros((12, 16), dtype=np.int64)
     regions[2:7, 3:8] = 1
     regions[9, 13] = 2  # a single patch
-    points = feature_points(features_of(regions), size=(120, 160), clusters=3, place=0.0)
+    points = feature_points(features_of(regions), size=(120, 160), clusters=3, place=0.1)
     cells = [(int(y) // 10, int(x) // 10) for x, y in points.tolist()]
-    assert [int(regions[cell]) for cell in cells] == [0, 1, 2]  # the largest piece first
-    assert cells[1] == (4, 5)  # its middle
-
-
-def test_two_pieces_of_one_cluster_get_a_point_each() -> None:
-    regions = np.zeros((8, 8), dtype=np.int64)
-    regions[1:3, 1:3] = regions[5:7, 5:7] = 1
-    points = feature_points(features_of(regions), size=(8, 8), clusters=2, place=0.0)
-    cells = {(int(y), int(x)) for x, y in points.tolist()}
-    assert len(cells) == 3
-    assert {int(regions[cell]) for cell in cells} == {0, 1}
+    assert sorted(int(regions[cell]) for cell in cells) == [0, 1, 2]
+    assert (4, 5) in cells  # its middle
 
 
 def test_place_parts_a_large_region() -> None:
-    regions = np.zeros((16, 16), dtype=np.int64)
-    owners = cluster(features_of(regions), clusters=4, place=1.0)
-    sizes = torch.bincount(owners.flatten())
-    assert len(sizes) == 4
-    assert sizes.min() >= 30  # about a quarter each
+    points = feature_points(features_of(np.zeros((16, 16), dtype=np.int64)), size=(16, 16), clusters=4, place=1.0)
+    assert len({(int(y) // 8, int(x) // 8) for x, y in points.tolist()}) == 4  # one in each quarter
+
+
+def test_only_free_patches_are_asked() -> None:
+    features = torch.randn(5, 6, 8, generator=torch.Generator().manual_seed(0))
+    free = torch.zeros(6, 8, dtype=torch.bool)
+    free[1:4, 2:7] = True
+    points = feature_points(features, size=(60, 80), clusters=9, place=1.0, free=free)
+    assert len(points) == 9
+    assert all(free[int(y) // 10, int(x) // 10] for x, y in points.tolist())
+    assert len(feature_points(features, size=(60, 80), clusters=99, place=1.0, free=free)) == 15
+    assert feature_points(features, size=(60, 80), clusters=9, place=1.0, free=free & False).shape == (0, 2)
 
 
 @pytest.mark.parametrize("clusters", [1, 5, 1000])
@@ -93,7 +105,8 @@ def test_points_are_the_same_every_time_and_lie_inside(clusters: int) -> None:
     features = torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(1))
     first, second = (feature_points(features, size=(33, 21), clusters=clusters, place=0.5) for _ in range(2))
     assert torch.equal(first, second)
+    assert len(first) == min(clusters, 35)
     assert (first >= 0).all()
     assert (first[:, 0] < 21).all()
     assert (first[:, 1] < 33).all()
-    assert len(first) <= 35
+    assert len(set(map(tuple, first.tolist()))) == len(first)

@@ -284,7 +284,7 @@ def _name(
                 predicted_iou=name.proposal.predicted_iou,
                 similarity=name.share,
                 generator=SAM_THEN_CLIP,
-                points=(name.proposal.point,),
+                points=name.proposal.points,
                 stability=name.proposal.stability,
                 margin=name.doubt.margin,
                 entropy=name.doubt.entropy,

@@ -11,7 +11,9 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
     # The method as it is described.
     "balanced": LabelSettings(),
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
-    "thorough": LabelSettings(grids=(1, 2, 3, 4), peaks=6, seed_clusters=128, proposal_grids=(1, 2)),
+    "thorough": LabelSettings(
+        grids=(1, 2, 3, 4), peaks=6, seed_budget=256, seed_clusters=128, seed_rest=64, proposal_grids=(1, 2)
+    ),
 }
 
 

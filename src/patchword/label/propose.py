@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from torch.nn import functional
 
-from patchword.label.decode import Answers, Box, decode, encode_masks, stability_of
+from patchword.label.decode import Box, decode, encode_masks, stability_of
 from patchword.label.seeds import feature_points, grid_points
 from patchword.label.settings import LabelSettings
 from patchword.maps import RunLengths
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposer
+
+_CELLS = 64  # a side of the coarse maps that say where to ask next; a point need not be finer
+Prompt = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,13 @@ class Proposal:
         rle: the mask, COCO compressed.
         predicted_iou: the mask proposer's own estimate, within [0, 1].
         stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
-        point: x, y of its prompt in pixels of the image.
+        points: x, y of each point of its prompt in pixels of the image.
     """
 
     rle: RunLengths
     predicted_iou: float
     stability: float
-    point: tuple[float, float]
+    points: Prompt
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask, (h, w)."""
@@ -42,43 +47,99 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """All masks that have been drawn on a view so far.
+
+    Attributes:
+        masks: (n, m, rows, columns) bool, several for each prompt, on a coarse map of the whole view; a cell is inside
+            where anything in it is, so that no mask gets lost.
+        predicted_iou: (n, m) the mask proposer's own estimates.
+        accepted: (n, m) bool, whether a mask is sure and stable enough.
+
+    All are in main memory.
+    """
+
+    masks: Tensor
+    predicted_iou: Tensor
+    accepted: Tensor
+
+    @property
+    def decodes(self) -> int:
+        """How many prompts have been answered."""
+        return len(self.masks)
+
+    @classmethod
+    def of(cls, logits: Tensor, *, predicted_iou: Tensor, accepted: Tensor) -> Drawn:
+        """The masks of logits (n, m, h', w')."""
+        cells = (min(logits.shape[2], _CELLS), min(logits.shape[3], _CELLS))
+        masks = functional.adaptive_max_pool2d(logits, cells) > 0
+        return cls(masks.cpu(), predicted_iou.cpu(), accepted.cpu())
+
+    @classmethod
+    def together(cls, parts: Sequence[Drawn]) -> Drawn:
+        """What several batches of prompts have drawn on one view."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+
+Step = Callable[[Drawn], Tensor]
+"""From all masks so far to the prompts (n, k, 2) to ask next, in pixels of the view; n may be 0."""
+
+
+@dataclass(frozen=True)
 class View:
     """A photograph or a part of it, on which masks are asked for.
 
     Attributes:
         embedding: of the part.
-        points: (n, 2) x, y of the prompts in pixels of the part.
+        points: (n, 2) x, y of the first prompts in pixels of the part.
         box: the part as x0, y0, x1, y1 in pixels of the photograph, x1 and y1 outside.
         grid: parts a side of the photograph; 1 for the whole.
+        steps: what to ask afterwards, one after the other; the k of a step is one for all views that go together.
     """
 
     embedding: ImageEmbedding
     points: Tensor
     box: Box
     grid: int
+    steps: tuple[Step, ...] = ()
 
     @classmethod
-    def whole(cls, embedding: ImageEmbedding, *, points: Tensor) -> View:
+    def whole(cls, embedding: ImageEmbedding, *, points: Tensor, steps: tuple[Step, ...] = ()) -> View:
         """A whole photograph."""
         height, width = embedding.image_size
-        return cls(embedding, points, (0, 0, width, height), 1)
+        return cls(embedding, points, (0, 0, width, height), 1, steps)
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks (n, h', w') of a view that passed the filters, with what is known of each (n,), prompts (n, 2) and boxes
-    (n, 4) in pixels of the photograph."""
+    """Masks (n, h', w') of a view that passed the filters, with what is known of each (n,), prompts and boxes (n, 4)
+    in pixels of the photograph."""
 
     logits: Tensor
     predicted_iou: Tensor
     stability: Tensor
-    points: Tensor
     boxes: Tensor
+    prompts: tuple[Prompt, ...]
 
     @classmethod
     def together(cls, parts: Sequence[_Candidates]) -> _Candidates:
         """Those of several batches of prompts on one view."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.predicted_iou for part in parts]),
+            torch.cat([part.stability for part in parts]),
+            torch.cat([part.boxes for part in parts]),
+            tuple(chain.from_iterable(part.prompts for part in parts)),
+        )
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What some prompts on a view brought: its number, the masks to choose from, all masks for the steps to come."""
+
+    view: int
+    candidates: _Candidates
+    drawn: list[Drawn]
 
 
 def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
@@ -87,20 +148,21 @@ def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: Lab
     Args:
         features: (D, rows, columns) patch features of the image; none for a grid.
         size: (height, width) of the image in pixels.
-        settings: `grid_side`, or `seed_clusters` and `seed_place`.
+        settings: `grid_side`, or `seed_clusters`, at most `seed_budget`, and `seed_place`.
 
     Returns:
         (n, 2) float32 as x, y in pixels of the image.
     """
     if features is None:
         return grid_points(size, side=settings.grid_side)
-    return feature_points(features, size=size, clusters=settings.seed_clusters, place=settings.seed_place)
+    clusters = min(settings.seed_clusters, settings.seed_budget)
+    return feature_points(features, size=size, clusters=clusters, place=settings.seed_place)
 
 
 def propose_masks(
     proposer: MaskProposer, *, views: Sequence[Sequence[View]], batches: Batches, settings: LabelSettings
 ) -> list[list[Proposal]]:
-    """Ask for the masks at every point of photographs and keep those that are sure, stable and no repetition.
+    """Ask for the masks at every prompt on photographs and keep those that are sure, stable and no repetition.
 
     Predicted IoU and stability are looked at on the decoder's own low resolution, and so is whether a mask touches a
     border of its view that is not the photograph's, which cuts it. Repetitions are told by their boxes; of masks of
@@ -117,22 +179,16 @@ def propose_masks(
         for each photograph its masks: those of finer views first, and the surest first among them.
     """
     flat = [view for group in views for view in group]
-    points = [view.points[:, None] for view in flat]  # (n, 1, 2)
     sizes = [photograph_size(group) for group in views]
     size_of = [size for group, size in zip(views, sizes, strict=True) for _ in group]
-
-    def some(start: int, stop: int) -> list[tuple[int, _Candidates]]:
-        answers = decode(proposer, embeddings=[view.embedding for view in flat], points=points, start=start, stop=stop)
-        return [
-            (part.image, _candidates(part, view=flat[part.image], size=size_of[part.image], settings=settings))
-            for part in answers
-        ]
-
     found: list[list[_Candidates]] = [[] for _ in flat]
-    total = sum(len(places) for places in points)
-    for batch in batches.run(some, count=total, size=settings.prompt_batch, what="masks"):
-        for number, candidates in batch:
-            found[number].append(candidates)
+    drawn: list[list[Drawn]] = [[] for _ in flat]
+    for number in range(1 + max((len(view.steps) for view in flat), default=0)):
+        prompts = [_prompts(view, number=number, drawn=known) for view, known in zip(flat, drawn, strict=True)]
+        more = [number < len(view.steps) for view in flat]
+        for answered in _ask(proposer, flat, prompts, more=more, sizes=size_of, batches=batches, settings=settings):
+            found[answered.view].append(answered.candidates)
+            drawn[answered.view] += answered.drawn
     chosen, first = [], 0
     for group, size in zip(views, sizes, strict=True):
         own = [
@@ -199,22 +255,69 @@ def _box_iou(boxes: Tensor) -> Tensor:
     return shared / (areas[:, None] + areas[None, :] - shared).clamp(min=1e-9)
 
 
-def _candidates(answers: Answers, *, view: View, size: tuple[int, int], settings: LabelSettings) -> _Candidates:
-    """All masks of some prompts that are sure and stable enough, and not cut by the view."""
-    proposals = answers.proposals
-    predicted = proposals.predicted_iou.clamp(0, 1)  # (n, m)
-    x0, y0, x1, y1 = view.box
-    points = view.points[answers.first : answers.first + len(predicted)] + view.points.new_tensor([x0, y0])
-    prompts, which = (predicted >= settings.minimum_predicted_iou).nonzero(as_tuple=True)
-    logits = proposals.logits[prompts, which]  # (c, h', w')
-    stability = stability_of(logits, offset=settings.stability_offset)
-    cells = boxes_of(logits > 0)  # (c, 4)
-    rows, columns = logits.shape[-2:]
-    keep = (stability >= settings.minimum_stability) & ~_cut(cells, cells=(rows, columns), box=view.box, size=size)
-    prompts, which = prompts[keep], which[keep]
+def _prompts(view: View, *, number: int, drawn: Sequence[Drawn]) -> Tensor:
+    """What to ask on a view first (number 0) or in a later step: (n, k, 2)."""
+    if number == 0:
+        return view.points[:, None]
+    if number > len(view.steps) or not drawn:
+        return view.points.new_zeros(0, 1, 2)
+    return view.steps[number - 1](Drawn.together(drawn))
+
+
+def _ask(
+    proposer: MaskProposer,
+    views: Sequence[View],
+    prompts: Sequence[Tensor],
+    *,
+    more: Sequence[bool],
+    sizes: Sequence[tuple[int, int]],
+    batches: Batches,
+    settings: LabelSettings,
+) -> list[_Answered]:
+    """Ask the prompts of all views, some at a time; what all masks look like is kept only where there is `more`."""
+
+    def some(start: int, stop: int) -> list[_Answered]:
+        embeddings = [view.embedding for view in views]
+        answered = []
+        for part in decode(proposer, embeddings=embeddings, points=prompts, start=start, stop=stop):
+            proposals = part.proposals
+            sure = proposals.predicted_iou.clamp(0, 1)  # (n, m)
+            accepted = sure >= settings.minimum_predicted_iou  # (n, m)
+            logits = proposals.logits[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
+            stability = stability_of(logits, offset=settings.stability_offset)
+            stable = stability >= settings.minimum_stability
+            logits, stability = logits[stable], stability[stable]
+            accepted = accepted.masked_scatter(accepted, stable)
+            asked = prompts[part.image][part.first : part.first + len(accepted)]
+            places = _places(asked, accepted=accepted, box=views[part.image].box)
+            found = _Candidates(logits, sure[accepted], stability, boxes_of(logits > 0), places)
+            uncut = _uncut(found, box=views[part.image].box, size=sizes[part.image])
+            drawn = []
+            if more[part.image]:
+                drawn = [Drawn.of(proposals.logits, predicted_iou=sure, accepted=accepted)]
+            answered.append(_Answered(part.image, uncut, drawn))
+        return answered
+
+    total = sum(len(points) for points in prompts)
+    return list(chain.from_iterable(batches.run(some, count=total, size=settings.prompt_batch, what="masks")))
+
+
+def _places(asked: Tensor, *, accepted: Tensor, box: Box) -> tuple[Prompt, ...]:
+    """The prompt (k points) of every accepted mask, in pixels of the photograph."""
+    owners = torch.nonzero(accepted)[:, 0].cpu()
+    moved = asked.cpu() + asked.new_tensor([box[0], box[1]]).cpu()  # (n, k, 2)
+    return tuple(tuple((x, y) for x, y in points) for points in moved[owners].tolist())
+
+
+def _uncut(found: _Candidates, *, box: Box, size: tuple[int, int]) -> _Candidates:
+    """The masks that the view does not cut; their boxes, so far in cells of the masks, in the photograph's pixels."""
+    x0, y0, x1, y1 = box
+    rows, columns = found.logits.shape[-2:]
+    kept = torch.nonzero(~_cut(found.boxes, cells=(rows, columns), box=box, size=size))[:, 0]
     scale = torch.tensor([(x1 - x0) / columns, (y1 - y0) / rows] * 2, dtype=torch.float64)
-    boxes = cells[keep].cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
-    return _Candidates(logits[keep], predicted[prompts, which], stability[keep], points[prompts.cpu()], boxes)
+    boxes = found.boxes[kept].cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
+    prompts = tuple(found.prompts[position] for position in kept.tolist())
+    return _Candidates(found.logits[kept], found.predicted_iou[kept], found.stability[kept], boxes, prompts)
 
 
 def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:
@@ -250,8 +353,7 @@ def _choose(
         rows = [position - first for position in sorted(kept) if first <= position < first + count]
         masks = encode_masks(candidates.logits[rows], box=view.box, image_size=size, batches=batches)
         for row, mask in zip(rows, masks, strict=True):
-            x, y = candidates.points[row].tolist()
             sure, stability = float(candidates.predicted_iou[row]), float(candidates.stability[row])
-            proposals[place[first + row]] = Proposal(mask, sure, stability, (x, y))
+            proposals[place[first + row]] = Proposal(mask, sure, stability, candidates.prompts[row])
         first += count
     return [proposals[order] for order in range(len(kept)) if coco_mask.area(dict(proposals[order].rle))]

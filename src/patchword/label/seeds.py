@@ -1,4 +1,4 @@
-"""Where to ask the mask proposer for masks of everything: points of a grid, or one inside every cluster of features."""
+"""Where to ask the mask proposer for masks of everything: points of a grid, or one in every cluster of features."""
 
 from __future__ import annotations
 
@@ -25,124 +25,94 @@ def grid_points(size: tuple[int, int], *, side: int) -> Tensor:
     return points.floor().float()
 
 
-def feature_points(features: Tensor, *, size: tuple[int, int], clusters: int, place: float) -> Tensor:
-    """One point inside every connected piece of every cluster of patch features.
+def feature_points(
+    features: Tensor, *, size: tuple[int, int], clusters: int, place: float, free: Tensor | None = None
+) -> Tensor:
+    """One point in every cluster of patch features.
 
     Patches are clustered by feature and place (k-means with a deterministic start), which parts large regions into
-    several clusters and leaves a small thing one of its own; a piece's point is its innermost patch. Pieces are ordered
-    from the largest to the smallest. Source: docs/method.md 1.2 step 3 [chosen].
+    several clusters and leaves a small thing one of its own; a cluster's point is the patch nearest to its centre.
+    Source: docs/method.md 1.2 step 3 [chosen].
 
     Args:
         features: (D, rows, columns) of one image.
         size: (height, width) in pixels of the image that the features cover.
-        clusters: how many, at least 1; there are never more than patches.
+        clusters: how many at most, 0 and more.
         place: how much a distance of the whole image counts against two unlike features, 0 and more.
+        free: (rows, columns) bool, the patches that take part; without it all do.
 
     Returns:
-        (n, 2) float32 as x, y in pixels of the image; n is at least the number of clusters that differ.
-    """
-    pieces = connected_pieces(cluster(features, clusters=clusters, place=place))
-    rows, columns = pieces.shape
-    depth = _depth(pieces)
-    sizes = torch.bincount(pieces.flatten())
-    # The innermost patch of each piece; of equally deep ones the first in reading order.
-    order = torch.argsort(depth.flatten(), descending=True, stable=True)
-    owners = pieces.flatten()[order]
-    first = torch.full((len(sizes),), len(owners))
-    first.scatter_reduce_(0, owners, torch.arange(len(owners)), reduce="amin")
-    cells = order[first[torch.argsort(sizes, descending=True, stable=True)]]
-    points = torch.stack(
-        [
-            ((cells % columns).double() + 0.5) * size[1] / columns,
-            ((cells // columns).double() + 0.5) * size[0] / rows,
-        ],
-        dim=-1,
-    )
-    return points.floor().float()
-
-
-def cluster(features: Tensor, *, clusters: int, place: float) -> Tensor:
-    """Group the patches of an image by feature and place.
-
-    Args:
-        features: (D, rows, columns).
-        clusters: how many at most.
-        place: weight of the place, as in `feature_points`.
-
-    Returns:
-        (rows, columns) int64, the cluster of every patch.
+        (n, 2) float32 as x, y in pixels of the image; n is `clusters`, or fewer where there are not as many patches
+        that differ.
     """
     rows, columns = features.shape[1:]
-    vectors = features.detach().float().cpu().flatten(1).T  # (n, D)
-    vectors = functional.normalize(vectors - vectors.mean(0), dim=1)
-    side = max(rows, columns)
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    places = torch.stack([row, column], dim=-1).flatten(0, 1).float() / side  # (n, 2)
-    points = torch.cat([vectors, place * places], dim=1)  # (n, D + 2)
-    centres = points[_spread(points, count=min(clusters, len(points)))]
-    owners = torch.zeros(len(points), dtype=torch.int64)
+    cells = torch.arange(rows * columns) if free is None else torch.nonzero(free.flatten().cpu())[:, 0]  # (n,)
+    vectors = _vectors(features, place=place)[cells]  # (n, D + 2)
+    chosen = cells[middle_members(vectors, clusters=clusters)]
+    return pixels_of(chosen // columns, chosen % columns, cells=(rows, columns), size=size)
+
+
+def middle_members(vectors: Tensor, *, clusters: int) -> Tensor:
+    """Cluster vectors and take of each cluster the member nearest to its mean.
+
+    Args:
+        vectors: (n, d).
+        clusters: how many at most; there are never more than vectors that differ.
+
+    Returns:
+        (k,) positions, all different.
+    """
+    if not min(clusters, len(vectors)):
+        return torch.zeros(0, dtype=torch.int64)
+    squares = vectors.square().sum(1)
+    centres = vectors[_spread(vectors, squares, count=min(clusters, len(vectors)))]
     for _ in range(_ROUNDS):
-        owners = torch.cdist(points, centres).argmin(1)
+        owners = _squared_distances(vectors, squares, centres).argmin(1)
         counts = torch.bincount(owners, minlength=len(centres))
-        sums = torch.zeros_like(centres).index_add_(0, owners, points)
+        sums = torch.zeros_like(centres).index_add_(0, owners, vectors)
         centres = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), centres)
-    return owners.reshape(rows, columns)
+    distances = _squared_distances(vectors, squares, centres)  # (n, k)
+    own = distances.argmin(1)[:, None] == torch.arange(len(centres))
+    members = torch.where(own, distances, torch.inf).argmin(0)
+    return members[own.any(0)]
 
 
-def _spread(points: Tensor, *, count: int) -> Tensor:
-    """Choose points far from one another: first the one nearest to the mean, then always the one farthest from all."""
-    chosen = [int((points - points.mean(0)).square().sum(1).argmin())]
-    nearest = (points - points[chosen[0]]).square().sum(1)
+def pixels_of(rows: Tensor, columns: Tensor, *, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The pixels in the middle of cells of a map that covers an image.
+
+    Args:
+        rows, columns: (...) integers, which cells.
+        cells: (rows, columns) of the map.
+        size: (height, width) of the image in pixels.
+
+    Returns:
+        (..., 2) float32 as x, y, on whole pixels.
+    """
+    x = (columns.double() + 0.5) * size[1] / cells[1]
+    y = (rows.double() + 0.5) * size[0] / cells[0]
+    return torch.stack([x, y], dim=-1).floor().float()
+
+
+def _vectors(features: Tensor, *, place: float) -> Tensor:
+    """Feature and place (n, D + 2) of each patch: unit features without their mean, places within [0, place]."""
+    rows, columns = features.shape[1:]
+    values = features.detach().float().cpu().flatten(1).T  # (n, D)
+    values = functional.normalize(values - values.mean(0), dim=1)
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    places = torch.stack([row, column], dim=-1).flatten(0, 1).float() / max(rows, columns)  # (n, 2)
+    return torch.cat([values, place * places], dim=1)
+
+
+def _spread(vectors: Tensor, squares: Tensor, *, count: int) -> Tensor:
+    """Choose vectors far from one another: first the one nearest to the mean, then always the one farthest from all."""
+    chosen = [int(_squared_distances(vectors, squares, vectors.mean(0, keepdim=True))[:, 0].argmin())]
+    nearest = _squared_distances(vectors, squares, vectors[chosen])[:, 0]
     for _ in range(count - 1):
         chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(1))
+        nearest = torch.minimum(nearest, _squared_distances(vectors, squares, vectors[chosen[-1:]])[:, 0])
     return torch.tensor(chosen)
 
 
-def connected_pieces(groups: Tensor) -> Tensor:
-    """Number the connected pieces of equal cells, by the four neighbours.
-
-    Args:
-        groups: (rows, columns) integers.
-
-    Returns:
-        (rows, columns) int64, numbered from 0 in reading order of their first cell.
-    """
-    rows, columns = groups.shape
-    numbers = torch.arange(rows * columns).reshape(rows, columns)
-    across, down = groups[:, 1:] == groups[:, :-1], groups[1:] == groups[:-1]
-    while True:
-        before, numbers = numbers, numbers.clone()
-        for same, one, other in (
-            (across, (slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-            (down, (slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-        ):
-            numbers[one] = torch.where(same, torch.minimum(numbers[one], before[other]), numbers[one])
-            numbers[other] = torch.where(same, torch.minimum(numbers[other], before[one]), numbers[other])
-        # A cell's number is a cell of its piece, whose own number is as low or lower: jumping shortens long ways.
-        numbers = numbers.flatten()[numbers]
-        if torch.equal(numbers, before):
-            in_order: Tensor = torch.unique(numbers, return_inverse=True)[1]
-            return in_order
-
-
-def _depth(pieces: Tensor) -> Tensor:
-    """How far inside its piece each cell lies: 1 at the border, growing by one a ring; the image's edge is a border."""
-    depth = torch.zeros_like(pieces)
-    inside = torch.ones_like(pieces, dtype=torch.bool)
-    padded = functional.pad(pieces, (1, 1, 1, 1), value=-1)
-    rows, columns = pieces.shape
-    around = [
-        padded[1 + down : 1 + down + rows, 1 + right : 1 + right + columns] == pieces
-        for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0))
-    ]
-    same = torch.stack(around).all(0)
-    while bool(inside.any()):
-        depth += inside
-        ring = functional.pad(inside, (1, 1, 1, 1), value=False)
-        neighbours = [
-            ring[1 + down : 1 + down + rows, 1 + right : 1 + right + columns]
-            for down, right in ((0, 1), (0, -1), (1, 0), (-1, 0))
-        ]
-        inside = inside & same & torch.stack(neighbours).all(0)
-    return depth
+def _squared_distances(vectors: Tensor, squares: Tensor, others: Tensor) -> Tensor:
+    """Squared distances (n, k) of vectors with these squared lengths, by one product of matrices."""
+    return (squares[:, None] + others.square().sum(1) - 2 * (vectors @ others.T)).clamp(min=0)

@@ -111,11 +111,45 @@ class LabelSettings(Settings):
         le=256,
         description="Points along each side of the grid, 1 to 256; decodes and time grow with the square",
     )
+    seed_scale: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="Side at which a vision encoder sees a view for its features, in sides of its own input, up to 4; "
+        "more makes patches finer and costs more than its square",
+    )
+    seed_budget: int = Field(
+        128,
+        ge=1,
+        le=4096,
+        description="Decodes a view that points from features may cost at most, 1 to 4096; more find a little more",
+    )
     seed_clusters: int = Field(
         64,
         ge=1,
         le=1024,
-        description="Clusters of features, 1 to 1024; more find smaller things and cost more decodes",
+        description="Clusters of features, a decode each, 1 to 1024; more find smaller things and leave less of the "
+        "budget for asking again",
+    )
+    seed_rest: int = Field(
+        32,
+        ge=0,
+        le=1024,
+        description="Clusters, a decode each, of the patches that no mask covers by then, 0 to 1024; 0 = not asked",
+    )
+    seed_joint: int = Field(
+        3,
+        ge=0,
+        le=16,
+        description="Points in a mask that was refused, at which it is asked for again, in one decode with all of "
+        "them, 0 to 16; 0 = not asked again",
+    )
+    seed_depth: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="How deep in a refused mask those points lie, as a share of its greatest depth, 0 to 1; more keeps "
+        "them together in its middle",
     )
     seed_place: float = Field(
         1.0,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.label.again import further_steps
 from patchword.label.decode import Box
 from patchword.label.detect import spans
 from patchword.label.propose import View, seed_points
@@ -61,7 +62,8 @@ def make_views(
             pixels, seen = next(fine) if grid > 1 else (image, embedding)
             features = seed_features(pixels, embedding=seen, proposer=proposer, encoder=encoder, settings=settings)
             points = seed_points(features, size=seen.image_size, settings=settings)
-            views[-1].append(View(seen, points, box, grid))
+            steps = further_steps(features, size=seen.image_size, settings=settings)
+            views[-1].append(View(seen, points, box, grid, steps))
     return views
 
 
@@ -115,5 +117,6 @@ def seed_features(
     if encoder is None:
         raise PatchwordError("setting 'seeds' is 'encoder', but there is no vision encoder; name one")
     size = (pixels.shape[-2], pixels.shape[-1])
-    seen = model_size(size, image_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+    side = round(settings.seed_scale * encoder.record.input_size)
+    seen = model_size(size, image_size=side, patch_size=encoder.record.patch_size)
     return encoder(resize(pixels, size=seen).to(encoder.device))[0]
