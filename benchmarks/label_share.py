@@ -7,8 +7,8 @@ First the photographs are labelled into a folder that is thrown away; the clock 
 any torch module is in its forward pass, the clock beside it from the first photograph to the finished data set. Then
 masks of everything are asked for on each photograph, once its embedding is there: at a grid of 32 x 32 points the naive
 way (one prompt a call, every mask brought to the photograph's pixels before it is looked at), at the same grid our way,
-and at seeds from features. The naive way costs the same for every point, so that --sample measures some of them and
-scales up. Seconds are medians over photographs; ratios are of one run. By default the models are the miniatures of
+and at seeds from features. A grid costs the same for every point, so that --sample measures some of them and scales
+up. Seconds are medians over photographs; ratios are of one run. By default the models are the miniatures of
 Toytown; for speed of full-size models on photographs, pass folders of make_random_checkpoints.py.
 """
 
@@ -154,10 +154,10 @@ def measure_ways(images: list[Path], *, proposer: MaskProposer, settings: LabelS
             ask_naively(proposer, embedding, some, settings)
             return len(some)
 
-        def ours(embedding: ImageEmbedding = embedding, grid: Tensor = grid) -> int:
-            views = [[View.whole(embedding, points=grid)]]
+        def ours(embedding: ImageEmbedding = embedding, some: Tensor = some) -> int:
+            views = [[View.whole(embedding, points=some)]]
             propose_masks(proposer, views=views, batches=Batches(), settings=settings)
-            return len(grid)
+            return len(some)
 
         def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> int:
             features = seed_features(image, embedding=embedding, proposer=proposer, encoder=None, settings=settings)
@@ -175,7 +175,7 @@ def measure_ways(images: list[Path], *, proposer: MaskProposer, settings: LabelS
             started = time.perf_counter()
             asked = ask()
             wait_for(proposer.device)
-            scale = len(grid) / len(some) if ask is naive else 1.0
+            scale = len(grid) / len(some) if ask is not seeds else 1.0
             seconds.setdefault(name, []).append((time.perf_counter() - started) * scale)
             decodes.setdefault(name, []).append(round(asked * scale))
     slowest = statistics.median(next(iter(seconds.values())))
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--image-text", default=str(miniatures.CLIP), help="hub name or folder")
     parser.add_argument("--mask-proposer", default=str(miniatures.SAM), help="hub name or folder")
     parser.add_argument("--limit", type=int, default=4, help="photographs to take")
-    parser.add_argument("--sample", type=int, default=SIDE * SIDE, help="points of the naive way that are measured")
+    parser.add_argument("--sample", type=int, default=SIDE * SIDE, help="points of the grids that are measured")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--set", action="append", default=[], help="a setting of the labelling, name=value")
     parser.add_argument("--json", action="store_true")
@@ -219,7 +219,7 @@ def main() -> None:
         "models": {"image_text": chosen.image_text, "mask_proposer": chosen.mask_proposer},
         "settings": settings.model_dump(mode="json"),
         "share": asdict(share),
-        "points_of_the_naive_way": chosen.sample,
+        "points_of_the_grids_measured": chosen.sample,
         "ways": [asdict(way) for way in ways],
     }
     if chosen.json:

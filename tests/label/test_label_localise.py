@@ -94,6 +94,16 @@ def test_mean_of_a_mask_coarser_than_the_map() -> None:
     torch.testing.assert_close(pooled(cell_shares(masks, grid=(4, 4)), maps)[0, 0], expected)
 
 
+@pytest.mark.parametrize("size", [(37, 52), (5, 3), (60, 60), (1, 9)])
+@pytest.mark.parametrize("grid", [(6, 6), (7, 11), (1, 1)])
+def test_shares_are_those_of_adaptive_pooling(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    masks = torch.rand(3, *size, generator=torch.Generator().manual_seed(1)) > 0.6
+    expected = torch.nn.functional.adaptive_avg_pool2d(masks.float()[:, None], grid)[:, 0]
+    found = cell_shares(masks, grid=grid)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
 def test_mean_is_that_over_the_pixels_of_the_mask() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.rand(3, 6, 6, generator=generator)

@@ -51,8 +51,10 @@ def fuse(
             )
         window = _window(claim)
         inside, holder = mask[window], owner[window]
-        contested[window] |= inside & _rivals(claims, number=number, margin=margin)[holder]
-        holder[inside & (holder == nobody)] = number
+        rivals = _rivals(claims, number=number, margin=margin)
+        if rivals.any():  # looked up at every pixel, which takes longer than all the rest
+            contested[window] |= inside & rivals[holder]
+        np.copyto(holder, number, where=inside & (holder == nobody))
     indices = np.array([*(claim.class_index for claim in claims), ignore_index(len(names))], dtype=np.int32)[owner]
     indices[contested] = ignore_index(len(names))
     return LabelMap(indices=indices, names=names, colours=colours)

@@ -110,14 +110,27 @@ def evidence(maps: Tensor, *, background: Tensor) -> Tensor:
 def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """The share of each cell of a grid that lies inside each mask.
 
+    Pixels are counted as they are, since a large photograph's masks in floating point would cost more than all else.
+
     Args:
         masks: (n, h, w) boolean.
         grid: (rows, columns) over the same field of view, coarser or finer than the masks.
 
     Returns:
-        (n, rows, columns) float32 in [0, 1].
+        (n, rows, columns) float32 in [0, 1], as `adaptive_avg_pool2d` gives it.
     """
-    return functional.adaptive_avg_pool2d(masks.float()[:, None], grid)[:, 0]
+    rows, columns = _cells(masks.shape[1], count=grid[0]), _cells(masks.shape[2], count=grid[1])
+    bands = torch.stack([masks[:, start:stop].sum(1, dtype=torch.int32) for start, stop in rows], dim=1)
+    before = functional.pad(bands.cumsum(2), (1, 0))  # (n, rows, w + 1) pixels inside, left of each column
+    starts, stops = torch.tensor(columns, device=masks.device).T
+    inside = (before[..., stops] - before[..., starts]).float()  # (n, rows, columns)
+    heights = torch.tensor([stop - start for start, stop in rows], device=masks.device)
+    return inside / heights[:, None] / (stops - starts)
+
+
+def _cells(side: int, *, count: int) -> list[tuple[int, int]]:
+    """First pixel of each cell and the one after its last; cells share the pixels that their borders cut."""
+    return [(cell * side // count, -(-(cell + 1) * side // count)) for cell in range(count)]
 
 
 def pooled(shares: Tensor, maps: Tensor) -> Tensor:
