@@ -125,7 +125,8 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     starts, stops = torch.tensor(columns, device=masks.device).T
     inside = (before[..., stops] - before[..., starts]).float()  # (n, rows, columns)
     heights = torch.tensor([stop - start for start, stop in rows], device=masks.device)
-    return inside / heights[:, None] / (stops - starts)
+    shares: Tensor = inside / heights[:, None] / (stops - starts)
+    return shares
 
 
 def _cells(side: int, *, count: int) -> list[tuple[int, int]]:
