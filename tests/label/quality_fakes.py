@@ -11,7 +11,7 @@ from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
 from patchword.maps import Segment
 
 NAMES = ("cat", "dog", "sofa", "lamp")
-MARGIN = 0.05
+MARGIN = 0.0625  # a sum of powers of two, so that scores can differ by it exactly
 
 
 def claim(mask: NDArray[np.bool_], index: int, *, generator: str = CLIP_PROMPTS_SAM, score: float = 0.8) -> Segment:
@@ -44,7 +44,7 @@ def random_labels(seed: int, *, size: tuple[int, int]) -> ImageLabels:
     kept = [index for index, won in enumerate(votes) if won >= 2]
     segments = []
     for _ in range(int(generator.integers(0, 9)) if kept else 0):
-        index, score = int(generator.choice(kept)), float(generator.choice([0.5, 0.52, 0.6, 0.8]))
+        index, score = int(generator.choice(kept)), float(generator.choice([0.5, 0.53, 0.5625, 0.8]))
         mask = _rectangle(generator, size)
         first, second = generator.permutation([CLIP_PROMPTS_SAM, SAM_THEN_CLIP]).tolist()
         segments.append(claim(mask, index, generator=first, score=score))
