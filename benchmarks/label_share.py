@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from bench_photographs import processor
+from proposal_recall import Counting
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -36,11 +37,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from patchword.images import find_images, read_image, to_tensor
 from patchword.label.decode import stability_of
 from patchword.label.image import LabelParts
-from patchword.label.propose import View, propose_masks, seed_points
+from patchword.label.propose import View, propose_masks
 from patchword.label.run import label_folder
 from patchword.label.seeds import grid_points
 from patchword.label.settings import LabelSettings
-from patchword.label.views import seed_features
+from patchword.label.views import make_views
 from patchword.maps import run_lengths
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.models.batching import Batches
@@ -140,7 +141,7 @@ def ask_naively(proposer: MaskProposer, embedding: ImageEmbedding, points: Tenso
 
 
 @torch.no_grad()
-def measure_ways(images: list[Path], *, proposer: MaskProposer, settings: LabelSettings, sample: int) -> list[Way]:
+def measure_ways(images: list[Path], *, proposer: Counting, settings: LabelSettings, sample: int) -> list[Way]:
     """Every way on every photograph."""
     decodes: dict[str, list[int]] = {}
     seconds: dict[str, list[float]] = {}
@@ -150,34 +151,32 @@ def measure_ways(images: list[Path], *, proposer: MaskProposer, settings: LabelS
         grid = grid_points(embedding.image_size, side=SIDE)
         some = grid[torch.linspace(0, len(grid) - 1, min(sample, len(grid))).long()]
 
-        def naive(embedding: ImageEmbedding = embedding, some: Tensor = some) -> int:
+        def naive(embedding: ImageEmbedding = embedding, some: Tensor = some) -> None:
             ask_naively(proposer, embedding, some, settings)
-            return len(some)
 
-        def ours(embedding: ImageEmbedding = embedding, some: Tensor = some) -> int:
-            views = [[View.whole(embedding, points=some)]]
-            propose_masks(proposer, views=views, batches=Batches(), settings=settings)
-            return len(some)
+        def ours(embedding: ImageEmbedding = embedding, some: Tensor = some) -> None:
+            propose_masks(proposer, views=[[View.whole(embedding, points=some)]], batches=Batches(), settings=settings)
 
-        def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> int:
-            features = seed_features(image, embedding=embedding, proposer=proposer, encoder=None, settings=settings)
-            points = seed_points(features, size=embedding.image_size, settings=settings)
-            views = [[View.whole(embedding, points=points)]]
-            propose_masks(proposer, views=views, batches=Batches(), settings=settings)
-            return len(points)
+        def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> None:
+            batches = Batches()
+            views = make_views(
+                [image], embeddings=[embedding], proposer=proposer, encoder=None, batches=batches, settings=settings
+            )
+            propose_masks(proposer, views=views, batches=batches, settings=settings)
 
-        ways: dict[str, Callable[[], int]] = {
+        ways: dict[str, Callable[[], None]] = {
             f"grid {SIDE} x {SIDE}, naive": naive,
             f"grid {SIDE} x {SIDE}, ours": ours,
             "seeds from features": seeds,
         }
         for name, ask in ways.items():
+            proposer.decodes = 0
             started = time.perf_counter()
-            asked = ask()
+            ask()
             wait_for(proposer.device)
             scale = len(grid) / len(some) if ask is not seeds else 1.0
             seconds.setdefault(name, []).append((time.perf_counter() - started) * scale)
-            decodes.setdefault(name, []).append(round(asked * scale))
+            decodes.setdefault(name, []).append(round(proposer.decodes * scale))
     slowest = statistics.median(next(iter(seconds.values())))
     return [
         Way(name, statistics.mean(decodes[name]), statistics.median(times), slowest / statistics.median(times))
@@ -206,7 +205,7 @@ def main() -> None:
         vocabulary=Vocabulary.of(chosen.classes),
     )
     share = measure_share(images, root=chosen.photos, parts=parts, settings=settings)
-    ways = measure_ways(images, proposer=parts.mask_proposer, settings=settings, sample=chosen.sample)
+    ways = measure_ways(images, proposer=Counting(parts.mask_proposer), settings=settings, sample=chosen.sample)
     record = {
         "machine": {
             "processor": processor(),
