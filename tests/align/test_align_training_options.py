@@ -209,36 +209,41 @@ def test_a_checkpoint_is_written_within_an_epoch_when_the_minutes_are_over(tmp_p
     assert same_weights(resumed, train(training_set(), settings=settings))
 
 
+class FakeCompiled:
+    """Stands for what torch.compile gives, which has no length and so cannot be asked whether it is true."""
+
+    def __init__(self, module: Callable[..., Tensor], *, calls: list[int], fails_at: int | None = None) -> None:
+        self._module, self._calls, self._fails_at = module, calls, fails_at
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        self._calls.append(1)
+        if len(self._calls) == self._fails_at:
+            raise RuntimeError("no compiler\nand a long story")
+        return self._module(*arguments)
+
+    def __len__(self) -> int:
+        raise TypeError("does not support len()")
+
+
 class TestCompile:
     def test_what_it_makes_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = []
-
-        def fake(module: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def compiled(*arguments: Any) -> Tensor:
-                calls.append(1)
-                return module(*arguments)
-
-            return compiled
-
-        monkeypatch.setattr(torch, "compile", fake)
+        calls: list[int] = []
+        monkeypatch.setattr(torch, "compile", lambda module: FakeCompiled(module, calls=calls))
         result = train(training_set(), settings=with_(compile=True))
         assert len(calls) == 10  # nine steps and a trial
         assert same_weights(result, train(training_set(), settings=SETTINGS))
 
+    @pytest.mark.parametrize("call", [1, 4])
     def test_failure_is_a_note_and_training_goes_on(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: int
     ) -> None:
-        def fake(module: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def broken(*arguments: Any) -> Tensor:
-                raise RuntimeError("no compiler\nand a long story")
-
-            return broken
-
-        monkeypatch.setattr(torch, "compile", fake)
+        calls: list[int] = []
+        monkeypatch.setattr(torch, "compile", lambda module: FakeCompiled(module, calls=calls, fails_at=call))
         with caplog.at_level(logging.WARNING):
             result = train(training_set(), settings=with_(compile=True))
         notes = [record.getMessage() for record in caplog.records]
         assert notes == ["torch.compile does not work here, training goes on without it: no compiler"]
+        assert len(calls) == call
         assert same_weights(result, train(training_set(), settings=SETTINGS))
 
 
