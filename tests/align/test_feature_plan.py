@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,6 +145,38 @@ def test_settings_decide(tmp_path: Path) -> None:
     assert plan_features(estimate_of(50), cache=tmp_path, settings=cached).source == "cached"
     with pytest.raises(PatchwordError, match=r"do not fit the cache .*: they take 102 MB .* allowed are a higher"):
         plan_features(estimate_of(51), cache=tmp_path, settings=cached)
+
+
+@pytest.mark.usefixtures("roomy")
+def test_a_run_that_is_gone_on_with_keeps_its_source(tmp_path: Path) -> None:
+    """Cached features are never augmented, so that a run must not change from one to the other on its way."""
+    fits, too_large = estimate_of(50), estimate_of(51)
+    settings = with_limit(0.1)
+    assert plan_features(fits, cache=tmp_path, settings=settings, begun="online").source == "online"
+    assert plan_features(fits, cache=tmp_path, settings=settings, begun="cached").source == "cached"
+    with pytest.raises(PatchwordError, match="do not fit the cache"):
+        plan_features(too_large, cache=tmp_path, settings=settings, begun="cached")
+
+
+def test_resumed_run_reads_how_it_began(tmp_path: Path) -> None:
+    data = make_data(tmp_path, images=8)
+    models: dict[str, Any] = {"encoder": ColourPatches(), "text_encoder": ColourText(), "quiet": True}
+
+    class StopsInTraining(ColourPatches):
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            if self.images > 20:
+                raise KeyboardInterrupt
+            return super().__call__(images)
+
+    out = tmp_path / "model"
+    settings = with_limit(1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        align_labels(data, out=out, settings=settings, **{**models, "encoder": StopsInTraining()})
+    assert json.loads((out / "training.json").read_text())["features"] == "online"
+    result = align_labels(data, out=out, settings=with_limit(1.0), resume=True, **models)
+    assert json.loads((out / "training.json").read_text())["features"] == "online"
+    straight = align_labels(data, out=tmp_path / "straight", settings=settings, **models)
+    assert result.history == straight.history
 
 
 @pytest.mark.parametrize(("encoder", "patch", "dim"), [("facebook/dinov2-base", 14, 768), ("tiny_clip", 8, 32)])

@@ -78,26 +78,31 @@ def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
     return f"{estimate.text()}; {where}: {plan.reason}"
 
 
-def plan_features(estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings) -> FeaturePlan:
+def plan_features(
+    estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings, begun: str | None = None
+) -> FeaturePlan:
     """Decide where the features of a run come from.
 
     Args:
         estimate: of what the run needs.
         cache: folder of the cache; need not exist.
         settings: `features` (auto, cached or online) and `cache_gigabytes`.
+        begun: what was decided when a run that is gone on with began; None for a new one.
 
     Returns:
         the decision; with `features` auto it is "cached" where the limit and the disk have room for all of them.
 
     Raises:
-        PatchwordError: when the settings ask for cached features and there is no room.
+        PatchwordError: when the settings ask for cached features, or the run began with them, and there is no room.
     """
-    if settings.features == "online":
+    if begun == "online":
+        return FeaturePlan("online", "as when the run began")
+    if settings.features == "online" and begun is None:
         return FeaturePlan("online", "the setting `features` says so")
     shortage = _shortage(estimate, cache=cache, settings=settings)
     if not shortage:
         return FeaturePlan("cached", f"{byte_count(estimate.total_bytes)} fit")
-    if settings.features == "cached":
+    if "cached" in (settings.features, begun):
         raise PatchwordError(
             f"features do not fit the cache {cache}: {shortage}; allowed are a higher `cache_gigabytes`, a smaller "
             "`image_size`, a cache on another disk, or `features` online"

@@ -63,6 +63,7 @@ def prepare_features(
     encoder: PatchEncoder,
     settings: AlignSettings,
     cache: Path,
+    begun: str | None = None,
     quiet: bool,
 ) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
     """Decide where features come from, tell it, and compute them where they are kept.
@@ -72,6 +73,8 @@ def prepare_features(
         encoder: the frozen encoder.
         settings: of stage 2.
         cache: folder of kept features; not made where features are computed in every step.
+        begun: "cached" or "online" where a run is gone on with that began so; room that came or went since must not
+            change what it learns from.
         quiet: whether to tell nothing and show no progress.
 
     Returns:
@@ -82,7 +85,7 @@ def prepare_features(
     """
     kept = FeatureCache(cache, encoder=encoder, settings=settings)
     estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)
-    plan = plan_features(estimate, cache=cache, settings=settings)
+    plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
     if not quiet:
         sys.stderr.write(feature_line(estimate, plan) + "\n")
     if plan.source == "cached":

@@ -119,8 +119,12 @@ def align_labels(
             encoder=encoder,
             settings=settings,
             cache=Path(cache) if cache else out / FEATURES,
+            begun=_begun_with(out),
             quiet=quiet,
         )
+        source = "online" if isinstance(features, OnlineFeatures) else "cached"
+        if processes.is_first:
+            write_json(out / RUN, {"identity": identity, "features": source})
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
     usable, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
@@ -148,16 +152,16 @@ def align_labels(
     result = AlignmentResult(out, artifact, trained.history, skipped)
     processes.wait()  # until nobody reads features or the checkpoint any more
     if processes.is_first:
-        _write(result, identity=identity)
+        _write(result, run={"identity": identity, "features": source})
     processes.wait()
     return result
 
 
-def _write(result: AlignmentResult, *, identity: dict[str, Any]) -> None:
+def _write(result: AlignmentResult, *, run: dict[str, Any]) -> None:
     """Write the model folder and remove what only the run needed."""
     out, artifact = result.folder, result.artifact
     history = [record.model_dump() for record in result.history]
-    write_json(out / RUN, {"identity": identity, "history": history, "skipped": result.skipped})
+    write_json(out / RUN, {**run, "history": history, "skipped": result.skipped})
     write_artifact(out, artifact=artifact, card=model_card(artifact.config))
     (out / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(out / FEATURES, ignore_errors=True)
@@ -222,6 +226,12 @@ def _enter(out: Path, identity: dict[str, Any]) -> AlignmentResult | None:
         return None
     history = tuple(StepRecord(**record) for record in run["history"])
     return AlignmentResult(out, read_artifact(out), history, run["skipped"])
+
+
+def _begun_with(out: Path) -> str | None:
+    """Where the features of the run that is gone on with come from; None where that is not decided yet."""
+    source = json.loads((out / RUN).read_bytes()).get("features")
+    return source if source in ("cached", "online") else None
 
 
 def _difference(name: str, before: Any, now: Any) -> str:

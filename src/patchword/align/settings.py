@@ -10,8 +10,8 @@ from patchword.settings import Settings
 
 ModuleKind = Literal["block", "linear", "mlp", "two-blocks"]
 
-WITHOUT_EFFECT = ("tracker", "checkpoint_minutes", "decode_threads")
-"""Settings that change no result, so that a run may go on with others."""
+WITHOUT_EFFECT = ("tracker", "checkpoint_minutes", "decode_threads", "shard_megabytes", "cache_gigabytes")
+"""Settings that change no result of a run that has begun, so that it may go on with others."""
 
 
 class AlignSettings(Settings):
