@@ -32,6 +32,7 @@ def test_the_report_holds_every_score(twice: tuple[Path, Path]) -> None:
     assert {"draw", "label", "align", "oracle", "evaluate", "total"} <= record["seconds"].keys()
     assert record["ratio_to_oracle"] == pytest.approx(record["aligned"]["miou_seen"] / record["oracle"]["miou_seen"])
     assert not set(record["settings"]["unseen_classes"]) & set(record["settings"]["seen_classes"])
+    assert record["quality_score"] == {"day": None, "dusk": None}  # too few scenes for fifths
     parts = []
     for style in ("pseudo_labels", "pseudo_labels_other_style"):
         alone = record[style].pop("by_generator")

@@ -29,6 +29,7 @@ from patchword.segment.segmenter import Segmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo_report import Pictures, render
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
+from patchword.toytown.quality_check import FEWEST_IMAGES, check_quality
 from patchword.toytown.world import SEEN, UNSEEN
 from patchword.versions import versions
 from patchword.vocabulary import Vocabulary
@@ -184,6 +185,10 @@ class _Run:
         return {
             "pseudo_labels": pseudo,
             "pseudo_labels_other_style": pseudo_dusk,
+            "quality_score": {
+                "day": _quality(self.labels, self.labelled),
+                "dusk": _quality(self.dusk_labels, self.dusk),
+            },
             "aligned": {
                 "miou_same_scenes": same.miou,
                 "miou_seen": aligned.miou,
@@ -261,6 +266,22 @@ class _Run:
                 ]
                 rows[key].append([("scene", image, None), *found, ("exact", image, truth(place, path))])
         return rows
+
+
+def _quality(labels: LabelledDataset, place: Place) -> dict[str, float | None] | None:
+    """How well the score without ground truth ranks the scenes; None for fewer than have fifths."""
+    if len(labels.items) < FEWEST_IMAGES:
+        return None
+    check = check_quality(labels, masks=place.seen)
+    return {
+        "images": check.images,
+        "spearman": check.score.spearman,
+        "low": check.interval[0],
+        "high": check.interval[1],
+        "worst_fifth": check.score.worst_fifth,
+        "all": check.miou,
+        "best_fifth": check.score.best_fifth,
+    }
 
 
 def _fused_alone(labels: LabelledDataset, generator: str, *, folder: Path) -> Path:

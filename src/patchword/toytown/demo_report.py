@@ -56,6 +56,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         _legend(names),
         "<h2>1. Label, then align</h2><p>Hatched pixels carry no label.</p>",
         _generators(record),
+        _quality(record),
         _rows(pictures["labelling"]),
         "<h2>2. Segment unseen scenes</h2><p>All class names are on offer, ",
         f"also the {len(UNSEEN)} that neither labelling nor training heard of: {', '.join(UNSEEN)}.</p>",
@@ -138,6 +139,21 @@ def _generators(record: Mapping[str, Any]) -> str:
         ]
     header = ("pseudo labels, per cent", "mIoU", "pixel accuracy", "coverage", "right where labelled")
     return _table(header, rows)
+
+
+def _quality(record: Mapping[str, Any]) -> str:
+    """How well the score that needs no exact masks ranks the labelled scenes."""
+    rows = [
+        (
+            style,
+            f"{found['spearman'] or 0:.2f} ({found['low']:.2f} to {found['high']:.2f})",
+            *(_percent(found[part]) for part in ("worst_fifth", "all", "best_fifth")),
+        )
+        for style, found in record["quality_score"].items()
+        if found is not None
+    ]
+    header = ("score of the labels without exact masks", "rank correlation with mIoU (95 %)", "mIoU of the worst fifth")
+    return _table((*header, "of all", "of the best fifth"), rows) if rows else ""
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,6 +16,8 @@ from patchword.label.quality_records import QualityParts, QualityRecord
 from patchword.maps import LabelMap
 
 Values = NDArray[np.float64]
+FEWEST_IMAGES = 5
+"""Below that there are no fifths to compare."""
 _MEASURES = ("contested", "margin", "stability", "entropy", "detection_entropy")
 _GOOD_WHEN_LOW = frozenset({"contested", "entropy", "detection_entropy"})
 
@@ -79,8 +81,10 @@ def check_quality(labels: LabelledDataset, *, masks: Path, resamples: int = 1000
         if truth is not None:
             records.append(record)
             truths.append(truth)
-    if len(records) < 5:
-        raise PatchwordError(f"{len(records)} images have exact masks with a class; allowed are 5 and more")
+    if len(records) < FEWEST_IMAGES:
+        raise PatchwordError(
+            f"{len(records)} images have exact masks with a class; allowed are {FEWEST_IMAGES} and more"
+        )
     miou, accuracy = np.array(truths).T  # (n,), (n,)
     scores = np.array([record.score for record in records])
     return QualityCheck(
