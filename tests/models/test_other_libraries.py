@@ -90,7 +90,7 @@ def test_name_that_is_not_here_says_how_to_get_it(name: str, package: str) -> No
 def test_folder_with_prefix(tiny_timm: str) -> None:
     folder = local_folder(tiny_timm, revision=None)
     assert folder == Path(tiny_timm.removeprefix("timm:"))
-    assert whereabouts(ModelName.parse(tiny_timm)) == "local folder"
+    assert whereabouts(ModelName.parse(tiny_timm)).startswith("local folder")
     with pytest.raises(PatchwordError, match="no model folder timm:/no/such"):
         local_folder("timm:/no/such", revision=None)
 
