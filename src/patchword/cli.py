@@ -41,6 +41,7 @@ from patchword.terminal import (
     print_columns,
     print_json,
     print_plan,
+    speaks_for_all,
 )
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def align(
         return
     config = api.align(labels, **shared, cache=cache, device=device, dtype=dtype, quiet=quiet).config
     facts = config.training
+    if not speaks_for_all():
+        return
     if as_json:
         print_json(config.model_dump(mode="json"))
     else:

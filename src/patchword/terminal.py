@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -150,6 +151,11 @@ def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
     if counts.duplicates:
         lines.append(f"{counts.duplicates} with the same content as another photograph, labelled all the same")
     return lines
+
+
+def speaks_for_all() -> bool:
+    """Whether this process is the first of those that a launcher such as `torchrun` has started, or alone."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_json(value: Any) -> None:
