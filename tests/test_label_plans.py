@@ -140,6 +140,15 @@ def test_a_page_may_be_named_and_nothing_else_is_replaced(photos: Path, models: 
         assert f"a preview of {count} photographs; allowed is 1 to 1000" in complaint
 
 
+def test_options_that_do_not_go_together(photos: Path, models: Models, tmp_path: Path) -> None:
+    command = label_command(photos, out=tmp_path / "labels", models=models)
+    assert "both --dry-run and --preview" in must(run(*command, "--dry-run", "--preview", 2), code=2).complaint
+    for option in ("retry_failed", "forget_missing"):
+        complaint = must(run(*command, f"--{option.replace('_', '-')}"), code=2).complaint
+        assert f"{option} is set without resume" in complaint
+    assert not (tmp_path / "labels").exists()
+
+
 def test_where_a_page_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert page_for("labels/") == Path("labels-preview.html")

@@ -12,6 +12,7 @@ from patchword.inputs import (
     Classes,
     align_settings,
     check_limit,
+    check_needs_resume,
     choose_images,
     claim_output,
     open_labels,
@@ -96,6 +97,7 @@ def label(
     from patchword.label.records import MARKER
     from patchword.label.run import label_folder
 
+    check_needs_resume(resume, retry_failed=retry_failed, forget_missing=forget_missing)
     request = LabelRequest.read(
         photos,
         classes=classes,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from patchword.errors import PatchwordError
 from patchword.options import (
     AsJson,
     Assignments,
@@ -88,6 +89,8 @@ def label(
         "limit": limit,
         "shard": shard,
     }
+    if dry_run and preview is not None:
+        raise PatchwordError("both --dry-run and --preview are set; allowed is one of them")
     if dry_run:
         print_plan(plans.plan_label(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
         return

@@ -143,6 +143,17 @@ def check_limit(limit: int | None) -> None:
         raise PatchwordError(f"limit is {limit}; allowed is 1 or more photographs")
 
 
+def check_needs_resume(resume: bool, **asked: bool) -> None:
+    """Refuse what concerns an earlier run where none is gone on with.
+
+    Raises:
+        PatchwordError: naming the first that is set.
+    """
+    name = next((name for name, is_set in asked.items() if is_set), None)
+    if name is not None and not resume:
+        raise PatchwordError(f"{name} is set without resume; allowed is with it, for it concerns an earlier run")
+
+
 def claim_output(out: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> None:
     """Refuse an output folder before minutes of loading. What it holds stays until the run can begin.
 

@@ -2,7 +2,8 @@
 
 A data set is the same to the byte for the same photographs, vocabulary, models and settings, however often its run was
 stopped and resumed and whether it was made whole or in shards. What differs from run to run (when, where, how fast, by
-which command and versions) stands in `runs.jsonl` alone.
+which command and versions) stands in `runs.jsonl` alone. That holds for one kind of machine: other processors round
+otherwise, and so does a batch of images that was halved because memory ran out.
 """
 
 from __future__ import annotations
