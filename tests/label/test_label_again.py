@@ -11,7 +11,8 @@ from label_fakes import record
 from torch import Tensor
 
 from patchword.label.again import depths_of, further_steps, inner_points, refused_masks, uncovered_cells
-from patchword.label.propose import Drawn, View, propose_masks, seed_points
+from patchword.label.drawn import Drawn
+from patchword.label.propose import View, propose_masks, seed_points
 from patchword.label.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals

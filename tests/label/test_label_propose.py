@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from label_fakes import record
 from torch import Tensor
 
+from patchword.label.boxes import boxes_of, suppress
 from patchword.label.decode import stability_of
-from patchword.label.propose import Proposal, View, boxes_of, propose_masks, seed_points, suppress
+from patchword.label.propose import Proposal, View, propose_masks, seed_points
 from patchword.label.seeds import grid_points
 from patchword.label.settings import LabelSettings
 from patchword.label.views import make_views, part_boxes

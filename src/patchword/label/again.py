@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.label.propose import Drawn, Step, boxes_of, suppress
+from patchword.label.boxes import boxes_of, suppress
+from patchword.label.drawn import Drawn, Step
 from patchword.label.seeds import feature_points, pixels_of
 from patchword.label.settings import LabelSettings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torch.nn import functional
 
+from patchword.label.boxes import boxes_of, suppress
 from patchword.label.decode import Box, decode, encode_masks, stability_of
+from patchword.label.drawn import Drawn, Step
 from patchword.label.seeds import feature_points, grid_points
 from patchword.label.settings import LabelSettings
 from patchword.maps import RunLengths
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposer
 
-_CELLS = 64  # a side of the coarse maps that say where to ask next; a point need not be finer
 Prompt = tuple[tuple[float, float], ...]
 
 
@@ -44,45 +44,6 @@ class Proposal:
         """The mask, (h, w)."""
         decoded: NDArray[np.bool_] = coco_mask.decode(dict(self.rle)).astype(bool)
         return decoded
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """All masks that have been drawn on a view so far.
-
-    Attributes:
-        masks: (n, m, rows, columns) bool, several for each prompt, on a coarse map of the whole view; a cell is inside
-            where anything in it is, so that no mask gets lost.
-        predicted_iou: (n, m) the mask proposer's own estimates.
-        accepted: (n, m) bool, whether a mask is sure and stable enough.
-
-    All are in main memory.
-    """
-
-    masks: Tensor
-    predicted_iou: Tensor
-    accepted: Tensor
-
-    @property
-    def decodes(self) -> int:
-        """How many prompts have been answered."""
-        return len(self.masks)
-
-    @classmethod
-    def of(cls, logits: Tensor, *, predicted_iou: Tensor, accepted: Tensor) -> Drawn:
-        """The masks of logits (n, m, h', w')."""
-        cells = (min(logits.shape[2], _CELLS), min(logits.shape[3], _CELLS))
-        masks = functional.adaptive_max_pool2d(logits, cells) > 0
-        return cls(masks.cpu(), predicted_iou.cpu(), accepted.cpu())
-
-    @classmethod
-    def together(cls, parts: Sequence[Drawn]) -> Drawn:
-        """What several batches of prompts have drawn on one view."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
-
-
-Step = Callable[[Drawn], Tensor]
-"""From all masks so far to the prompts (n, k, 2) to ask next, in pixels of the view; n may be 0."""
 
 
 @dataclass(frozen=True)
@@ -204,55 +165,6 @@ def propose_masks(
 def photograph_size(views: Sequence[View]) -> tuple[int, int]:
     """(height, width) in pixels of the photograph that views cover together."""
     return max((view.box[3] for view in views), default=0), max((view.box[2] for view in views), default=0)
-
-
-def boxes_of(masks: Tensor) -> Tensor:
-    """The box (n, 4) around each boolean mask (n, h, w) as x0, y0, x1, y1, x1 and y1 outside; 0 for an empty mask."""
-    height, width = masks.shape[-2:]
-    rows, columns = masks.any(2), masks.any(1)  # (n, h), (n, w)
-    row, column = torch.arange(height, device=masks.device), torch.arange(width, device=masks.device)
-    boxes = torch.stack(
-        [
-            torch.where(columns, column, width).amin(1),
-            torch.where(rows, row, height).amin(1),
-            torch.where(columns, column + 1, 0).amax(1),
-            torch.where(rows, row + 1, 0).amax(1),
-        ],
-        dim=1,
-    )
-    return boxes * rows.any(1)[:, None]
-
-
-def suppress(boxes: Tensor, *, scores: Tensor, overlap: float) -> Tensor:
-    """Drop every box that overlaps a better one too much (greedy non-maximum suppression).
-
-    Args:
-        boxes: (n, 4) as x0, y0, x1, y1.
-        scores: (n,), higher is better; of equal ones the first is.
-        overlap: IoU above which two boxes are a repetition, in [0, 1].
-
-    Returns:
-        (k,) positions of what is kept, best first.
-    """
-    order = torch.argsort(scores, descending=True, stable=True)
-    ranked = boxes[order].double()
-    repeats = _box_iou(ranked) > overlap  # (n, n)
-    kept = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
-    covered = torch.zeros_like(kept)
-    for rank in range(len(order)):
-        if not bool(covered[rank]):
-            kept[rank] = True
-            covered |= repeats[rank]
-    return order[kept]
-
-
-def _box_iou(boxes: Tensor) -> Tensor:
-    """IoU (n, n) of every two of n boxes; 0 where both are empty."""
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    return shared / (areas[:, None] + areas[None, :] - shared).clamp(min=1e-9)
 
 
 def _prompts(view: View, *, number: int, drawn: Sequence[Drawn]) -> Tensor:
