@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors
 
 from patchword.errors import PatchwordError
 from patchword.models import hub as hub_module
-from patchword.models import load_image_text, load_mask_proposer
+from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
 from patchword.models.fetch import check_model, fetch_models, list_models
 
 NAME = "openai/clip-vit-base-patch16"
@@ -60,7 +60,7 @@ class Hub:
         assert not options["retry_on_errors"]
         assert options["timeout"] <= 5
         name, rest = url.removeprefix(constants.ENDPOINT + "/").split("/resolve/")
-        self.folder(name, rest.removesuffix("/config.json").replace("%2F", "/"))
+        self.folder(name, rest.rpartition("/")[0].replace("%2F", "/"))
 
     def hf_hub_download(self, name: str, file: str, *, revision: str | None, **_: Any) -> str:
         return str(self.store(name, revision, [file]) / file)
@@ -339,3 +339,59 @@ def test_check_asks_no_hub(published: Hub) -> None:
     assert published.questions == []
     fetch_models([NAME])
     assert check_model(NAME).problem == ""
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name", "repo", "kind"),
+    [
+        ("tiny_timm", "timm:tiny_vit.test", "timm/tiny_vit.test", "patch"),
+        ("tiny_open_clip", "open_clip:someone/tiny", "someone/tiny", "image-text"),
+    ],
+)
+class TestOtherLibraries:
+    """Models named by a prefix, from the hub: their own files, and never a pickle."""
+
+    def publish(self, hub: Hub, repo: str, given: str, tmp_path: Path) -> None:
+        folder = tmp_path / "published"
+        shutil.copytree(given.partition(":")[2], folder)
+        for clutter in ("pytorch_model.bin", "open_clip_pytorch_model.bin", "README.md"):
+            (folder / clutter).write_bytes(b"x")
+        hub.repositories[repo] = {"main": folder}
+
+    def test_loaded_pinned_and_cached(
+        self, hub: Hub, fixture: str, name: str, repo: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        self.publish(hub, repo, request.getfixturevalue(fixture), tmp_path)
+        record = load_patch_encoder(name, device="cpu").record
+        assert (record.name, record.revision) == (name, COMMIT[:-1] + "0")
+        assert not list(hub.cache.rglob("*.bin"))
+        hub.questions.clear()
+        hub.error = RuntimeError("the hub was asked")
+        assert load_patch_encoder(name, device="cpu").record == record
+        assert hub.questions == []
+
+    def test_fetched_to_a_folder_that_loads(
+        self, hub: Hub, fixture: str, name: str, repo: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        self.publish(hub, repo, request.getfixturevalue(fixture), tmp_path)
+        (fetched,) = fetch_models([name], to=tmp_path / "to")
+        assert (fetched.name, fetched.kind, fetched.folder) == (name, kind, tmp_path / "to")
+        assert fetched.size > 0
+        prefix = name.partition(":")[0]
+        assert load_patch_encoder(f"{prefix}:{tmp_path / 'to'}", device="cpu").record.revision is None
+
+    def test_pickles_alone_are_refused(
+        self, hub: Hub, fixture: str, name: str, repo: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        self.publish(hub, repo, request.getfixturevalue(fixture), tmp_path)
+        for weights in (tmp_path / "published").glob("*.safetensors"):
+            weights.unlink()
+        with pytest.raises(PatchwordError, match="allowed are safetensors weights, never pickled ones"):
+            load_patch_encoder(name, device="cpu")
+
+    def test_unknown_name_is_one_line(
+        self, hub: Hub, fixture: str, name: str, repo: str, kind: str, request: pytest.FixtureRequest
+    ) -> None:
+        request.getfixturevalue(fixture)
+        with pytest.raises(PatchwordError, match=f"the hub has no model {name}"):
+            load_patch_encoder(name, device="cpu")
