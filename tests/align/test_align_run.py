@@ -192,10 +192,27 @@ def test_a_tracker_takes_the_history_and_is_finished(tmp_path: Path, monkeypatch
             self.finished = True
 
     tracker = Fake()
+    monkeypatch.setattr("patchword.align.run.require_tracker", lambda name: None)
     monkeypatch.setattr("patchword.align.run.start_tracker", lambda *arguments, **named: tracker)
     result = run(make_data(tmp_path), tmp_path / "model", settings=QUICK.model_copy(update={"tracker": "wandb"}))
     assert tracker.steps == [record.step for record in result.history]
     assert tracker.finished
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_features_are_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.utils.is_wandb_available", lambda: False)
+    encoder = ColourPatches()
+    with pytest.raises(PatchwordError, match="tracker 'wandb' needs a package"):
+        run(
+            make_data(tmp_path),
+            tmp_path / "model",
+            settings=QUICK.model_copy(update={"tracker": "wandb"}),
+            encoder=encoder,
+        )
+    assert encoder.images == 0
+    assert not (tmp_path / "model").exists()
 
 
 def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from patchword.align.records import StepRecord
 from patchword.align.schedule import seeded_generator, total_steps
 from patchword.align.settings import AlignSettings
 from patchword.align.state import TrainingState, compute_type, start_state
-from patchword.align.trackers import start_tracker
+from patchword.align.trackers import require_tracker, start_tracker
 from patchword.align.trainer import TrainingResult, train
 from patchword.errors import PatchwordError
 from patchword.progress import Progress
@@ -292,16 +292,15 @@ class TestTrackers:
         assert tracker.started
         assert tracker.configuration == {"seed": 3, "patience": "None"}
 
-    def test_missing_package_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from accelerate import tracking
-
-        class Missing(FakeTracker):
-            def start(self) -> None:
-                raise ModuleNotFoundError("No module named 'wandb'")
-
-        monkeypatch.setattr(tracking, "WandBTracker", Missing)
-        with pytest.raises(PatchwordError, match=r"tracker 'wandb' needs .* not installed; install patchword\[wandb\]"):
-            start_tracker("wandb", folder=tmp_path, settings={})
+    @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+    def test_missing_package_is_one_line(self, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
+        monkeypatch.setattr(f"accelerate.utils.is_{name}_available", lambda: False)
+        with pytest.raises(
+            PatchwordError, match=rf"tracker '{name}' needs .* not installed; install patchword\[{name}\]"
+        ):
+            require_tracker(name)
+        monkeypatch.setattr(f"accelerate.utils.is_{name}_available", lambda: True)
+        require_tracker(name)
 
     def test_what_does_not_start_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from accelerate import tracking

@@ -34,7 +34,8 @@ from patchword.align.records import StepRecord
 from patchword.align.sampling import IGNORED
 from patchword.align.schedule import total_steps
 from patchword.align.settings import WITHOUT_EFFECT, AlignSettings
-from patchword.align.trackers import start_tracker
+from patchword.align.state import compute_type
+from patchword.align.trackers import require_tracker, start_tracker
 from patchword.align.trainer import TrainingResult, TrainingSet, train
 from patchword.errors import PatchwordError
 from patchword.folders import prepare_output, write_json
@@ -100,6 +101,9 @@ def align_labels(
         PatchwordError: when nothing can be trained on, when the folder is refused, or when a resumed run differs.
     """
     settings = settings or AlignSettings()
+    compute_type(settings.precision, device=encoder.device)  # refused here and not after hours of encoding
+    if settings.tracker != "off":
+        require_tracker(settings.tracker)
     processes = Processes.current(encoder.device)
     quiet = quiet or not processes.is_first
     if processes.is_first:

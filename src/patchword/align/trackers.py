@@ -22,6 +22,18 @@ class Tracker(Protocol):
         """Write what is left; nothing is logged after it."""
 
 
+def require_tracker(name: TrackerName) -> None:
+    """Refuse a tracker whose package is not installed, before anything long has begun.
+
+    Raises:
+        PatchwordError: naming the extra to install.
+    """
+    from accelerate import utils
+
+    if not getattr(utils, f"is_{name}_available")():
+        raise PatchwordError(f"tracker {name!r} needs a package that is not installed; install patchword[{name}]")
+
+
 def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any]) -> Tracker:
     """Start a tracker.
 
@@ -31,7 +43,7 @@ def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any
         settings: of the run, shown beside the numbers.
 
     Raises:
-        PatchwordError: when its package is not installed or it does not start.
+        PatchwordError: when it does not start.
     """
     from accelerate import tracking
 
@@ -47,10 +59,6 @@ def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any
         tracker.store_init_configuration(
             {key: value if isinstance(value, plain) else str(value) for key, value in settings.items()}
         )
-    except ImportError:
-        raise PatchwordError(
-            f"tracker {name!r} needs a package that is not installed; install patchword[{name}]"
-        ) from None
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PatchwordError(f"tracker {name!r} does not start: {reason}") from None

@@ -158,8 +158,8 @@ class _Run:
             share = learning_rate_share(state.step, steps=self.steps, warmup_share=settings.warmup_share)
             terms = training_step(
                 state,
-                features.to(self.device),
-                labels.to(self.device),
+                features,
+                labels,
                 self.text,
                 forward=forward,
                 images=images,
@@ -201,14 +201,15 @@ class _Run:
         images = self.processes.shares(len(batch))
         chosen = [batch[index] for index in images[self.processes.index]]
         if not chosen:
-            return torch.zeros((0, self.state.module.dim, *data.labels.shape[1:])), data.labels[:0], images
+            nothing = torch.zeros((0, self.state.module.dim, *data.labels.shape[1:]), device=self.device)
+            return nothing, data.labels[:0].to(self.device), images
         if data.augmented is not None:
             features, labels = data.augmented.read_augmented(chosen, epoch=epoch)
         else:
             features = data.features.read([data.keys[position] for position in chosen])
             labels = data.labels[chosen]
         _check_grid(features, labels)
-        return features, labels.to(data.labels.dtype), images
+        return features.to(self.device), labels.to(self.device), images
 
     def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
         """Average the terms since the last record and, where it is due, measure the held-out agreement."""
