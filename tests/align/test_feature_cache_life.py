@@ -308,6 +308,27 @@ def test_shard_that_another_run_removed_is_computed_again(tmp_path: Path, caplog
     assert torch.equal(everything(again, found), expected)
 
 
+def test_removed_shard_is_computed_whole_and_not_photograph_by_photograph(tmp_path: Path) -> None:
+    found = photographs(tmp_path)
+    cache = filled(tmp_path / "cache", found, SETTINGS)
+    (shard,) = shard_files(cache.folder)
+    cache._open.clear()
+    shard.unlink()
+    everything(cache, found)
+    assert shard_files(cache.folder) == [shard]
+
+
+def test_reading_marks_a_shard_as_used(tmp_path: Path) -> None:
+    found = photographs(tmp_path)
+    cache = filled(tmp_path / "cache", found)
+    for shard in shard_files(cache.folder):
+        os.utime(shard, (1000, 1000))
+    cache._open.clear()
+    cache.read([found[0][0]])
+    used = [shard for shard in shard_files(cache.folder) if shard.stat().st_mtime > 1000]
+    assert used == [cache._shard_of[found[0][0]]]
+
+
 def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
     found = photographs(tmp_path, count=16)
     expected = everything(filled(tmp_path / "whole", found), found)

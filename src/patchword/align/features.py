@@ -28,6 +28,7 @@ from patchword.align.shards import (
     DamagedShardError,
     ImageSize,
     Shard,
+    bytes_on_disk,
     make_room,
     mark_used,
     remove_leftovers,
@@ -105,7 +106,7 @@ class FeatureCache:
             image_bytes=image_bytes(
                 dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self._settings.feature_dtype
             ),
-            held_bytes=sum(shard.stat().st_size for shard in in_use if shard.exists()),
+            held_bytes=bytes_on_disk(in_use),
             seconds=seconds,
             feature_dtype=self._settings.feature_dtype,
         )
@@ -221,11 +222,11 @@ class FeatureCache:
                 continue
             self._known.add(path)
             try:
-                shard = self._opened(path)
+                sizes = Shard(path).sizes  # not kept open: to know what is there is not to use it
             except DamagedShardError:
                 self._drop(path)
                 continue
-            for key, size in shard.sizes.items():
+            for key, size in sizes.items():
                 self._shard_of[key], self._sizes[key] = path, size
 
     def _read_one(self, key: str) -> Tensor:
@@ -236,7 +237,6 @@ class FeatureCache:
                     self._remake([key])
                     continue
                 try:
-                    self._mark_used([key])
                     return self._opened(path).read(key)
                 except DamagedShardError:
                     lost = [other for other, shard in self._shard_of.items() if shard == path and other in self._paths]
@@ -284,6 +284,7 @@ class FeatureCache:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open.pop(next(iter(self._open)))
             self._open[path] = Shard(path)
+            mark_used(path)
         return self._open[path]
 
 

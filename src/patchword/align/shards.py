@@ -11,7 +11,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +142,15 @@ def mark_used(shard: Path) -> bool:
 def bytes_held(cache: Path) -> int:
     """Bytes of all shards of a cache, of whatever encoder."""
     return sum(size for _, size, _ in _by_last_use(cache))
+
+
+def bytes_on_disk(shards: Iterable[Path]) -> int:
+    """Bytes of these shards; one that another run removes in this moment counts as none."""
+    total = 0
+    for path in shards:
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
 
 
 def make_room(cache: Path, *, needed: int, limit: int, keep: Collection[Path]) -> list[Path]:
