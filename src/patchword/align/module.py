@@ -141,10 +141,10 @@ class Block(PatchwiseBlock):
         normed = self.attention_norm(tokens)
         if chosen is None:
             return super().forward(tokens + self.attention_output(self._attend(normed, normed)))
-        places, filled = _pack(chosen)
+        places, packed, spread = _pack(chosen)
         queries = normed.gather(1, places[..., None].expand(-1, -1, normed.shape[-1]))  # (b, most, D)
-        attended = self._attend(queries, normed)[filled]  # (k, inner)
-        return super().forward(tokens[chosen] + self.attention_output(attended))
+        attended = self._attend(queries, normed).flatten(0, 1)[packed]  # (k, inner)
+        return super().forward(tokens.flatten(0, 1)[spread] + self.attention_output(attended))
 
     def _attend(self, asking: Tensor, tokens: Tensor) -> Tensor:
         """What each of the asking tokens (b, m, D) takes from the tokens (b, n, D) of its image, (b, m, inner)."""
@@ -154,13 +154,16 @@ class Block(PatchwiseBlock):
         return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
-def _pack(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the chosen tokens (b, n) of each image, filled up to as many as the image that has most.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # sizes that depend on the data are for Python
+def _pack(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the k chosen tokens of (b, n) are when each image's are moved to its front.
 
     Returns:
-        positions (b, most) in their order, then any others, and which of them are chosen, (b, most) bool.
+        (b, most) positions in each image of its chosen tokens in their order, then of others, as many as the image that
+        has most of them; (k,) positions of the chosen ones in those b * most, and (k,) in the b * n.
     """
     counts = chosen.sum(dim=1)
     most = int(counts.max()) if len(counts) else 0
     places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-    return places, torch.arange(most, device=chosen.device) < counts[:, None]
+    filled = torch.arange(most, device=chosen.device) < counts[:, None]
+    return places, filled.flatten().nonzero()[:, 0], chosen.flatten().nonzero()[:, 0]
