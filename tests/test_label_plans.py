@@ -12,6 +12,7 @@ import pytest
 from patchword import plans
 from patchword.errors import PatchwordError
 from patchword.label.estimate import Estimate, estimate_labelling, spread
+from patchword.label.presets import LABEL_PRESETS
 from patchword.label.preview import page_for
 from patchword.label_request import LabelRequest
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run
@@ -53,6 +54,21 @@ def test_a_dry_run_labels_three_photographs_and_keeps_nothing(photos: Path, mode
     assert re.search(r"^disk +[\d.]+ kB, of [\d.]+ .B free$", shown, re.MULTILINE)
     assert not (tmp_path / "labels").exists()
     assert files_in(photos) == before
+
+
+def test_settings_come_from_the_preset_then_from_what_is_said(photos: Path, tmp_path: Path) -> None:
+    def settings(*options: object) -> dict[str, object]:
+        command = ("label", photos, "--classes", "cat", "-o", tmp_path / "labels", "--dry-run", "--json", *options)
+        found: dict[str, object] = json.loads(must(run(*command)).out)["settings"]
+        return found
+
+    assert settings() == LABEL_PRESETS["balanced"].model_dump(mode="json")
+    assert settings("--preset", "fast") == LABEL_PRESETS["fast"].model_dump(mode="json")
+    chosen = settings("--preset", "thorough", "--generator", "sam-then-clip", "--set", "margin=0.5")
+    changed = {"generator": "sam-then-clip", "margin": 0.5}
+    assert chosen == LABEL_PRESETS["thorough"].model_dump(mode="json") | changed
+    complaint = must(run("label", photos, "--classes", "cat", "-o", tmp_path / "x", "--generator", "sam"), code=2)
+    assert "generator' is 'sam'" in complaint.complaint
 
 
 def test_a_dry_run_counts_what_is_left(photos: Path, models: Models, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def label(
         mask_proposer=mask_proposer,
         encoder=encoder,
         background=background,
+        generator=generator,
         settings=settings,
         limit=limit,
         shard=shard,

@@ -83,6 +83,7 @@ def label(
         "mask_proposer": mask_proposer,
         "encoder": encoder,
         "background": parse_words(background),
+        "generator": generator,
         "settings": parse_settings(settings or []),
         "device": device,
         "dtype": dtype,

@@ -54,6 +54,7 @@ class LabelRequest:
         mask_proposer: str | Path | MaskProposer | None = None,
         encoder: str | Path | PatchEncoder | None = None,
         background: Sequence[str] | None = None,
+        generator: str | None = None,
         settings: LabelSettings | Mapping[str, Any] | None = None,
         limit: int | None = None,
         shard: str | Shard | None = None,
@@ -69,7 +70,7 @@ class LabelRequest:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         images = tuple(choose_images(photos, out=out))
         vocabulary = read_vocabulary(classes, background=background)
-        chosen = label_settings(settings)
+        chosen = label_settings(settings, preset=preset, generator=generator)
         names = find_preset(preset)
         return cls(
             images=images,
