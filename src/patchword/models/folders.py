@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.models.pixels import Filter
 from patchword.models.registry import Family
+
+if TYPE_CHECKING:
+    from patchword.models.pixels import Filter
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
