@@ -16,6 +16,7 @@ from torch import Tensor, multiprocessing
 
 from patchword.align.data import AlignmentData
 from patchword.align.distributed import Processes
+from patchword.align.records import StepRecord
 from patchword.align.run import align_labels
 from patchword.align.settings import AlignSettings
 from patchword.align.state import start_state
@@ -83,7 +84,10 @@ def work(index: int, port: int, folder: str) -> None:
         quiet=True,
     )
     results["run"] = TrainingResult(run.artifact.module, run.artifact.config.temperature, run.history)
-    kept = {name: (result.history, result.temperature, result.module.state_dict()) for name, result in results.items()}
+    kept = {
+        name: ([record.model_dump() for record in result.history], result.temperature, result.module.state_dict())
+        for name, result in results.items()
+    }
     torch.save({**kept, "descended": descend()}, Path(folder) / f"{index}.pt")
     torch.distributed.destroy_process_group()
 
@@ -99,7 +103,15 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     multiprocessing.start_processes(work, args=(port, str(folder)), nprocs=2, start_method="spawn")
     written = {path.name for path in (folder / "model").rglob("*") if path.is_file()}
     assert written == {".patchword", "README.md", "config.json", "model.safetensors", "training.json"}
-    return [torch.load(folder / f"{index}.pt", weights_only=False) for index in range(2)]
+    return [
+        {name: _with_records(value) for name, value in torch.load(folder / f"{index}.pt", weights_only=True).items()}
+        for index in range(2)
+    ]
+
+
+def _with_records(value: Any) -> Any:
+    """A result with its history as records again."""
+    return ([StepRecord(**record) for record in value[0]], *value[1:]) if isinstance(value, tuple) else value
 
 
 @pytest.fixture(scope="module")

@@ -179,13 +179,14 @@ def _train(
     tracker = None
     if settings.tracker != "off" and Processes.current(device).is_first:
         tracker = start_tracker(settings.tracker, folder=out, settings=values)
-    with Progress(total_steps(len(data.keys), settings=settings), "training", "steps", quiet=quiet) as progress:
-        trained = train(
-            data, settings=settings, device=device, checkpoint=out / CHECKPOINT, progress=progress, tracker=tracker
-        )
-    if tracker is not None:
-        tracker.finish()
-    return trained
+    try:
+        with Progress(total_steps(len(data.keys), settings=settings), "training", "steps", quiet=quiet) as progress:
+            return train(
+                data, settings=settings, device=device, checkpoint=out / CHECKPOINT, progress=progress, tracker=tracker
+            )
+    finally:
+        if tracker is not None:
+            tracker.finish()
 
 
 def _identity(

@@ -143,6 +143,8 @@ class _Run:
         if checkpoint is not None and checkpoint.exists():
             read_checkpoint(checkpoint, state=self.state)
         self._saved = time.monotonic()
+        # All reading is done by this one thread, since sources of features are not made for several.
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features")
 
     def train(self, tracker: Tracker | None) -> None:
         """Train from the state's step to the last, or until patience ends."""
@@ -184,20 +186,21 @@ class _Run:
         """This process's part of each batch that is left: features (b, D, h, w), labels (b, h, w), every process's
         images. The next is read while one is used."""
         first = self.state.step
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features") as pool:
-            ahead = pool.submit(self._read, first) if first < self.steps else None
+        with self._reader as reader:
+            ahead = reader.submit(self._read, first) if first < self.steps else None
             for step in range(first, self.steps):
-                if out_of_patience(self.state.history, patience=self.settings.patience):
+                if ahead is None or out_of_patience(self.state.history, patience=self.settings.patience):
                     break
-                batch = ahead.result() if ahead is not None else self._read(step)
-                ahead = pool.submit(self._read, step + 1) if step + 1 < self.steps else None
+                batch = ahead.result()
+                ahead = reader.submit(self._read, step + 1) if step + 1 < self.steps else None
                 yield batch
 
     def _read(self, step: int) -> tuple[Tensor, Tensor, list[range]]:
         data, settings = self.data, self.settings
         epoch, place = divmod(step, self.epoch_steps)
-        order = image_order(len(self.positions), epoch=epoch, seed=settings.seed).tolist()
-        batch = [self.positions[index] for index in order[place * settings.batch_size :][: settings.batch_size]]
+        order = image_order(len(self.positions), epoch=epoch, seed=settings.seed)
+        start = place * settings.batch_size
+        batch = [self.positions[index] for index in order[start : start + settings.batch_size].tolist()]
         images = self.processes.shares(len(batch))
         chosen = [batch[index] for index in images[self.processes.index]]
         if not chosen:
@@ -233,7 +236,8 @@ class _Run:
         hits = torch.zeros((2, len(self.text)), dtype=torch.float64)
         batches = [self.held[start : start + size] for start in range(0, len(self.held), size)]
         for batch in batches[self.processes.index :: self.processes.count]:
-            features = self.data.features.read([self.data.keys[position] for position in batch])
+            keys = [self.data.keys[position] for position in batch]
+            features = self._reader.submit(self.data.features.read, keys).result()
             labels = self.data.labels[batch].long()
             _check_grid(features, labels)
             aligned = torch.func.functional_call(
