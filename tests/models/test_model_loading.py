@@ -311,7 +311,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
     import patchword
 
-    code = "import sys, patchword.models, patchword.models.encoders; patchword.models.encoders.list_encoders(); print([m for m in ('torch', 'transformers', "
+    code = "import sys, patchword.models, patchword.models.encoders; patchword.models.encoders.list_encoders(); "
+    code += "print([m for m in ('torch', 'transformers', "
     code += "'huggingface_hub', 'numpy') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(Path(patchword.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
