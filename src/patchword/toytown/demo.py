@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from patchword import api
-from patchword.align.data import AlignmentData
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.evaluate.report import EvaluationReport
@@ -23,18 +22,25 @@ from patchword.label.fuse import fuse
 from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap
-from patchword.models import load_image_text
-from patchword.segment.baseline import DenseSegmenter
-from patchword.segment.segmenter import Segmenter
+from patchword.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.demo_report import Pictures, render
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
+from patchword.toytown.demo_work import (
+    Workers,
+    dense_segmenter,
+    finish_all,
+    label_places,
+    measure,
+    train,
+    train_oracle,
+)
 from patchword.toytown.quality_check import FEWEST_IMAGES, check_quality
 from patchword.toytown.world import SEEN, UNSEEN
 from patchword.versions import versions
-from patchword.vocabulary import Vocabulary
 
 MARKER = "demo"
+GENERATORS = (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
 _STRIDE = 100_000
 # Things are small in scenes of 192 pixels: finer crops find more of them, and more of those have to agree. Scenes have
 # fewer things than photographs, so that half the points do.
@@ -135,106 +141,75 @@ class _Run:
 
     def stages(self) -> dict[str, Any]:
         """Label, align, train the oracle, evaluate; returns the scores."""
-        with self.clock.stage("label"):
-            self.labels = self._label(self.labelled, "labels")
-        with self.clock.stage("label dusk"):  # to be measured only; nothing is trained on these
-            self.dusk_labels = self._label(self.dusk, "labels-dusk")
-        with self.clock.stage("align"):
-            self.model = api.align(self.labels, out=self.folder / "model", encoder=miniatures.DINO, **self._training())
-        with self.clock.stage("oracle"):
-            exact = AlignmentData.from_folders(
-                self.labelled.photos, masks=self.labelled.seen, vocabulary=Vocabulary.of(SEEN)
-            )
-            self.oracle = api.align(
-                exact,
-                out=self.folder / "oracle",
-                encoder=miniatures.DINO,
-                text_encoder=miniatures.CLIP,
-                **self._training(),
-            )
-        self.dense = DenseSegmenter(load_image_text(str(miniatures.CLIP), device="cpu"), image_size=SIZE)
-        with self.clock.stage("evaluate"):
-            return self._scores()
+        with Workers() as workers:
+            with self.clock.stage("label"):  # dusk to be measured only; nothing is trained on it
+                places = [(self.dusk, self.folder / "labels-dusk"), (self.labelled, self.folder / "labels")]
+                self.dusk_labels, self.labels = label_places(workers, places, settings=LABEL_SETTINGS, quiet=self.quiet)
+            with self.clock.stage("align, and the oracle beside it"):
+                aligned = workers.start(
+                    train, self.labels.folder, out=self.folder / "model", settings=self.settings, quiet=self.quiet
+                )
+                oracle = workers.start(train_oracle, self.labelled, out=self.folder / "oracle", settings=self.settings)
+                aligned.result()
+                oracle.result()
+            with self.clock.stage("evaluate"):
+                self._measure_all(workers)
+                return self._scores()
 
-    def _label(self, place: Place, name: str) -> LabelledDataset:
-        return api.label(
-            place.photos,
-            classes=SEEN,
-            out=self.folder / name,
-            image_text=miniatures.CLIP,
-            mask_proposer=miniatures.SAM,
-            settings=LABEL_SETTINGS,
-            device="cpu",
-            quiet=self.quiet,
-        )
-
-    def _training(self) -> dict[str, Any]:
-        return {"settings": self.settings, "device": "cpu", "quiet": self.quiet}
+    def _measure_all(self, workers: Workers) -> None:
+        model, oracle = self.folder / "model", self.folder / "oracle"
+        wanted: dict[str, tuple[Place, dict[str, Any]]] = {}
+        for labels, place, name in (
+            (self.labels, self.labelled, "pseudo labels"),
+            (self.dusk_labels, self.dusk, "pseudo labels, dusk"),
+        ):
+            wanted[name] = (place, {"predictions": labels.folder / "masks"})
+            for generator in GENERATORS:
+                alone = _fused_alone(labels, generator, folder=self.folder / "alone" / labels.folder.name / generator)
+                wanted[f"{name}, {generator} alone"] = (place, {"predictions": alone})
+        wanted |= {
+            "aligned, same scenes": (self.labelled, {"model": model}),
+            "aligned": (self.day, {"model": model}),
+            "aligned, dusk": (self.dusk, {"model": model}),
+            "oracle": (self.day, {"model": oracle}),
+            "dense CLIP": (self.day, {}),
+            "aligned, all names": (self.day, {"model": model, "classes": ALL}),
+            "oracle, all names": (self.day, {"model": oracle, "classes": ALL}),
+            "dense CLIP, all names": (self.day, {"classes": ALL}),
+        }
+        started = [workers.start(measure, place, **options) for place, options in wanted.values()]
+        with Progress(len(started), "evaluating", "reports", quiet=self.quiet) as progress:
+            reports = finish_all(started, progress=progress, done=lambda: sum(future.done() for future in started))
+        self.per_class = dict(zip(wanted, reports, strict=True))
 
     def _scores(self) -> dict[str, Any]:
-        pseudo = self._pseudo(self.labels, self.labelled, "pseudo labels")
-        pseudo_dusk = self._pseudo(self.dusk_labels, self.dusk, "pseudo labels, dusk")
-        same = self._measure("aligned, same scenes", self.labelled, model=self.model)
-        aligned = self._measure("aligned", self.day, model=self.model)
-        dusk = self._measure("aligned, dusk", self.dusk, model=self.model)
-        oracle = self._measure("oracle", self.day, model=self.oracle)
-        dense = self._measure("dense CLIP", self.day, model=self.dense)
-        unseen = self._measure("aligned, all names", self.day, model=self.model, classes=ALL)
-        oracle_unseen = self._measure("oracle, all names", self.day, model=self.oracle, classes=ALL)
-        dense_unseen = self._measure("dense CLIP, all names", self.day, model=self.dense, classes=ALL)
+        miou = {name: report.miou for name, report in self.per_class.items()}
+        unseen = {
+            name: _unseen_miou(self.per_class[f"{name}, all names"]) for name in ("aligned", "oracle", "dense CLIP")
+        }
         return {
-            "pseudo_labels": pseudo,
-            "pseudo_labels_other_style": pseudo_dusk,
+            "pseudo_labels": self._pseudo("pseudo labels"),
+            "pseudo_labels_other_style": self._pseudo("pseudo labels, dusk"),
             "quality_score": {
                 "day": _quality(self.labels, self.labelled),
                 "dusk": _quality(self.dusk_labels, self.dusk),
             },
             "aligned": {
-                "miou_same_scenes": same.miou,
-                "miou_seen": aligned.miou,
-                "miou_unseen_classes": _unseen_miou(unseen),
-                "miou_other_style": dusk.miou,
+                "miou_same_scenes": miou["aligned, same scenes"],
+                "miou_seen": miou["aligned"],
+                "miou_unseen_classes": unseen["aligned"],
+                "miou_other_style": miou["aligned, dusk"],
             },
-            "oracle": {"miou_seen": oracle.miou, "miou_unseen_classes": _unseen_miou(oracle_unseen)},
-            "baseline_dense_clip": {"miou_seen": dense.miou, "miou_unseen_classes": _unseen_miou(dense_unseen)},
-            "ratio_to_oracle": (aligned.miou or 0) / (oracle.miou or 1),
+            "oracle": {"miou_seen": miou["oracle"], "miou_unseen_classes": unseen["oracle"]},
+            "baseline_dense_clip": {"miou_seen": miou["dense CLIP"], "miou_unseen_classes": unseen["dense CLIP"]},
+            "ratio_to_oracle": (miou["aligned"] or 0) / (miou["oracle"] or 1),
             "chance_among_all_classes": 1 / len(ALL),
         }
 
-    def _pseudo(self, labels: LabelledDataset, place: Place, name: str) -> dict[str, Any]:
+    def _pseudo(self, name: str) -> dict[str, Any]:
         """Scores of label maps as they are and as they would be, had only one generator spoken."""
-        masks = {
-            generator: _fused_alone(labels, generator, folder=self.folder / "alone" / labels.folder.name / generator)
-            for generator in (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
-        }
-        alone = {
-            generator: _pseudo_scores(self._measure(f"{name}, {generator} alone", place, predictions=folder))
-            for generator, folder in masks.items()
-        }
-        fused = self._measure(name, place, predictions=labels.folder / "masks")
-        return {**_pseudo_scores(fused), "by_generator": alone}
-
-    def _measure(
-        self,
-        name: str,
-        place: Place,
-        *,
-        model: Segmenter | DenseSegmenter | None = None,
-        predictions: Path | None = None,
-        classes: tuple[str, ...] = SEEN,
-    ) -> EvaluationReport:
-        masks = place.seen if classes == SEEN else place.every
-        report = api.evaluate(
-            place.photos,
-            masks=masks,
-            classes=classes,
-            model=model,
-            predictions=predictions,
-            device="cpu",
-            quiet=self.quiet,
-        )
-        self.per_class[name] = report
-        return report
+        alone = {generator: _pseudo_scores(self.per_class[f"{name}, {generator} alone"]) for generator in GENERATORS}
+        return {**_pseudo_scores(self.per_class[name]), "by_generator": alone}
 
     def pictures(self, *, count: int = 6) -> Pictures:
         """Collect what the report shows: the first scenes of each set with what each stage made of them."""
@@ -244,11 +219,13 @@ class _Run:
 
         labelled = sorted(self.labelled.photos.iterdir())[:count]
         names = SEEN
+        dense = dense_segmenter()
+        aligned, oracle = (api.load(self.folder / name, device="cpu") for name in ("model", "oracle"))
         rows = {"labelling": [], "day": [], "dusk": []}  # type: dict[str, list[list[tuple[str, Image.Image, LabelMap | None]]]]
         for path in labelled:
             image = Image.open(path)
             made = LabelMap.load(self.folder / "labels" / "masks" / f"{path.name}.png", names=names)
-            again = self.model.segment(path, classes=names).label_map
+            again = aligned.segment(path, classes=names).label_map
             rows["labelling"].append(
                 [
                     ("scene", image, None),
@@ -262,7 +239,7 @@ class _Run:
                 image = Image.open(path)
                 found = [
                     (title, image, model.segment(path, classes=ALL).label_map)
-                    for title, model in (("dense CLIP", self.dense), ("aligned", self.model), ("oracle", self.oracle))
+                    for title, model in (("dense CLIP", dense), ("aligned", aligned), ("oracle", oracle))
                 ]
                 rows[key].append([("scene", image, None), *found, ("exact", image, truth(place, path))])
         return rows

@@ -1,0 +1,174 @@
+"""The demo's long work, done by two processes of one thread each.
+
+The miniatures are so small that a second thread gains nothing, and with one the results are the same on every number of
+cores. What goes to a process and back are paths, settings and reports; the rest is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from patchword import api
+from patchword.align.data import AlignmentData
+from patchword.align.settings import AlignSettings
+from patchword.evaluate.report import EvaluationReport
+from patchword.label.dataset import LabelledDataset
+from patchword.label.merge import merge_labels
+from patchword.label.records import MANIFEST_FILE
+from patchword.label.settings import LabelSettings
+from patchword.models import load_image_text
+from patchword.progress import Progress
+from patchword.segment.baseline import DenseSegmenter
+from patchword.toytown import miniatures
+from patchword.toytown.demo_scenes import SIZE, Place
+from patchword.toytown.world import SEEN
+from patchword.vocabulary import Vocabulary
+
+_PROCESSES, _PARTS = 2, 6  # more parts than processes, so that none waits long for the other at the end
+_LOOK_EVERY = 0.5  # seconds
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Two processes that take work in turn, or one on a machine of one core."""
+
+    def __init__(self) -> None:
+        cores = os.cpu_count() or 1
+        self._pool = ProcessPoolExecutor(min(_PROCESSES, cores), mp_context=get_context("spawn"), initializer=_begin)
+
+    def start(self, work: Callable[..., T], *arguments: Any, **keywords: Any) -> Future[T]:
+        """Hand over work; `work` is a function of a module."""
+        return self._pool.submit(work, *arguments, **keywords)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def label_places(
+    workers: Workers, places: Sequence[tuple[Place, Path]], *, settings: LabelSettings, quiet: bool
+) -> list[LabelledDataset]:
+    """Label sets of scenes, each in parts that are merged: the data sets of undivided runs, to the byte.
+
+    Args:
+        workers: who labels.
+        places: scenes, and the folder of their labels.
+        settings: of the labelling.
+        quiet: whether to show no progress.
+    """
+    parts: list[list[Path]] = []
+    started: list[Future[None]] = []
+    total = 0
+    for place, out in places:
+        count = len(list(place.photos.iterdir()))
+        total += count
+        shards = min(_PARTS, count)
+        parts.append([out.parent / f"{out.name}-{number}" for number in range(1, shards + 1)])
+        started += [
+            workers.start(_label, place.photos, out=part, shard=f"{number}/{shards}", settings=settings)
+            for number, part in enumerate(parts[-1], start=1)
+        ]
+    manifests = [part / MANIFEST_FILE for folders in parts for part in folders]
+    with Progress(total, "labelling", quiet=quiet) as progress:
+        finish_all(started, progress=progress, done=lambda: sum(map(_lines, manifests)))
+    made = []
+    for (_, out), folders in zip(places, parts, strict=True):
+        made.append(merge_labels(folders, out=out, quiet=True))
+        for folder in folders:
+            shutil.rmtree(folder)
+    return made
+
+
+def finish_all(started: Sequence[Future[T]], *, progress: Progress, done: Callable[[], int]) -> list[T]:
+    """Wait for work while showing how far it is; the first error of any of it is raised.
+
+    Args:
+        started: the work.
+        progress: shown, advanced to what `done` counts.
+    """
+    pending = set(started)
+    while pending:
+        finished, pending = wait(pending, timeout=_LOOK_EVERY)
+        for future in finished:
+            future.result()
+        progress.advance(max(0, done() - progress.done))
+    return [future.result() for future in started]
+
+
+def train(labels: Path, *, out: Path, settings: AlignSettings, quiet: bool) -> None:
+    """Train a segmenter on labels."""
+    api.align(labels, out=out, encoder=miniatures.DINO, settings=settings, device="cpu", quiet=quiet)
+
+
+def train_oracle(place: Place, *, out: Path, settings: AlignSettings) -> None:
+    """Train a segmenter on exact masks."""
+    exact = AlignmentData.from_folders(place.photos, masks=place.seen, vocabulary=Vocabulary.of(SEEN))
+    api.align(
+        exact,
+        out=out,
+        encoder=miniatures.DINO,
+        text_encoder=miniatures.CLIP,
+        settings=settings,
+        device="cpu",
+        quiet=True,
+    )
+
+
+def measure(
+    place: Place,
+    *,
+    classes: tuple[str, ...] = SEEN,
+    model: Path | None = None,
+    predictions: Path | None = None,
+) -> EvaluationReport:
+    """Measure a segmenter, label maps, or, without either, dense CLIP against exact masks."""
+    return api.evaluate(
+        place.photos,
+        masks=place.seen if classes == SEEN else place.every,
+        classes=classes,
+        model=dense_segmenter() if model is None and predictions is None else model,
+        predictions=predictions,
+        device="cpu",
+        quiet=True,
+    )
+
+
+def dense_segmenter() -> DenseSegmenter:
+    """The training-free baseline."""
+    return DenseSegmenter(load_image_text(str(miniatures.CLIP), device="cpu"), image_size=SIZE)
+
+
+def _begin() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _label(photos: Path, *, out: Path, shard: str, settings: LabelSettings) -> None:
+    api.label(
+        photos,
+        classes=SEEN,
+        out=out,
+        image_text=miniatures.CLIP,
+        mask_proposer=miniatures.SAM,
+        settings=settings,
+        shard=shard,
+        device="cpu",
+        quiet=True,
+    )
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
