@@ -11,7 +11,7 @@ from patchword.options import AsJson, Moved, Quiet
 from patchword.terminal import print_columns, print_json
 
 if TYPE_CHECKING:
-    from patchword.label.summary import QualitySummary
+    from patchword.label.quality.summary import QualitySummary
 
 
 def quality(
@@ -23,7 +23,7 @@ def quality(
 ) -> None:
     """What labels are worth: the worst first, and a report to look at."""
     from patchword.label.dataset import LabelledDataset
-    from patchword.label.report import REPORT_FILE, write_report
+    from patchword.label.quality.report import REPORT_FILE, write_report
 
     dataset = LabelledDataset.open(labels, photos=photos)
     summary = write_report(labels, photos=dataset.root, quiet=quiet)

@@ -123,8 +123,8 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         done: what was done with the photographs, such as "labelled".
         as_json: whether to print the counts as JSON.
     """
+    from patchword.label.quality.report import REPORT_FILE
     from patchword.label.records import MANIFEST_FILE
-    from patchword.label.report import REPORT_FILE
     from patchword.label.sessions import read_sessions
 
     counts, session = dataset.counts, read_sessions(dataset.folder)[-1]

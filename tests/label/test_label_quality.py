@@ -9,8 +9,8 @@ from quality_fakes import MARGIN, NAMES, claim, make_labels, random_labels
 from patchword.errors import PatchwordError
 from patchword.label.fuse import fuse
 from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
-from patchword.label.quality import assess
-from patchword.label.quality_records import QualityParts, QualityRecord, QualitySettings, score_of
+from patchword.label.quality.assess import assess
+from patchword.label.quality.records import QualityParts, QualityRecord, QualitySettings, score_of
 from patchword.label.settings import LabelSettings
 
 BOTH = LabelSettings(generator="both", margin=MARGIN)

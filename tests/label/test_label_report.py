@@ -20,11 +20,11 @@ from patchword.cli import app
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
 from patchword.images import find_images
-from patchword.label import report
 from patchword.label.dataset import LabelledDataset
 from patchword.label.image import LabelParts
-from patchword.label.quality_file import gather_quality
-from patchword.label.report import ReportSettings, write_report
+from patchword.label.quality import report
+from patchword.label.quality.file import gather_quality
+from patchword.label.quality.report import ReportSettings, write_report
 from patchword.label.run import label_folder
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, overlay

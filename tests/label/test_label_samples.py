@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchword.errors import PatchwordError
-from patchword.label.samples import Lattice, Runs, run_counts
+from patchword.label.quality.samples import Lattice, Runs, run_counts
 from patchword.maps import run_lengths
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchword.errors import PatchwordError
-from patchword.label.quality_records import QualityParts, QualityRecord
+from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.maps import LabelMap
 from patchword.toytown.quality_check import bootstrap, check_quality, fifths, ranks, spearman, true_scores
 

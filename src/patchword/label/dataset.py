@@ -19,7 +19,7 @@ from patchword.models.protocols import ModelRecord
 from patchword.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from patchword.label.quality_records import QualityRecord
+    from patchword.label.quality.records import QualityRecord
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class LabelledDataset:
         Raises:
             PatchwordError: for labels that were imported, which have no quality, or damaged segments or masks.
         """
-        from patchword.label.quality_file import assessors, read_quality  # they read this module's files
+        from patchword.label.quality.file import assessors, read_quality  # they read this module's files
 
         images = [item.record.name for item in self.items]
         names = self.vocabulary.names

@@ -17,7 +17,7 @@ from patchword.images import to_tensor
 from patchword.label.dataset import label_map_path, segments_path
 from patchword.label.files import write_result
 from patchword.label.image import LabelParts, claim_images, settle
-from patchword.label.quality import assess
+from patchword.label.quality.assess import assess
 from patchword.label.settings import LabelSettings
 from patchword.label.stream import decoded
 

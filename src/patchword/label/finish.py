@@ -8,8 +8,8 @@ from pathlib import Path
 from patchword.folders import Manifest, write_text
 from patchword.label.card import CARD_FILE, dataset_card
 from patchword.label.dataset import read_manifest
+from patchword.label.quality.report import write_report
 from patchword.label.records import Counts, DatasetRecord, ImageRecord
-from patchword.label.report import write_report
 
 
 def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> DatasetRecord:

@@ -12,7 +12,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import Manifest, prepare_output, replacing, sole_use, write_bytes
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
-from patchword.label.quality_file import gather_quality
+from patchword.label.quality.file import gather_quality
 from patchword.label.records import (
     MANIFEST_FILE,
     MARKER,

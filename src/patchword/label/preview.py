@@ -10,9 +10,9 @@ from pathlib import Path
 from patchword.errors import PatchwordError
 from patchword.label.estimate import spread
 from patchword.label.image import LabelParts
+from patchword.label.quality.page import GENERATOR
+from patchword.label.quality.report import ReportSettings, write_report
 from patchword.label.records import Counts
-from patchword.label.report import ReportSettings, write_report
-from patchword.label.report_page import GENERATOR
 from patchword.label.run import label_folder
 from patchword.label.sessions import read_sessions
 from patchword.label.settings import LabelSettings

@@ -16,8 +16,8 @@ from patchword.label.detect import crop_side
 from patchword.label.files import write_result
 from patchword.label.finish import finish
 from patchword.label.image import ImageClaims, ImageLabels, LabelParts, claim_images, settle
-from patchword.label.quality import assess
-from patchword.label.quality_file import QUALITY_FILE, append_quality
+from patchword.label.quality.assess import assess
+from patchword.label.quality.file import QUALITY_FILE, append_quality
 from patchword.label.records import MANIFEST_FILE, MARKER
 from patchword.label.resume import begin, keep_done
 from patchword.label.sessions import Session

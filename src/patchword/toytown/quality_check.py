@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from patchword.errors import PatchwordError
 from patchword.evaluate.confusion import ConfusionMatrix
 from patchword.label.dataset import LabelledDataset
-from patchword.label.quality_records import QualityParts, QualityRecord
+from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.maps import LabelMap
 
 Values = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from patchword.label.quality_records import QualityParts, QualityRecord
+from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.label.records import ImageRecord, Record
 
 _BINS = 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from patchword.label.quality_records import QualityParts, QualityRecord
+from patchword.label.quality.html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
+from patchword.label.quality.records import QualityParts, QualityRecord
+from patchword.label.quality.summary import QualitySummary
 from patchword.label.records import MANIFEST_FILE, RUNS_FILE, DatasetRecord, ImageRecord
-from patchword.label.report_html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
 from patchword.label.settings import LabelSettings
-from patchword.label.summary import QualitySummary
 from patchword.models.protocols import ModelRecord
 from patchword.vocabulary import Vocabulary
 

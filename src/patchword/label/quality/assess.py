@@ -1,4 +1,4 @@
-"""Says what the labels of one image are worth; `quality_records.py` says what each number means."""
+"""Says what the labels of one image are worth; `records.py` says what each number means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from patchword.label.detect import Detection
 from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
-from patchword.label.quality_records import (
+from patchword.label.quality.records import (
     DIGITS,
     MaskQuality,
     QualityParts,
@@ -19,7 +19,7 @@ from patchword.label.quality_records import (
     QualitySettings,
     score_of,
 )
-from patchword.label.samples import Lattice, Runs
+from patchword.label.quality.samples import Lattice, Runs
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
 

@@ -17,8 +17,8 @@ from patchword.folders import Manifest, json_text, replacing
 from patchword.label.dataset import label_map_path, segments_path
 from patchword.label.detect import Detection
 from patchword.label.image import ImageLabels
-from patchword.label.quality import assess
-from patchword.label.quality_records import QualityRecord
+from patchword.label.quality.assess import assess
+from patchword.label.quality.records import QualityRecord
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
 

@@ -16,11 +16,11 @@ from patchword.errors import PatchwordError
 from patchword.folders import Manifest, write_text
 from patchword.images import read_image
 from patchword.label.dataset import label_map_path, read_manifest
-from patchword.label.quality_file import assessors, complete_quality
-from patchword.label.quality_records import QualityRecord
+from patchword.label.quality.file import assessors, complete_quality
+from patchword.label.quality.page import Page, Picture, render
+from patchword.label.quality.records import QualityRecord
+from patchword.label.quality.summary import QualitySummary, summarise
 from patchword.label.records import MANIFEST_FILE, DatasetRecord
-from patchword.label.report_page import Page, Picture, render
-from patchword.label.summary import QualitySummary, summarise
 from patchword.maps import LabelMap, overlay
 from patchword.progress import Progress
 from patchword.settings import Settings
