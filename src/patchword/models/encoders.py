@@ -42,7 +42,7 @@ class EncoderFacts:
     extra: str
 
 
-HEADINGS = ("name", "roles", "patch", "channels", "text", "million weights", "licence", "extra")
+HEADINGS = ("name", "family", "roles", "patch", "channels", "text", "M weights", "licence", "extra")
 
 
 def list_encoders() -> tuple[EncoderFacts, ...]:
@@ -71,6 +71,7 @@ def encoder_row(facts: EncoderFacts) -> tuple[str, ...]:
     """The facts under `HEADINGS`, for a person."""
     return (
         facts.name,
+        facts.family,
         ", ".join(facts.roles),
         _number(facts.patch),
         _number(facts.channels),
