@@ -98,7 +98,9 @@ def draw_data(folder: Path, *, images: int, labelled: float) -> list[tuple[Path,
     return pairs
 
 
-def measure(encoder_folder: Path, *, scratch: Path, images: int, batch: int, rounds: int, labelled: float) -> Result:
+def measure(
+    encoder_folder: Path, *, scratch: Path, images: int, batch: int, rounds: int, labelled: float, device: str
+) -> Result:
     """Measure one encoder."""
     import torch
     from torch.nn import functional
@@ -114,7 +116,7 @@ def measure(encoder_folder: Path, *, scratch: Path, images: int, batch: int, rou
     from patchword.maps import LabelMap
     from patchword.models import load_patch_encoder
 
-    encoder = load_patch_encoder(str(encoder_folder), device="cpu")
+    encoder = load_patch_encoder(str(encoder_folder), device=device)
     defaults = AlignSettings()
     settings = AlignSettings(
         batch_size=batch,
@@ -154,14 +156,18 @@ def measure(encoder_folder: Path, *, scratch: Path, images: int, batch: int, rou
 
     ways: dict[str, Callable[[], object]] = {
         "bare": bare,
-        "online": lambda: train(TrainingSet(known, keys, labels, text, online), settings=settings),
-        "cached": lambda: train(TrainingSet(cache, keys, labels, text), settings=settings),
+        "online": lambda: train(
+            TrainingSet(known, keys, labels, text, online), settings=settings, device=encoder.device
+        ),
+        "cached": lambda: train(TrainingSet(cache, keys, labels, text), settings=settings, device=encoder.device),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
             started = time.perf_counter(), time.process_time()
             way()
+            if encoder.device.type == "cuda":
+                torch.cuda.synchronize()
             times[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
     costs = {
         name: Cost(*(statistics.median(column) / images for column in zip(*runs, strict=True)))
@@ -226,9 +232,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--labelled", type=float, default=0.7, help="share of the blocks that have a label")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or auto; on a GPU only the clock means something")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
-    named = {"images": chosen.images, "batch": chosen.batch, "rounds": chosen.rounds, "labelled": chosen.labelled}
+    named = {name: getattr(chosen, name) for name in ("images", "batch", "rounds", "labelled", "device")}
     results = []
     for name in chosen.encoders:
         folder = chosen.scratch / "models" / name

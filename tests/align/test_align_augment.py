@@ -211,6 +211,20 @@ def test_an_augmented_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Pa
     assert run("stopped", ColourPatches(), resume=True) == whole
 
 
+def test_held_out_photographs_are_measured_as_they_are(tmp_path: Path) -> None:
+    result = align_labels(
+        make_data(tmp_path),
+        encoder=ColourPatches(),
+        text_encoder=ColourText(),
+        out=tmp_path / "model",
+        settings=ONLINE.model_copy(update={"held_out": 0.25, "epochs": 40, "learning_rate": 0.01}),
+        quiet=True,
+    )
+    values = [record.held_out for record in result.history if record.held_out is not None]
+    assert len(values) == 40
+    assert values[-1] > 0.9
+
+
 def test_generators_differ_by_every_argument() -> None:
     draws = {
         float(torch.rand(1, generator=seeded_generator(seed, purpose, *place)))
