@@ -116,6 +116,7 @@ def align_labels(
         finished = _enter(out, identity)
     if finished is not None:
         return finished
+    _check_any(hashed, skipped=skipped)
     photographs = [(item.key, item.image) for item in hashed]
     with processes.first_before_others():
         features, failed = prepare_features(
@@ -132,9 +133,7 @@ def align_labels(
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
     usable, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
-    if not usable:
-        first = "".join(f"; {reason}" for reason in list(skipped.values())[:1])
-        raise PatchwordError(f"no image of the data set can be trained on, {len(skipped)} are skipped{first}")
+    _check_any(usable, skipped=skipped)
     labelled = (labels != IGNORED).flatten(1).any(dim=1)
     text = encode_vocabulary(text_encoder, vocabulary=dataset.vocabulary).class_vectors().float()
     used = [item for item, keep in zip(usable, labelled.tolist(), strict=True) if keep]
@@ -159,6 +158,13 @@ def align_labels(
         _write(result, run={"identity": identity, "features": source})
     processes.wait()
     return result
+
+
+def _check_any(items: Sequence[HashedItem], *, skipped: dict[str, str]) -> None:
+    """Refuse a data set of which nothing is left, naming why its first image was skipped."""
+    if not items:
+        first = "".join(f"; {reason}" for reason in list(skipped.values())[:1])
+        raise PatchwordError(f"no image of the data set can be trained on, {len(skipped)} are skipped{first}")
 
 
 def _write(result: AlignmentResult, *, run: dict[str, Any]) -> None:
