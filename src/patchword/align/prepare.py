@@ -86,7 +86,7 @@ def prepare_features(
     kept = FeatureCache(cache, encoder=encoder, settings=settings)
     estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)
     plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
-    if not quiet:
+    if photographs and not quiet:
         sys.stderr.write(feature_line(estimate, plan) + "\n")
     if plan.source == "cached":
         with Progress(len(photographs), "computing features", quiet=quiet) as progress:
