@@ -80,7 +80,7 @@ def align_labels(
 
     Of the text encoder only text vectors are asked. Photographs that cannot be used are left out and listed in
     `training.json`, together with the history. While the run lasts the folder also holds a checkpoint. Under
-    `accelerate launch` the first process computes features and writes, all train.
+    `accelerate launch` or `torchrun` the first process fills the cache and writes, all train.
 
     Args:
         dataset: photographs with label maps, pseudo labels or exact masks, and their vocabulary.

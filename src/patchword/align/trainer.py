@@ -87,8 +87,9 @@ def train(
     """Train the module with AdamW, a linear warm-up and a cosine decay to 0.
 
     The order of images, the augmentations and the sampled patches follow from the seed and the step alone, so that on a
-    CPU a run repeats exactly and a stopped one ends as if it had not been stopped. Under `accelerate launch` every
-    process calls this with the same arguments; they divide each batch and all return the same.
+    CPU a run repeats exactly and a stopped one ends as if it had not been stopped. Under `accelerate launch` or
+    `torchrun` every process calls this with the same arguments; they divide each batch, share the checkpoint's disk and
+    all return the same.
 
     Args:
         data: features, patch labels and text vectors.
