@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 import patchword.toytown
 from patchword.errors import PatchwordError
-from patchword.toytown import demo, measure_clip, measure_dino, measure_sam, pool, train_clip, train_dino, train_sam
+from patchword.toytown import (
+    demo,
+    demo_scenes,
+    measure_clip,
+    measure_dino,
+    measure_sam,
+    pool,
+    train_clip,
+    train_dino,
+    train_sam,
+)
 from patchword.toytown.seeds import PURPOSES, RANGE, scene_seed
 from patchword.toytown.world import Scene, draw_scene
 
@@ -64,7 +74,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def draw(seed: int, *, size: int, style: str = "day") -> Scene:
         return scene
 
-    for module in (pool, measure_sam, demo):
+    for module in (pool, measure_sam, demo_scenes):
         monkeypatch.setattr(module, "scene_seed", record)
         monkeypatch.setattr(module, "draw_scene", draw)
     return recorded
@@ -170,7 +180,7 @@ def calls(name: str) -> list[tuple[str, ast.Call]]:
 
 def test_every_scene_is_drawn_from_the_seed_of_a_purpose() -> None:
     found = calls("draw_scene")
-    assert {file for file, _ in found} >= {"pool.py", "demo.py", "measure_sam.py"}
+    assert {file for file, _ in found} >= {"pool.py", "demo_scenes.py", "measure_sam.py"}
     for file, call in found:
         seed = call.args[0]
         assert isinstance(seed, ast.Call), file
