@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -26,14 +27,19 @@ def claim(mask: np.ndarray, index: int, score: float, generator: str = "clip-pro
     )
 
 
-def naive_fuse(segments: list[Segment], size: tuple[int, int], margin: float) -> np.ndarray:
+def naive_fuse(segments: list[Segment], size: tuple[int, int], margin: float, rule: str = "highest") -> np.ndarray:
     result = np.full(size, 255)
     masks = [segment.mask() for segment in segments]
     for pixel in np.ndindex(size):
-        best: dict[int, float] = {}
+        highest: dict[tuple[int, str], float] = {}
         for segment, mask in zip(segments, masks, strict=True):
             if mask[pixel]:
-                best[segment.class_index] = max(best.get(segment.class_index, 0.0), segment.score)
+                key = (segment.class_index, segment.generator)
+                highest[key] = max(highest.get(key, 0.0), segment.score)
+        best: dict[int, float] = {}
+        for (index, _), score in highest.items():
+            known = best.get(index, 0.0)
+            best[index] = known + score if rule == "sum" else max(known, score)
         ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))
         if len(ranked) == 1 or (len(ranked) > 1 and ranked[0][1] - ranked[1][1] >= margin):
             result[pixel] = ranked[0][0]
@@ -55,6 +61,38 @@ def test_agrees_with_the_naive_way_in_any_order(seed: int, margin: float) -> Non
         np.testing.assert_array_equal(fused.indices, expected)
         random.Random(seed).shuffle(segments)
     assert len(np.unique(expected)) > 1  # the case says something
+
+
+@pytest.mark.parametrize("rule", ["highest", "sum"])
+@pytest.mark.parametrize("margin", [0.0, 0.125, 0.5])
+@pytest.mark.parametrize("seed", range(6))
+def test_rules_of_several_generators_agree_with_the_naive_way(
+    seed: int, margin: float, rule: Literal["highest", "sum"]
+) -> None:
+    generator = np.random.default_rng(seed)
+    size = (6, 9)
+    segments = [
+        claim(
+            generator.random(size) < 0.4,
+            int(generator.integers(3)),
+            float(generator.integers(8)) / 8,  # a score of 0 is a claim too
+            generator=str(generator.choice(["one", "two"])),
+        )
+        for _ in range(9)
+    ]
+    expected = naive_fuse(segments, size, margin, rule)
+    for _ in range(3):
+        fused = fuse(segments, size=size, names=NAMES, margin=margin, rule=rule)
+        np.testing.assert_array_equal(fused.indices, expected)
+        random.Random(seed).shuffle(segments)
+
+
+def test_by_the_sum_two_that_agree_outweigh_one_that_is_surer() -> None:
+    whole = np.ones((1, 1), dtype=bool)
+    claims = [claim(whole, 0, 0.6, generator="one"), claim(whole, 1, 0.4, generator="one")]
+    claims.append(claim(whole, 1, 0.4, generator="two"))
+    assert fuse(claims, size=(1, 1), names=NAMES, margin=0.02).indices.tolist() == [[0]]
+    assert fuse(claims, size=(1, 1), names=NAMES, margin=0.02, rule="sum").indices.tolist() == [[1]]
 
 
 def test_pixels_nobody_claims_are_ignored() -> None:

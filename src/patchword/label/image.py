@@ -159,6 +159,7 @@ def settle(
         size=claims.size,
         names=names,
         margin=settings.margin,
+        rule=settings.fusion,
         colours=colours,
     )
     return ImageLabels(label_map, claims.segments, claims.detected)

@@ -227,6 +227,11 @@ class LabelSettings(Settings):
     )
 
     # Fusion
+    fusion: Literal["highest", "sum"] = Field(
+        "highest",
+        description="How the generators' scores for a class count at a pixel: the highest alone, or their sum, by "
+        "which two that agree outweigh one that is surer",
+    )
     margin: float = Field(
         0.02,
         ge=0,

@@ -43,9 +43,16 @@ MARKER = "demo"
 GENERATORS = (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
 _STRIDE = 100_000
 # Things are small in scenes of 192 pixels: finer crops find more of them, and more of those have to agree. Scenes have
-# fewer things than photographs, so that half the points do.
+# fewer things than photographs, so that half the points do. Where the generators agree, they are right more often.
 LABEL_SETTINGS = LabelSettings(
-    generator="both", grids=(1, 2, 3, 4), minimum_share=0.03, peaks=2, seed_budget=64, seed_clusters=32, seed_rest=16
+    generator="both",
+    grids=(1, 2, 3, 4),
+    minimum_share=0.03,
+    peaks=2,
+    seed_budget=64,
+    seed_clusters=32,
+    seed_rest=16,
+    fusion="sum",
 )
 # The photographs' defaults suit thousands of large pictures; a few hundred small scenes want more and larger steps.
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, epochs=14, batch_size=8, learning_rate=2e-3, patch_sample=1024)
