@@ -19,6 +19,8 @@ lint: $(INSTALLED)  ## style, format and types
 
 bench: $(INSTALLED)  ## speed and memory; BENCH="--photos ... --masks ... --classes ... --scratch ..." adds photographs
 	$(BIN)/python benchmarks/toytown_scenes.py
+	$(BIN)/python benchmarks/proposal_recall.py --scenes 8
+	$(BIN)/python benchmarks/loss_speed.py --runs 3
 	$(BIN)/python benchmarks/bench_photographs.py $(BENCH)
 
 clean:  ## remove whatever the targets above made
