@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchword.options import AsJson, Moved, Quiet
+from patchword.options import AsJson, Device, Dtype, Moved, Quiet
 from patchword.terminal import print_columns, print_json
 
 if TYPE_CHECKING:
+    from patchword.label.dataset import LabelledDataset
+    from patchword.label.quality.doubts import MaskDoubt
     from patchword.label.quality.summary import QualitySummary
 
 
@@ -18,6 +20,11 @@ def quality(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
     worst: Annotated[int, typer.Option(metavar="N", min=0, help="List the N photographs of lowest score.")] = 10,
     photos: Moved = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Ask the segmenter trained on them where it contradicts them.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -26,16 +33,34 @@ def quality(
     from patchword.label.quality.report import REPORT_FILE, write_report
 
     dataset = LabelledDataset.open(labels, photos=photos)
+    doubted = [] if model is None else _ask(model, dataset, device=device, dtype=dtype, quiet=quiet)[:worst]
     summary = write_report(labels, photos=dataset.root, quiet=quiet)
     summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
     if as_json:
-        print_json(summary.model_dump(mode="json"))
+        masks = [{"name": name, **mask.model_dump(mode="json")} for name, mask in doubted]
+        print_json(summary.model_dump(mode="json") | ({} if model is None else {"doubted_masks": masks}))
         return
     print_columns(_totals(summary))
     if summary.worst:
         typer.echo("")
         print_columns(_list(summary))
+    if doubted:
+        typer.echo("")
+        rows = [(name, mask.class_name, mask.instead, _number(mask.doubt), mask.pixels) for name, mask in doubted]
+        print_columns([("most doubted masks", "labelled as", "the model says", "doubt", "pixels"), *rows])
     typer.echo(f"\n{labels / REPORT_FILE}")
+
+
+def _ask(model: Path, dataset: LabelledDataset, *, device: str, dtype: str, quiet: bool) -> list[tuple[str, MaskDoubt]]:
+    """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
+    from patchword import api
+    from patchword.evaluate.disagreement import find_disagreement
+    from patchword.label.quality.doubts import DISAGREEMENT_FILE, worst_masks
+
+    segmenter = api.load(model, device=device, dtype=dtype)
+    return worst_masks(
+        find_disagreement(dataset, segmenter=segmenter, out=dataset.folder / DISAGREEMENT_FILE, quiet=quiet)
+    )
 
 
 def _totals(summary: QualitySummary) -> list[tuple[str, object]]:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.disagreement import doubts, find_disagreement, worst_masks
+from patchword.evaluate.disagreement import doubts, find_disagreement
+from patchword.label.quality.doubts import worst_masks
 from patchword.maps import LabelMap, Segment
 from patchword.segment.result import SegmentationResult
 from patchword.vocabulary import Vocabulary

@@ -7,53 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
 from patchword.label.dataset import LabelledDataset, LabelledItem
+from patchword.label.quality.doubts import ImageDoubt, MaskDoubt, by_doubt
 from patchword.maps import LabelMap, Segment
 from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.result import SegmentationResult
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MaskDoubt(_Record):
-    """How much a model contradicts one mask.
-
-    Attributes:
-        position: of the mask in the photograph's segments.
-        class_name: what the labels say.
-        doubt: mean over its labelled pixels of the model's confidence in another class, 0 where it agrees; 0 to 1.
-        pixels: of the mask that the label map gives to its class.
-        instead: the class that the model says most of them are.
-    """
-
-    position: int = Field(ge=0)
-    class_name: str
-    doubt: float = Field(ge=0, le=1)
-    pixels: int = Field(ge=1)
-    instead: str
-
-
-class ImageDoubt(_Record):
-    """How much a model contradicts the labels of one photograph.
-
-    Attributes:
-        name: of the photograph.
-        doubt: as a mask's, over all labelled pixels; 0 where there are none.
-        masks: those with pixels in the label map, most doubtful first.
-        reason: why the photograph could not be looked at; none otherwise.
-    """
-
-    name: str
-    doubt: float = Field(ge=0, le=1)
-    masks: tuple[MaskDoubt, ...]
-    reason: str | None = None
 
 
 def find_disagreement(
@@ -82,7 +44,7 @@ def find_disagreement(
             found.append(record)
             progress.advance()
     manifest.finish()
-    return tuple(sorted(found, key=lambda record: (record.reason is not None, -record.doubt, record.name)))
+    return by_doubt(found)
 
 
 def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: SegmentationResult, name: str) -> ImageDoubt:
@@ -110,12 +72,6 @@ def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: Segme
     masks.sort(key=lambda mask: (-mask.doubt, -mask.pixels, mask.position))
     whole = float(against[labelled].mean()) if labelled.any() else 0.0
     return ImageDoubt(name=name, doubt=min(1.0, whole), masks=tuple(masks))
-
-
-def worst_masks(records: Sequence[ImageDoubt]) -> list[tuple[str, MaskDoubt]]:
-    """All masks of all photographs with the photographs' names, most doubtful first; of equal ones the larger."""
-    flat = [(record.name, mask) for record in records for mask in record.masks]
-    return sorted(flat, key=lambda entry: (-entry[1].doubt, -entry[1].pixels, entry[0], entry[1].position))
 
 
 def _mask_doubt(

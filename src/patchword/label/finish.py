@@ -8,6 +8,7 @@ from pathlib import Path
 from patchword.folders import Manifest, write_text
 from patchword.label.card import CARD_FILE, dataset_card
 from patchword.label.dataset import read_manifest
+from patchword.label.quality.doubts import DISAGREEMENT_FILE
 from patchword.label.quality.report import write_report
 from patchword.label.records import Counts, DatasetRecord, ImageRecord
 
@@ -28,6 +29,7 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
     Raises:
         PatchwordError: when a file cannot be written; the data set is then not complete.
     """
+    (folder / DISAGREEMENT_FILE).unlink(missing_ok=True)  # of labels that may have been others
     _note_duplicates(manifest)
     if record.settings is not None:  # labels that were imported have no quality
         write_report(folder)

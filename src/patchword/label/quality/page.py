@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from patchword.label.quality.doubts import MaskDoubt
 from patchword.label.quality.html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
 from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.label.quality.summary import QualitySummary
@@ -55,6 +56,7 @@ class Page:
         failed, empty, duplicates: photographs that could not be labelled, that got no label, and that have the same
             content as another.
         worst, best: photographs to show.
+        doubts: photograph and mask, most doubtful first; empty where no model was asked.
         rows: most rows of a table of photographs.
         note: what stands above all, a paragraph each, instead of where the photographs are.
     """
@@ -67,6 +69,7 @@ class Page:
     duplicates: Sequence[ImageRecord]
     worst: Sequence[Picture]
     best: Sequence[Picture]
+    doubts: Sequence[tuple[str, MaskDoubt]]
     rows: int
     note: Sequence[str] = ()
 
@@ -86,6 +89,7 @@ def render(page: Page) -> str:
         _filter(page.summary),
         _gallery("worst", "The worst first", page.worst, colours=colours, of=page.summary.ok),
         _gallery("best", "The best, to compare", page.best, colours=colours, of=page.summary.ok),
+        _doubts(page),
         _photographs(page),
         _classes(page.summary, colours),
         _together(page.summary),
@@ -244,6 +248,24 @@ def _together(summary: QualitySummary) -> str:
     return (
         f"<details><summary>Classes seen together: the {len(summary.together)} commonest pairs</summary>{listed}"
         "</details>"
+    )
+
+
+def _doubts(page: Page) -> str:
+    if not page.doubts:
+        return ""
+    title = "Masks that the trained model contradicts"
+    shown = page.doubts[: page.rows]
+    left_out = f" These are {len(shown):,} of {len(page.doubts):,}." if len(shown) < len(page.doubts) else ""
+    rows = (
+        head(name) + words(mask.class_name) + words(mask.instead) + cell(number(mask.doubt)) + cell(mask.pixels)
+        for name, mask in shown
+    )
+    header = ("photograph", "labelled as", "the model says", "doubt", "pixels")
+    return (
+        f"<h2 id='doubts'>{title}</h2><p>A model that learned from all labels is confident that these masks are "
+        f"something else: they are the most likely to be wrong.{left_out}</p>"
+        + table(title, header, rows, texts=["labelled as", "the model says"])
     )
 
 

@@ -16,6 +16,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import Manifest, write_text
 from patchword.images import read_image
 from patchword.label.dataset import label_map_path, read_manifest
+from patchword.label.quality.doubts import read_doubts, worst_masks
 from patchword.label.quality.file import assessors, complete_quality
 from patchword.label.quality.page import Page, Picture, render
 from patchword.label.quality.records import QualityRecord
@@ -93,6 +94,7 @@ def write_report(
         duplicates=tuple(record for record in by_name if record.duplicate_of is not None),
         worst=studio.pictures(worst),
         best=studio.pictures(best),
+        doubts=worst_masks(read_doubts(folder)),
         rows=settings.rows,
         note=note,
     )
