@@ -21,8 +21,6 @@ from patchword.toytown.world import UNSEEN
 _VARIANTS: dict[str, dict[str, Any]] = {
     "as it is: both terms, one block": {},
     "patch-text term alone": {"loss": "patch-text"},
-    "patch-text term alone, text as anchor": {"loss": "patch-text", "patch_text": "text-anchor"},
-    "patch-text term alone, patch as anchor": {"loss": "patch-text", "patch_text": "patch-anchor"},
     "both terms, text as anchor": {"patch_text": "text-anchor"},
     "both terms, patch as anchor": {"patch_text": "patch-anchor"},
     "cross entropy against the text vectors": {"loss": "cross-entropy"},
