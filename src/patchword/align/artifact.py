@@ -133,6 +133,7 @@ class ArtifactConfig(_Record):
         image_size: side in pixels of the square that training resized images to, a multiple of the patch.
         temperature: of the patch-text term at the end of training; the confidence of a segmentation uses it.
         vocabulary: of the training, in the text format.
+        vocabulary_hash: its hash.
         versions: of Python and the packages that matter, at training.
         scores: measurements by name; none were made where it is empty.
     """
@@ -145,6 +146,7 @@ class ArtifactConfig(_Record):
     image_size: int = Field(ge=1)
     temperature: float = Field(gt=0, le=10)
     vocabulary: str
+    vocabulary_hash: str = ""
     settings: AlignSettings
     training: TrainingFacts
     versions: dict[str, str] = Field(default_factory=dict)

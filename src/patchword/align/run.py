@@ -302,6 +302,7 @@ def _artifact(
         image_size=side,
         temperature=trained.temperature,
         vocabulary=dataset.vocabulary.to_text(),
+        vocabulary_hash=dataset.vocabulary.hash,
         settings=settings,
         training=facts,
         versions=versions(),

@@ -49,6 +49,7 @@ class ExportSummary(_Record):
     Attributes:
         format: name of the format.
         path: the file or folder.
+        vocabulary_hash: of the classes.
         images: photographs in it.
         left_out: photographs that labelling had failed on.
         segments: objects; none for formats that hold classes of pixels alone.
@@ -59,6 +60,7 @@ class ExportSummary(_Record):
 
     format: str
     path: str
+    vocabulary_hash: str
     images: int
     left_out: int
     segments: int | None

@@ -106,6 +106,7 @@ def export_labels(
     summary = ExportSummary(
         format=format,
         path=str(out),
+        vocabulary_hash=labels.vocabulary.hash,
         images=len(labels),
         left_out=len(labels.failed),
         segments=job.segments if chosen.objects else None,

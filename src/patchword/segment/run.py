@@ -100,7 +100,7 @@ def segment_folder(
         "segmenter": segmenter.describe(),
         "settings": asdict(options),
     }
-    _enter(out, identity, command=command)
+    _enter(out, identity, known={"vocabulary_hash": vocabulary.hash}, command=command)
     with Manifest(out / RESULTS) as results, Progress(len(names), "segmenting", quiet=quiet) as progress:
         done = results.read()
         for name, path in names.items():
@@ -161,15 +161,15 @@ def _header(command: str) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, "command": command}
 
 
-def _enter(out: Path, identity: dict[str, Any], *, command: str) -> None:
-    """Record what the run does, or compare with the run that the folder holds.
+def _enter(out: Path, identity: dict[str, Any], *, known: dict[str, Any], command: str) -> None:
+    """Record what the run does and what is `known` of it, or compare with the run that the folder holds.
 
     Raises:
         PatchwordError: when that run was another.
     """
     path = out / SETTINGS
     if not path.exists():
-        write_json(path, {**_header(command), **identity})
+        write_json(path, {**_header(command), **identity, **known})
         return
     try:
         before = json.loads(path.read_bytes())
