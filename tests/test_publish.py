@@ -16,6 +16,7 @@ from huggingface_hub import errors
 from patchword import publish
 from patchword.errors import PatchwordError
 from patchword.publish import find_artifact, push_folder
+from small_world import must, run
 
 
 class StandIn:
@@ -169,3 +170,10 @@ def test_a_model_is_found_in_its_folder_in_the_cache_or_fetched(
     cached["at"] = tmp_path
     assert find_artifact("someone/scenes") == tmp_path
     assert len(asked) == 1
+
+
+def test_the_command_prints_where_it_went(hub: StandIn, model: Path) -> None:
+    printed = must(run("push", model, "someone/scenes", "--private", "--message", "by hand")).out
+    assert printed == "commit of someone/scenes: by hand\n"
+    assert hub.made == [("someone/scenes", "model", True)]
+    assert "neither a model nor labels" in must(run("push", model.parent, "someone/scenes"), code=2).complaint

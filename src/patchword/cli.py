@@ -12,6 +12,7 @@ from patchword.cli_ablate import ablate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
 from patchword.cli_models import encoders, models_app
+from patchword.cli_publish import push
 from patchword.cli_quality import quality
 from patchword.cli_suggest import suggest
 from patchword.options import (
@@ -245,6 +246,7 @@ app.command()(ablate)
 app.command()(encoders)
 app.command("export")(export)
 app.command("import")(import_)
+app.command()(push)
 
 
 def main() -> None:
