@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and nothing else."""
+"""The one exception that a user's mistake raises, and how other errors are told in one line."""
 
 
 class PatchwordError(ValueError):
@@ -7,3 +7,8 @@ class PatchwordError(ValueError):
     The message is one line that names the value, the place and what is allowed. The command line prints it and exits
     with code 2; library callers may catch it as a `ValueError`.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or the name of its type where it says nothing."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from patchword.align.artifact import CONFIG, WEIGHTS
 from patchword.align.artifact import MARKER as MODEL
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, first_line
 from patchword.folders import MARKER_FILE
 from patchword.label.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.label.records import MARKER as LABELS
@@ -122,11 +122,11 @@ def _asking(ask: Callable[[], T], *, name: str) -> T:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise PatchwordError(f"cannot upload {name}: the hub refuses; run `hf auth login` as its owner") from error
-        raise PatchwordError(f"cannot upload {name}: {_first_line(error)}") from error
+        raise PatchwordError(f"cannot upload {name}: {_type_and_reason(error)}") from error
     except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type
-        raise PatchwordError(f"cannot upload {name}: the hub cannot be reached ({_first_line(error)})") from error
+        raise PatchwordError(f"cannot upload {name}: the hub cannot be reached ({_type_and_reason(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _type_and_reason(error: Exception) -> str:
+    kind, reason = type(error).__name__, first_line(error)
+    return kind if reason == kind else f"{kind}: {reason}"

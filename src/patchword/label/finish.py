@@ -16,7 +16,7 @@ from patchword.label.records import Counts, DatasetRecord, ImageRecord
 def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> DatasetRecord:
     """Note duplicates, sort the manifest, count, report, write the card, and write down that the data set is complete.
 
-    May be repeated.
+    What a model said against the labels is removed: they may be others now. May be repeated.
 
     Args:
         folder: the data set's.

@@ -33,8 +33,8 @@ def fuse(
     By the rule "sum" a class's score at a pixel is the sum of each generator's highest for it, so that two generators
     that agree outweigh one that is surer; for the claims of one generator both rules are the same.
 
-    Memory: one mask at a time is decoded, and about 10 bytes a pixel are kept, by the rule "sum" about 40, however many
-    segments there are.
+    Memory: one mask at a time is decoded, and about 10 bytes a pixel are kept, by the rule "sum" about 60 at most,
+    however many segments there are.
 
     Args:
         segments: claims, whose masks all have the given size.
@@ -77,26 +77,39 @@ def _by_sum(segments: Sequence[Segment], *, size: tuple[int, int], ignore: int, 
     """Class or ignore (h, w), by the sum of the generators' highest scores for a class."""
     best, second = np.full(size, -np.inf), np.full(size, -np.inf)
     indices: NDArray[np.int32] = np.full(size, ignore, dtype=np.int32)
-    total, top = np.empty(size), np.empty(size)
     for class_index in sorted({claim.class_index for claim in segments}):
-        total.fill(-np.inf)
-        for generator in sorted({claim.generator for claim in segments}):
-            top.fill(-np.inf)
-            for claim in segments:
-                if (claim.class_index, claim.generator) == (class_index, generator):
-                    window = _window(claim)
-                    inside = _inside(claim, size=size)
-                    np.maximum(top[window], claim.score, out=top[window], where=inside)
-            claimed = top > -np.inf
-            np.copyto(total, 0.0, where=claimed & (total == -np.inf))
-            np.add(total, top, out=total, where=claimed)
-        wins = total > best  # of equal ones the first stays
-        np.copyto(second, np.where(wins, best, np.maximum(second, total)))
-        np.copyto(best, total, where=wins)
-        indices[wins] = class_index
+        claims = [claim for claim in segments if claim.class_index == class_index]
+        window = _window(*claims)
+        total = _summed(claims, size=size, window=window)
+        first, next_best = best[window], second[window]
+        wins = total > first  # of equal ones the first stays
+        np.maximum(next_best, np.minimum(total, first), out=next_best)
+        np.copyto(first, total, where=wins)
+        indices[window][wins] = class_index
     rivalled = second > -np.inf
     indices[rivalled] = np.where(best[rivalled] - second[rivalled] < margin, ignore, indices[rivalled])
     return indices
+
+
+def _summed(claims: Sequence[Segment], *, size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Sum of each generator's highest score at every pixel of a window; minus infinity where nobody claims it."""
+    rows, columns = window
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    total = np.full(shape, -np.inf)
+    for generator in sorted({claim.generator for claim in claims}):
+        top = np.full(shape, -np.inf)
+        for claim in claims:
+            if claim.generator == generator:
+                own_rows, own_columns = _window(claim)
+                part = top[
+                    own_rows.start - rows.start : own_rows.stop - rows.start,
+                    own_columns.start - columns.start : own_columns.stop - columns.start,
+                ]
+                np.maximum(part, claim.score, out=part, where=_inside(claim, size=size))
+        claimed = top > -np.inf
+        np.copyto(total, 0.0, where=claimed & (total == -np.inf))
+        np.add(total, top, out=total, where=claimed)
+    return total
 
 
 def _inside(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -122,7 +135,11 @@ def _rivals(claims: Sequence[Segment], *, number: int, margin: float) -> NDArray
     return rivals
 
 
-def _window(segment: Segment) -> tuple[slice, slice]:
-    """The part of the image that a segment touches."""
-    x, y, width, height = segment.box
-    return slice(y, y + height), slice(x, x + width)
+def _window(*segments: Segment) -> tuple[slice, slice]:
+    """The part of the image that segments touch."""
+    boxes = [segment.box for segment in segments if segment.area]
+    if not boxes:
+        return slice(0, 0), slice(0, 0)
+    top, left = min(y for _, y, _, _ in boxes), min(x for x, _, _, _ in boxes)
+    bottom, right = max(y + height for _, y, _, height in boxes), max(x + width for x, _, width, _ in boxes)
+    return slice(top, bottom), slice(left, right)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, first_line
 from patchword.models.registry import Family
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise PatchwordError(f"{path} cannot be read as JSON: {_first_line(error)}") from error
+        raise PatchwordError(f"{path} cannot be read as JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise PatchwordError(f"{path} holds {type(content).__name__}; allowed is a JSON object")
     return content
@@ -102,7 +102,7 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     except (SafetensorError, OSError) as error:
-        message = f"{path} is damaged or no safetensors file ({_first_line(error)}); fetch or copy it again"
+        message = f"{path} is damaged or no safetensors file ({first_line(error)}); fetch or copy it again"
         raise PatchwordError(message) from error
 
 
@@ -178,7 +178,3 @@ def _three(value: Any, *, what: str, folder: Path) -> tuple[float, float, float]
     if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
         raise PatchwordError(f"{what} is {value!r} in {folder}; allowed are three numbers")
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, first_line
 from patchword.models.extras import TIMM, import_extra
 from patchword.models.folders import CONFIG, fingerprint, read_json, weights_files
 from patchword.models.pixels import normalise
@@ -55,7 +55,7 @@ class TimmEncoder:
             features = last_map(self.model, pixels.to(self.dtype), norm=self._norm)
         except (AssertionError, RuntimeError, ValueError) as error:  # as each architecture checks its input
             raise PatchwordError(
-                f"{self.record.name} cannot encode images of {height} x {width} pixels: {_first_line(error)}; it was "
+                f"{self.record.name} cannot encode images of {height} x {width} pixels: {first_line(error)}; it was "
                 f"trained on {self.record.input_size} x {self.record.input_size}"
             ) from error
         return features.float()
@@ -117,7 +117,7 @@ def _create(timm: Any, folder: Path, *, name: str) -> Any:
                 raise
             return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     except Exception as error:  # each architecture and each damaged config fails in its own way
-        raise PatchwordError(f"{name} cannot be loaded by timm: {_first_line(error)}") from error
+        raise PatchwordError(f"{name} cannot be loaded by timm: {first_line(error)}") from error
 
 
 @torch.no_grad()
@@ -140,7 +140,3 @@ def _try(model: Any, *, record: ModelRecord) -> bool:
 def _three(values: Any) -> tuple[float, float, float]:
     first, second, third = (float(value) for value in values)
     return first, second, third
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
