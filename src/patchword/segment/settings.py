@@ -1,0 +1,94 @@
+"""Every number that a segmentation depends on, beside the model and the classes."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from patchword.settings import Settings
+
+Join = Literal["features", "logits"]
+SoftmaxOver = Literal["classes", "words"]
+Refine = Literal["none", "guided", "pamr", "sam"]
+
+
+class SegmentSettings(Settings):
+    """How an image is seen, and how class scores become classes. Source: docs/method.md, stage 3."""
+
+    image_size: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: side of the square that has as many pixels as the image that the model sees, "
+        "proportions kept; none is the model's own. Larger finds smaller things and is slower.",
+    )
+    shorter_side: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: shorter side of the image that the model sees, as benchmark protocols have it, "
+        "instead of image_size.",
+    )
+    longest_side: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: where shorter_side would make the longer side longer than this, the longer side "
+        "decides; none sets no bound.",
+    )
+    window: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels of the image that the model sees, 1 and more: side of square sliding windows; none shows the "
+        "image whole. Smaller windows see less around them and need less memory.",
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 to window: from one window to the next; none is half a window. Smaller is smoother and "
+        "slower.",
+    )
+    join: Join = Field(
+        "features",
+        description="How windows become one: features (patch features are averaged where windows overlap) or logits "
+        "(upsampled class scores are, as the protocols do).",
+    )
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        description="Above 0: of the softmax that confidence is taken from; none is the model's own. Lower is surer.",
+    )
+    softmax_over: SoftmaxOver = Field(
+        "classes",
+        description="What the softmax is over: classes (each by its best word) or words, the best of which then speaks "
+        "for its class.",
+    )
+    threshold: float = Field(
+        0.0, ge=0, le=1, description="0 to 1: pixels of lower confidence are ignored; 0 ignores none."
+    )
+    background_threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0 to 1: pixels of lower confidence become background; 0 makes none. Higher means more background.",
+    )
+    refine: Refine = Field(
+        "none",
+        description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or sam "
+        "(masks of a mask proposer).",
+    )
+    batch: int = Field(
+        8,
+        ge=1,
+        description="Windows (or images of one size) in a batch, 1 and more; halves itself where memory runs out.",
+    )
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.image_size is not None and self.shorter_side is not None:
+            raise ValueError(
+                f"image_size is {self.image_size} and shorter_side {self.shorter_side}; allowed is one of them"
+            )
+        if self.longest_side is not None and self.shorter_side is None:
+            raise ValueError(f"longest_side is {self.longest_side}; allowed only beside shorter_side")
+        if self.stride is not None and (self.window is None or self.stride > self.window):
+            raise ValueError(f"stride is {self.stride}; allowed is 1 to the window's side, {self.window}")
+        return self
