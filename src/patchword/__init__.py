@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from patchword.api import align as align
     from patchword.api import evaluate as evaluate
     from patchword.api import label as label
-    from patchword.api import load as load
     from patchword.api import segment as segment
     from patchword.api import suggest as suggest
     from patchword.errors import PatchwordError as PatchwordError
@@ -37,13 +36,14 @@ if TYPE_CHECKING:
     from patchword.models import load_mask_proposer as load_mask_proposer
     from patchword.models import load_patch_encoder as load_patch_encoder
     from patchword.segment.baseline import DenseSegmenter as DenseSegmenter
+    from patchword.segment.public import load as load
     from patchword.segment.segmenter import Segmenter as Segmenter
     from patchword.vocabulary import Vocabulary as Vocabulary
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "patchword.api",
+    "load": "patchword.segment.public",
     "AlignSettings": "patchword.align.settings",
     "ConfusionMatrix": "patchword.evaluate.confusion",
     "DenseSegmenter": "patchword.segment.baseline",

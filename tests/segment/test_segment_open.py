@@ -1,0 +1,23 @@
+"""Which of the two kinds of segmenters is meant, and what is said where that is not clear."""
+
+from __future__ import annotations
+
+import pytest
+
+from patchword.errors import PatchwordError
+from patchword.segment.public import open_segmenter
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "neither is given of a model and a method"),
+        ({"model": "a", "method": "sclip"}, "both are given of a model and a method"),
+        ({"model": "a", "image_text": "b"}, "image_text is given beside a model"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:
+    with pytest.raises(PatchwordError, match=said) as error:
+        open_segmenter(**asked)
+    assert "\n" not in str(error.value)
