@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from patchword import __version__
 from patchword.cli_ablate import ablate
+from patchword.cli_evaluate import evaluate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
 from patchword.cli_models import encoders, models_app
@@ -19,36 +20,25 @@ from patchword.cli_suggest import suggest
 from patchword.options import (
     AsJson,
     Assignments,
-    Background,
-    ClassList,
     Device,
     DryRun,
     Dtype,
-    Limit,
     ModelPart,
     Moved,
     OutFolder,
     Overwrite,
-    Photos,
     PresetName,
     Quiet,
     Resume,
 )
 from patchword.terminal import (
     PatchwordGroup,
-    command_line,
     exit_with_failures,
     parse_settings,
-    parse_words,
-    print_columns,
     print_json,
     print_plan,
     speaks_for_all,
 )
-
-if TYPE_CHECKING:
-    from patchword.evaluate.masks import ZeroIs
-    from patchword.evaluate.report import EvaluationReport
 
 app = typer.Typer(
     name="patchword",
@@ -143,59 +133,7 @@ def align(
 app.command()(segment)
 
 
-@app.command()
-def evaluate(
-    photos: Photos,
-    masks: Annotated[Path, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")],
-    classes: ClassList,
-    model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Segmenter to measure.")] = None,
-    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label maps to measure.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")] = None,
-    zero_is: Annotated[
-        str, typer.Option(help="What mask value 0 is: class (the first), background or ignore.")
-    ] = "class",
-    ignore_index: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Mask value that does not count [default: 255; 16-bit 65535]."),
-    ] = None,
-    mask_suffix: Annotated[str, typer.Option(metavar="TEXT", help="Before .png in masks' names: _labelTrainIds.")] = "",
-    background: Background = None,
-    names: Annotated[Path | None, typer.Option(metavar="FILE", help="Take only photographs named here.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    limit: Limit = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure a segmenter or label maps against masks."""
-    from patchword import api
-
-    report = api.evaluate(
-        photos,
-        masks=masks,
-        classes=classes,
-        model=model,
-        predictions=predictions,
-        out=out,
-        zero_is=cast("ZeroIs", zero_is),
-        ignore_index=ignore_index,
-        mask_suffix=mask_suffix,
-        background=parse_words(background),
-        names=names,
-        limit=limit,
-        device=device,
-        dtype=dtype,
-        overwrite=overwrite,
-        quiet=quiet,
-        command=command_line(),
-    )
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-        return
-    _print_scores(report)
-
-
+app.command()(evaluate)
 app.command()(ablate)
 app.command()(encoders)
 app.command("export")(export)
@@ -206,18 +144,3 @@ app.command()(push)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-def _print_scores(report: EvaluationReport) -> None:
-    from rich.console import Console
-
-    from patchword.evaluate.report import class_table, percent
-
-    Console().print(class_table(report))
-    shares = {
-        "mIoU": report.miou,
-        "pixel accuracy": report.pixel_accuracy,
-        "mean accuracy": report.mean_accuracy,
-        "coverage": report.coverage,
-    }
-    print_columns([(name, percent(share)) for name, share in shares.items()])

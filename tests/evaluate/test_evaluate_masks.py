@@ -11,7 +11,7 @@ from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import MaskRule, ZeroIs
-from patchword.evaluate.pairs import find_pairs
+from patchword.evaluate.pairs import Pair, find_pairs
 from patchword.maps import LabelMap
 from patchword.vocabulary import Vocabulary
 
@@ -25,6 +25,10 @@ def write_mask(path: Path, values: list[list[int]], *, bits: int = 8, indexed: b
         image.putpalette([value for index in range(256) for value in (index, 255 - index, 7)])
     image.save(path)
     return path
+
+
+def pair_of(mask: Path) -> Pair:
+    return Pair("a.jpg", mask, mask)
 
 
 def write_photo(path: Path) -> Path:
@@ -46,7 +50,7 @@ def test_truth(
     tmp_path: Path, zero_is: ZeroIs, stored: list[int], expected: list[int], names: tuple[str, ...], indexed: bool
 ) -> None:
     rule = MaskRule(THREE, zero_is=zero_is)
-    truth = rule.read_truth(write_mask(tmp_path / "a.png", [stored], indexed=indexed))
+    truth = rule.read_truth(pair_of(write_mask(tmp_path / "a.png", [stored], indexed=indexed)))
     assert truth.tolist() == [expected]
     assert rule.names == names
 
@@ -69,29 +73,29 @@ def test_a_class_after_the_last_is_background(zero_is: ZeroIs, expected: int) ->
 def test_a_perfect_prediction_equals_the_truth_under_every_rule(tmp_path: Path) -> None:
     for zero_is, stored in (("class", [0, 1, 2]), ("background", [1, 2, 3]), ("ignore", [1, 2, 3])):
         rule = MaskRule(THREE, zero_is=zero_is)
-        truth = rule.read_truth(write_mask(tmp_path / "a.png", [stored]))
+        truth = rule.read_truth(pair_of(write_mask(tmp_path / "a.png", [stored])))
         predicted = rule.prediction(LabelMap(np.array([[0, 1, 2]]), THREE.names))
         np.testing.assert_array_equal(truth, predicted)
 
 
 def test_sixteen_bit_masks_hold_many_classes_and_ignore_65535(tmp_path: Path) -> None:
     many = Vocabulary.of([f"thing {number}" for number in range(500)])
-    truth = MaskRule(many).read_truth(write_mask(tmp_path / "a.png", [[0, 255, 499, 65535]], bits=16))
+    truth = MaskRule(many).read_truth(pair_of(write_mask(tmp_path / "a.png", [[0, 255, 499, 65535]], bits=16)))
     assert truth.tolist() == [[0, 255, 499, -1]]
 
 
 def test_another_ignore_index(tmp_path: Path) -> None:
     rule = MaskRule(THREE, ignore_index=9)
-    assert rule.read_truth(write_mask(tmp_path / "a.png", [[0, 9]])).tolist() == [[0, -1]]
+    assert rule.read_truth(pair_of(write_mask(tmp_path / "a.png", [[0, 9]]))).tolist() == [[0, -1]]
     with pytest.raises(PatchwordError, match="255"):
-        rule.read_truth(write_mask(tmp_path / "a.png", [[0, 255]]))
+        rule.read_truth(pair_of(write_mask(tmp_path / "a.png", [[0, 255]])))
 
 
 @pytest.mark.parametrize(("zero_is", "value"), [("class", 3), ("background", 4), ("ignore", 4)])
 def test_a_value_outside_the_class_list_is_named_with_its_file(tmp_path: Path, zero_is: ZeroIs, value: int) -> None:
     path = write_mask(tmp_path / "a.png", [[0, value]])
     with pytest.raises(PatchwordError, match=rf"a\.png holds the value {value}; 3 classes .* 0 to {value - 1},"):
-        MaskRule(THREE, zero_is=zero_is).read_truth(path)
+        MaskRule(THREE, zero_is=zero_is).read_truth(pair_of(path))
 
 
 def test_masks_that_are_no_index_pictures(tmp_path: Path) -> None:
@@ -99,7 +103,7 @@ def test_masks_that_are_no_index_pictures(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     for name in ("rgb.png", "text.png"):
         with pytest.raises(PatchwordError, match=name):
-            MaskRule(THREE).read_truth(tmp_path / name)
+            MaskRule(THREE).read_truth(pair_of(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -122,9 +126,9 @@ def test_background_twice() -> None:
 
 
 def test_background_words_take_part_only_where_background_is_scored() -> None:
-    assert MaskRule(THREE, zero_is="background").predicted_vocabulary.background == ("sky", "wall")
-    assert MaskRule(THREE, zero_is="class").predicted_vocabulary.background == ()
-    assert MaskRule(THREE, zero_is="ignore").predicted_vocabulary.background == ()
+    assert MaskRule(THREE, zero_is="background").vocabulary.background == ("sky", "wall")
+    assert MaskRule(THREE, zero_is="class").vocabulary.background == ()
+    assert MaskRule(THREE, zero_is="ignore").vocabulary.background == ()
 
 
 def test_pairs_by_either_name(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def data(tmp_path: Path) -> Path:
 def evaluate(data: Path, *, predictions: str = "predicted") -> tuple[EvaluationReport, Path]:
     rule = MaskRule(ANIMALS, zero_is="background")
     pairs = find_pairs(data / "photos", masks=data / "masks")
-    matrix = compare(pairs, predict=read_predictions(data / predictions, pairs=pairs, rule=rule), rule=rule)
+    matrix = compare(pairs, predict=read_predictions(data / predictions, pairs=pairs, rule=rule), truth=rule)
     report = make_report(
         matrix,
         rule=rule,
@@ -75,7 +75,7 @@ def test_scores_by_hand(data: Path) -> None:
 def test_without_background_unpredicted_pixels_are_misses(data: Path) -> None:
     rule = MaskRule(ANIMALS, zero_is="ignore")
     pairs = find_pairs(data / "photos", masks=data / "masks")
-    matrix = compare(pairs, predict=read_predictions(data / "predicted", pairs=pairs, rule=rule), rule=rule)
+    matrix = compare(pairs, predict=read_predictions(data / "predicted", pairs=pairs, rule=rule), truth=rule)
     assert [score.iou for score in matrix.per_class()] == [pytest.approx(2 / 4), pytest.approx(2 / 4), None]
     assert matrix.coverage() == pytest.approx(5 / 7)
 
@@ -158,5 +158,5 @@ def test_any_function_can_predict(data: Path) -> None:
         with Image.open(pair.photo) as photo:
             return LabelMap(np.full(photo.size[::-1], 1, dtype=np.uint8), ANIMALS.names)
 
-    matrix = compare(find_pairs(data / "photos", masks=data / "masks"), predict=all_dogs, rule=rule)
+    matrix = compare(find_pairs(data / "photos", masks=data / "masks"), predict=all_dogs, truth=rule)
     assert matrix.counts.tolist() == [[0, 3, 0], [0, 4, 0], [0, 0, 0]]

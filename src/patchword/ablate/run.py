@@ -163,12 +163,12 @@ class _Runs:
         def read(pair: Pair) -> LabelMap:
             return LabelMap.load(maps[pair.photo], names=names)
 
-        return compare(self._pairs(data), predict=read, rule=rule, quiet=self.quiet).mean_iou()
+        return compare(self._pairs(data), predict=read, truth=rule, quiet=self.quiet).mean_iou()
 
     def _same(self, segmenter: Segmenter, data: AlignmentData) -> float | None:
         rule = MaskRule(self.labels.vocabulary)
         predict = predict_with(segmenter, rule=rule)
-        return compare(self._pairs(data), predict=predict, rule=rule, quiet=self.quiet).mean_iou()
+        return compare(self._pairs(data), predict=predict, truth=rule, quiet=self.quiet).mean_iou()
 
     def _pairs(self, data: AlignmentData) -> list[Pair]:
         names = {item.image: item.record.name for item in self.labels.items}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
+from patchword.evaluate.pairs import Pair
 from patchword.maps import LabelMap, read_indices
 from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
@@ -18,12 +18,30 @@ ZeroIs = Literal["class", "background", "ignore"]
 IGNORE = -1
 
 
+class Truth(Protocol):
+    """What is scored, what the masks say of it, and how predictions are held against them."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What a model is asked for, background words included where background is scored."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes that are scored, in the order of the confusion matrix."""
+
+    def read_truth(self, pair: Pair) -> NDArray[np.int64]:
+        """The truth of a photograph (h, w) as indices of `names`, -1 where a pixel does not count."""
+
+    def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
+        """A label map over `vocabulary` as (h, w) indices of `names`, -1 where nothing is predicted."""
+
+
 @dataclass(frozen=True)
 class MaskRule:
     """How the values of a data set's masks refer to a class list.
 
     Attributes:
-        vocabulary: the class list.
+        vocabulary: the class list; its background words are dropped where background is not scored.
         zero_is: what value 0 means. "class": the first class, and value v is the class at position v, counted from 0
             (COCO-Stuff, Cityscapes). "background": background, a class of its own before the list, and value v is the
             v-th class; a pixel for which nothing is predicted counts as background (PASCAL VOC). "ignore": such pixels
@@ -53,6 +71,8 @@ class MaskRule:
                 f"the class list has a class {BACKGROUND_NAME!r} and zero is background too; take the class out of the "
                 "list, or let zero be a class"
             )
+        if self.zero_is != "background":
+            object.__setattr__(self, "vocabulary", replace(self.vocabulary, background=()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,13 +84,8 @@ class MaskRule:
         """The largest mask value that is a class."""
         return len(self.vocabulary) - (self.zero_is == "class")
 
-    @property
-    def predicted_vocabulary(self) -> Vocabulary:
-        """What a model is asked for: background words take part only where background is scored."""
-        return self.vocabulary if self.zero_is == "background" else replace(self.vocabulary, background=())
-
-    def read_truth(self, path: Path) -> NDArray[np.int64]:
-        """Read a mask as indices of `names`, -1 where a pixel does not count.
+    def read_truth(self, pair: Pair) -> NDArray[np.int64]:
+        """Read a photograph's mask as indices of `names`, -1 where a pixel does not count.
 
         Returns:
             (h, w) int64.
@@ -78,14 +93,14 @@ class MaskRule:
         Raises:
             PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
         """
-        stored = read_indices(path)
+        stored = read_indices(pair.mask)
         values: NDArray[np.int64] = stored.astype(np.int64)
         ignored = values == (self.ignore_index or (255 if stored.dtype == np.uint8 else 65535))
         outside = (values > self.largest) & ~ignored
         if outside.any():
             raise PatchwordError(
-                f"mask {path} holds the value {int(values[outside][0])}; {len(self.vocabulary)} classes with zero as "
-                f"{self.zero_is} allow 0 to {self.largest}, and the ignore index"
+                f"mask {pair.mask} holds the value {int(values[outside][0])}; {len(self.vocabulary)} classes with "
+                f"zero as {self.zero_is} allow 0 to {self.largest}, and the ignore index"
             )
         if self.zero_is == "ignore":
             values -= 1

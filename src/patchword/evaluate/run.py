@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.evaluate.masks import MaskRule
+from patchword.evaluate.masks import MaskRule, Truth
 from patchword.evaluate.pairs import Pair
 from patchword.maps import LabelMap
 from patchword.progress import Progress
@@ -15,13 +15,13 @@ from patchword.segment.dense import AnySegmenter
 Predict = Callable[[Pair], LabelMap]
 
 
-def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: bool = False) -> ConfusionMatrix:
+def compare(pairs: Sequence[Pair], *, predict: Predict, truth: Truth, quiet: bool = False) -> ConfusionMatrix:
     """Hold a prediction for every photograph against its mask.
 
     Args:
         pairs: photographs with their masks.
-        predict: makes or reads the label map of one photograph, over the rule's vocabulary.
-        rule: how mask values are read.
+        predict: makes or reads the label map of one photograph, over the truth's vocabulary.
+        truth: what the masks say, and how predictions are held against them.
         quiet: whether to show no progress.
 
     Returns:
@@ -31,17 +31,17 @@ def compare(pairs: Sequence[Pair], *, predict: Predict, rule: MaskRule, quiet: b
         PatchwordError: when a file cannot be read, a mask holds an unknown value, or sizes differ. There is no score
             over part of the images: it would pass for the score of all.
     """
-    matrix = ConfusionMatrix(len(rule.names))
+    matrix = ConfusionMatrix(len(truth.names))
     with Progress(len(pairs), "evaluating", quiet=quiet) as progress:
         for pair in pairs:
-            truth = rule.read_truth(pair.mask)
-            prediction = rule.prediction(predict(pair))
-            if prediction.shape != truth.shape:
+            expected = truth.read_truth(pair)
+            prediction = truth.prediction(predict(pair))
+            if prediction.shape != expected.shape:
                 raise PatchwordError(
-                    f"mask {pair.mask} is {_size(truth.shape)} pixels and the prediction for {pair.name} "
+                    f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "
                     f"{_size(prediction.shape)}; they must be of one size, masks are never resized"
                 )
-            matrix.update(prediction, truth, ignore=-1)
+            matrix.update(prediction, expected, ignore=-1)
             progress.advance()
     return matrix
 
@@ -52,7 +52,7 @@ def predict_with(segmenter: AnySegmenter, *, rule: MaskRule) -> Predict:
     Raises:
         PatchwordError: when background is scored and there are no words for it.
     """
-    vocabulary = rule.predicted_vocabulary
+    vocabulary = rule.vocabulary
     if rule.zero_is == "background" and not vocabulary.background:
         raise PatchwordError(
             "zero is background, and there are no words for background; give some, such as sky and wall, "
