@@ -18,6 +18,7 @@ from patchword.segment.baseline import DenseSegmenter
 from patchword.segment.result import SegmentationResult
 from patchword.segment.run import SegmentedFolder, segment_folder
 from patchword.segment.segmenter import Segmenter
+from patchword.segment.settings import SegmentSettings
 
 
 @pytest.fixture
@@ -58,10 +59,15 @@ def test_every_photograph_has_mask_overlay_and_line(photos: Path, segmenter: Seg
 
 def test_settings_say_how_to_repeat_it(photos: Path, segmenter: Segmenter) -> None:
     result = run(
-        photos, segmenter, image_size=24, threshold=0.3, background=["nothing"], command="patchword segment ..."
+        photos,
+        segmenter,
+        settings={"image_size": 24, "threshold": 0.3},
+        background=["nothing"],
+        command="patchword segment ...",
     )
     written = json.loads((result.folder / "segment.json").read_text())
-    assert written["settings"] == {"image_size": 24, "threshold": 0.3, "overlays": True}
+    chosen = SegmentSettings(image_size=24, threshold=0.3)
+    assert written["settings"] == {**chosen.model_dump(mode="json"), "overlays": True}
     assert written["command"] == "patchword segment ..."
     assert written["counts"] == {"ok": 3, "failed": 0}
     assert "@background: nothing" in written["vocabulary"]
@@ -128,7 +134,7 @@ def test_lost_masks_and_failed_photographs_are_tried_again(photos: Path, segment
     ("change", "message"),
     [
         ({"classes": ["red"]}, "the vocabulary of the run there"),
-        ({"threshold": 0.5}, "the settings of the run there"),
+        ({"settings": {"threshold": 0.5}}, "the settings of the run there"),
         ({"segmenter": DenseSegmenter(ColourText())}, "the vocabulary and the segmenter of the run there"),
     ],
 )
@@ -148,7 +154,7 @@ def test_overlays_can_be_left_out(photos: Path, segmenter: Segmenter) -> None:
 
 
 def test_wrong_arguments_leave_no_folder(photos: Path, segmenter: Segmenter, tmp_path: Path) -> None:
-    for wrong in ({"threshold": 2.0}, {"image_size": -1}, {"classes": []}):
+    for wrong in ({"settings": {"threshold": 2.0}}, {"settings": {"image_size": -1}}, {"classes": []}):
         with pytest.raises(PatchwordError):
             run(photos, segmenter, **wrong)
     with pytest.raises(PatchwordError, match="not below the folder"):

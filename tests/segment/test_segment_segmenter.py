@@ -25,7 +25,7 @@ class TestSegment:
     @pytest.mark.parametrize("seed", [100, 101, 102])
     def test_unseen_pictures_are_segmented(self, segmenter: Segmenter, seed: int) -> None:
         picture, truth = draw(seed, height=32, width=48)
-        result = segmenter.segment(picture, classes=list(COLOURS), image_size=39)  # seen at its own size
+        result = segmenter.segment(picture, classes=list(COLOURS), settings={"image_size": 39})  # seen at its own size
         assert (result.label_map.indices == truth).mean() > 0.97
         assert result.label_map.names == COLOURS
         assert result.confidence.shape == (32, 48)
@@ -66,7 +66,7 @@ class TestSegment:
         picture, _ = draw(100, height=64, width=64)
         free = segmenter.segment(picture, classes=list(COLOURS))
         level = float(np.median(free.confidence))
-        held = segmenter.segment(picture, classes=list(COLOURS), threshold=level)
+        held = segmenter.segment(picture, classes=list(COLOURS), settings={"threshold": level})
         np.testing.assert_array_equal(held.label_map.indices == 255, free.confidence < np.float32(level))
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 900), (37, 11)])
@@ -85,7 +85,7 @@ class TestSegment:
                 return encode(images)
 
         watched = Segmenter(encoder=Watching(), module=segmenter.module, text=segmenter.text, config=segmenter.config)
-        watched.segment(square((0, 0, 0), height=10, width=20), classes="red", image_size=32)
+        watched.segment(square((0, 0, 0), height=10, width=20), classes="red", settings={"image_size": 32})
         watched.segment(square((0, 0, 0)), classes="red")
         assert seen == [(24, 44), (16, 16)]
 
@@ -105,9 +105,10 @@ class TestSegment:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"threshold": 1.5}, "threshold is 1.5"),
-            ({"threshold": float("nan")}, "threshold is nan"),
-            ({"image_size": 0}, "image size is 0"),
+            ({"settings": {"threshold": 1.5}}, "'threshold' is 1.5"),
+            ({"settings": {"threshold": float("nan")}}, "'threshold' is nan"),
+            ({"settings": {"image_size": 0}}, "'image_size' is 0"),
+            ({"settings": {"size": 8}}, "'size' is unknown"),
             ({"classes": []}, "no classes"),
         ],
     )

@@ -1,28 +1,50 @@
-"""The training-free baseline: an image-text model's own patch features against its own text vectors."""
+"""Segmentation without any training: dense features of frozen models against a text tower's vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder
-from patchword.segment.dense import DensePath
+from patchword.segment.dense import DenseFeatures, DensePath
 from patchword.segment.geometry import AnyImage
 from patchword.segment.result import SegmentationResult
+from patchword.segment.settings import SegmentSettings
 from patchword.segment.words import Classes, WordEncoder
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 
 
-class DenseSegmenter:
-    """Segments with the dense features of an image-text model, without any training.
+class OwnPatches:
+    """The image-text model's own patch features; which variant of its last layer they come from is the encoder's
+    affair (MaskCLIP's value path by default)."""
 
-    Which variant of its last layer the features come from is the encoder's affair (MaskCLIP's value path by default).
+    def __init__(self, text: ImageTextEncoder) -> None:
+        self._text = text
+        self.patch_size = text.record.patch_size
+        self.image_size = text.record.input_size
+        self.device: torch.device = text.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """As of `DenseFeatures`."""
+        return self._text.encode_patches(images)
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing beyond the text encoder, which `DenseSegmenter.describe` names."""
+        return {"kind": "dense"}
+
+
+class DenseSegmenter:
+    """Segments with dense features that are in the text space already, without any training.
 
     Args:
-        text: the image-text model.
+        text: the image-text model, whose text tower gives the words' vectors.
+        features: images to patch vectors in its text space; None for its own patches.
         image_size: side in pixels of the square that has as many pixels as the image that the model sees; None for the
-            size that it was trained on.
+            features' own.
         temperature: of the softmax that the confidence is taken from [chosen; the inverse of CLIP's logit scale].
         templates: prompt templates of classes that come without templates of their own.
 
@@ -34,20 +56,22 @@ class DenseSegmenter:
         self,
         text: ImageTextEncoder,
         *,
+        features: DenseFeatures | None = None,
         image_size: int | None = None,
         temperature: float = 0.01,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
     ) -> None:
-        if temperature <= 0:
+        if not temperature > 0:
             raise PatchwordError(f"temperature is {temperature}; allowed is a number above 0")
         self.text = text
+        self.features: DenseFeatures = OwnPatches(text) if features is None else features
         self._path = DensePath(
-            encode=text.encode_patches,
+            encode=self.features,
             words=WordEncoder(text, templates=templates),
-            patch_size=text.record.patch_size,
-            image_size=image_size or text.record.input_size,
+            patch_size=self.features.patch_size,
+            image_size=image_size or self.features.image_size,
             temperature=temperature,
-            device=text.device,
+            device=self.features.device,
         )
 
     def segment(
@@ -56,22 +80,30 @@ class DenseSegmenter:
         *,
         classes: Classes,
         background: Sequence[str] | None = None,
-        image_size: int | None = None,
-        threshold: float = 0.0,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
         """Give every pixel one of the classes; arguments, result and errors as of `Segmenter.segment`."""
-        return self._path.segment(
-            image, classes=classes, background=background, image_size=image_size, threshold=threshold
-        )
+        return self._path.segment(image, classes=classes, background=background, settings=settings)
+
+    def segment_batch(
+        self,
+        images: Sequence[AnyImage],
+        *,
+        classes: Classes,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
+    ) -> list[SegmentationResult | PatchwordError]:
+        """Segment several images; arguments, result and errors as of `Segmenter.segment_batch`."""
+        return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
 
     def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
         return self._path.words.vocabulary_of(classes, background=background)
 
     def describe(self) -> dict[str, Any]:
-        """The model, the size at which it sees images, and the temperature."""
+        """The models, the size at which they see images, and the temperature."""
         return {
-            "kind": "dense",
+            **self.features.describe(),
             "text_encoder": {"name": self.text.record.name, "fingerprint": self.text.record.fingerprint},
             "image_size": self._path.image_size,
             "temperature": self._path.temperature,

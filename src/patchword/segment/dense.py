@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +17,14 @@ from patchword.models.pixels import model_size, resize
 from patchword.segment.geometry import AnyImage, as_rgb
 from patchword.segment.pixels import assign_pixels
 from patchword.segment.result import SegmentationResult
+from patchword.segment.scores import GridScores
+from patchword.segment.settings import SegmentSettings
 from patchword.segment.words import Classes, WordEncoder
 from patchword.vocabulary import Vocabulary
 
 
 class AnySegmenter(Protocol):
-    """`Segmenter` and `DenseSegmenter`."""
+    """`Segmenter`, `DenseSegmenter`, and whatever else answers in the same way."""
 
     def segment(
         self,
@@ -29,16 +32,50 @@ class AnySegmenter(Protocol):
         *,
         classes: Classes,
         background: Sequence[str] | None = None,
-        image_size: int | None = None,
-        threshold: float = 0.0,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
         """Give every pixel one of the classes."""
+
+    def segment_batch(
+        self,
+        images: Sequence[AnyImage],
+        *,
+        classes: Classes,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
+    ) -> list[SegmentationResult | PatchwordError]:
+        """Segment several images; in place of one that cannot be, its error."""
 
     def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
 
     def describe(self) -> dict[str, Any]:
         """What a person must know to repeat a segmentation, as JSON can hold it."""
+
+
+class DenseFeatures(Protocol):
+    """Whatever turns images into patch vectors in a text space.
+
+    Attributes:
+        patch_size: side of a patch in pixels.
+        image_size: side in pixels of the square that has as many pixels as the image that it sees by default.
+        device: that images are resized on.
+    """
+
+    @property
+    def patch_size(self) -> int: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w), sides whole patches -> unit patch vectors (b, d, h/patch, w/patch)."""
+
+    def describe(self) -> dict[str, Any]:
+        """The models and numbers that the vectors depend on, as JSON can hold them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +87,7 @@ class DensePath:
         words: class names -> text vectors.
         patch_size: side of a patch in pixels.
         image_size: side in pixels of the square that has as many pixels as the image that `encode` sees; the default.
-        temperature: of the softmax that the confidence is taken from.
+        temperature: of the softmax that the confidence is taken from; the default.
         device: that images are resized on.
     """
 
@@ -68,27 +105,42 @@ class DensePath:
         *,
         classes: Classes,
         background: Sequence[str] | None,
-        image_size: int | None,
-        threshold: float,
+        settings: SegmentSettings | Mapping[str, Any] | None,
     ) -> SegmentationResult:
         """Segment one image; arguments and result as `Segmenter.segment` has them."""
-        check_segment_options(image_size=image_size, threshold=threshold)
+        chosen = SegmentSettings.of(settings)
         words = self.words(classes, background=background)
         pixels = as_rgb(image)
         size = (pixels.shape[0], pixels.shape[1])
-        seen = model_size(size, image_size=image_size or self.image_size, patch_size=self.patch_size)
+        seen = model_size(size, image_size=chosen.image_size or self.image_size, patch_size=self.patch_size)
         patches = self.encode(resize(to_tensor(pixels).to(self.device), size=seen))[0]  # (d, h, w)
-        found = assign_pixels(words.scores(patches), size=size, temperature=self.temperature, threshold=threshold)
-        return SegmentationResult(LabelMap(found.indices, words.names, words.colours), found.confidence, pixels)
+        scores = GridScores(words.scores(patches), size)
+        found = assign_pixels(scores, temperature=chosen.temperature or self.temperature, threshold=chosen.threshold)
+        return SegmentationResult(
+            LabelMap(found.indices, words.names, words.colours),
+            found.confidence,
+            pixels,
+            scores=scores,
+            class_of=np.arange(scores.count),
+        )
 
+    def segment_batch(
+        self,
+        images: Sequence[AnyImage],
+        *,
+        classes: Classes,
+        background: Sequence[str] | None,
+        settings: SegmentSettings | Mapping[str, Any] | None,
+    ) -> list[SegmentationResult | PatchwordError]:
+        """Segment several images; arguments and result as `Segmenter.segment_batch` has them."""
+        chosen = SegmentSettings.of(settings)
+        vocabulary = self.words.vocabulary_of(classes, background=background)
+        return [self._attempt(image, vocabulary=vocabulary, settings=chosen) for image in images]
 
-def check_segment_options(*, image_size: int | None, threshold: float) -> None:
-    """Refuse numbers that no segmentation can use.
-
-    Raises:
-        PatchwordError: naming the number and what is allowed.
-    """
-    if image_size is not None and image_size < 1:
-        raise PatchwordError(f"image size is {image_size}; allowed is 1 pixel or more")
-    if not 0 <= threshold <= 1:
-        raise PatchwordError(f"threshold is {threshold}; allowed is a confidence from 0 to 1")
+    def _attempt(
+        self, image: AnyImage, *, vocabulary: Vocabulary, settings: SegmentSettings
+    ) -> SegmentationResult | PatchwordError:
+        try:
+            return self.segment(image, classes=vocabulary, background=None, settings=settings)
+        except PatchwordError as error:
+            return error

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.inputs import Classes, choose_images, claim_output, root_of, trained_classes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from patchword.segment.dense import AnySegmenter
     from patchword.segment.run import SegmentedFolder
     from patchword.segment.segmenter import Segmenter
+    from patchword.segment.settings import SegmentSettings
 
 
 def segment(
@@ -25,8 +26,7 @@ def segment(
     out: str | Path,
     classes: Classes | None = None,
     background: Sequence[str] | None = None,
-    image_size: int | None = None,
-    threshold: float = 0.0,
+    settings: SegmentSettings | Mapping[str, Any] | None = None,
     overlays: bool = True,
     device: str = "auto",
     dtype: str = "auto",
@@ -45,9 +45,8 @@ def segment(
         classes: as for `label`; None for the classes of the training.
         background: words for what is none of the classes, which becomes a class "background", the last; None takes
             those of the class list, an empty list none.
-        image_size: side in pixels of the square that has as many pixels as the image that the encoder sees; None for
-            the size of the training.
-        threshold: pixels whose confidence is below it are ignored, 0 to 1; 0 ignores none.
+        settings: how images are seen and classes are decided, all as `SegmentSettings`, or by name those that differ
+            from the defaults.
         overlays: whether to write overlays.
         device, dtype, limit, resume, overwrite, quiet, command: as for `label`.
 
@@ -58,7 +57,9 @@ def segment(
         PatchwordError: for anything above that is not as described.
     """
     from patchword.segment.run import MARKER, segment_folder
+    from patchword.segment.settings import SegmentSettings
 
+    chosen = SegmentSettings.of(settings)
     images = choose_images(photos, out=out, limit=limit)
     claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     segmenter = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
@@ -69,8 +70,7 @@ def segment(
         classes=trained_classes(segmenter) if classes is None else classes,
         out=out,
         background=background,
-        image_size=image_size,
-        threshold=threshold,
+        settings=chosen,
         overlays=overlays,
         resume=resume,
         overwrite=overwrite,

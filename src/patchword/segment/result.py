@@ -12,6 +12,7 @@ from PIL import Image
 
 from patchword.folders import write_bytes
 from patchword.maps import LabelMap, overlay
+from patchword.segment.scores import PixelScores
 
 MASKS, OVERLAYS = "masks", "overlays"
 _JPEG_QUALITY = 90
@@ -25,11 +26,15 @@ class SegmentationResult:
         label_map: indices of the classes asked for; ignore where the confidence is below the threshold.
         confidence: (h, w) float32 in (0, 1], the share of the pixel's class in a softmax over the classes asked for.
         image: (h, w, 3) uint8, the image as it was segmented.
+        scores: of every class, or of every word, at any pixel; None where they were not kept.
+        class_of: (maps,) int64, the label map's index that each map of `scores` speaks for.
     """
 
     label_map: LabelMap
     confidence: NDArray[np.float32]
     image: NDArray[np.uint8]
+    scores: PixelScores | None = None
+    class_of: NDArray[np.int64] | None = None
 
     def overlay(self, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Paint the label map over the image; see `patchword.maps.overlay`."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, prepare_output, write_json
 from patchword.progress import Progress
-from patchword.segment.dense import AnySegmenter, check_segment_options
+from patchword.segment.dense import AnySegmenter
 from patchword.segment.result import MASKS, SegmentationResult
+from patchword.segment.settings import SegmentSettings
 from patchword.segment.words import Classes
 from patchword.vocabulary import Vocabulary
 
@@ -41,18 +42,6 @@ class SegmentedFolder:
     failed: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The numbers of a run; see `Segmenter.segment`."""
-
-    image_size: int | None
-    threshold: float
-    overlays: bool
-
-    def __post_init__(self) -> None:
-        check_segment_options(image_size=self.image_size, threshold=self.threshold)
-
-
 def segment_folder(
     images: Sequence[Path],
     *,
@@ -61,8 +50,7 @@ def segment_folder(
     classes: Classes,
     out: str | Path,
     background: Sequence[str] | None = None,
-    image_size: int | None = None,
-    threshold: float = 0.0,
+    settings: SegmentSettings | Mapping[str, Any] | None = None,
     overlays: bool = True,
     resume: bool = False,
     overwrite: bool = False,
@@ -79,7 +67,7 @@ def segment_folder(
         images: photographs, all below `root`.
         root: folder that their names are relative to.
         segmenter: `Segmenter` or `DenseSegmenter`.
-        classes, background, image_size, threshold: as of `Segmenter.segment`.
+        classes, background, settings: as of `Segmenter.segment`.
         out: folder of the result.
         overlays: whether to write overlays.
         resume: go on with a run that was stopped; classes, models and settings must be the same. What failed is tried
@@ -91,28 +79,28 @@ def segment_folder(
     Raises:
         PatchwordError: when the folder is refused, a resumed run differs, or a number is out of range.
     """
-    options = _Options(image_size, threshold, overlays)
+    chosen = SegmentSettings.of(settings)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
     names = {_name(path, root): path for path in images}
     out = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     identity = {
         "vocabulary": vocabulary.to_text(),
         "segmenter": segmenter.describe(),
-        "settings": asdict(options),
+        "settings": {**chosen.model_dump(mode="json"), "overlays": overlays},
     }
     _enter(out, identity, known={"vocabulary_hash": vocabulary.hash}, command=command)
     with Manifest(out / RESULTS) as results, Progress(len(names), "segmenting", quiet=quiet) as progress:
         done = results.read()
         for name, path in names.items():
             if not _is_done(done.get(name), out=out, name=name):
-                results.append(_segment_one(path, name, segmenter, vocabulary, out, options))
+                results.append(_segment_one(path, name, segmenter, vocabulary, out, chosen, overlays))
             progress.advance()
         records = results.finish()
-    chosen = {name: records[name] for name in names}
-    failed = {name: record["reason"] for name, record in chosen.items() if record["status"] == "failed"}
-    counts = {"ok": len(chosen) - len(failed), "failed": len(failed)}
+    asked = {name: records[name] for name in names}
+    failed = {name: record["reason"] for name, record in asked.items() if record["status"] == "failed"}
+    counts = {"ok": len(asked) - len(failed), "failed": len(failed)}
     write_json(out / SETTINGS, {**_header(command), **identity, "counts": counts})
-    return SegmentedFolder(out, tuple(name for name in chosen if name not in failed), failed)
+    return SegmentedFolder(out, tuple(name for name in asked if name not in failed), failed)
 
 
 def _segment_one(
@@ -121,16 +109,17 @@ def _segment_one(
     segmenter: AnySegmenter,
     vocabulary: Vocabulary,
     out: Path,
-    options: _Options,
+    settings: SegmentSettings,
+    overlays: bool,
 ) -> dict[str, Any]:
     """Segment and write one photograph; its line of the results."""
     started = time.perf_counter()
     try:
-        result = segmenter.segment(path, classes=vocabulary, image_size=options.image_size, threshold=options.threshold)
+        result = segmenter.segment(path, classes=vocabulary, settings=settings)
     except PatchwordError as error:
         _log.warning("skipped: %s", error)
         return {"name": name, "status": "failed", "reason": str(error)}
-    result.save(out, name=name, with_overlay=options.overlays)
+    result.save(out, name=name, with_overlay=overlays)
     return {"name": name, "status": "ok", **_facts(result), "seconds": round(time.perf_counter() - started, 3)}
 
 

@@ -20,6 +20,7 @@ from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
 from patchword.segment.geometry import AnyImage
 from patchword.segment.result import SegmentationResult
+from patchword.segment.settings import SegmentSettings
 from patchword.segment.words import Classes, WordEncoder
 from patchword.vocabulary import Vocabulary
 
@@ -68,12 +69,11 @@ class Segmenter:
         *,
         classes: Classes,
         background: Sequence[str] | None = None,
-        image_size: int | None = None,
-        threshold: float = 0.0,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
         """Give every pixel the class whose words are nearest to its patches.
 
-        The image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
+        By default the image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
 
         Args:
             image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
@@ -81,9 +81,8 @@ class Segmenter:
                 that state no templates use those of the training.
             background: words for what is none of the classes; where there are any, the label map has one more class,
                 the last, named "background". None takes those of the class list, an empty list none.
-            image_size: side in pixels of the square that has as many pixels as the image that the encoder sees; None
-                for the size of the training. Larger is finer and slower.
-            threshold: pixels whose confidence is below it are ignored, 0 to 1; 0 ignores none.
+            settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
+                differ from the defaults. Size and temperature are those of the training where none is given.
 
         Returns:
             Label map and confidence at the image's own size.
@@ -93,9 +92,29 @@ class Segmenter:
 
         Source: docs/method.md, stage 3.
         """
-        return self._path.segment(
-            image, classes=classes, background=background, image_size=image_size, threshold=threshold
-        )
+        return self._path.segment(image, classes=classes, background=background, settings=settings)
+
+    def segment_batch(
+        self,
+        images: Sequence[AnyImage],
+        *,
+        classes: Classes,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
+    ) -> list[SegmentationResult | PatchwordError]:
+        """Segment several images; those of one seen size share batches.
+
+        Args:
+            images: each as of `segment`.
+            classes, background, settings: as of `segment`.
+
+        Returns:
+            for each image its result, or the error that says why there is none.
+
+        Raises:
+            PatchwordError: when classes or numbers are not as described.
+        """
+        return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
 
     def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,26 +26,26 @@ class SegmentSettings(Settings):
     shorter_side: int | None = Field(
         None,
         ge=1,
-        description="Pixels, 1 and more: shorter side of the image that the model sees, as benchmark protocols have it, "
-        "instead of image_size.",
+        description="Pixels, 1 and more: shorter side of the image that the model sees, as benchmark protocols have "
+        "it, instead of image_size.",
     )
     longest_side: int | None = Field(
         None,
         ge=1,
-        description="Pixels, 1 and more: where shorter_side would make the longer side longer than this, the longer side "
-        "decides; none sets no bound.",
+        description="Pixels, 1 and more: where shorter_side would make the longer side longer than this, the longer "
+        "side decides; none sets no bound.",
     )
     window: int | None = Field(
         None,
         ge=1,
-        description="Pixels of the image that the model sees, 1 and more: side of square sliding windows; none shows the "
-        "image whole. Smaller windows see less around them and need less memory.",
+        description="Pixels of the image that the model sees, 1 and more: side of square sliding windows; none shows "
+        "the image whole. Smaller windows see less around them and need less memory.",
     )
     stride: int | None = Field(
         None,
         ge=1,
-        description="Pixels, 1 to window: from one window to the next; none is half a window. Smaller is smoother and "
-        "slower.",
+        description="Pixels, 1 to window: from one window to the next; none is half a window. Smaller is smoother "
+        "and slower.",
     )
     join: Join = Field(
         "features",
@@ -72,14 +73,23 @@ class SegmentSettings(Settings):
     )
     refine: Refine = Field(
         "none",
-        description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or sam "
-        "(masks of a mask proposer).",
+        description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or "
+        "sam (masks of a mask proposer).",
     )
     batch: int = Field(
         8,
         ge=1,
         description="Windows (or images of one size) in a batch, 1 and more; halves itself where memory runs out.",
     )
+
+    @classmethod
+    def of(cls, settings: SegmentSettings | Mapping[str, Any] | None) -> SegmentSettings:
+        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none.
+
+        Raises:
+            PatchwordError: for an unknown name or a value out of range.
+        """
+        return settings if isinstance(settings, SegmentSettings) else cls(**(settings or {}))
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
