@@ -16,6 +16,7 @@ from patchword.models.dense import check_dense, dense_last_layer, neighbourhood
 
 GRID = (3, 4)
 SPREAD = 1.7
+VARIANTS = ("value", "maskclip", "sclip", "clearclip", "naclip")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def naive_attention(layer: Any, tokens: Tensor, dense: str) -> Tensor:
         for token in range(count):
             by_query = [float(q[token] @ q[other]) / math.sqrt(size) for other in range(count)]
             by_key = [float(k[token] @ k[other]) / math.sqrt(size) for other in range(count)]
-            if dense == "value":
+            if dense in ("value", "maskclip"):
                 weights = [float(other == token) for other in range(count)]
             elif dense == "sclip":
                 weights = [a + b for a, b in zip(softmax(by_query), softmax(by_key), strict=True)]
@@ -70,13 +71,13 @@ def naive_attention(layer: Any, tokens: Tensor, dense: str) -> Tensor:
     return attention.out_proj(mixed)
 
 
-@pytest.mark.parametrize("dense", ["value", "sclip", "clearclip", "naclip"])
+@pytest.mark.parametrize("dense", VARIANTS)
 def test_variant_agrees_with_naive_computation(layer: Any, hidden: Tensor, dense: str) -> None:
     with torch.no_grad():
         got = dense_last_layer(layer, hidden, dense=check_dense(dense), grid=GRID, spread=SPREAD)
         for image, tokens in enumerate(hidden):
             expected = naive_attention(layer, tokens, dense)
-            if dense == "sclip":  # the only one that keeps residual and MLP
+            if dense in ("maskclip", "sclip"):  # these keep residual and MLP
                 expected = tokens + expected
                 expected = expected + layer.mlp(layer.layer_norm2(expected))
             torch.testing.assert_close(got[image], expected, rtol=1e-4, atol=1e-5)
@@ -90,25 +91,25 @@ def test_neighbourhood_counts_distance_in_patches_and_leaves_the_class_token_out
 
 def test_variants_differ(tiny_clip: Path) -> None:
     images = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(0))
-    maps = [
-        load_image_text(str(tiny_clip), device="cpu", dense=dense).encode_patches(images)
-        for dense in ("value", "sclip", "clearclip", "naclip")
-    ]
-    for first in range(4):
+    maps = [load_image_text(str(tiny_clip), device="cpu", dense=dense).encode_patches(images) for dense in VARIANTS]
+    for first in range(len(maps)):
         for second in range(first):
             assert (maps[first] - maps[second]).abs().max() > 1e-3
 
 
-def test_value_path_is_local_in_the_last_layer(layer: Any, hidden: Tensor) -> None:
+@pytest.mark.parametrize("dense", ["value", "maskclip"])
+def test_without_attention_a_token_touches_no_other(layer: Any, hidden: Tensor, dense: str) -> None:
     changed = hidden.clone()
     changed[:, 5, 0] += 1
     with torch.no_grad():
-        before = dense_last_layer(layer, hidden, dense="value", grid=GRID, spread=SPREAD)
-        after = dense_last_layer(layer, changed, dense="value", grid=GRID, spread=SPREAD)
+        before = dense_last_layer(layer, hidden, dense=check_dense(dense), grid=GRID, spread=SPREAD)
+        after = dense_last_layer(layer, changed, dense=check_dense(dense), grid=GRID, spread=SPREAD)
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == [5]
 
 
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(PatchwordError, match=r"dense is 'maskclip'; allowed are value, sclip, clearclip, naclip"):
-        check_dense("maskclip")
+    with pytest.raises(
+        PatchwordError, match=r"dense is 'proxyclip'; allowed are value, maskclip, sclip, clearclip, naclip"
+    ):
+        check_dense("proxyclip")

@@ -15,6 +15,9 @@ from patchword.segment.public import open_segmenter
         ({"model": "a", "method": "sclip"}, "both are given of a model and a method"),
         ({"model": "a", "image_text": "b"}, "image_text is given beside a model"),
         ({"model": "nowhere"}, "nowhere"),
+        ({"method": "sclip"}, "method sclip needs an image-text model"),
+        ({"method": "clip", "image_text": "b"}, "method is 'clip'; allowed are maskclip"),
+        ({"method": "sclip", "image_text": "b", "text_encoder": "c"}, "text_encoder is given beside a method"),
     ],
 )
 def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:

@@ -25,6 +25,8 @@ class ClipEncoder:
         resample: filter that resizes images to the model's input.
         dense: variant of the last layer that `encode_patches` uses, see `patchword.models.dense`.
         spread: standard deviation in patches of NACLIP's neighbourhood, above 0.
+        position_offset: how `encode_patches` resamples position embeddings where the grid is not that of the training;
+            see `interpolate_positions`. 0 stretches them exactly; the published methods' own code has 0.1.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class ClipEncoder:
         resample: Filter = "bicubic",
         dense: Dense = "value",
         spread: float = 5.0,
+        position_offset: float = 0.0,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -44,6 +47,23 @@ class ClipEncoder:
         self.resample: Filter = resample
         self.dense: Dense = dense
         self.spread = spread
+        self.position_offset = position_offset
+
+    def varied(self, *, dense: Dense, position_offset: float) -> ClipEncoder:
+        """The same model, its weights shared, with another path to patch features.
+
+        Args:
+            dense, position_offset: as of the class.
+        """
+        return ClipEncoder(
+            self.model,
+            tokenizer=self.tokenizer,
+            record=self.record,
+            resample=self.resample,
+            dense=dense,
+            spread=self.spread,
+            position_offset=position_offset,
+        )
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
@@ -76,7 +96,7 @@ class ClipEncoder:
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
-        hidden = self._before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
+        hidden = self.before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
         return self._class_vectors(hidden)
 
     @torch.no_grad()
@@ -95,7 +115,7 @@ class ClipEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        return self._patch_vectors(self._before_last_layer(images.float().to(self.device)), grid=grid)
+        return self._patch_vectors(self.before_last_layer(images.float().to(self.device)), grid=grid)
 
     @torch.no_grad()
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +135,7 @@ class ClipEncoder:
         if images.shape[-2:] != (side, side) or side % patch:
             return self.encode_images(images), self.encode_patches(images)
         check_images(images)
-        hidden = self._before_last_layer(images.float().to(self.device).clamp(0, 1))
+        hidden = self.before_last_layer(images.float().to(self.device).clamp(0, 1))
         return self._class_vectors(hidden), self._patch_vectors(hidden, grid=(side // patch, side // patch))
 
     def _encode_batch(self, prompts: list[str]) -> Tensor:
@@ -127,13 +147,14 @@ class ClipEncoder:
         features: Tensor = output.pooler_output
         return features
 
-    def _before_last_layer(self, images: Tensor) -> Tensor:
-        """Images (b, 3, h, w) in [0, 1] to the input (b, 1 + n, c) of the last layer."""
+    def before_last_layer(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) in [0, 1], sides multiples of the patch, to the input (b, 1 + n, c) of the last layer."""
         tower = self.model.vision_model
         pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.model.dtype)
         patches = tower.embeddings.patch_embedding(pixels)  # (b, c, h, w)
         positions = tower.embeddings.position_embedding.weight
-        around = interpolate_positions(positions[1:], grid=(patches.shape[-2], patches.shape[-1]))
+        grid = (patches.shape[-2], patches.shape[-1])
+        around = interpolate_positions(positions[1:], grid=grid, offset=self.position_offset)
         tokens = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
         first = (tower.embeddings.class_embedding + positions[0]).expand(len(images), 1, -1)
         hidden: Tensor = tower.pre_layrnorm(torch.cat([first, tokens], dim=1))  # (b, 1 + h * w, c)
@@ -144,15 +165,16 @@ class ClipEncoder:
     def _class_vectors(self, hidden: Tensor) -> Tensor:
         """Input (b, 1 + n, c) of the last layer to (b, d), by the class token."""
         hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
-        return unit(self._to_text_space(hidden[:, 0]))
+        return unit(self.to_text_space(hidden[:, 0]))
 
     def _patch_vectors(self, hidden: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Input (b, 1 + h * w, c) of the last layer to (b, d, h, w), by the changed layer."""
         last = self.model.vision_model.encoder.layers[-1]
         hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
-        return to_map(unit(self._to_text_space(hidden[:, 1:])), grid=grid)
+        return to_map(unit(self.to_text_space(hidden[:, 1:])), grid=grid)
 
-    def _to_text_space(self, tokens: Tensor) -> Tensor:
+    def to_text_space(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., c) that the last layer put out to (..., d): final layer norm and projection, no unit length."""
         projected: Tensor = self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
         return projected
 

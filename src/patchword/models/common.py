@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from patchword.errors import PatchwordError
 
@@ -38,7 +39,7 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
 
 def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
     """Scale vectors to unit length along a dimension, in float32."""
-    return torch.nn.functional.normalize(vectors.float(), dim=dim)
+    return functional.normalize(vectors.float(), dim=dim)
 
 
 def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
@@ -47,7 +48,7 @@ def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
     return tokens.float().transpose(1, 2).reshape(batch, channels, *grid)  # (b, c, h, w)
 
 
-def interpolate_positions(positions: Tensor, *, grid: tuple[int, int]) -> Tensor:
+def interpolate_positions(positions: Tensor, *, grid: tuple[int, int], offset: float = 0.0) -> Tensor:
     """Resample learned position embeddings to another grid, bicubically, without antialiasing, in float32.
 
     transformers does the same in the weights' own type, where bfloat16 shifts the embeddings.
@@ -55,6 +56,10 @@ def interpolate_positions(positions: Tensor, *, grid: tuple[int, int]) -> Tensor
     Args:
         positions: (n, c) of a square grid in reading order.
         grid: (h, w) in patches.
+        offset: patches that are added to each side of the grid before the scale is taken from it, 0 or more. With 0 the
+            table is stretched over the grid exactly. DINO's code adds 0.1 against a rounding error, which makes the
+            scale (h + 0.1) / sqrt(n) where h / sqrt(n) is meant, and much code has it from there; it moves the sampling
+            points by up to a hundredth of a patch.
 
     Returns:
         (h * w, c) in the type of the positions.
@@ -64,7 +69,13 @@ def interpolate_positions(positions: Tensor, *, grid: tuple[int, int]) -> Tensor
     if grid == (trained, trained):
         return positions
     table = positions.float().T.reshape(1, channels, trained, trained)
-    resampled = torch.nn.functional.interpolate(table, grid, mode="bicubic", align_corners=False)
+    if offset == 0:
+        resampled = functional.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+    else:
+        scale = ((grid[0] + offset) / trained, (grid[1] + offset) / trained)
+        resampled = functional.interpolate(
+            table, scale_factor=scale, mode="bicubic", align_corners=False, recompute_scale_factor=False
+        )
     return resampled[0].flatten(1).T.to(positions.dtype)
 
 

@@ -6,7 +6,8 @@ layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y spli
 
 | variant | attention | residual and MLP | source |
 |---|---|---|---|
-| value | identity | none | MaskCLIP (Zhou et al., arXiv 2112.01071) |
+| value | identity | none | patchword's own reading of MaskCLIP |
+| maskclip | identity | both kept | MaskCLIP (Zhou et al., arXiv 2112.01071) |
 | sclip | softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e) | both kept | SCLIP (Wang et al., arXiv 2312.01597) |
 | clearclip | softmax(q q^T / sqrt e) | none | ClearCLIP (Lan et al., arXiv 2407.12442) |
 | naclip | softmax(k k^T / sqrt e + neighbourhood) | none | NACLIP (Hajimiri et al., arXiv 2404.08181) |
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 
-Dense = Literal["value", "sclip", "clearclip", "naclip"]
+Dense = Literal["value", "maskclip", "sclip", "clearclip", "naclip"]
 
 
 def check_dense(dense: str) -> Dense:
@@ -51,6 +52,8 @@ def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[in
     """
     if dense == "value":
         return value_path(layer, hidden)
+    if dense == "maskclip":
+        return maskclip(layer, hidden)
     if dense == "sclip":
         return sclip(layer, hidden)
     if dense == "clearclip":
@@ -59,14 +62,27 @@ def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[in
 
 
 def value_path(layer: Any, hidden: Tensor) -> Tensor:
-    """MaskCLIP: out_proj(v_proj(layer_norm1(x))), attention replaced by identity, no residual, no MLP, no scale.
+    """out_proj(v_proj(layer_norm1(x))): attention replaced by identity, no residual, no MLP, no scale.
 
-    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's released code for
-    vision transformers keeps the residual and the MLP; here they go, because ClearCLIP found them to be noise.
+    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's equation is for
+    CLIP's ResNet, whose pooling has neither residual nor MLP; this carries it over to the last layer's attention alone,
+    as ClearCLIP found the residual and the MLP to be noise. `maskclip` is what MaskCLIP's own code does with a vision
+    transformer.
     """
     normed = layer.layer_norm1(hidden)
     values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
     return values
+
+
+def maskclip(layer: Any, hidden: Tensor) -> Tensor:
+    """MaskCLIP as its authors' code has it for vision transformers: identity for attention, the rest of the layer kept.
+
+    u = x + out_proj(v_proj(layer_norm1(x))), then u + mlp(layer_norm2(u)). No scale; no token sees another in this
+    layer, so the class token, which is dropped afterwards, has no part in it.
+    """
+    hidden = hidden + value_path(layer, hidden)
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
 
 
 def sclip(layer: Any, hidden: Tensor) -> Tensor:

@@ -145,7 +145,13 @@ def open_segmenter(
     if mask_proposer is not None:
         raise PatchwordError("a mask proposer is given, but edges cannot be snapped yet")
     if method is not None:
-        raise PatchwordError(f"method is {method!r}; there are no methods yet, pass a model")
+        from patchword.segment.baselines import load_method
+
+        if text_encoder is not None:
+            raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
+        if image_text is None:
+            raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
+        return load_method(method, image_text=image_text, encoder=encoder, device=device, dtype=dtype)
     if image_text is not None:
         raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
     return load(str(model), encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
