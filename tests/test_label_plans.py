@@ -11,10 +11,11 @@ import pytest
 
 from patchword import plans
 from patchword.errors import PatchwordError
-from patchword.label.estimate import Estimate, estimate_labelling, spread
+from patchword.label.estimate import estimate_labelling
 from patchword.label.presets import LABEL_PRESETS
 from patchword.label.preview import page_for
 from patchword.label_request import LabelRequest
+from patchword.runs.estimate import Estimate, spread
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from patchword.align.settings import AlignSettings
     from patchword.label.dataset import LabelledDataset
     from patchword.label.settings import LabelSettings
-    from patchword.label.shards import Shard
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.runs.shards import Shard
     from patchword.segment.segmenter import Segmenter
 
 

@@ -15,8 +15,8 @@ from patchword.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from patchword.label.image import LabelParts
     from patchword.label.settings import LabelSettings
-    from patchword.label.shards import Shard
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.runs.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class LabelRequest:
         Raises:
             PatchwordError: for all that can be refused before a model is loaded.
         """
-        from patchword.label.shards import Shard
+        from patchword.runs.shards import Shard
 
         check_limit(limit)
         part = Shard.parse(shard) if isinstance(shard, str) else shard
@@ -90,7 +90,7 @@ class LabelRequest:
         Raises:
             PatchwordError: when the shard has none.
         """
-        from patchword.label.shards import chunks_of
+        from patchword.runs.shards import chunks_of
 
         named = {path.relative_to(self.root).as_posix(): path for path in self.images}
         names = sorted(named)[: self.limit]

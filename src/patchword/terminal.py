@@ -19,8 +19,8 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from patchword.label.dataset import LabelledDataset
     from patchword.label.records import Counts
-    from patchword.label.sessions import SessionRecord
     from patchword.plans import Plan
+    from patchword.runs.sessions import SessionRecord
 
 from patchword.errors import PatchwordError
 from patchword.progress import duration, rate
@@ -125,7 +125,7 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
     """
     from patchword.label.quality.report import REPORT_FILE
     from patchword.label.records import MANIFEST_FILE
-    from patchword.label.sessions import read_sessions
+    from patchword.runs.sessions import read_sessions
 
     counts, session = dataset.counts, read_sessions(dataset.folder)[-1]
     if as_json:
@@ -142,7 +142,7 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
 
 def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
     """What else there is to say of a data set and of the session that made it."""
-    labelled, seconds = sum(session.labelled.values()), session.seconds or 0
+    labelled, seconds = sum(session.done.values()), session.seconds or 0
     speed = f", {rate(labelled / seconds)}" if labelled and seconds else ""
     earlier = f"; {session.kept} were there before" if session.kept else ""
     lines = [f"{labelled} {done} in {duration(seconds)}{speed}{earlier}"] if labelled or session.kept else []

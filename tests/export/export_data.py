@@ -11,10 +11,11 @@ from PIL import Image
 
 from patchword.folders import Manifest, prepare_output, write_json
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
-from patchword.label.records import MARKER, Counts, DatasetRecord, ImageRecord, VocabularyRecord
+from patchword.label.records import MARKER, Counts, DatasetRecord, ImageRecord
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap, Segment
 from patchword.models.protocols import ModelRecord
+from patchword.runs.records import VocabularyRecord
 from patchword.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.of(["cat", "sofa; couch", "Bäume"])

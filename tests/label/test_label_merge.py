@@ -19,9 +19,10 @@ from patchword.label.dataset import LabelledDataset
 from patchword.label.image import LabelParts
 from patchword.label.merge import merge_labels
 from patchword.label.run import label_folder
-from patchword.label.sessions import read_sessions
 from patchword.label.settings import LabelSettings
-from patchword.label.shards import Shard, chunks_of, names_hash
+from patchword.runs import merge as taking_over
+from patchword.runs.sessions import read_sessions
+from patchword.runs.shards import Shard, chunks_of, names_hash
 from patchword.vocabulary import Vocabulary
 
 COLOURS = ["red", "blue", "yellow", "white"]
@@ -80,7 +81,7 @@ def test_without_hard_links_there_are_copies(photos: Path, tmp_path: Path, monke
 
     run(photos, tmp_path / "whole")
     shards = shards_of(photos, tmp_path, 2)
-    monkeypatch.setattr(merge.os, "link", refused)
+    monkeypatch.setattr(taking_over.os, "link", refused)
     merge_labels(shards, out=tmp_path / "merged", quiet=True)
     assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
 

@@ -19,10 +19,10 @@ from patchword.images import find_images
 from patchword.label.dataset import LabelledDataset
 from patchword.label.image import LabelParts
 from patchword.label.run import label_folder
-from patchword.label.sessions import Session, read_sessions
 from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap
 from patchword.models.protocols import ImageEmbedding
+from patchword.runs.sessions import Session, read_sessions
 from patchword.vocabulary import Vocabulary
 
 CLASSES = ["red", "blue", "sol; yellow"]
@@ -103,7 +103,7 @@ def test_dataset_json_says_how_it_was_made(photos: Path, tmp_path: Path) -> None
     assert session.command == "patchword label"
     assert session.versions.keys() >= {"patchword", "torch", "transformers", "python"}
     assert session.ended == "finished"
-    assert session.labelled == {"ok": 4, "empty": 1, "failed": 0}
+    assert session.done == {"ok": 4, "empty": 1, "failed": 0}
     assert session.seconds is not None
     assert session.seconds > 0
 
@@ -315,9 +315,9 @@ def test_every_session_leaves_its_line(photos: Path, tmp_path: Path) -> None:
     assert [each.command for each in (first, second, third, fourth)] == ["first", "second", "third", "fourth"]
     assert [each.ended for each in (first, second, third, fourth)] == ["interrupted", "failed", "finished", "finished"]
     assert (first.reason, second.reason) == (None, "a defect")
-    assert first.labelled == {"ok": 2, "empty": 0, "failed": 1}
+    assert first.done == {"ok": 2, "empty": 0, "failed": 1}
     assert (second.kept, second.failed_before, third.kept, fourth.kept) == (3, 1, 3, 6)
-    assert fourth.labelled == {"ok": 0, "empty": 0, "failed": 0}
+    assert fourth.done == {"ok": 0, "empty": 0, "failed": 0}
 
 
 def test_a_session_that_was_killed_has_left_its_line(photos: Path, tmp_path: Path) -> None:

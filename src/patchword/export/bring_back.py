@@ -19,19 +19,11 @@ from patchword.export.read_voc import read_voc
 from patchword.folders import Manifest, prepare_output, write_json
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
 from patchword.label.finish import finish
-from patchword.label.records import (
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST_FILE,
-    MARKER,
-    DatasetRecord,
-    ImageRecord,
-    VocabularyRecord,
-    relative_root,
-)
-from patchword.label.sessions import Session
+from patchword.label.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
 from patchword.maps import LabelMap, Segment, ignore_index
 from patchword.progress import Progress
+from patchword.runs.records import VocabularyRecord, relative_root
+from patchword.runs.sessions import Session
 from patchword.vocabulary import Vocabulary
 
 IMPORT_FORMATS: dict[str, Callable[..., list[Correction]]] = {

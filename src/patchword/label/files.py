@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from patchword.label.detect import Detection
 from patchword.label.image import ImageLabels
 from patchword.label.records import ImageRecord
 from patchword.label.settings import LabelSettings
-
-# What only this photograph's name can be the reason of, such as a name that is too long with `.png` behind it.
-_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+from patchword.runs.names import remove_files, why_unwritten
 
 
 def write_result(
@@ -42,24 +39,13 @@ def write_result(
             found.label_map.save(label_map_path(folder, name))
             write_json(segments_path(folder, name), _segments_record(name, found))
         except PatchwordError as error:
-            if not (isinstance(error.__context__, OSError) and error.__context__.errno in _OF_THE_NAME):
-                raise
-            found = PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}/", ""))
+            found = why_unwritten(error, folder=folder)
     if isinstance(found, ImageLabels):
         return _labelled(name, found, content=content, settings=settings)
-    _remove(folder, name)
+    remove_files([label_map_path(folder, name), segments_path(folder, name)])
     return ImageRecord(
         name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(found), content=content
     )
-
-
-def _remove(folder: Path, name: str) -> None:
-    for path in (label_map_path(folder, name), segments_path(folder, name)):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno not in _OF_THE_NAME:
-                raise PatchwordError(f"cannot remove {path}: {error.strerror}") from None
 
 
 def _labelled(name: str, found: ImageLabels, *, content: str | None, settings: LabelSettings) -> ImageRecord:

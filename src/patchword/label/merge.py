@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, replacing, sole_use, write_bytes
+from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
 from patchword.label.quality.file import gather_quality
-from patchword.label.records import (
-    MANIFEST_FILE,
-    MARKER,
-    RUNS_FILE,
-    DatasetRecord,
-    ImageRecord,
-    ShardRecord,
-    relative_root,
-)
+from patchword.label.records import MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
 from patchword.label.resume import differences
-from patchword.label.sessions import Session
-from patchword.label.shards import names_hash
 from patchword.progress import Progress
+from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
+from patchword.runs.records import RUNS_FILE, ShardRecord, relative_root
+from patchword.runs.sessions import Session
 
 
 def merge_labels(
@@ -58,14 +49,14 @@ def merge_labels(
             photographs, settings, models or another vocabulary; for a folder in use, or a file that cannot be written.
     """
     parts = [_Part.open(Path(shard)) for shard in shards]
+    check_parts(parts)
     _check_same_run(parts)
-    _check_every_part(parts)
-    names = _all_names(parts)
+    names = all_names(parts)
     first = parts[0]
     root = first.folder / first.dataset.photographs if photos is None else Path(photos)
     if not root.is_dir():
         raise PatchwordError(f"the photographs of {first.folder} are not in {root}; pass photos= their folder")
-    _check_apart(parts, out=Path(out))
+    check_apart([part.folder for part in parts], out=Path(out))
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}
     record = first.dataset.model_copy(update=whole)
@@ -88,6 +79,11 @@ class _Part:
     dataset: DatasetRecord
     shard: ShardRecord
     images: dict[str, ImageRecord]
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of the photographs that it has done."""
+        return self.images.keys()
 
     @classmethod
     def open(cls, folder: Path) -> _Part:
@@ -118,68 +114,12 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def _check_same_run(parts: Sequence[_Part]) -> None:
     """Refuse what was not made alike; where the photographs were on each machine does not matter."""
-    if not parts:
-        raise PatchwordError("there are no shards to merge; name their folders")
     alike = [part.dataset.model_copy(update={"shard": None, "photographs": ""}) for part in parts]
     for part, dataset in zip(parts[1:], alike[1:], strict=True):
         for what, first, other in differences(alike[0], dataset):
             raise PatchwordError(
                 f"{parts[0].folder} and {part.folder} are not of one run: {what} is {first} and {other}"
             )
-        if (part.shard.count, part.shard.photographs, part.shard.names) != _list_of(parts[0]):
-            raise PatchwordError(
-                f"{parts[0].folder} and {part.folder} are not of one run: they are parts of "
-                f"{_amount(parts[0].shard)} and {_amount(part.shard)}; label them again from the same photographs"
-            )
-
-
-def _list_of(part: _Part) -> tuple[int, int, str]:
-    return part.shard.count, part.shard.photographs, part.shard.names
-
-
-def _amount(shard: ShardRecord) -> str:
-    return f"{shard.photographs} photographs in {shard.count} shards (names {shard.names[:12]})"
-
-
-def _check_every_part(parts: Sequence[_Part]) -> None:
-    given: dict[int, Path] = {}
-    for part in parts:
-        if part.shard.index in given:
-            raise PatchwordError(
-                f"{given[part.shard.index]} and {part.folder} are both shard {part.shard.index}/{part.shard.count}; "
-                "allowed is each once"
-            )
-        given[part.shard.index] = part.folder
-    count = parts[0].shard.count
-    missing = [f"{index}/{count}" for index in range(1, count + 1) if index not in given]
-    if missing:
-        raise PatchwordError(f"shards are missing: {', '.join(missing)}; name the folders of all {count}")
-
-
-def _all_names(parts: Sequence[_Part]) -> list[str]:
-    """The names of all photographs, sorted; they have to be those that the shards were cut from, each once."""
-    owner: dict[str, Path] = {}
-    for part in parts:
-        for name in part.images:
-            if name in owner:
-                raise PatchwordError(f"{owner[name]} and {part.folder} overlap: both have {name!r}")
-            owner[name] = part.folder
-    names = sorted(owner)
-    expected = parts[0].shard
-    if names_hash(names) != expected.names:
-        raise PatchwordError(
-            f"the shards have {len(names)} photographs, which are not the {expected.photographs} that they were cut "
-            "from; finish each with --resume"
-        )
-    return names
-
-
-def _check_apart(parts: Sequence[_Part], *, out: Path) -> None:
-    inner = out.resolve()
-    for part in parts:
-        outer = part.folder.resolve()
-        if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-            raise PatchwordError(f"shard {part.folder} and the output folder {out} lie in each other; choose another")
 
 
 def _take_over(part: _Part, *, into: Path, manifest: Manifest, progress: Progress) -> None:
@@ -193,16 +133,4 @@ def _take(image: ImageRecord, source: Path, *, into: Path) -> None:
     if image.status == "failed":
         return
     for old, new in zip(_files(source, image.name), _files(into, image.name), strict=True):
-        try:
-            new.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(old, new)
-        except OSError as error:
-            raise PatchwordError(f"cannot write {new}: {error.strerror}") from None
-
-
-def _link_or_copy(old: Path, new: Path) -> None:
-    try:
-        os.link(old, new)
-    except OSError:  # another file system, or one without hard links
-        with old.open("rb") as reading, replacing(new) as writing:
-            shutil.copyfileobj(reading, writing)
+        link_or_copy(old, new)

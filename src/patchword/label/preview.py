@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.label.estimate import spread
 from patchword.label.image import LabelParts
 from patchword.label.quality.page import GENERATOR
 from patchword.label.quality.report import ReportSettings, write_report
 from patchword.label.records import Counts
 from patchword.label.run import label_folder
-from patchword.label.sessions import read_sessions
 from patchword.label.settings import LabelSettings
 from patchword.progress import duration, rate
+from patchword.runs.estimate import spread
+from patchword.runs.sessions import read_sessions
 
 MOST = 1000
 

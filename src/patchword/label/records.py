@@ -9,32 +9,25 @@ otherwise, and so does a batch of images that was halved because memory ran out.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import write_json
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
+from patchword.runs.records import Record, ShardRecord, VocabularyRecord
 
 FORMAT: Literal["patchword-labels"] = "patchword-labels"
 FORMAT_VERSION: Literal[2] = 2
 MARKER = "labels"
 DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.jsonl"
-RUNS_FILE = "runs.jsonl"
-
-
-class Record(BaseModel):
-    """What all records have in common: they are never changed, and hold what is declared and nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ImageRecord(Record):
@@ -100,29 +93,6 @@ class Counts(Record):
         )
 
 
-class VocabularyRecord(Record):
-    """The vocabulary: its canonical text, the hash of it, and the class names by index."""
-
-    text: str
-    hash: str
-    names: tuple[str, ...]
-
-
-class ShardRecord(Record):
-    """Which part of the photographs a data set holds.
-
-    Attributes:
-        index, count: the part, from 1, and of how many.
-        photographs: how many there are in all parts together.
-        names: sha256 of all their names, so that parts of different lists are never put together.
-    """
-
-    index: int
-    count: int
-    photographs: int
-    names: str
-
-
 class DatasetRecord(Record):
     """The whole of `dataset.json`.
 
@@ -185,14 +155,6 @@ class DatasetRecord(Record):
             "patch_encoder": asdict(self.patch_encoder) if self.patch_encoder else None,
         }
         write_json(folder / DATASET_FILE, data | models)
-
-
-def relative_root(root: Path, *, folder: Path) -> str:
-    """How a data set in `folder` writes down where its photographs are: relative to itself where that is possible."""
-    try:
-        return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return root.as_posix()
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -10,19 +10,11 @@ from patchword.errors import PatchwordError
 from patchword.folders import Manifest
 from patchword.label.dataset import label_map_path, read_manifest, segments_path
 from patchword.label.image import LabelParts
-from patchword.label.records import (
-    DATASET_FILE,
-    FORMAT,
-    FORMAT_VERSION,
-    MANIFEST_FILE,
-    DatasetRecord,
-    ImageRecord,
-    ShardRecord,
-    VocabularyRecord,
-    relative_root,
-)
+from patchword.label.records import DATASET_FILE, FORMAT, FORMAT_VERSION, MANIFEST_FILE, DatasetRecord, ImageRecord
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
+from patchword.runs.records import ShardRecord, VocabularyRecord, relative_root
+from patchword.runs.shards import shard_differences
 
 
 def begin(
@@ -90,23 +82,10 @@ def differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, ob
         ("the vision encoder", before.patch_encoder, now.patch_encoder),
     ):
         pairs.append((what, _identity(first), _identity(second)))
-    pairs += _shards(before.shard, now.shard)
+    pairs += shard_differences(before.shard, now.shard)
     settings = _values(now.settings)
     pairs += [(f"setting `{key}`", value, settings[key]) for key, value in _values(before.settings).items()]
     return [pair for pair in pairs if pair[1] != pair[2]]
-
-
-def _shards(before: ShardRecord | None, now: ShardRecord | None) -> list[tuple[str, object, object]]:
-    """A shard of other photographs is another one: parts that were dealt out anew would overlap."""
-    pairs: list[tuple[str, object, object]] = [("the shard", _part(before), _part(now))]
-    if before is not None and now is not None:
-        pairs.append(("the number of photographs of all shards", before.photographs, now.photographs))
-        pairs.append(("the hash of the photographs' names of all shards", before.names, now.names))
-    return pairs
-
-
-def _part(shard: ShardRecord | None) -> str:
-    return "none" if shard is None else f"{shard.index}/{shard.count}"
 
 
 def _values(settings: LabelSettings | None) -> dict[str, object]:

@@ -20,12 +20,13 @@ from patchword.label.quality.assess import assess
 from patchword.label.quality.file import QUALITY_FILE, append_quality
 from patchword.label.records import MANIFEST_FILE, MARKER
 from patchword.label.resume import begin, keep_done
-from patchword.label.sessions import Session
 from patchword.label.settings import LabelSettings
-from patchword.label.shards import Shard, chunks_of
-from patchword.label.stream import Photograph, decoded
-from patchword.label.writer import Writer
 from patchword.progress import Progress
+from patchword.runs.names import name_images, why_unread
+from patchword.runs.sessions import Session
+from patchword.runs.shards import Shard, chunks_of
+from patchword.runs.stream import Photograph, decoded
+from patchword.runs.writer import Writer
 
 
 def label_folder(
@@ -80,7 +81,7 @@ def label_folder(
             written.
     """
     settings = settings or LabelSettings()
-    named = _name_images(images, root=root, out=out)
+    named = name_images(images, root=root, out=out, verb="label")
     names = sorted(named)[:limit]
     chunks = chunks_of(names, size=settings.image_batch, shard=shard)
     _check_parts(parts, settings)
@@ -142,7 +143,9 @@ class _Job:
     def _ask(self, photographs: list[Photograph]) -> list[_Claimed]:
         images = [to_tensor(each.pixels) for each in photographs if not isinstance(each.pixels, PatchwordError)]
         answers = iter(claim_images(images, parts=self.parts, settings=self.settings))
-        claims = [_why(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs]
+        claims = [
+            why_unread(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs
+        ]
         return [_Claimed(each.name, each.content, found) for each, found in zip(photographs, claims, strict=True)]
 
     def _write(self, claimed: _Claimed) -> None:
@@ -165,28 +168,6 @@ class _Job:
             return error
         except MemoryError:
             return PatchwordError(f"not enough memory to label {claims.size[0]} x {claims.size[1]} pixels")
-
-
-def _why(unread: Photograph) -> PatchwordError:
-    """Why a photograph cannot be read, the same wherever its folder is and however that was typed."""
-    return PatchwordError(str(unread.pixels).replace(str(unread.path), unread.name))
-
-
-def _name_images(images: Sequence[Path], *, root: Path, out: Path) -> dict[str, Path]:
-    """Photographs by their name: the path relative to the root, with forward slashes."""
-    inner, outer = out.resolve(), root.resolve()
-    if outer.is_relative_to(inner):  # overwriting the output would remove the photographs
-        raise PatchwordError(f"photographs {root} are inside the output folder {out}; choose another output folder")
-    named = {}
-    for path in images:
-        if not path.is_relative_to(root):
-            raise PatchwordError(f"photograph {path} is outside {root}; allowed are photographs inside it")
-        name = path.relative_to(root)
-        if not (outer / name).is_relative_to(inner):
-            named[name.as_posix()] = path
-    if not named:
-        raise PatchwordError(f"no photographs to label in {root}")
-    return named
 
 
 def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:

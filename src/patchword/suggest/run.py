@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
 from patchword.label.detect import crop_side, crops_needed
-from patchword.label.stream import decoded
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.progress import Progress
+from patchword.runs.stream import decoded
 from patchword.suggest.ballots import Ballots, Election, Seat, elect
 from patchword.suggest.crops import Looked, look_at, thumbnail
 from patchword.suggest.nouns import plainer_names

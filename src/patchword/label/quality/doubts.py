@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
-from patchword.label.records import Record
+from patchword.runs.records import Record
 
 DISAGREEMENT_FILE = "disagreement.jsonl"
 

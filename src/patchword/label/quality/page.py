@@ -9,9 +9,10 @@ from patchword.label.quality.doubts import MaskDoubt
 from patchword.label.quality.html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
 from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.label.quality.summary import QualitySummary
-from patchword.label.records import MANIFEST_FILE, RUNS_FILE, DatasetRecord, ImageRecord
+from patchword.label.records import MANIFEST_FILE, DatasetRecord, ImageRecord
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
+from patchword.runs.records import RUNS_FILE
 from patchword.vocabulary import Vocabulary
 
 _MEANINGS = {

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from patchword.label.records import Record
+from patchword.runs.records import Record
 from patchword.settings import Settings
 
 DIGITS = 4

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from patchword.label.quality.records import QualityParts, QualityRecord
-from patchword.label.records import ImageRecord, Record
+from patchword.label.records import ImageRecord
+from patchword.runs.records import Record
 
 _BINS = 20
 _MOST_PAIRS = 200

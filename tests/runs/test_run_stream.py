@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.label.stream import decoded
+from patchword.runs.stream import decoded
 
 PHOTOGRAPHS = [(f"{number}.jpg", Path(f"{number}.jpg")) for number in range(12)]
 

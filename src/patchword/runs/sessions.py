@@ -1,11 +1,11 @@
-"""`runs.jsonl`: one line for every time that somebody worked on a data set, and nothing that the labels depend on."""
+"""`runs.jsonl`: one line for every time that somebody worked on a result, and nothing that the result depends on."""
 
 from __future__ import annotations
 
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import json_text, write_bytes
-from patchword.label.records import RUNS_FILE, Record
+from patchword.runs.records import RUNS_FILE, Record
 from patchword.versions import versions
 
 
@@ -27,13 +27,13 @@ class SessionRecord(Record):
         started: when, ISO 8601 in UTC.
         host: name of the machine.
         versions: of Python and the packages that matter.
-        options: what was chosen that changes no label, such as the device.
+        options: what was chosen that changes no result, such as the device.
         ended: "finished", "interrupted" by a person or the system, "failed"; none when nobody could write it down, as
             when the process was killed.
         reason: why it failed; none otherwise.
         kept: photographs that earlier sessions had done.
         failed_before: how many of those had failed then and were not tried again.
-        labelled: photographs of this session by status.
+        done: photographs of this session by status.
         seconds: how long it took, models loaded before; none when `ended` is.
         images_a_second: photographs of this session divided by that.
     """
@@ -47,7 +47,7 @@ class SessionRecord(Record):
     reason: str | None = None
     kept: int = 0
     failed_before: int = 0
-    labelled: dict[str, int]
+    done: dict[str, int]
     seconds: float | None = None
     images_a_second: float | None = None
 
@@ -56,10 +56,11 @@ class Session:
     """Writes a session's line when it begins, so that one that is killed has left it, and completes it at the end.
 
     Args:
-        folder: the data set's.
+        folder: of the result.
         command: what the user typed.
-        options: what was chosen that changes no label.
+        options: what was chosen that changes no result.
         kept, failed_before: see `SessionRecord`.
+        statuses: that photographs may have at the end.
         clock: seconds from some fixed moment.
     """
 
@@ -71,11 +72,12 @@ class Session:
         options: Mapping[str, Any] | None = None,
         kept: int = 0,
         failed_before: int = 0,
+        statuses: Sequence[str] = ("ok", "empty", "failed"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = folder / RUNS_FILE
         self._clock = clock
-        self._counts = {"ok": 0, "empty": 0, "failed": 0}
+        self._counts = dict.fromkeys(statuses, 0)
         self._record = SessionRecord(
             command=command,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -84,7 +86,7 @@ class Session:
             options=dict(options or {}),
             kept=kept,
             failed_before=failed_before,
-            labelled=self._counts,
+            done=self._counts,
         )
 
     def count(self, status: str) -> None:
@@ -101,14 +103,14 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         seconds = self._clock() - self._started
-        labelled = sum(self._counts.values())
+        done = sum(self._counts.values())
         interrupted = isinstance(error, KeyboardInterrupt)
         outcome = {
             "ended": "interrupted" if interrupted else "failed" if error else "finished",
             "reason": None if interrupted or error is None else str(error) or repr(error),
-            "labelled": dict(self._counts),
+            "done": dict(self._counts),
             "seconds": round(seconds, 3),
-            "images_a_second": round(labelled / seconds, 4) if seconds > 0 else None,
+            "images_a_second": round(done / seconds, 4) if seconds > 0 else None,
         }
         try:
             self._write(self._record.model_copy(update=outcome))
@@ -121,7 +123,7 @@ class Session:
 
 
 def read_sessions(folder: Path) -> tuple[SessionRecord, ...]:
-    """The sessions of a data set, first to last; lines that are no such record are left out."""
+    """The sessions of a result, first to last; lines that are no such record are left out."""
     path = folder / RUNS_FILE
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchword.errors import PatchwordError
-from patchword.label.records import ShardRecord
+from patchword.runs.records import ShardRecord
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a folder that are labelled apart, on machines of their own, say.
+    """One of several parts of a folder that are worked on apart, on machines of their own, say.
 
     Attributes:
         index: which part, from 1.
@@ -46,7 +46,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def record(self, names: Sequence[str]) -> ShardRecord:
-        """What a data set writes down of it.
+        """What a result writes down of it.
 
         Args:
             names: of the photographs of all parts, sorted.
@@ -85,3 +85,19 @@ def chunks_of(names: Sequence[str], *, size: int, shard: Shard | None = None) ->
             f"allowed are up to {len(chunks)} shards"
         )
     return chunks[shard.index - 1 :: shard.count]
+
+
+def shard_differences(before: ShardRecord | None, now: ShardRecord | None) -> list[tuple[str, object, object]]:
+    """What two runs' parts do not have in common: what it is, its value in the first, its value in the second.
+
+    A shard of other photographs is another one: parts that were dealt out anew would overlap.
+    """
+    pairs: list[tuple[str, object, object]] = [("the shard", _part(before), _part(now))]
+    if before is not None and now is not None:
+        pairs.append(("the number of photographs of all shards", before.photographs, now.photographs))
+        pairs.append(("the hash of the photographs' names of all shards", before.names, now.names))
+    return pairs
+
+
+def _part(shard: ShardRecord | None) -> str:
+    return "none" if shard is None else f"{shard.index}/{shard.count}"

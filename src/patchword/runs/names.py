@@ -1,0 +1,74 @@
+"""What photographs are called in a run's results, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.runs.stream import Photograph
+
+# What only a photograph's own name can be the reason of, such as one that is too long with `.png` behind it.
+_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+
+
+def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> dict[str, Path]:
+    """Photographs by their name: the path relative to the root, with forward slashes; none that is inside `out`.
+
+    Args:
+        images: all photographs.
+        root: folder that names are relative to.
+        out: folder of the results.
+        verb: what is to be done with them, such as "label".
+
+    Raises:
+        PatchwordError: when there are none, one is outside the root, or the root is inside `out`.
+    """
+    inner, outer = out.resolve(), root.resolve()
+    if outer.is_relative_to(inner):  # overwriting the output would remove the photographs
+        raise PatchwordError(f"photographs {root} are inside the output folder {out}; choose another output folder")
+    named = {}
+    for path in images:
+        if not path.is_relative_to(root):
+            raise PatchwordError(f"photograph {path} is outside {root}; allowed are photographs inside it")
+        name = path.relative_to(root)
+        if not (outer / name).is_relative_to(inner):
+            named[name.as_posix()] = path
+    if not named:
+        raise PatchwordError(f"no photographs to {verb} in {root}")
+    return named
+
+
+def why_unread(unread: Photograph) -> PatchwordError:
+    """Why a photograph cannot be read, the same wherever its folder is and however that was typed."""
+    return PatchwordError(str(unread.pixels).replace(str(unread.path), unread.name))
+
+
+def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
+    """What to write down of a photograph whose results cannot have its name.
+
+    Args:
+        error: of writing its files.
+        folder: of the results.
+
+    Raises:
+        PatchwordError: the error itself, where the name is not the reason: it ends the run.
+    """
+    if not (isinstance(error.__context__, OSError) and error.__context__.errno in _OF_THE_NAME):
+        raise error
+    return PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}/", ""))
+
+
+def remove_files(paths: Sequence[Path]) -> None:
+    """Remove what an earlier run has made of a photograph, where there is any.
+
+    Raises:
+        PatchwordError: when a file cannot be removed.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _OF_THE_NAME:
+                raise PatchwordError(f"cannot remove {path}: {error.strerror}") from None
