@@ -302,7 +302,13 @@ def test_settings_are_json_where_they_can_be() -> None:
     assert parse_settings(given) == expected
 
 
-@pytest.mark.parametrize("given", [["a"], ["=1"], ["a=1", "a=2"]])
+def test_settings_of_a_group_have_its_name_before_a_dot() -> None:
+    assert parse_settings(["a.b=1", "a.c=[2]", "d=x.y"]) == {"a": {"b": 1, "c": [2]}, "d": "x.y"}
+
+
+@pytest.mark.parametrize(
+    "given", [["a"], ["=1"], ["a=1", "a=2"], ["a.b=1", "a.b=2"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]]
+)
 def test_settings_that_are_not_understood(given: list[str]) -> None:
     with pytest.raises(PatchwordError, match="--set"):
         parse_settings(given)

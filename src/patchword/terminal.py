@@ -184,7 +184,8 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     """Read `NAME=VALUE` assignments; a value that is JSON is taken as JSON, any other as text.
 
     Args:
-        assignments: such as `margin=0.05`, `grids=[1,2]`, `crop_size=null` or `dense=sclip`.
+        assignments: such as `margin=0.05`, `grids=[1,2]`, `crop_size=null`, `dense=sclip` or, for a setting of a group
+            of settings, `pamr.iterations=5`.
 
     Raises:
         PatchwordError: when there is no `=`, or a name is empty or set twice.
@@ -194,9 +195,15 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in assignment.partition("="))
         if not equals or not name:
             raise PatchwordError(f"--set {assignment!r} is not understood; allowed is NAME=VALUE, such as margin=0.05")
-        if name in settings:
+        *groups, last = name.split(".")
+        place: Any = settings
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise PatchwordError(f"--set names {group!r} and {name!r}; allowed is one of them")
+        if last in place:
             raise PatchwordError(f"--set names {name!r} twice; allowed is once")
-        settings[name] = _value(value)
+        place[last] = _value(value)
     return settings
 
 

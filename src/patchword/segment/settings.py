@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from patchword.segment.refine.settings import GuidedSettings, PamrSettings, SnapSettings
 from patchword.settings import Settings
 
 Join = Literal["features", "logits"]
@@ -76,6 +77,11 @@ class SegmentSettings(Settings):
         description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or "
         "sam (masks of a mask proposer).",
     )
+    guided: GuidedSettings = Field(
+        GuidedSettings(), description="Numbers of guided upsampling, where refine is guided."
+    )
+    pamr: PamrSettings = Field(PamrSettings(), description="Numbers of PAMR, where refine is pamr.")
+    sam: SnapSettings = Field(SnapSettings(), description="Numbers of snapping to masks, where refine is sam.")
     batch: int = Field(
         8,
         ge=1,
