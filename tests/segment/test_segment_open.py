@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from patchword.errors import PatchwordError
@@ -16,6 +18,9 @@ from patchword.segment.public import open_segmenter
         ({"model": "a", "image_text": "b"}, "image_text is given beside a model"),
         ({"model": "nowhere"}, "nowhere"),
         ({"method": "sclip"}, "method sclip needs an image-text model"),
+        ({"method": "sclip", "image_text": "a", "text_encoder": "b"}, "text_encoder is given beside a method"),
+        ({"method": "nearest", "image_text": "a"}, "method is 'nearest'; allowed are maskclip, sclip"),
+        ({"method": "sclip"}, "method sclip needs an image-text model"),
         ({"method": "clip", "image_text": "b"}, "method is 'clip'; allowed are maskclip"),
         ({"method": "sclip", "image_text": "b", "text_encoder": "c"}, "text_encoder is given beside a method"),
     ],
@@ -24,3 +29,8 @@ def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:
     with pytest.raises(PatchwordError, match=said) as error:
         open_segmenter(**asked)
     assert "\n" not in str(error.value)
+
+
+def test_a_method_is_loaded_by_name(tiny_clip: Path) -> None:
+    segmenter = open_segmenter(method="sclip", image_text=tiny_clip, device="cpu")
+    assert segmenter.describe()["method"] == "sclip"

@@ -139,19 +139,19 @@ def open_segmenter(
     Raises:
         PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
     """
+    from patchword.segment.baselines import load_method
+
     if (model is None) == (method is None):
         given = "neither is" if model is None else "both are"
         raise PatchwordError(f"{given} given of a model and a method; allowed is exactly one: model= or method=")
     if mask_proposer is not None:
         raise PatchwordError("a mask proposer is given, but edges cannot be snapped yet")
-    if method is not None:
-        from patchword.segment.baselines import load_method
-
-        if text_encoder is not None:
-            raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
-        if image_text is None:
-            raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
-        return load_method(method, image_text=image_text, encoder=encoder, device=device, dtype=dtype)
-    if image_text is not None:
-        raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
-    return load(str(model), encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
+    if model is not None:
+        if image_text is not None:
+            raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
+        return load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
+    if text_encoder is not None:
+        raise PatchwordError("text_encoder is given beside a method; allowed is image_text, whose text tower it uses")
+    if image_text is None:
+        raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
+    return load_method(str(method), image_text=image_text, encoder=encoder, device=device, dtype=dtype)
