@@ -257,12 +257,18 @@ def _empty(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path` that takes its name when the block ends well and vanishes when it does not."""
+    with replacing_path(path) as temporary, temporary.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """As `replacing`, for what writes files only by their path: the path of a file that is not there yet."""
     temporary = path.parent / _TEMPORARY.format(secrets.token_hex(8))
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -73,7 +73,7 @@ class LabelMap:
         """
         image = Image.fromarray(self.indices)
         if self.indices.dtype == np.uint8:
-            image.putpalette(_png_palette(self.class_colours()))
+            image.putpalette(png_palette(self.class_colours()))
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
         write_bytes(path, buffer.getvalue())
@@ -299,7 +299,8 @@ def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
         raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
 
 
-def _png_palette(colours: NDArray[np.uint8]) -> bytes:
+def png_palette(colours: NDArray[np.uint8]) -> bytes:
+    """The palette of an indexed PNG: the classes' colours (n, 3), below 255 of them, and ignore's at 255; 768 bytes."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(colours)] = colours
     table[255] = IGNORE_COLOUR

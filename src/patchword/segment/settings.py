@@ -82,6 +82,45 @@ class SegmentSettings(Settings):
     )
     pamr: PamrSettings = Field(PamrSettings(), description="Numbers of PAMR, where refine is pamr.")
     sam: SnapSettings = Field(SnapSettings(), description="Numbers of snapping to masks, where refine is sam.")
+    large_megapixels: float | None = Field(
+        100.0,
+        gt=0,
+        description="Millions of pixels, above 0: larger images are segmented tile by tile, with memory that does not "
+        "grow with them; none sets no bound. TIFFs with a georeference always are.",
+    )
+    tile: int = Field(
+        1024,
+        ge=1,
+        description="Pixels of a large image, 1 and more: side of a square tile. image_size (or shorter_side) is what "
+        "the model sees of one tile, so tile / image_size is the scale. Larger shows more around things and "
+        "finds fewer small ones.",
+    )
+    overlap: int = Field(
+        256,
+        ge=0,
+        description="Pixels of a large image, 0 to tile - 1: what neighbouring tiles share; each sees half of it "
+        "around what is kept of it. Larger makes seams rarer and is slower.",
+    )
+    bands: tuple[int, ...] | None = Field(
+        None,
+        description="Bands of a TIFF that are red, green and blue (or one that is grey), counted from 1; none takes "
+        "those that the file names so, else its first three, else its first.",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="Values of a TIFF that become 0 and 255, the lower first; none leaves 8 bits as they are and takes "
+        "value_percentiles of others.",
+    )
+    value_percentiles: tuple[float, float] = Field(
+        (2.0, 98.0),
+        description="Per cent, 0 to 100, the lower first: which values of a TIFF of more than 8 bits become 0 and 255; "
+        "the same in all its tiles and bands. Closer together means more contrast.",
+    )
+    overview_side: int = Field(
+        2048,
+        ge=1,
+        description="Pixels, 1 and more: longer side of the overlay of a large image, at most. Changes no mask.",
+    )
     batch: int = Field(
         8,
         ge=1,
@@ -107,4 +146,16 @@ class SegmentSettings(Settings):
             raise ValueError(f"longest_side is {self.longest_side}; allowed only beside shorter_side")
         if self.stride is not None and (self.window is None or self.stride > self.window):
             raise ValueError(f"stride is {self.stride}; allowed is 1 to the window's side, {self.window}")
+        self._check_large()
         return self
+
+    def _check_large(self) -> None:
+        if self.overlap >= self.tile:
+            raise ValueError(f"overlap is {self.overlap}; allowed is 0 to less than the tile's side, {self.tile}")
+        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
+            raise ValueError(f"bands are {list(self.bands)}; allowed are one or three numbers, 1 and more")
+        if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range is {list(self.value_range)}; allowed are two numbers, the lower first")
+        low, high = self.value_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"value_percentiles are {[low, high]}; allowed are two of 0 to 100, the lower first")

@@ -1,0 +1,165 @@
+"""Segments one large image, tile by tile, into files; goes on where an earlier run was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchword.errors import PatchwordError
+from patchword.maps import LabelMap, ignore_index
+from patchword.segment.dense import AnySegmenter
+from patchword.segment.large.files import LargeFiles
+from patchword.segment.large.readers import Pixels, WindowReader, open_reader
+from patchword.segment.large.tiles import Tile, plan_tiles, settings_of_tile
+from patchword.segment.large.unfinished import Shown, Unfinished, nothing
+from patchword.segment.result import SegmentationResult
+from patchword.segment.settings import SegmentSettings
+from patchword.segment.words import BACKGROUND_NAME, Classes
+from patchword.vocabulary import Vocabulary
+
+UNFINISHED = "unfinished"
+
+
+def segment_large(
+    path: str | Path,
+    *,
+    segmenter: AnySegmenter,
+    classes: Classes,
+    out: str | Path,
+    name: str,
+    background: Sequence[str] | None = None,
+    settings: SegmentSettings | None = None,
+    overlays: bool = True,
+    confidence: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Segment an image tile by tile and write its files; memory depends on the tile, not on the image.
+
+    Every tile is shown with context around it, of which only the middle is kept (`tiles.plan_tiles`). What is done is
+    on disk after every tile, in `out/unfinished/<name>`, so that a run that was stopped goes on with the next.
+
+    Args:
+        path: of the image.
+        segmenter: whatever segments.
+        classes, background: as of `Segmenter.segment`.
+        out: folder of the result. The mask is `masks/<name>.png`, or for an image with a georeference
+            `masks/<name>.tif` with `masks/<name>.json` beside it; likewise `confidence/<name>` on request.
+        name: of the image, relative, with forward slashes.
+        settings: `tile`, `overlap`, `bands`, `value_range`, `value_percentiles`, `overview_side` are of large images.
+        overlays: whether to write `overlays/<name>.jpg`, at most `settings.overview_side` pixels a side.
+        confidence: whether to write confidences, 0 to 255.
+        note: told how far it is.
+
+    Returns:
+        what a line of the results says of the image: width, height, classes (pixels of each), ignored,
+        mean_confidence (None when no pixel is valid), tiles, mask (its path in `out`); with a georeference also crs,
+        transform, and where the system is in a unit of length pixel_square_metres and square_metres of each class.
+
+    Raises:
+        PatchwordError: when the image cannot be read or a file not be written.
+    """
+    out, chosen = Path(out), settings or SegmentSettings()
+    vocabulary = segmenter.vocabulary_of(classes, background=background)
+    try:
+        with closing(open_reader(Path(path), settings=chosen)) as reader:
+            work = _Work(segmenter, vocabulary, chosen, reader)
+            with Unfinished(
+                out / UNFINISHED / name,
+                what=_identity(Path(path), work, with_confidence=confidence),
+                size=reader.size,
+                classes=len(vocabulary) + 1,
+                with_confidence=confidence,
+            ) as unfinished:
+                tiles = _segment_tiles(work, unfinished, note or _silent)
+                files = LargeFiles(out, name, reader, unfinished, unfinished.shown or _asked_for(vocabulary))
+                facts = files.write(overview_side=chosen.overview_side if overlays else None)
+                unfinished.remove(below=out / UNFINISHED)
+    except OSError as error:
+        raise PatchwordError(f"cannot write the result of {path}: {error.strerror or error}") from None
+    return {**facts, "tiles": tiles}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Who segments what."""
+
+    segmenter: AnySegmenter
+    vocabulary: Vocabulary
+    settings: SegmentSettings
+    reader: WindowReader
+
+
+def _identity(path: Path, work: _Work, *, with_confidence: bool) -> dict[str, Any]:
+    """All that the tiles of an image depend on."""
+    file = path.stat()
+    return {
+        "bytes": file.st_size,
+        "modified": file.st_mtime_ns,
+        "size": list(work.reader.size),
+        "vocabulary": work.vocabulary.to_text(),
+        "segmenter": work.segmenter.describe(),
+        "settings": work.settings.model_dump(mode="json"),
+        "confidence": with_confidence,
+    }
+
+
+def _segment_tiles(work: _Work, unfinished: Unfinished, note: Callable[[str], None]) -> int:
+    """Segment what is not done yet; how many tiles there are."""
+    tiles = plan_tiles(work.reader.size, tile=work.settings.tile, overlap=work.settings.overlap)
+    own_size = work.segmenter.describe().get("image_size")
+    settings = settings_of_tile(work.settings, seen=tiles[0].seen, own_size=own_size)
+    batch: list[tuple[Tile, Pixels]] = []
+    for number, tile in enumerate(tiles, start=1):
+        if not unfinished.has(tile):
+            pixels = work.reader.read(tile.seen)
+            if _is_empty(tile, pixels):
+                indices, confidence, valid = nothing(tile.kept)
+                unfinished.add(tile, indices=indices, confidence=confidence, valid=valid)
+            else:
+                batch.append((tile, pixels))
+        if len(batch) == settings.batch or (batch and number == len(tiles)):
+            _segment_batch(batch, work=work, settings=settings, unfinished=unfinished)
+            batch.clear()
+        note(f"tile {number} of {len(tiles)}")
+    return len(tiles)
+
+
+def _segment_batch(
+    batch: Sequence[tuple[Tile, Pixels]], *, work: _Work, settings: SegmentSettings, unfinished: Unfinished
+) -> None:
+    images = [pixels.image for _, pixels in batch]
+    results = work.segmenter.segment_batch(images, classes=work.vocabulary, settings=settings)
+    for (tile, pixels), result in zip(batch, results, strict=True):
+        if isinstance(result, PatchwordError):
+            raise result
+        if unfinished.shown is None:
+            unfinished.show(result.label_map)
+        _add(tile, pixels, result, unfinished)
+
+
+def _add(tile: Tile, pixels: Pixels, result: SegmentationResult, unfinished: Unfinished) -> None:
+    kept = tile.kept.within(tile.seen)
+    found = result.label_map.indices[kept].astype(np.int64)
+    indices = np.where(found == result.label_map.ignore, unfinished.ignore, found)
+    valid = np.ones(found.shape, dtype=np.bool_) if pixels.valid is None else pixels.valid[kept]
+    unfinished.add(tile, indices=indices, confidence=result.confidence[kept], valid=valid)
+
+
+def _is_empty(tile: Tile, pixels: Pixels) -> bool:
+    return pixels.valid is not None and not pixels.valid[tile.kept.within(tile.seen)].any()
+
+
+def _asked_for(vocabulary: Vocabulary) -> Shown:
+    """The classes of an image without a single valid pixel."""
+    names = (*vocabulary.names, BACKGROUND_NAME) if vocabulary.background else vocabulary.names
+    label_map = LabelMap(np.full((1, 1), ignore_index(len(names))), names)
+    return Shown(names, label_map.class_colours())
+
+
+def _silent(note: str) -> None:
+    """Tell nobody."""
