@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from patchword.export.components import NOTHING, connected_components
+from patchword.components import NOTHING, connected_components
 from patchword.export.instances import Piece
 from patchword.export.outlines import outline_of
 from patchword.export.polygons import LossCounter, filled, painted

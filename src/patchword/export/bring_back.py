@@ -9,8 +9,8 @@ from typing import Literal, cast
 
 import numpy as np
 
+from patchword.components import NOTHING
 from patchword.errors import PatchwordError
-from patchword.export.components import NOTHING
 from patchword.export.files import refuse_inside
 from patchword.export.painting import Correction, Painted, Photographs, Region
 from patchword.export.read_coco import read_coco

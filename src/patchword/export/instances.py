@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from patchword.components import NOTHING, Components, connected_components
 from patchword.errors import PatchwordError
-from patchword.export.components import NOTHING, Components, connected_components
 from patchword.maps import LabelMap, RunLengths, Segment
 
 

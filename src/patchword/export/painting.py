@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.components import NOTHING
 from patchword.errors import PatchwordError
-from patchword.export.components import NOTHING
 from patchword.images import find_images, image_size
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.colours import IGNORE_COLOUR
+from patchword.components import NOTHING, connected_components
 from patchword.errors import PatchwordError
-from patchword.export.components import NOTHING, connected_components
 from patchword.export.painting import Correction, Painted, Photographs, Region, check_size
 from patchword.export.voc import VOID
 from patchword.vocabulary import Vocabulary

@@ -33,6 +33,13 @@ class GuidedSettings(Settings):
         description="Distance of colours in RGB from 0 to 1, above 0 to 10: standard deviation of the Gaussian over "
         "colour. Smaller follows fainter edges, also those of shadow and texture; 10 follows none.",
     )
+    cells: int = Field(
+        64,
+        ge=2,
+        le=512,
+        description="Cells, 2 to 512: longer side of the grid that scores are taken on where there are none of "
+        "patches, as with windows whose logits are averaged. Finer keeps more of them and follows the photograph less.",
+    )
 
 
 class PamrSettings(Settings):
@@ -85,6 +92,12 @@ class SnapSettings(Settings):
         description="Points, 1 to 16: prompts in each connected region, each a query of its own. More find more of a "
         "region of several things; the time grows with them.",
     )
+    depth: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="0 to 1: how far inside points lie, as a share of the region's greatest depth; 0 allows the border.",
+    )
     minimum_area: float = Field(
         0.001,
         ge=0,
@@ -109,4 +122,15 @@ class SnapSettings(Settings):
         le=1,
         description="0 to 1: share of the probability inside a mask that one class must have for the mask to take it. "
         "Higher changes less, and only what is sure.",
+    )
+    overlap: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="0 to 1: of two masks whose boxes have a higher IoU than this, only the surer is taken.",
+    )
+    prompt_batch: int = Field(
+        64,
+        ge=1,
+        description="Prompts in a batch, 1 and more; halves itself where memory runs out. Changes no result.",
     )
