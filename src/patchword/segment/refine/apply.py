@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from patchword.segment.refine.pamr import neighbour_weights, spread
 from patchword.segment.refine.sampling import at_size, patch_scores
 from patchword.segment.refine.settings import PamrSettings
 from patchword.segment.refine.snap import snap
-from patchword.segment.scores import PixelScores, upsample_rows
+from patchword.segment.scores import GridScores, PixelScores
 from patchword.segment.settings import SegmentSettings
 
 Assign = Callable[[PixelScores], PixelClasses]
@@ -98,13 +99,20 @@ def _refine_by_pamr(
         refined = spread(
             chances.maps(classes), weights=weights, iterations=settings.iterations, dilations=settings.dilations
         )
+        upsampled = GridScores(refined, scores.size)
         for rows in _strips(scores.size, maps=len(classes)):
-            value, winner = upsample_rows(refined, rows=rows, size=scores.size).max(dim=0)  # (rows, width)
-            strip = slice(rows.start, rows.stop)
-            better = value.cpu().numpy() > highest[strip]
-            indices[strip][better] = classes[winner.cpu().numpy()][better]
-            highest[strip][better] = value.cpu().numpy()[better]
+            value, winner = upsampled.rows(rows, maps=range(len(classes))).max(dim=0)  # (rows, width)
+            _raise(indices[rows.start : rows.stop], highest[rows.start : rows.stop], value, by=classes[winner.cpu()])
     return PixelClasses(indices, highest.clip(0, 1))
+
+
+def _raise(
+    indices: NDArray[np.unsignedinteger[Any]], highest: NDArray[np.float32], value: Tensor, *, by: NDArray[np.int64]
+) -> None:
+    """Where values are higher than the highest so far, they and their classes take its place."""
+    found = value.cpu().numpy()
+    better = found > highest
+    indices[better], highest[better] = by[better], found[better]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,25 +141,23 @@ class Probabilities:
     ) -> Probabilities:
         """Probabilities that belong to classes found by scores, without any threshold."""
         classes = np.unique(found.indices).astype(np.int64)
-        blank = torch.full(scores.size, -torch.inf, device=scores.device)
-        made = cls(scores, found, classes, class_of, temperature, blank)
+        highest = torch.full(scores.size, -torch.inf, device=scores.device)
         for name in classes.tolist():
-            torch.maximum(blank, made.best_of(name), out=blank)
-        return made
+            highest = torch.maximum(highest, _best_of(name, scores=scores, class_of=class_of))
+        return cls(scores, found, classes, class_of, temperature, highest)
 
     def maps(self, classes: NDArray[np.int64]) -> Tensor:
         """Probabilities (k, h, w) of some of the classes."""
         best = torch.from_numpy(self.found.confidence).to(self.scores.device)
-        # The softmax's sum is what makes the best class's probability what it is, for the others too.
-        return torch.stack(
-            [best * ((self.best_of(name) - self.highest) / self.temperature).exp() for name in classes.tolist()]
-        )
+        # The softmax's sum is what makes the best class's probability what it is, and the same for the others.
+        scores = [_best_of(name, scores=self.scores, class_of=self.class_of) for name in classes.tolist()]
+        return torch.stack([best * ((score - self.highest) / self.temperature).exp() for score in scores])
 
-    def best_of(self, name: int) -> Tensor:
-        """A class's score (h, w): the best of its maps."""
-        maps = np.flatnonzero(self.class_of == name).tolist()
-        parts = [self.scores.rows(rows, maps=maps).amax(dim=0) for rows in _strips(self.scores.size, maps=len(maps))]
-        return torch.cat(parts)
+
+def _best_of(name: int, *, scores: PixelScores, class_of: NDArray[np.int64]) -> Tensor:
+    """A class's score (h, w): the best of its maps."""
+    maps = np.flatnonzero(class_of == name).tolist()
+    return torch.cat([scores.rows(rows, maps=maps).amax(dim=0) for rows in _strips(scores.size, maps=len(maps))])
 
 
 def bounded_size(size: tuple[int, int], *, pixels: int) -> tuple[int, int]:

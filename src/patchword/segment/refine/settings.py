@@ -96,7 +96,7 @@ class SnapSettings(Settings):
         0.5,
         ge=0,
         le=1,
-        description="0 to 1: how far inside points lie, as a share of the region's greatest depth; 0 allows the border.",
+        description="0 to 1: how far inside points lie, by the region's greatest depth; 0 allows the border.",
     )
     minimum_area: float = Field(
         0.001,

@@ -1,0 +1,172 @@
+"""Refinement as a whole: which classes compete, at how many pixels, and what the confidences are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.errors import PatchwordError
+from patchword.models.pixels import resize
+from patchword.segment.pixels import assign_pixels
+from patchword.segment.refine import apply
+from patchword.segment.refine.apply import bounded_size, refine_pixels
+from patchword.segment.refine.guided import GuidedScores
+from patchword.segment.refine.pamr import pamr
+from patchword.segment.refine.sampling import SampledScores, at_size, patch_scores
+from patchword.segment.refine.settings import GuidedSettings, PamrSettings
+from patchword.segment.scores import GridScores, PixelScores
+from patchword.segment.settings import SegmentSettings
+
+TEMPERATURE = 0.1
+ASSIGN = partial(assign_pixels, temperature=TEMPERATURE)
+FEW = PamrSettings(iterations=3, dilations=(1, 2), pixels=1024)
+
+
+class Opaque:
+    """Scores that can only be asked for rows, and remember how much was asked for at once."""
+
+    def __init__(self, scores: GridScores) -> None:
+        self._scores = scores
+        self.count, self.size, self.device = scores.count, scores.size, scores.device
+        self.most = 0
+
+    def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
+        self.most = max(self.most, len(rows) * len(maps) * self.size[1])
+        return self._scores.rows(rows, maps=maps)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def refine(scores: PixelScores, *, image: Tensor, settings: SegmentSettings):
+    return refine_pixels(
+        scores,
+        assign=ASSIGN,
+        class_of=np.arange(scores.count),
+        image=image,
+        temperature=TEMPERATURE,
+        settings=settings,
+        proposer=None,
+    )
+
+
+def full_pamr(patches: Tensor, *, image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Every class's refined probabilities (n, h, w), refined at `size`; -1 for classes that win nowhere before."""
+    full = functional.interpolate(patches[None], size=size, mode="bilinear")[0]
+    probabilities = (full / TEMPERATURE).softmax(dim=0)
+    guide = resize(image, size=size)[0]
+    refined = pamr(probabilities, image=guide, iterations=3, dilations=(1, 2), contrast=0.1)
+    loses = torch.ones(len(patches), dtype=torch.bool)
+    loses[probabilities.argmax(dim=0).unique()] = False
+    refined[loses] = -1
+    return functional.interpolate(refined[None], size=image.shape[2:], mode="bilinear")[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "work"), [((25, 40), (25, 40)), ((32, 32), (32, 32)), ((60, 90), (26, 39)), ((200, 20), (101, 10))]
+)
+def test_pamr_is_that_of_all_classes_at_once(size: tuple[int, int], work: tuple[int, int]) -> None:
+    patches, image = random(11, 5, 7, seed=1), random(1, 3, *size, seed=2)
+    found = refine(GridScores(patches, size), image=image, settings=SegmentSettings(refine="pamr", pamr=FEW))
+    value, index = full_pamr(patches, image=image, size=work).max(dim=0)
+    torch.testing.assert_close(torch.from_numpy(found.confidence), value, rtol=1e-4, atol=1e-5)
+    assert (found.indices == index.numpy()).mean() > 0.999  # but for ties
+    assert found.indices.dtype == np.uint8
+
+
+def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
+    patches, image = random(6, 4, 4, seed=1), random(1, 3, 20, 22, seed=2)
+    class_of = np.array([0, 0, 1, 2, 2, 2])
+
+    def assign(scores: PixelScores):
+        full = scores.rows(range(scores.size[0]), maps=range(scores.count))
+        classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
+        return ASSIGN(GridScores(classes, scores.size))
+
+    settings = SegmentSettings(refine="pamr", pamr=FEW)
+    given = {"image": image, "temperature": TEMPERATURE, "settings": settings, "proposer": None}
+    found = refine_pixels(GridScores(patches, (20, 22)), assign=assign, class_of=class_of, **given)
+    full = functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0]
+    classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
+    same = refine_pixels(GridScores(classes, (20, 22)), assign=ASSIGN, class_of=np.arange(3), **given)
+    np.testing.assert_allclose(found.confidence, same.confidence, rtol=1e-5)
+    assert (found.indices == same.indices).all()
+
+
+def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = []
+    original = apply.spread
+
+    def watching(maps: Tensor, **others: object) -> Tensor:
+        together.append(len(maps))
+        return original(maps, **others)
+
+    monkeypatch.setattr(apply, "spread", watching)
+    monkeypatch.setattr(apply, "MOST_VALUES", 500)
+    base = GridScores(random(30, 6, 6), (20, 30))
+    scores = Opaque(base)
+    refine_pixels(
+        scores,
+        assign=lambda asked: ASSIGN(base),  # which has a bound of its own
+        class_of=np.arange(30),
+        image=random(1, 3, 20, 30),
+        temperature=TEMPERATURE,
+        settings=SegmentSettings(refine="pamr", pamr=FEW),
+        proposer=None,
+    )
+    assert sum(together) > 8
+    assert max(together) == 4
+    assert 0 < scores.most <= 500
+
+
+def test_guided_is_decided_as_other_scores_are() -> None:
+    patches, image = random(5, 4, 6), random(1, 3, 30, 40, seed=2)
+    settings = SegmentSettings(refine="guided", guided=GuidedSettings(radius=1))
+    found = refine(GridScores(patches, (30, 40)), image=image, settings=settings)
+    same = ASSIGN(GuidedScores.of(patches, image=image[0], settings=settings.guided))
+    assert (found.indices == same.indices).all()
+    np.testing.assert_array_equal(found.confidence, same.confidence)
+
+
+def test_none_is_what_was_found() -> None:
+    scores = GridScores(random(5, 4, 6), (30, 40))
+    found = refine(scores, image=random(1, 3, 30, 40), settings=SegmentSettings())
+    assert (found.indices == ASSIGN(scores).indices).all()
+
+
+def test_sam_without_a_mask_proposer_is_refused() -> None:
+    with pytest.raises(PatchwordError, match="refine is 'sam' and there is no mask proposer"):
+        refine(GridScores(random(2, 2, 2), (8, 8)), image=random(1, 3, 8, 8), settings=SegmentSettings(refine="sam"))
+
+
+def test_sampled_scores_are_those_of_the_middle_pixels() -> None:
+    whole = Opaque(GridScores(random(4, 3, 5), (21, 35)))
+    everything = whole.rows(range(21), maps=range(4))
+    sampled = at_size(whole, (7, 5))
+    assert isinstance(sampled, SampledScores)
+    assert (sampled.count, sampled.size) == (4, (7, 5))
+    torch.testing.assert_close(sampled.rows(range(2, 6), maps=[3, 0]), everything[[3, 0]][:, 1::3, 3::7][:, 2:6])
+
+
+def test_scores_of_windows_are_taken_on_a_grid() -> None:
+    patches = random(4, 3, 5)
+    scores = GridScores(patches, (30, 50))
+    assert patch_scores(scores, cells=9) is patches
+    assert at_size(scores, (30, 50)) is scores
+    torch.testing.assert_close(patch_scores(Opaque(scores), cells=5), patches, rtol=0, atol=0.15)  # half a pixel apart
+    assert patch_scores(Opaque(scores), cells=500).shape == (4, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels", "expected"),
+    [((100, 100), 20_000, (100, 100)), ((100, 400), 10_000, (50, 200)), ((1, 100_000), 1024, (1, 10_119))],
+)
+def test_bounded_size(size: tuple[int, int], pixels: int, expected: tuple[int, int]) -> None:
+    assert bounded_size(size, pixels=pixels) == expected
