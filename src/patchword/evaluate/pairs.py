@@ -57,7 +57,7 @@ def find_pairs(
 
 
 def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
-    wanted = _read_names(names)
+    wanted = read_names(names)
     chosen = {name: path for name, path in found.items() if name in wanted or _without_suffix(name) in wanted}
     known = {*chosen, *map(_without_suffix, chosen)}
     absent = [name for name in wanted if name not in known]
@@ -66,7 +66,12 @@ def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
     return chosen
 
 
-def _read_names(path: Path) -> dict[str, None]:
+def read_names(path: Path) -> dict[str, None]:
+    """The names of a list, one a line, each once and in order.
+
+    Raises:
+        PatchwordError: when the list cannot be read or is empty.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,167 @@
+"""How the files of a benchmark may lie on disk, and where they are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.benchmarks.truth import Meaning, Values
+from patchword.evaluate.pairs import Pair
+
+_MOST_FOLDERS = 12  # folders beside each other that a message names
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder or file of a layout.
+
+    Attributes:
+        what: what it is, such as "masks".
+        paths: where it may be, relative to the layout's folder, the likeliest first.
+        holds: a pattern that some file in the folder must match; "" where the path alone decides.
+        needed: whether the layout is of no use without it.
+    """
+
+    what: str
+    paths: tuple[str, ...]
+    holds: str = ""
+    needed: bool = True
+
+    def find(self, root: Path) -> Path | None:
+        """Its place below a folder; None where it is not there."""
+        return next((path for path in (root / each for each in self.paths) if self._is_at(path)), None)
+
+    def _is_at(self, path: Path) -> bool:
+        if not self.holds:
+            return path.exists()
+        return path.is_dir() and next(path.glob(self.holds), None) is not None
+
+    def __str__(self) -> str:
+        inside = f" with {self.holds}" if self.holds else ""
+        return f"{' or '.join(self.paths)}{inside} ({self.what})"
+
+
+Found = Mapping[str, Path]  # a part's `what` -> where it is; parts that are not needed may be missing
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a layout holds.
+
+    Attributes:
+        pairs: the photographs of the split and what their masks are in.
+        values: reads the values of a pair's mask.
+        meaning: what each value is; see `BenchmarkTruth`.
+        split: how it was decided which photographs belong to it.
+    """
+
+    pairs: tuple[Pair, ...]
+    values: Values
+    meaning: Meaning
+    split: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which users have a benchmark on disk.
+
+    Attributes:
+        name: what reports and errors call it.
+        parts: what it consists of.
+        places: folders below the one that a user names in which it may be, "" for that folder itself.
+        read: turns what was found into pairs and a way to read masks.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    places: tuple[str, ...]
+    read: Callable[[Found], Content]
+
+    def find(self, root: Path) -> Found:
+        """The parts that are below a folder."""
+        found = {part.what: part.find(root) for part in self.parts}
+        return {what: path for what, path in found.items() if path is not None}
+
+    def lacks(self, found: Found) -> list[Part]:
+        """The needed parts that were not found."""
+        return [part for part in self.parts if part.needed and part.what not in found]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A layout with all that it needs, and the folder that it is in."""
+
+    layout: Layout
+    root: Path
+    found: Found
+
+
+def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
+    """Find a benchmark in the folder that a user names, in a folder inside it, or in the one above it.
+
+    Args:
+        title: what errors call the benchmark.
+        layouts: the ways in which it may lie there; the first that is complete is taken.
+        data: the folder.
+
+    Raises:
+        PatchwordError: when there is no such folder, when nothing is complete (naming what is missing and every place
+            looked at), or when several folders beside each other are.
+    """
+    if not data.is_dir():
+        raise PatchwordError(f"no such folder of {title}: {data}")
+    inside = _folders_in(data)
+    here = _complete(layouts, [data])
+    if here:
+        return here[0]
+    below = _complete(layouts, inside)
+    if len({hit.root for hit in below}) > 1:
+        roots = sorted({str(hit.root) for hit in below})
+        raise PatchwordError(f"{title} is in {data} more than once: {', '.join(roots)}; name one of these folders")
+    above = _complete(layouts, [data.resolve().parent])
+    if below or above:
+        return (below or above)[0]
+    raise PatchwordError(_what_is_missing(title, layouts, data, inside))
+
+
+def _complete(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[Hit]:
+    """The layouts that have all that they need; of each folder the first."""
+    hits = []
+    for folder in folders:
+        candidates = (Hit(layout, root, layout.find(root)) for layout in layouts for root in _roots(layout, folder))
+        hit = next((hit for hit in candidates if not hit.layout.lacks(hit.found)), None)
+        if hit is not None:
+            hits.append(hit)
+    return hits
+
+
+def _roots(layout: Layout, folder: Path) -> Iterator[Path]:
+    return (folder / place for place in layout.places)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise PatchwordError(f"cannot search {folder}: {error.strerror}") from None
+
+
+def _what_is_missing(title: str, layouts: Sequence[Layout], data: Path, inside: Sequence[Path]) -> str:
+    """One line: what each layout lacks where most of it is, and all the places that were looked at."""
+    folders = [data, *inside, data.resolve().parent]
+    ways = "; ".join(_what_a_layout_lacks(layout, folders, data) for layout in layouts)
+    places = list(dict.fromkeys(place for layout in layouts for place in layout.places if place))
+    shown = [str(folder) for folder in folders[: _MOST_FOLDERS + 1]]
+    shown += [f"{len(folders) - len(shown)} more"] if len(folders) > len(shown) else []
+    return f"{title} is not in {data}. {ways}. Looked in {', '.join(shown)}, and in {', '.join(places)} below them"
+
+
+def _what_a_layout_lacks(layout: Layout, folders: Sequence[Path], data: Path) -> str:
+    roots = [root for folder in folders for root in _roots(layout, folder)]
+    best = max(roots, key=lambda root: len(layout.find(root)))
+    found = layout.find(best)
+    missing = ", ".join(str(part) for part in layout.lacks(found))
+    there = f" (there is {', '.join(str(path) for path in found.values())})" if found else ""
+    return f"As {layout.name} it lacks {missing}{there}"

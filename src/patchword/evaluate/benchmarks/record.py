@@ -1,0 +1,92 @@
+"""A standard benchmark: what it is called, what it scores, how it lies on disk, and what was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from patchword.evaluate.benchmarks.layout import Layout, find_layout
+from patchword.evaluate.benchmarks.lists import class_list
+from patchword.evaluate.benchmarks.truth import BenchmarkTruth
+from patchword.evaluate.pairs import Pair
+from patchword.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class OpenBenchmark:
+    """A benchmark that was found on disk.
+
+    Attributes:
+        benchmark: which it is.
+        root: the folder that its layout is in.
+        layout: name of the layout.
+        split: how it was decided which photographs belong to it.
+        pairs: the photographs and what their masks are in.
+        truth: how masks are read, and what a model is asked for.
+    """
+
+    benchmark: Benchmark
+    root: Path
+    layout: str
+    split: str
+    pairs: tuple[Pair, ...]
+    truth: BenchmarkTruth
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are at least as many photographs as in the official split: a score over fewer is none of it."""
+        return len(self.pairs) >= self.benchmark.images
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set, its class list and its rule for background.
+
+    Attributes:
+        name: what commands and reports call it.
+        title: what people call it.
+        images: photographs in the official validation split.
+        classes: name of the class list in the package.
+        scores_background: whether background is a class of its own, the first; else its pixels do not count.
+        layouts: how it may lie on disk, the form that published numbers come from first.
+    """
+
+    name: str
+    title: str
+    images: int
+    classes: str
+    scores_background: bool
+    layouts: tuple[Layout, ...]
+
+    @property
+    def class_count(self) -> int:
+        """Classes that are scored, background included where it is one."""
+        return len(class_list(self.classes)) + self.scores_background
+
+    def vocabulary(self, *, templates: tuple[str, ...] | None = None, background: bool = True) -> Vocabulary:
+        """The class list that a model is asked for.
+
+        Args:
+            templates: prompt templates; None for the usual seven.
+            background: whether background has words; without them it can only come from a threshold.
+        """
+        vocabulary = class_list(self.classes)
+        if not (self.scores_background and background):
+            vocabulary = replace(vocabulary, background=(), shared=())
+        return vocabulary if templates is None else replace(vocabulary, templates=templates)
+
+    def open(self, data: str | Path, *, vocabulary: Vocabulary | None = None) -> OpenBenchmark:
+        """Find the benchmark on disk.
+
+        Args:
+            data: the folder that it is in, one above it, or one of its own folders.
+            vocabulary: other words for the same classes, in the same order; None for the benchmark's own.
+
+        Raises:
+            PatchwordError: when something is missing, naming it and all places that were looked at, and for
+                photographs without a mask.
+        """
+        hit = find_layout(self.name, self.layouts, Path(data))
+        content = hit.layout.read(hit.found)
+        truth = BenchmarkTruth(vocabulary or self.vocabulary(), self.scores_background, content.values, content.meaning)
+        return OpenBenchmark(self, hit.root, hit.layout.name, content.split, content.pairs, truth)

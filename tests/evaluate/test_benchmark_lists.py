@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.benchmarks.lists import class_list, templates
+from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
+from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
+
+_PLACES = [folder / "shared" / "photos" for folder in Path(__file__).resolve().parents]
+PHOTOS = next((place for place in _PLACES if place.is_dir()), None)  # photographs that developers have beside the code
+COUNTS = {
+    "voc21": 21, "voc20": 20, "context60": 60, "context59": 59, "coco-object": 81, "coco-stuff": 171, "ade20k": 150,
+    "cityscapes": 19,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_every_benchmark_has_its_count_of_classes(name: str, count: int):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.class_count == count
+    vocabulary = benchmark.vocabulary()
+    assert len(vocabulary) == count - benchmark.scores_background
+    assert bool(vocabulary.background) == benchmark.scores_background
+    assert Vocabulary.parse(vocabulary.to_text()) == vocabulary, "a report holds the text"
+
+
+def test_there_are_the_eight():
+    assert set(BENCHMARKS) == set(COUNTS)
+
+
+def test_background_words_are_the_protocols():
+    voc, objects = class_list("voc"), class_list("coco_object")
+    assert len(voc.background) == 26
+    assert len(objects.background) == 17
+    assert class_list("context").background == ("background",)
+    assert "bed" in objects.background
+    assert "bed" in objects.names
+    assert objects.shared == ("bed",)
+
+
+def test_things_are_the_same_in_both_coco_benchmarks():
+    objects = [name.replace(" ", "") for name in class_list("coco_object").names]
+    assert objects == list(class_list("coco_stuff").names[:80])
+
+
+def test_context_is_alphabetical():
+    names = class_list("context").names
+    assert list(names) == sorted(names)
+
+
+def test_background_can_do_without_words():
+    assert BENCHMARKS["coco-object"].vocabulary(background=False).background == ()
+
+
+def test_templates():
+    assert templates(7) == DEFAULT_TEMPLATES
+    eighty = templates(80)
+    assert len(set(eighty)) == 80
+    assert all(template.count("{}") == 1 for template in eighty)
+    assert set(DEFAULT_TEMPLATES) <= set(eighty)
+
+
+@pytest.mark.parametrize("name", ["COCO_Object", " coco-object"])
+def test_names_are_read_as_people_write_them(name: str):
+    assert find_benchmark(name) is BENCHMARKS["coco-object"]
+
+
+def test_an_unknown_benchmark_names_the_known_ones():
+    with pytest.raises(PatchwordError, match="benchmark 'kitti' is unknown; allowed are voc21, context60"):
+        find_benchmark("kitti")
+
+
+@pytest.mark.skipif(PHOTOS is None, reason="needs the photographs that developers have beside the code")
+@pytest.mark.parametrize(
+    ("name", "folder", "images", "classes"),
+    [
+        ("voc21", "VOC2012", 48, 21),
+        ("voc20", "VOC2012", 48, 20),
+        ("coco-stuff", "coco_stuff164k", 36, 115),
+        ("coco-object", "coco_stuff164k", 36, 50),
+    ],
+)
+def test_real_photographs_are_read_as_they_lie(name: str, folder: str, images: int, classes: int):
+    opened = BENCHMARKS[name].open(Path(str(PHOTOS)) / folder)
+    assert len(opened.pairs) == images
+    present = {int(value) for pair in opened.pairs for value in np.unique(opened.truth.read_truth(pair))}
+    assert len(present - {-1}) == classes
+    assert not opened.is_whole
