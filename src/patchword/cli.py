@@ -12,6 +12,7 @@ from patchword.cli_ablate import ablate
 from patchword.cli_evaluate import evaluate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
+from patchword.cli_methods import methods
 from patchword.cli_models import encoders, models_app
 from patchword.cli_publish import push
 from patchword.cli_quality import quality
@@ -136,6 +137,7 @@ app.command()(segment)
 app.command()(evaluate)
 app.command()(ablate)
 app.command()(encoders)
+app.command()(methods)
 app.command("export")(export)
 app.command("import")(import_)
 app.command()(push)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from patchword.cli import app
 from patchword.errors import PatchwordError
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.segment.baselines import METHODS, load_method
+from patchword.segment.baselines import load_method
+from patchword.segment.methods import BENCHMARKS, METHODS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -60,3 +64,36 @@ def test_siglip_is_refused_by_name(name: str, tiny_siglip: Path, tiny_dinov2: Pa
         PatchwordError, match=rf"^method {name} changes CLIP's last layer; .* is siglip, allowed is clip"
     ):
         load_method(name, image_text=tiny_siglip, device="cpu", **parts(name, tiny_dinov2))
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.published])
+def test_published_settings_are_there_for_every_benchmark(name: str) -> None:
+    published = METHODS[name].published
+    assert set(published) == set(BENCHMARKS)
+    assert {settings.join for settings in published.values()} == {"logits"}
+    with_background = {benchmark for benchmark, settings in published.items() if settings.background_threshold > 0}
+    assert with_background == {"voc21", "context60", "coco-object"}
+
+
+def test_published_settings_keep_what_a_benchmark_does_not_change() -> None:
+    of_proxyclip = METHODS["proxyclip"].published
+    assert (of_proxyclip["cityscapes"].window, of_proxyclip["cityscapes"].stride) == (224, 112)
+    assert (of_proxyclip["voc20"].window, of_proxyclip["voc20"].stride) == (336, 112)
+    assert METHODS["sclip"].published["voc21"].temperature == pytest.approx(1 / 65)
+    assert METHODS["sclip"].published["ade20k"].temperature == pytest.approx(1 / 40)
+
+
+def test_command_lists_the_methods() -> None:
+    ran = CliRunner().invoke(app, ["methods"])
+    assert ran.exit_code == 0
+    heading, *rows = ran.stdout.splitlines()
+    assert heading.split()[0] == "name"
+    assert [row.split()[0] for row in rows] == list(METHODS)
+
+
+def test_command_lists_all_of_a_method_as_json() -> None:
+    listed = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)
+    assert [method["name"] for method in listed] == list(METHODS)
+    (sclip,) = (method for method in listed if method["name"] == "sclip")
+    assert sclip["published"]["voc21"]["window"] == 224
+    assert "softmax(q q^T" in sclip["equation"]

@@ -16,7 +16,8 @@ from patchword.models.clip import ClipEncoder
 from patchword.models.common import interpolate_positions
 from patchword.models.protocols import ModelRecord
 from patchword.models.proxy import ProxyClip, proxy_attention
-from patchword.segment.baselines import METHODS, MethodFeatures, load_method
+from patchword.segment.baselines import MethodFeatures, load_method
+from patchword.segment.methods import METHODS
 
 CLIP_PATCH = 8
 SIZES = [(40, 56), (32, 32), (24, 48)]  # larger than the training's 32 x 32, the same, neither

@@ -20,9 +20,6 @@ from patchword.segment.public import open_segmenter
         ({"method": "sclip"}, "method sclip needs an image-text model"),
         ({"method": "sclip", "image_text": "a", "text_encoder": "b"}, "text_encoder is given beside a method"),
         ({"method": "nearest", "image_text": "a"}, "method is 'nearest'; allowed are maskclip, sclip"),
-        ({"method": "sclip"}, "method sclip needs an image-text model"),
-        ({"method": "clip", "image_text": "b"}, "method is 'clip'; allowed are maskclip"),
-        ({"method": "sclip", "image_text": "b", "text_encoder": "c"}, "text_encoder is given beside a method"),
     ],
 )
 def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:

@@ -1,140 +1,22 @@
-"""The training-free methods: how each turns CLIP into a segmenter, and how its authors ran it.
-
-What each computes is written down, equation by equation, in `patchword.models.dense` and `patchword.models.proxy`.
-"""
+"""Segmenters by training-free methods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.segment.settings import SegmentSettings
+from patchword.segment.methods import METHODS as METHODS
+from patchword.segment.methods import Method, find_method
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from patchword.models.clip import ClipEncoder
-    from patchword.models.dense import Dense
     from patchword.models.protocols import ImageTextEncoder, PatchEncoder
     from patchword.models.proxy import ProxyClip
     from patchword.segment.baseline import DenseSegmenter
-
-MethodName = Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip"]
-
-DINO_OFFSET = 0.1  # patches; in the authors' code of all methods but MaskCLIP, from DINO's
-
-
-@dataclass(frozen=True)
-class Method:
-    """A training-free method.
-
-    Attributes:
-        name: as `--method` takes it.
-        description: what it does, in a line.
-        equation: of the last layer of CLIP's image tower; x is its input, y = layer_norm1(x), q, k, v its projections
-            of y in heads of size e, out its output projection.
-        paper: authors and arXiv number.
-        dense: variant of the last layer, see `models.dense`; "value" where only the layer's values are taken.
-        needs_encoder: whether it takes features from a vision encoder beside CLIP.
-        position_offset: how position embeddings are resampled, see `models.common.interpolate_positions`.
-        published: the authors' own settings, by protocol.
-    """
-
-    name: MethodName
-    description: str
-    equation: str
-    paper: str
-    dense: Dense
-    needs_encoder: bool
-    position_offset: float
-    published: Mapping[str, SegmentSettings]
-
-
-def _sclip336(*, window: int) -> SegmentSettings:
-    return SegmentSettings(
-        shorter_side=336, window=window, stride=112, join="logits", temperature=1 / 40, softmax_over="words"
-    )
-
-
-_METHODS = (
-    Method(
-        "maskclip",
-        "every patch keeps its own value; residual and MLP as in CLIP",
-        "u = x + out(v); u + mlp(layer_norm2(u))",
-        "Zhou et al., arXiv 2112.01071",
-        dense="maskclip",
-        needs_encoder=False,
-        position_offset=0.0,
-        published={},
-    ),
-    Method(
-        "sclip",
-        "patches attend by query-query and key-key similarity; residual and MLP as in CLIP",
-        "u = x + out((softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e)) v); u + mlp(layer_norm2(u))",
-        "Wang et al., arXiv 2312.01597",
-        dense="sclip",
-        needs_encoder=False,
-        position_offset=DINO_OFFSET,
-        published={"sclip336": _sclip336(window=224)},
-    ),
-    Method(
-        "clearclip",
-        "patches attend by query-query similarity; no residual, no MLP",
-        "out(softmax(q q^T / sqrt e) v)",
-        "Lan et al., arXiv 2407.12442",
-        dense="clearclip",
-        needs_encoder=False,
-        position_offset=DINO_OFFSET,
-        published={"sclip336": _sclip336(window=224)},
-    ),
-    Method(
-        "naclip",
-        "patches attend by key-key similarity, more to those near by; no residual, no MLP",
-        "out(softmax(k k^T / sqrt e + w) v), w = exp(-distance^2 / (2 * 5^2)) in patches",
-        "Hajimiri et al., arXiv 2404.08181",
-        dense="naclip",
-        needs_encoder=False,
-        position_offset=DINO_OFFSET,
-        published={"sclip336": _sclip336(window=224)},
-    ),
-    Method(
-        "proxyclip",
-        "patches attend by the similarity of another vision encoder's features; no residual, no MLP",
-        "out(softmax(B) v), B = 3 (A - 1.2 mean A) where not negative, else -inf; A: cosine of the encoder's features",
-        "Lan et al., arXiv 2408.04883",
-        dense="value",
-        needs_encoder=True,
-        position_offset=DINO_OFFSET,
-        published={"sclip336": _sclip336(window=336)},
-    ),
-)
-
-METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
-
-
-def find_method(name: str, *, encoder: object = None) -> Method:
-    """The method of that name.
-
-    Args:
-        name: one of `METHODS`.
-        encoder: what is given as its vision encoder, None for nothing.
-
-    Raises:
-        PatchwordError: when there is no such method, it lacks a vision encoder, or has no use for one.
-    """
-    if name not in METHODS:
-        raise PatchwordError(f"method is {name!r}; allowed are {', '.join(METHODS)}")
-    method = METHODS[name]
-    if method.needs_encoder and encoder is None:
-        raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass encoder, such as a DINOv2")
-    if encoder is not None and not method.needs_encoder:
-        needing = ", ".join(method.name for method in _METHODS if method.needs_encoder)
-        raise PatchwordError(f"method {name} has no use for a vision encoder; allowed is one for {needing}")
-    return method
 
 
 def load_method(
