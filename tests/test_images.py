@@ -470,7 +470,7 @@ def _bomb(path: Path) -> None:
         ("a.webp", _cut, ""),
         ("a.bmp", _cut, ""),
         ("a.png", _flip_bytes, ""),
-        ("a.png", _bomb, "too large; allowed are 178,956,970 pixels"),
+        ("a.png", _bomb, "too large; allowed are 178,956,970 pixels: make it smaller, or segment it as a TIFF"),
         ("a.png", lambda path: path.mkdir(), "not a file"),
         ("a.png", os.mkfifo, "not a file"),
         ("a.png", lambda path: None, "No such file"),

@@ -27,6 +27,14 @@ class UnreadableError(OSError):
     """A photograph that cannot be read, with a reason for a person."""
 
 
+def too_large(most_pixels: int) -> str:
+    """Why a photograph that may be a bomb is not decoded, and what to do with one that is none."""
+    return (
+        f"too large; allowed are {most_pixels:,} pixels: make it smaller, or segment it as a TIFF with patchword[geo], "
+        "tile by tile"
+    )
+
+
 def is_heif(path: Path) -> bool:
     """Whether a file is HEIF, by what it begins with."""
     beginning = _beginning(path)
@@ -97,7 +105,7 @@ def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.ui
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         if page.imagewidth * page.imagelength > most_pixels:
-            raise UnreadableError(f"too large; allowed are {most_pixels:,} pixels")
+            raise UnreadableError(too_large(most_pixels))
         meaning = getattr(page.photometric, "name", str(page.photometric))
         colours = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "YCBCR": 3}.get(meaning)
         axes = page.axes

@@ -25,6 +25,7 @@ from patchword.image_extras import (
     read_tiff,
     stored_size,
     tiff_bits,
+    too_large,
 )
 from patchword.image_silence import SILENCE
 from patchword.image_values import bytes_of
@@ -134,7 +135,7 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
     except UnidentifiedImageError:
         reason = _why_unidentified(path)
     except Image.DecompressionBombError:
-        reason = f"too large; allowed are {_most_pixels():,} pixels"
+        reason = too_large(_most_pixels())
     except MemoryError:
         reason = "not enough memory to decode it"
     except UnreadableError as error:

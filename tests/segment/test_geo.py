@@ -44,7 +44,7 @@ def write(path: Path, values: NDArray[Any], *, tags: dict[str, str] | None = Non
     return path
 
 
-def run(path: Path, *, segmenter: Any = None, classes: Any = NAMES, confidence: bool = False, **settings: Any) -> Any:
+def run(path: Path, *, segmenter: Any = None, classes: Any = NAMES, confidence_bits: Any = 0, **settings: Any) -> Any:
     return segment_large(
         path,
         segmenter=segmenter or LocalSegmenter(),
@@ -53,7 +53,7 @@ def run(path: Path, *, segmenter: Any = None, classes: Any = NAMES, confidence: 
         name=path.name,
         settings=SegmentSettings(**{"tile": 32, "overlap": 8, **settings}),
         overlays=False,
-        confidence=confidence,
+        confidence_bits=confidence_bits,
     )
 
 
@@ -69,7 +69,7 @@ def read(path: Path, **settings: Any) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("crs", [UTM, "EPSG:4326", None])
 def test_crs_transform_and_bounds_are_kept(tmp_path: Path, transform: Any, crs: str | None) -> None:
     path = write(tmp_path / "a.tif", picture(70, 95), crs=crs, transform=transform)
-    facts = run(path, confidence=True)
+    facts = run(path, confidence_bits=8)
     expected = LocalSegmenter().segment(picture(70, 95), classes=NAMES)
     assert facts["mask"] == "masks/a.tif.tif"
     with rasterio.open(path) as before, rasterio.open(tmp_path / "out" / facts["mask"]) as after:

@@ -29,7 +29,7 @@ def large(
     path = folder / "big.png"
     if not path.exists():
         Image.fromarray(image).save(path)
-    options = {"confidence": settings.pop("confidence", False), "overlays": settings.pop("overlays", False)}
+    options = {"confidence_bits": settings.pop("confidence_bits", 0), "overlays": settings.pop("overlays", False)}
     return segment_large(
         path,
         segmenter=segmenter or LocalSegmenter(),
@@ -61,7 +61,7 @@ def test_what_depends_on_less_than_the_context_is_the_same_as_of_the_whole(
 ) -> None:
     image, segmenter = picture(*size), LocalSegmenter(radius=radius)
     image[size[0] // 2, ::3, 0] = IGNORED
-    facts = large(image, tmp_path, segmenter=segmenter, tile=tile, overlap=overlap, confidence=True)
+    facts = large(image, tmp_path, segmenter=segmenter, tile=tile, overlap=overlap, confidence_bits=8)
     whole = segmenter.segment(image, classes=NAMES)
     np.testing.assert_array_equal(mask_of(tmp_path).indices, whole.label_map.indices)
     confidence = np.asarray(Image.open(tmp_path / "out/confidence/a/big.png.png"))
@@ -77,6 +77,14 @@ def test_what_reaches_beyond_the_context_has_seams(tmp_path: Path) -> None:
     large(image, tmp_path, segmenter=segmenter)
     whole = segmenter.segment(image, classes=NAMES).label_map.indices
     assert (mask_of(tmp_path).indices != whole).any()  # so that the test above can fail
+
+
+def test_confidences_of_16_bits(tmp_path: Path) -> None:
+    image, segmenter = picture(40, 50), LocalSegmenter()
+    large(image, tmp_path, segmenter=segmenter, confidence_bits=16)
+    with Image.open(tmp_path / "out/confidence/a/big.png.png") as found:
+        expected = np.rint(segmenter.segment(image, classes=NAMES).confidence * np.float32(65535))
+        np.testing.assert_array_equal(np.asarray(found), expected)
 
 
 def test_a_constant_world_gives_one_class(tmp_path: Path) -> None:
@@ -101,15 +109,15 @@ def test_every_pixel_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
     image = picture(70, 95)
     (tmp_path / "through").mkdir()
-    whole = large(image, tmp_path / "through", confidence=True, overlays=True)
+    whole = large(image, tmp_path / "through", confidence_bits=8, overlays=True)
     segmenter = LocalSegmenter()
     segmenter.fail_after = 5
     with pytest.raises(KeyboardInterrupt):
-        large(image, tmp_path, segmenter=segmenter, confidence=True, overlays=True)
+        large(image, tmp_path, segmenter=segmenter, confidence_bits=8, overlays=True)
     assert (tmp_path / "out/unfinished/a/big.png").is_dir()
     assert not (tmp_path / "out/masks").exists()
     rest = LocalSegmenter()
-    assert large(image, tmp_path, segmenter=rest, confidence=True, overlays=True) == whole
+    assert large(image, tmp_path, segmenter=rest, confidence_bits=8, overlays=True) == whole
     assert len(rest.seen) == whole["tiles"] - 4  # the batch that was under way is done again
     assert not (tmp_path / "out/unfinished").exists()
     for name in ("masks/a/big.png.png", "confidence/a/big.png.png", "overlays/a/big.png.jpg"):

@@ -16,7 +16,7 @@ from patchword.segment.large.geo import BLOCK, BandMeaning, GeoReader, GeoRefere
 from patchword.segment.large.png import write_png
 from patchword.segment.large.readers import WindowReader, sample_positions
 from patchword.segment.large.store import PixelStore
-from patchword.segment.large.unfinished import FULL, Shown, Unfinished
+from patchword.segment.large.unfinished import Shown, Unfinished
 from patchword.segment.result import MASKS, OVERLAYS
 
 CONFIDENCE = "confidence"
@@ -96,8 +96,7 @@ class LargeFiles:
     def _write(self, path: Path, store: PixelStore, reference: GeoReference | None, shown: Shown | None) -> None:
         """Write indices, or confidences where no classes are `shown`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        count = None if shown is None else len(shown.names)
-        dtype = np.dtype(np.uint8 if count is None or ignore_index(count) == FULL else np.uint16)
+        dtype = store.dtype if shown is None or ignore_index(len(shown.names)) == store.full else np.dtype(np.uint8)
         strips = (strip.astype(dtype, copy=False) for strip in store.strips(BLOCK))  # of 65535, ignore, 255 remains
         if reference is None:
             palette = png_palette(shown.colours) if shown is not None and dtype == np.uint8 else None
@@ -110,11 +109,8 @@ class LargeFiles:
             strips=strips,
             dtype=dtype.name,
             reference=reference,
-            meaning=_CONFIDENCE if shown is None else _class_indices(shown),
+            meaning=BandMeaning("confidence", scale=1 / store.full) if shown is None else _class_indices(shown),
         )
-
-
-_CONFIDENCE = BandMeaning("confidence", scale=1 / FULL)
 
 
 def _class_indices(shown: Shown) -> BandMeaning:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def segment_large(
     background: Sequence[str] | None = None,
     settings: SegmentSettings | None = None,
     overlays: bool = True,
-    confidence: bool = False,
+    confidence_bits: Literal[0, 8, 16] = 0,
     note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Segment an image tile by tile and write its files; memory depends on the tile, not on the image.
@@ -52,7 +52,7 @@ def segment_large(
         name: of the image, relative, with forward slashes.
         settings: `tile`, `overlap`, `bands`, `value_range`, `value_percentiles`, `overview_side` are of large images.
         overlays: whether to write `overlays/<name>.jpg`, at most `settings.overview_side` pixels a side.
-        confidence: whether to write confidences, 0 to 255.
+        confidence_bits: of the confidences that are written, 0 to 255 (8) or to 65535 (16); 0 writes none.
         note: told how far it is.
 
     Returns:
@@ -70,10 +70,10 @@ def segment_large(
             work = _Work(segmenter, vocabulary, chosen, reader)
             with Unfinished(
                 out / UNFINISHED / name,
-                what=_identity(Path(path), work, with_confidence=confidence),
+                what=_identity(Path(path), work, confidence_bits=confidence_bits),
                 size=reader.size,
                 classes=len(vocabulary) + 1,
-                with_confidence=confidence,
+                confidence_bits=confidence_bits,
             ) as unfinished:
                 tiles = _segment_tiles(work, unfinished, note or _silent)
                 files = LargeFiles(out, name, reader, unfinished, unfinished.shown or _asked_for(vocabulary))
@@ -94,7 +94,7 @@ class _Work:
     reader: WindowReader
 
 
-def _identity(path: Path, work: _Work, *, with_confidence: bool) -> dict[str, Any]:
+def _identity(path: Path, work: _Work, *, confidence_bits: int) -> dict[str, Any]:
     """All that the tiles of an image depend on."""
     file = path.stat()
     return {
@@ -104,7 +104,7 @@ def _identity(path: Path, work: _Work, *, with_confidence: bool) -> dict[str, An
         "vocabulary": work.vocabulary.to_text(),
         "segmenter": work.segmenter.describe(),
         "settings": work.settings.model_dump(mode="json"),
-        "confidence": with_confidence,
+        "confidence_bits": confidence_bits,
     }
 
 

@@ -31,6 +31,11 @@ class PixelStore:
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self._file.truncate(size[0] * size[1] * self.dtype.itemsize)
 
+    @property
+    def full(self) -> int:
+        """The greatest value that a pixel can have."""
+        return int(np.iinfo(self.dtype).max)
+
     def write(self, box: Box, values: NDArray[Any]) -> None:
         """Write the values (h, w) of a part."""
         rows = np.ascontiguousarray(values, dtype=self.dtype)

@@ -19,7 +19,6 @@ from patchword.segment.large.tiles import Box, Tile
 
 _WHAT, _CLASSES, _DONE = "what.json", "classes.json", "done.jsonl"
 _INDICES, _CONFIDENCE = "indices.raw", "confidence.raw"
-FULL = 255  # of a confidence of 1
 
 
 class Shown(NamedTuple):
@@ -40,7 +39,7 @@ class Unfinished:
         what: all that the result depends on, as JSON can hold it.
         size: (height, width) in pixels of the image.
         classes: how many there may be at most; decides the type that their indices are kept in.
-        with_confidence: whether confidences are kept, as 0 to 255.
+        confidence_bits: of the confidences that are kept, as 0 to 255 (8) or 65535 (16); 0 keeps none.
 
     Raises:
         PatchwordError: when a file cannot be written or the journal is damaged.
@@ -48,17 +47,17 @@ class Unfinished:
     """
 
     def __init__(
-        self, folder: Path, *, what: Mapping[str, Any], size: tuple[int, int], classes: int, with_confidence: bool
+        self, folder: Path, *, what: Mapping[str, Any], size: tuple[int, int], classes: int, confidence_bits: int
     ) -> None:
         self.folder = folder
         if _read_json(folder / _WHAT) != json.loads(json.dumps(what)):
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / _WHAT, what)
-        dtype: type[np.uint8 | np.uint16] = np.uint8 if classes < FULL else np.uint16
-        self.ignore = int(np.iinfo(dtype).max)
+        dtype: type[np.uint8 | np.uint16] = np.uint8 if classes < 255 else np.uint16
         self.indices = PixelStore(folder / _INDICES, size=size, dtype=dtype)
-        self.confidence = PixelStore(folder / _CONFIDENCE, size=size, dtype=np.uint8) if with_confidence else None
+        self.ignore = self.indices.full
+        self.confidence = _confidence_store(folder / _CONFIDENCE, size=size, bits=confidence_bits)
         self._journal = Manifest(folder / _DONE)
         self._done = self._journal.read()
 
@@ -95,7 +94,7 @@ class Unfinished:
         self.indices.write(tile.kept, known)
         self.indices.flush()
         if self.confidence is not None:
-            self.confidence.write(tile.kept, np.where(valid, np.rint(confidence * FULL), 0))
+            self.confidence.write(tile.kept, np.where(valid, np.rint(confidence * np.float32(self.confidence.full)), 0))
             self.confidence.flush()
         found, pixels = np.unique(known, return_counts=True)
         name = _key(tile)
@@ -151,6 +150,10 @@ def nothing(box: Box) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[n
     """Indices, confidences and validity (h, w) of a part of an image where there is nothing."""
     shape = (box.height, box.width)
     return np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
+
+
+def _confidence_store(path: Path, *, size: tuple[int, int], bits: int) -> PixelStore | None:
+    return PixelStore(path, size=size, dtype=np.uint8 if bits == 8 else np.uint16) if bits else None
 
 
 def _key(tile: Tile) -> str:
