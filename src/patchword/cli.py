@@ -9,6 +9,7 @@ import typer
 
 from patchword import __version__
 from patchword.cli_ablate import ablate
+from patchword.cli_benchmarks import benchmarks
 from patchword.cli_evaluate import evaluate
 from patchword.cli_exchange import export, import_
 from patchword.cli_label import label, merge
@@ -135,6 +136,7 @@ app.command()(segment)
 
 
 app.command()(evaluate)
+app.command()(benchmarks)
 app.command()(ablate)
 app.command()(encoders)
 app.command()(methods)

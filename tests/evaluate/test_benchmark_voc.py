@@ -70,6 +70,13 @@ def test_two_devkits_beside_each_other_are_ambiguous(tmp_path: Path):
         BENCHMARKS["voc21"].open(tmp_path)
 
 
+def test_a_devkit_beside_the_folder_named_is_not_taken_for_it(tmp_path: Path):
+    make_voc(tmp_path / "VOC2012")
+    (tmp_path / "coco_stuff164k").mkdir()
+    with pytest.raises(PatchwordError, match=r"voc21 is not in .*coco_stuff164k"):
+        BENCHMARKS["voc21"].open(tmp_path / "coco_stuff164k")
+
+
 def test_augmented_masks_serve_where_the_official_ones_are_not_there(tmp_path: Path):
     root = make_voc(tmp_path / "VOC2012", masks="SegmentationClassAug")
     assert len(BENCHMARKS["voc21"].open(root).pairs) == 2

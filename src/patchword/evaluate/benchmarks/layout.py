@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,32 +113,33 @@ def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
     if not data.is_dir():
         raise PatchwordError(f"no such folder of {title}: {data}")
     inside = _folders_in(data)
-    here = _complete(layouts, [data])
+    here = _complete(layouts, [data], below=True)
     if here:
         return here[0]
-    below = _complete(layouts, inside)
+    below = _complete(layouts, inside, below=True)
     if len({hit.root for hit in below}) > 1:
         roots = sorted({str(hit.root) for hit in below})
         raise PatchwordError(f"{title} is in {data} more than once: {', '.join(roots)}; name one of these folders")
-    above = _complete(layouts, [data.resolve().parent])
+    above = _complete(layouts, [data.resolve().parent], below=False)
     if below or above:
         return (below or above)[0]
     raise PatchwordError(_what_is_missing(title, layouts, data, inside))
 
 
-def _complete(layouts: Sequence[Layout], folders: Sequence[Path]) -> list[Hit]:
-    """The layouts that have all that they need; of each folder the first."""
+def _complete(layouts: Sequence[Layout], folders: Sequence[Path], *, below: bool) -> list[Hit]:
+    """The layouts that have all that they need, in the folders themselves or also below them; of each folder the first.
+
+    The folder above the one that a user names counts only where it is the layout's own: what lies beside may be meant
+    for something else.
+    """
     hits = []
     for folder in folders:
-        candidates = (Hit(layout, root, layout.find(root)) for layout in layouts for root in _roots(layout, folder))
+        roots = ((each, folder / place) for each in layouts for place in (each.places if below else ("",)))
+        candidates = (Hit(layout, root, layout.find(root)) for layout, root in roots)
         hit = next((hit for hit in candidates if not hit.layout.lacks(hit.found)), None)
         if hit is not None:
             hits.append(hit)
     return hits
-
-
-def _roots(layout: Layout, folder: Path) -> Iterator[Path]:
-    return (folder / place for place in layout.places)
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -150,16 +151,18 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _what_is_missing(title: str, layouts: Sequence[Layout], data: Path, inside: Sequence[Path]) -> str:
     """One line: what each layout lacks where most of it is, and all the places that were looked at."""
-    folders = [data, *inside, data.resolve().parent]
-    ways = "; ".join(_what_a_layout_lacks(layout, folders, data) for layout in layouts)
+    folders = [data, *inside]
+    ways = "; ".join(_what_a_layout_lacks(layout, folders) for layout in layouts)
     places = list(dict.fromkeys(place for layout in layouts for place in layout.places if place))
     shown = [str(folder) for folder in folders[: _MOST_FOLDERS + 1]]
     shown += [f"{len(folders) - len(shown)} more"] if len(folders) > len(shown) else []
-    return f"{title} is not in {data}. {ways}. Looked in {', '.join(shown)}, and in {', '.join(places)} below them"
+    above = data.resolve().parent
+    looked = f"{', '.join(shown)}, in {', '.join(places)} below them, and in {above}"
+    return f"{title} is not in {data}. {ways}. Looked in {looked}"
 
 
-def _what_a_layout_lacks(layout: Layout, folders: Sequence[Path], data: Path) -> str:
-    roots = [root for folder in folders for root in _roots(layout, folder)]
+def _what_a_layout_lacks(layout: Layout, folders: Sequence[Path]) -> str:
+    roots = [folder / place for folder in folders for place in layout.places]
     best = max(roots, key=lambda root: len(layout.find(root)))
     found = layout.find(best)
     missing = ", ".join(str(part) for part in layout.lacks(found))

@@ -1,0 +1,78 @@
+"""`patchword benchmarks`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from patchword.options import AsJson
+from patchword.terminal import print_columns, print_json
+
+if TYPE_CHECKING:
+    from patchword.evaluate.benchmarks.record import Benchmark
+    from patchword.evaluate.protocols import ProtocolRow
+
+
+def benchmarks(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The standard benchmarks: classes, photographs, files, protocols."""
+    from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
+
+    chosen = list(BENCHMARKS.values()) if name is None else [find_benchmark(name)]
+    if as_json:
+        print_json([_facts(benchmark) for benchmark in chosen])
+        return
+    rows = [(each.name, each.title, str(each.class_count), f"{each.images:,}", _ways(each)) for each in chosen]
+    print_columns([("benchmark", "what it is", "classes", "photographs", "files"), *rows])
+    if name is not None:
+        for line in _in_full(chosen[0]):
+            typer.echo(line)
+
+
+def _facts(benchmark: Benchmark) -> dict[str, Any]:
+    from patchword.evaluate.protocols import PROTOCOLS
+
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "classes": benchmark.class_count,
+        "background_is_scored": benchmark.scores_background,
+        "photographs": benchmark.images,
+        "vocabulary_hash": benchmark.vocabulary().hash,
+        "layouts": [
+            {
+                "name": layout.name,
+                "places": [place or "." for place in layout.places],
+                "parts": [asdict(part) for part in layout.parts],
+            }
+            for layout in benchmark.layouts
+        ],
+        "protocols": {name: asdict(rows[benchmark.name]) for name, rows in PROTOCOLS.items()},
+    }
+
+
+def _ways(benchmark: Benchmark) -> str:
+    return "; ".join(layout.name for layout in benchmark.layouts)
+
+
+def _in_full(benchmark: Benchmark) -> list[str]:
+    from patchword.evaluate.protocols import PROTOCOLS
+
+    lines = ["", "files, in the folder that you name, one above it, or one of these below it:"]
+    for layout in benchmark.layouts:
+        lines.append(f"  {layout.name} (in {', '.join(place or '.' for place in layout.places)})")
+        lines += [f"    {part}{'' if part.needed else ', if it is there'}" for part in layout.parts]
+    lines += ["", "protocols:"]
+    return lines + [f"  {name}: {_run(rows[benchmark.name])}" for name, rows in PROTOCOLS.items()]
+
+
+def _run(row: ProtocolRow) -> str:
+    size = "image whole at the model's own size" if row.shorter_side is None else f"shorter side {row.shorter_side}"
+    windows = "" if row.window is None else f", windows {row.window} every {row.stride}"
+    scale = "" if row.logit_scale is None else f", cosines x {row.logit_scale:g}"
+    threshold = f" {row.threshold:g}" if row.threshold else ""
+    return f"{size}{windows}, {row.templates} templates{scale}, background by {row.background}{threshold}"

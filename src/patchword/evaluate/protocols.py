@@ -1,0 +1,144 @@
+"""How each protocol runs each benchmark: one table, a row for each pair of them.
+
+Numbers from different protocols must not stand in one table: they differ in what the model sees, not only in how well
+it sees. Source: docs/method.md, "Published numbers to stand beside"; what is [chosen] says so below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.benchmarks.lists import templates
+from patchword.evaluate.benchmarks.record import Benchmark
+from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.segment.settings import SegmentSettings
+from patchword.vocabulary import Vocabulary
+
+ProtocolName = Literal["tcl448", "sclip336", "native"]
+BackgroundRule = Literal["none", "words", "threshold", "words, threshold"]
+
+
+@dataclass(frozen=True)
+class ProtocolRow:
+    """How a protocol runs a benchmark. Lengths in pixels of the image that the model sees; none is the model's own.
+
+    Attributes:
+        protocol, benchmark: which row this is.
+        shorter_side: length of the resized image's shorter side; none shows it at the model's own size, whole.
+        longest_side: bound of the other side, before which the shorter side yields.
+        window, stride: of square sliding windows, whose upsampled scores are averaged; none shows the image whole.
+        templates: prompt templates a word, 7 or 80.
+        logit_scale: what cosines are multiplied by before the softmax; none is the model's own.
+        softmax_over: "words", of which the best speaks for its class afterwards, or "classes" by their best words.
+        background: what makes a pixel background: words of its own, a confidence below the threshold, both, or nothing
+            where background is not scored.
+        threshold: confidence below which a pixel is background; 0 where there is no such rule.
+    """
+
+    protocol: ProtocolName
+    benchmark: str
+    shorter_side: int | None
+    longest_side: int | None
+    window: int | None
+    stride: int | None
+    templates: int
+    logit_scale: float | None
+    softmax_over: Literal["words", "classes"]
+    background: BackgroundRule
+    threshold: float
+
+    def settings(self) -> SegmentSettings:
+        """The row as a segmenter takes it."""
+        return SegmentSettings(
+            shorter_side=self.shorter_side,
+            longest_side=self.longest_side,
+            window=self.window,
+            stride=self.stride,
+            join="features" if self.window is None else "logits",
+            temperature=None if self.logit_scale is None else 1 / self.logit_scale,
+            softmax_over=self.softmax_over,
+            background_threshold=self.threshold,
+        )
+
+    def vocabulary(self, *, count: int | None = None) -> Vocabulary:
+        """The class list that a model is asked for.
+
+        Args:
+            count: prompt templates instead of the row's, 7 or 80.
+
+        Raises:
+            PatchwordError: for another count.
+        """
+        number = self.templates if count is None else count
+        if number not in (7, 80):
+            raise PatchwordError(f"templates are {number}; allowed are 7 and 80, as the protocols have them")
+        benchmark = BENCHMARKS[self.benchmark]
+        return benchmark.vocabulary(templates=templates(number), background="words" in self.background)
+
+
+# [chosen] where tcl448 leaves it to the method: 80 templates, the softmax over classes at the model's own temperature,
+# and sclip336's thresholds; `background_threshold` is the setting. native is all [chosen].
+# fmt: off
+_Row = ProtocolRow
+_ROWS = (
+    # in the order of the fields of ProtocolRow
+    _Row("tcl448",   "voc21",       448,  2048, 448,  224,  80, None, "classes", "threshold",        0.2),
+    _Row("tcl448",   "context60",   448,  2048, 448,  224,  80, None, "classes", "threshold",        0.15),
+    _Row("tcl448",   "coco-object", 448,  2048, 448,  224,  80, None, "classes", "threshold",        0.25),
+    _Row("tcl448",   "voc20",       448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "context59",   448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "coco-stuff",  448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "cityscapes",  448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "ade20k",      448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
+    _Row("sclip336", "voc21",       336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.2),
+    _Row("sclip336", "context60",   336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.15),
+    _Row("sclip336", "coco-object", 336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.25),
+    _Row("sclip336", "voc20",       336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "context59",   336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "coco-stuff",  336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "cityscapes",  448,  2048, 224,  112,  80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "ade20k",      448,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
+    _Row("native",   "voc21",       None, None, None, None, 7,  None, "classes", "words",            0.0),
+    _Row("native",   "context60",   None, None, None, None, 7,  None, "classes", "words",            0.0),
+    _Row("native",   "coco-object", None, None, None, None, 7,  None, "classes", "words",            0.0),
+    _Row("native",   "voc20",       None, None, None, None, 7,  None, "classes", "none",             0.0),
+    _Row("native",   "context59",   None, None, None, None, 7,  None, "classes", "none",             0.0),
+    _Row("native",   "coco-stuff",  None, None, None, None, 7,  None, "classes", "none",             0.0),
+    _Row("native",   "cityscapes",  None, None, None, None, 7,  None, "classes", "none",             0.0),
+    _Row("native",   "ade20k",      None, None, None, None, 7,  None, "classes", "none",             0.0),
+)
+# fmt: on
+
+PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {
+    "tcl448": {row.benchmark: row for row in _ROWS if row.protocol == "tcl448"},
+    "sclip336": {row.benchmark: row for row in _ROWS if row.protocol == "sclip336"},
+    "native": {row.benchmark: row for row in _ROWS if row.protocol == "native"},
+}
+
+
+def protocol_row(protocol: str, *, benchmark: Benchmark) -> ProtocolRow:
+    """The row of a protocol and a benchmark.
+
+    Raises:
+        PatchwordError: for an unknown protocol.
+    """
+    rows = next((rows for name, rows in PROTOCOLS.items() if name == protocol), None)
+    if rows is None:
+        raise PatchwordError(f"protocol {protocol!r} is unknown; allowed are {', '.join(PROTOCOLS)}")
+    return rows[benchmark.name]
+
+
+def protocol_table() -> str:
+    """All rows as a Markdown table, as docs/benchmarks.md has it."""
+    names = [field.name for field in fields(ProtocolRow)]
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in _ROWS]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)

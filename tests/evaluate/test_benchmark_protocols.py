@@ -1,0 +1,107 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from patchword.cli import app
+from patchword.errors import PatchwordError
+from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.evaluate.protocols import PROTOCOLS, protocol_row, protocol_table
+from patchword.evaluate.published import PUBLISHED, published_beside
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+THRESHOLDS = {"voc21": 0.2, "context60": 0.15, "coco-object": 0.25}
+
+
+@pytest.mark.parametrize("protocol", ["tcl448", "sclip336", "native"])
+def test_every_protocol_has_a_row_for_every_benchmark(protocol: str):
+    assert list(PROTOCOLS[protocol]) == list(BENCHMARKS)
+    for name, row in PROTOCOLS[protocol].items():
+        assert (row.protocol, row.benchmark) == (protocol, name)
+        assert (row.background == "none") == (not BENCHMARKS[name].scores_background)
+        assert (row.threshold > 0) == ("threshold" in row.background)
+        assert bool(row.vocabulary().background) == ("words" in row.background)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_tcl448(name: str):
+    settings = PROTOCOLS["tcl448"][name].settings()
+    assert (settings.shorter_side, settings.longest_side, settings.window, settings.stride) == (448, 2048, 448, 224)
+    assert settings.join == "logits"
+    assert settings.temperature is None
+    assert settings.image_size is None
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_sclip336(name: str):
+    row = PROTOCOLS["sclip336"][name]
+    settings = row.settings()
+    larger = name in ("ade20k", "cityscapes")
+    assert (settings.shorter_side, settings.longest_side) == (448 if larger else 336, 2048)
+    assert (settings.window, settings.stride) == (224 if name == "cityscapes" else 336, 112)
+    assert settings.temperature == pytest.approx(1 / 40)
+    assert settings.softmax_over == "words"
+    assert settings.join == "logits"
+    assert settings.background_threshold == THRESHOLDS.get(name, 0.0)
+    assert len(row.vocabulary().templates) == 80
+
+
+def test_native_is_whole():
+    for row in PROTOCOLS["native"].values():
+        settings = row.settings()
+        assert (settings.shorter_side, settings.window, settings.background_threshold) == (None, None, 0.0)
+        assert len(row.vocabulary().templates) == 7
+
+
+def test_templates_can_be_chosen_and_change_the_hash():
+    row = PROTOCOLS["tcl448"]["voc20"]
+    assert len(row.vocabulary(count=7).templates) == 7
+    assert row.vocabulary(count=7).hash != row.vocabulary().hash
+    with pytest.raises(PatchwordError, match="templates are 8; allowed are 7 and 80"):
+        row.vocabulary(count=8)
+
+
+def test_an_unknown_protocol_names_the_known_ones():
+    with pytest.raises(PatchwordError, match="protocol 'tcl' is unknown; allowed are tcl448, sclip336, native"):
+        protocol_row("tcl", benchmark=BENCHMARKS["voc20"])
+
+
+def test_the_documents_table_is_the_codes():
+    assert protocol_table() in DOCS.read_text(encoding="utf-8")
+
+
+def test_published_rows_are_those_of_their_family():
+    assert [row.method for row in published_beside("sclip336")] == [
+        "SCLIP",
+        "NACLIP",
+        "ProxyCLIP",
+        "CorrCLIP-B",
+        "CorrCLIP-L",
+    ]
+    assert {row.protocol for row in published_beside("tcl448")} == {"tcl448"}
+    assert published_beside("native") == ()
+    assert len({row.method for row in PUBLISHED}) == len(PUBLISHED)
+
+
+def test_the_command_lists_all_of_them():
+    ran = CliRunner().invoke(app, ["benchmarks"])
+    assert ran.exit_code == 0
+    for name, benchmark in BENCHMARKS.items():
+        line = next(line for line in ran.stdout.splitlines() if line.startswith(f"{name} "))
+        assert re.search(rf" {benchmark.class_count} +{benchmark.images:,} ", line)
+
+
+def test_the_command_shows_one_in_full():
+    ran = CliRunner().invoke(app, ["benchmarks", "voc21"])
+    assert "ImageSets/Segmentation/val.txt (list), if it is there" in ran.stdout
+    assert "sclip336: shorter side 336, windows 336 every 112, 80 templates, cosines x 40" in ran.stdout
+
+
+def test_the_command_prints_json():
+    ran = CliRunner().invoke(app, ["benchmarks", "--json"])
+    found = {each["name"]: each for each in json.loads(ran.stdout)}
+    assert list(found) == list(BENCHMARKS)
+    assert found["coco-object"]["classes"] == 81
+    assert found["cityscapes"]["protocols"]["sclip336"]["window"] == 224
