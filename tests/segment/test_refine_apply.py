@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models.pixels import resize
-from patchword.segment.pixels import assign_pixels
+from patchword.segment.pixels import Decision, PixelClasses, assign_pixels
 from patchword.segment.refine import apply
 from patchword.segment.refine.apply import bounded_size, refine_pixels
 from patchword.segment.refine.guided import GuidedScores
@@ -24,8 +23,12 @@ from patchword.segment.scores import GridScores, PixelScores
 from patchword.segment.settings import SegmentSettings
 
 TEMPERATURE = 0.1
-ASSIGN = partial(assign_pixels, temperature=TEMPERATURE)
+
 FEW = PamrSettings(iterations=3, dilations=(1, 2), pixels=1024)
+
+
+def best_class(scores: PixelScores) -> PixelClasses:
+    return assign_pixels(scores, decision=Decision(np.arange(scores.count), scores.count, TEMPERATURE))
 
 
 class Opaque:
@@ -48,7 +51,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def refine(scores: PixelScores, *, image: Tensor, settings: SegmentSettings):
     return refine_pixels(
         scores,
-        assign=ASSIGN,
+        assign=best_class,
         class_of=np.arange(scores.count),
         image=image,
         temperature=TEMPERATURE,
@@ -88,14 +91,14 @@ def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     def assign(scores: PixelScores):
         full = scores.rows(range(scores.size[0]), maps=range(scores.count))
         classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
-        return ASSIGN(GridScores(classes, scores.size))
+        return best_class(GridScores(classes, scores.size))
 
     settings = SegmentSettings(refine="pamr", pamr=FEW)
     given = {"image": image, "temperature": TEMPERATURE, "settings": settings, "proposer": None}
     found = refine_pixels(GridScores(patches, (20, 22)), assign=assign, class_of=class_of, **given)
     full = functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0]
     classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
-    same = refine_pixels(GridScores(classes, (20, 22)), assign=ASSIGN, class_of=np.arange(3), **given)
+    same = refine_pixels(GridScores(classes, (20, 22)), assign=best_class, class_of=np.arange(3), **given)
     np.testing.assert_allclose(found.confidence, same.confidence, rtol=1e-5)
     assert (found.indices == same.indices).all()
 
@@ -114,7 +117,7 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
     scores = Opaque(base)
     refine_pixels(
         scores,
-        assign=lambda asked: ASSIGN(base),  # which has a bound of its own
+        assign=lambda asked: best_class(base),  # which has a bound of its own
         class_of=np.arange(30),
         image=random(1, 3, 20, 30),
         temperature=TEMPERATURE,
@@ -130,7 +133,7 @@ def test_guided_is_decided_as_other_scores_are() -> None:
     patches, image = random(5, 4, 6), random(1, 3, 30, 40, seed=2)
     settings = SegmentSettings(refine="guided", guided=GuidedSettings(radius=1))
     found = refine(GridScores(patches, (30, 40)), image=image, settings=settings)
-    same = ASSIGN(GuidedScores.of(patches, image=image[0], settings=settings.guided))
+    same = best_class(GuidedScores.of(patches, image=image[0], settings=settings.guided))
     assert (found.indices == same.indices).all()
     np.testing.assert_array_equal(found.confidence, same.confidence)
 
@@ -138,7 +141,7 @@ def test_guided_is_decided_as_other_scores_are() -> None:
 def test_none_is_what_was_found() -> None:
     scores = GridScores(random(5, 4, 6), (30, 40))
     found = refine(scores, image=random(1, 3, 30, 40), settings=SegmentSettings())
-    assert (found.indices == ASSIGN(scores).indices).all()
+    assert (found.indices == best_class(scores).indices).all()
 
 
 def test_sam_without_a_mask_proposer_is_refused() -> None:

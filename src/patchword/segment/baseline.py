@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.protocols import ImageTextEncoder
+from patchword.models.protocols import ImageTextEncoder, MaskProposer
 from patchword.segment.dense import DenseFeatures, DensePath
 from patchword.segment.geometry import AnyImage
 from patchword.segment.result import SegmentationResult
@@ -47,6 +47,7 @@ class DenseSegmenter:
             features' own.
         temperature: of the softmax that the confidence is taken from [chosen; the inverse of CLIP's logit scale].
         templates: prompt templates of classes that come without templates of their own.
+        mask_proposer: what snaps edges where the setting `refine` is "sam".
 
     Raises:
         PatchwordError: when a number is out of range.
@@ -60,6 +61,7 @@ class DenseSegmenter:
         image_size: int | None = None,
         temperature: float = 0.01,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
+        mask_proposer: MaskProposer | None = None,
     ) -> None:
         if not temperature > 0:
             raise PatchwordError(f"temperature is {temperature}; allowed is a number above 0")
@@ -72,7 +74,17 @@ class DenseSegmenter:
             image_size=image_size or self.features.image_size,
             temperature=temperature,
             device=self.features.device,
+            mask_proposer=mask_proposer,
         )
+
+    @property
+    def refiner(self) -> MaskProposer | None:
+        """The mask proposer that snaps edges where the setting `refine` is "sam"; may be set."""
+        return self._path.refiner
+
+    @refiner.setter
+    def refiner(self, mask_proposer: MaskProposer | None) -> None:
+        self._path.refiner = mask_proposer
 
     def segment(
         self,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.images import to_tensor
 from patchword.maps import LabelMap
-from patchword.models.pixels import model_size, resize
+from patchword.models.batching import Batches, is_out_of_memory
+from patchword.models.pixels import resize
+from patchword.models.protocols import MaskProposer
 from patchword.segment.geometry import AnyImage, as_rgb
-from patchword.segment.pixels import assign_pixels
+from patchword.segment.joins import FeatureJoin, LogitJoin, SeenImage, share_batches
+from patchword.segment.pixels import assign_pixels, hold_back
+from patchword.segment.refine.apply import refine_pixels
 from patchword.segment.result import SegmentationResult
-from patchword.segment.scores import GridScores
+from patchword.segment.scores import PixelScores
 from patchword.segment.settings import SegmentSettings
-from patchword.segment.words import Classes, WordEncoder
+from patchword.segment.windows import check_window, plan_seeing
+from patchword.segment.words import Classes, ClassWords, WordEncoder
 from patchword.vocabulary import Vocabulary
 
 
@@ -78,27 +82,39 @@ class DenseFeatures(Protocol):
         """The models and numbers that the vectors depend on, as JSON can hold them."""
 
 
-@dataclass(frozen=True)
 class DensePath:
-    """Everything that turns an image and class names into a label map.
+    """Everything that turns images and class names into label maps.
 
-    Attributes:
-        encode: images (1, 3, h, w), sides multiples of the patch -> unit patch vectors (1, d, h/patch, w/patch).
+    Args:
+        encode: images (b, 3, h, w), sides multiples of the patch -> unit patch vectors (b, d, h/patch, w/patch).
         words: class names -> text vectors.
         patch_size: side of a patch in pixels.
         image_size: side in pixels of the square that has as many pixels as the image that `encode` sees; the default.
         temperature: of the softmax that the confidence is taken from; the default.
         device: that images are resized on.
+        mask_proposer: what snaps edges where the setting `refine` is "sam"; kept as `refiner`, which may be set later.
     """
 
-    encode: Callable[[Tensor], Tensor]
-    words: WordEncoder
-    patch_size: int
-    image_size: int
-    temperature: float
-    device: torch.device
+    def __init__(
+        self,
+        *,
+        encode: Callable[[Tensor], Tensor],
+        words: WordEncoder,
+        patch_size: int,
+        image_size: int,
+        temperature: float,
+        device: torch.device,
+        mask_proposer: MaskProposer | None = None,
+    ) -> None:
+        self.encode = encode
+        self.words = words
+        self.patch_size = patch_size
+        self.image_size = image_size
+        self.temperature = temperature
+        self.device = device
+        self.refiner = mask_proposer
+        self._batches = Batches()
 
-    @torch.no_grad()
     def segment(
         self,
         image: AnyImage,
@@ -108,22 +124,12 @@ class DensePath:
         settings: SegmentSettings | Mapping[str, Any] | None,
     ) -> SegmentationResult:
         """Segment one image; arguments and result as `Segmenter.segment` has them."""
-        chosen = SegmentSettings.of(settings)
-        words = self.words(classes, background=background)
-        pixels = as_rgb(image)
-        size = (pixels.shape[0], pixels.shape[1])
-        seen = model_size(size, image_size=chosen.image_size or self.image_size, patch_size=self.patch_size)
-        patches = self.encode(resize(to_tensor(pixels).to(self.device), size=seen))[0]  # (d, h, w)
-        scores = GridScores(words.scores(patches), size)
-        found = assign_pixels(scores, temperature=chosen.temperature or self.temperature, threshold=chosen.threshold)
-        return SegmentationResult(
-            LabelMap(found.indices, words.names, words.colours),
-            found.confidence,
-            pixels,
-            scores=scores,
-            class_of=np.arange(scores.count),
-        )
+        (found,) = self.segment_batch([image], classes=classes, background=background, settings=settings)
+        if isinstance(found, PatchwordError):
+            raise found
+        return found
 
+    @torch.no_grad()
     def segment_batch(
         self,
         images: Sequence[AnyImage],
@@ -134,13 +140,104 @@ class DensePath:
     ) -> list[SegmentationResult | PatchwordError]:
         """Segment several images; arguments and result as `Segmenter.segment_batch` has them."""
         chosen = SegmentSettings.of(settings)
-        vocabulary = self.words.vocabulary_of(classes, background=background)
-        return [self._attempt(image, vocabulary=vocabulary, settings=chosen) for image in images]
+        check_window(chosen, patch_size=self.patch_size)
+        words = self.words(classes, background=background)
+        looked = [self._look(image, chosen) for image in images]
+        found: dict[int, SegmentationResult | PatchwordError] = {
+            place: one for place, one in enumerate(looked) if isinstance(one, PatchwordError)
+        }
+        seen = {place: one for place, one in enumerate(looked) if isinstance(one, SeenImage)}
+        for places in share_batches(seen, most=chosen.batch):
+            found |= self._segment_together({place: seen[place] for place in places}, words, chosen)
+        return [found[place] for place in range(len(images))]
 
-    def _attempt(
-        self, image: AnyImage, *, vocabulary: Vocabulary, settings: SegmentSettings
-    ) -> SegmentationResult | PatchwordError:
+    def _look(self, image: AnyImage, settings: SegmentSettings) -> SeenImage | PatchwordError:
         try:
-            return self.segment(image, classes=vocabulary, background=None, settings=settings)
+            pixels = as_rgb(image)
         except PatchwordError as error:
             return error
+        size = (pixels.shape[0], pixels.shape[1])
+        plan = plan_seeing(size, settings=settings, image_size=self.image_size, patch_size=self.patch_size)
+        return SeenImage(pixels, plan)
+
+    def _segment_together(
+        self, seen: dict[int, SeenImage], words: ClassWords, settings: SegmentSettings
+    ) -> dict[int, SegmentationResult | PatchwordError]:
+        """Segment images whose windows have one size; what fails here fails for all of them."""
+        try:
+            joined = self._encode_windows(list(seen.values()), words, settings)
+            return {
+                place: self._decide(image, join.scores(image.size), words, settings)
+                for (place, image), join in zip(seen.items(), joined, strict=True)
+            }
+        except PatchwordError as error:
+            return dict.fromkeys(seen, error)
+
+    def _encode_windows(
+        self, images: Sequence[SeenImage], words: ClassWords, settings: SegmentSettings
+    ) -> list[FeatureJoin | LogitJoin]:
+        """Encode the windows of images in batches and join each image's again."""
+        score = partial(words.scores, over=settings.softmax_over)
+        by_logits = settings.join == "logits" and settings.window is not None
+        joined = [
+            LogitJoin(image.plan, score=score)
+            if by_logits
+            else FeatureJoin(image.plan, score=score, patch_size=self.patch_size)
+            for image in images
+        ]
+        resized = [resize(to_tensor(image.pixels).to(self.device), size=image.plan.size) for image in images]
+        windows = [(owner, place) for owner, image in enumerate(images) for place in range(len(image.plan))]
+
+        def encode(start: int, stop: int) -> None:
+            asked = windows[start:stop]
+            crops = [images[owner].plan.crop(resized[owner], place) for owner, place in asked]
+            patches = self.encode(torch.cat(crops)).float()  # (b, d, h, w)
+            _check_finite(patches)
+            for (owner, place), one in zip(asked, patches, strict=True):
+                joined[owner].add(place, one)
+
+        height, width = images[0].plan.window
+        what = f"windows of {height} x {width} pixels"
+        try:
+            self._batches.run(encode, count=len(windows), size=settings.batch, what=what)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise PatchwordError(
+                f"memory does not suffice for one of {what}; allowed are a smaller image_size, or a window"
+            ) from error
+        return joined
+
+    def _decide(
+        self, image: SeenImage, scores: PixelScores, words: ClassWords, settings: SegmentSettings
+    ) -> SegmentationResult:
+        classes, decision = words.decision(settings, temperature=self.temperature)
+        assign = partial(assign_pixels, decision=decision)
+        if settings.refine == "none":
+            found = assign(scores)
+        else:
+            found = refine_pixels(
+                scores,
+                assign=assign,
+                class_of=decision.class_of,
+                image=to_tensor(image.pixels),
+                temperature=decision.temperature,
+                settings=settings,
+                proposer=self.refiner,
+            )
+        found = hold_back(found, decision=decision)
+        return SegmentationResult(
+            LabelMap(found.indices, classes.names, classes.colours),
+            found.confidence,
+            image.pixels,
+            scores=scores,
+            class_of=decision.class_of,
+            temperature=decision.temperature,
+        )
+
+
+def _check_finite(patches: Tensor) -> None:
+    if not torch.isfinite(patches).all():
+        raise PatchwordError(
+            "the model gives features that are not finite; allowed are types with more room, float32 or bfloat16"
+        )

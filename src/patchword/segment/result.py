@@ -28,6 +28,7 @@ class SegmentationResult:
         image: (h, w, 3) uint8, the image as it was segmented.
         scores: of every class, or of every word, at any pixel; None where they were not kept.
         class_of: (maps,) int64, the label map's index that each map of `scores` speaks for.
+        temperature: of the softmax over those maps.
     """
 
     label_map: LabelMap
@@ -35,6 +36,7 @@ class SegmentationResult:
     image: NDArray[np.uint8]
     scores: PixelScores | None = None
     class_of: NDArray[np.int64] | None = None
+    temperature: float | None = None
 
     def overlay(self, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Paint the label map over the image; see `patchword.maps.overlay`."""

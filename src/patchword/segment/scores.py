@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from patchword.segment.upsampling import Axis, whole_axis, windows_axis
+from patchword.segment.windows import WindowPlan
+
+_COLUMNS = 64  # pixels of a row in one product; their cells are few, so that few zeros are multiplied
 
 
 class PixelScores(Protocol):
@@ -41,17 +44,21 @@ class PixelScores(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
 class GridScores:
     """Scores on patches, upsampled bilinearly where they are asked for.
 
-    Attributes:
+    Args:
         patches: (n, h, w) scores of n maps on patches.
         size: (height, width) of the image in pixels.
     """
 
-    patches: Tensor
-    size: tuple[int, int]
+    def __init__(self, patches: Tensor, size: tuple[int, int]) -> None:
+        self.patches = patches
+        self.size = size
+        height, width = patches.shape[1:]
+        self._upsampled = _Upsampled(
+            patches, rows=whole_axis(cells=height, pixels=size[0]), columns=whole_axis(cells=width, pixels=size[1])
+        )
 
     @property
     def count(self) -> int:
@@ -65,7 +72,60 @@ class GridScores:
 
     def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
         """As of `PixelScores`: `interpolate(patches, size, mode="bilinear")` in those rows."""
-        return upsample_rows(take(self.patches, maps), rows=rows, size=self.size)
+        return self._upsampled.rows(rows, maps=maps)
+
+
+class WindowScores:
+    """Scores of sliding windows: each brought to its window's pixels, averaged where windows overlap, then brought to
+    the image; all bilinear, all linear, so that no step needs all pixels at once.
+
+    Args:
+        windows: (windows, n, h, w) scores of n maps on the patches of each window, in the order of the plan.
+        plan: where the windows are in the image as it is seen.
+        size: (height, width) of the image in pixels.
+
+    Source: sliding evaluation of mmsegmentation, as the protocols of docs/method.md have it.
+    """
+
+    def __init__(self, windows: Tensor, *, plan: WindowPlan, size: tuple[int, int]) -> None:
+        self.count = windows.shape[1]
+        self.size = size
+        height, width = windows.shape[2:]
+        down, across = len(plan.rows), len(plan.columns)
+        grid = windows.reshape(down, across, *windows.shape[1:]).permute(2, 0, 3, 1, 4)  # (n, down, h, across, w)
+        self._upsampled = _Upsampled(
+            grid.reshape(self.count, down * height, across * width),
+            rows=windows_axis(cells=height, window=plan.window[0], starts=plan.rows, seen=plan.size[0], pixels=size[0]),
+            columns=windows_axis(
+                cells=width, window=plan.window[1], starts=plan.columns, seen=plan.size[1], pixels=size[1]
+            ),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """That the scores are on."""
+        return self._upsampled.maps.device
+
+    def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
+        """As of `PixelScores`."""
+        return self._upsampled.rows(rows, maps=maps)
+
+
+class _Upsampled:
+    """Maps (n, h, w) and how they become pixels along either axis."""
+
+    def __init__(self, maps: Tensor, *, rows: Axis, columns: Axis) -> None:
+        self.maps = maps
+        self._rows = rows
+        self._columns = columns.blocks(_COLUMNS, device=maps.device)
+
+    def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
+        """(len(maps), len(rows), width) float32."""
+        cells, weights = self._rows.part(rows)
+        chosen = take(self.maps, maps)[:, cells.start : cells.stop].float()  # (k, c, w)
+        with torch.autocast(chosen.device.type, enabled=False):
+            wide = torch.cat([chosen[..., part.start : part.stop] @ block for part, block in self._columns], dim=-1)
+            return torch.from_numpy(weights).to(chosen.device) @ wide  # (r, c) @ (k, c, width) -> (k, r, width)
 
 
 def take(scores: Tensor, maps: range | Sequence[int]) -> Tensor:
@@ -73,24 +133,3 @@ def take(scores: Tensor, maps: range | Sequence[int]) -> Tensor:
     if isinstance(maps, range) and maps.step == 1:
         return scores[maps.start : maps.stop]
     return scores[list(maps)]
-
-
-def upsample_rows(scores: Tensor, *, rows: range, size: tuple[int, int]) -> Tensor:
-    """A strip of the bilinear upsampling of a map (corners not aligned), without the rest of it.
-
-    Args:
-        scores: (k, h, w).
-        rows: the rows of the result that are wanted, one after the other.
-        size: (height, width) of the whole result.
-
-    Returns:
-        (k, len(rows), width), as `interpolate(scores, size, mode="bilinear")` has in those rows.
-    """
-    height = scores.shape[1]
-    wanted = torch.arange(rows.start, rows.stop, device=scores.device, dtype=torch.float64)
-    position = ((wanted + 0.5) * (height / size[0]) - 0.5).clamp(min=0)
-    lower = position.long().clamp(max=height - 1)
-    upper = (lower + 1).clamp(max=height - 1)
-    weight = (position - lower).to(scores.dtype)[:, None]
-    between = torch.lerp(scores[:, lower], scores[:, upper], weight)  # (k, rows, w)
-    return functional.interpolate(between, size=size[1], mode="linear", align_corners=False)

@@ -15,7 +15,7 @@ from patchword.align.module import AlignmentModule
 from patchword.errors import PatchwordError
 from patchword.folders import prepare_output
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.models.protocols import ImageTextEncoder, ModelRecord, PatchEncoder
+from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
 from patchword.segment.geometry import AnyImage
@@ -41,13 +41,20 @@ class Segmenter:
         module: the trained alignment module; moved to the encoder's device.
         text: the image-text model whose text tower is used, the one of the training.
         config: what is known of the training.
+        mask_proposer: what snaps edges where the setting `refine` is "sam".
 
     Raises:
         PatchwordError: when a frozen model has other weights than in training, or sizes do not fit.
     """
 
     def __init__(
-        self, *, encoder: PatchEncoder, module: AlignmentModule, text: ImageTextEncoder, config: ArtifactConfig
+        self,
+        *,
+        encoder: PatchEncoder,
+        module: AlignmentModule,
+        text: ImageTextEncoder,
+        config: ArtifactConfig,
+        mask_proposer: MaskProposer | None = None,
     ) -> None:
         _check_parts(encoder, module, text, config, place="the alignment module")
         self.encoder = encoder
@@ -61,7 +68,17 @@ class Segmenter:
             image_size=config.image_size,
             temperature=config.temperature,
             device=encoder.device,
+            mask_proposer=mask_proposer,
         )
+
+    @property
+    def refiner(self) -> MaskProposer | None:
+        """The mask proposer that snaps edges where the setting `refine` is "sam"; may be set."""
+        return self._path.refiner
+
+    @refiner.setter
+    def refiner(self, mask_proposer: MaskProposer | None) -> None:
+        self._path.refiner = mask_proposer
 
     def segment(
         self,

@@ -15,6 +15,8 @@ from torch import Tensor
 from patchword.colours import with_one_more
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder
+from patchword.segment.pixels import Decision
+from patchword.segment.settings import SegmentSettings, SoftmaxOver
 from patchword.text import BACKGROUND, TextVectors, encode_vocabulary
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 
@@ -33,23 +35,66 @@ class ClassWords:
     vectors: TextVectors
     colours: NDArray[np.uint8]
 
-    def scores(self, patches: Tensor) -> Tensor:
-        """Compare patches with the classes: the highest cosine over a class's words.
+    def scores(self, patches: Tensor, *, over: SoftmaxOver = "classes") -> Tensor:
+        """Compare patches with the classes: the highest cosine over a class's words, or the cosine of every word.
 
         Args:
-            patches: (d, h, w) unit length.
+            patches: (..., d, h, w) unit length.
+            over: what there is a map of.
 
         Returns:
-            (n, h, w).
+            (..., n, h, w) float32, or (..., words, h, w).
         """
-        words = self.vectors.words.to(device=patches.device, dtype=patches.dtype)
-        similarity = torch.einsum("wd,dyx->wyx", words, patches)
-        scores = self.vectors.class_scores(similarity, dim=0)
+        words = self.vectors.words.to(device=patches.device, dtype=torch.float32)
+        with torch.autocast(patches.device.type, enabled=False):
+            flat: Tensor = words @ patches.float().flatten(-2)  # (..., words, h * w)
+        similarity = flat.reshape(*flat.shape[:-1], *patches.shape[-2:])  # (..., words, h, w)
+        if over == "words":
+            return similarity
+        scores = self.vectors.class_scores(similarity, dim=-3)
         behind = self.vectors.classes == BACKGROUND
         if not behind.any():
             return scores
-        background = similarity[behind.to(patches.device)].amax(dim=0, keepdim=True)  # (1, h, w)
-        return torch.cat([scores, background])
+        background = similarity[..., behind.to(patches.device), :, :].amax(dim=-3, keepdim=True)  # (..., 1, h, w)
+        return torch.cat([scores, background], dim=-3)
+
+    def class_of(self, over: SoftmaxOver = "classes") -> NDArray[np.int64]:
+        """The position in `names` that each map of `scores` speaks for, (n,) or (words,) int64."""
+        if over == "classes":
+            return np.arange(len(self.names))
+        classes = self.vectors.classes.cpu().numpy()
+        return np.where(classes == BACKGROUND, len(self.names) - 1, classes)
+
+    def decision(self, settings: SegmentSettings, *, temperature: float) -> tuple[ClassWords, Decision]:
+        """The rule that settings mean for these classes.
+
+        Pixels below the background threshold become the class named "background": the one of the class list, the one
+        that background words make, or, where there is neither, one that is added at the end.
+
+        Args:
+            settings: thresholds, temperature and what the softmax is over.
+            temperature: where the settings have none.
+
+        Returns:
+            the classes, with that background, and the rule.
+        """
+        rule = Decision(
+            class_of=self.class_of(settings.softmax_over),
+            count=len(self.names),
+            temperature=settings.temperature or temperature,
+            threshold=settings.threshold,
+        )
+        if not settings.background_threshold:
+            return self, rule
+        classes = self
+        if BACKGROUND_NAME not in self.names:
+            classes = replace(self, names=(*self.names, BACKGROUND_NAME), colours=with_one_more(self.colours))
+        return classes, replace(
+            rule,
+            count=len(classes.names),
+            background_threshold=settings.background_threshold,
+            background=classes.names.index(BACKGROUND_NAME),
+        )
 
 
 class WordEncoder:
