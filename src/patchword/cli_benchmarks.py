@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from patchword.errors import PatchwordError
 from patchword.options import AsJson
 from patchword.terminal import print_columns, print_json
 
@@ -17,12 +18,20 @@ if TYPE_CHECKING:
 
 def benchmarks(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.")] = None,
+    class_list: Annotated[
+        bool, typer.Option("--class-list", help="Print its class list, as --classes takes it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """The standard benchmarks: classes, photographs, files, protocols."""
     from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
 
     chosen = list(BENCHMARKS.values()) if name is None else [find_benchmark(name)]
+    if class_list:
+        if name is None:
+            raise PatchwordError(f"--class-list needs a benchmark's name; allowed are {', '.join(BENCHMARKS)}")
+        typer.echo(chosen[0].vocabulary().to_text(), nl=False)
+        return
     if as_json:
         print_json([_facts(benchmark) for benchmark in chosen])
         return

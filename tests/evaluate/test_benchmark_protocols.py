@@ -10,6 +10,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
 from patchword.evaluate.protocols import PROTOCOLS, protocol_row, protocol_table
 from patchword.evaluate.published import PUBLISHED, published_beside
+from patchword.vocabulary import Vocabulary
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 THRESHOLDS = {"voc21": 0.2, "context60": 0.15, "coco-object": 0.25}
@@ -105,3 +106,15 @@ def test_the_command_prints_json():
     assert list(found) == list(BENCHMARKS)
     assert found["coco-object"]["classes"] == 81
     assert found["cityscapes"]["protocols"]["sclip336"]["window"] == 224
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_the_command_prints_a_class_list_that_is_read_back(name: str) -> None:
+    ran = CliRunner().invoke(app, ["benchmarks", name, "--class-list"])
+    assert Vocabulary.parse(ran.stdout).hash == BENCHMARKS[name].vocabulary().hash
+
+
+def test_a_class_list_is_of_one_benchmark() -> None:
+    ran = CliRunner().invoke(app, ["benchmarks", "--class-list"])
+    assert ran.exit_code == 2
+    assert "--class-list needs a benchmark's name; allowed are voc21" in ran.stderr
