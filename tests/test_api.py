@@ -72,7 +72,7 @@ def test_a_model_loads_again_and_says_the_same(
 def test_segment_writes_a_folder_for_the_classes_of_the_training(
     segmenter: pw.Segmenter, photos: Path, tmp_path: Path
 ) -> None:
-    done = pw.segment(photos, model=segmenter, out=tmp_path / "out", background=[], limit=1, overlays=False, quiet=True)
+    done = pw.segment(photos, model=segmenter, out=tmp_path / "out", background=[], limit=1, quiet=True)
     assert done.names == ("0.png",)
     assert done.failed == {}
     label_map = pw.LabelMap.load(tmp_path / "out/masks/0.png.png", names=("cat", "dog", "sofa"))

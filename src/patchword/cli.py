@@ -12,7 +12,8 @@ from patchword.cli_ablate import ablate
 from patchword.cli_benchmarks import benchmarks
 from patchword.cli_evaluate import evaluate
 from patchword.cli_exchange import export, import_
-from patchword.cli_label import label, merge
+from patchword.cli_label import label
+from patchword.cli_merge import merge
 from patchword.cli_methods import methods
 from patchword.cli_models import encoders, models_app
 from patchword.cli_publish import push

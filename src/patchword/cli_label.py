@@ -1,8 +1,7 @@
-"""`patchword label` and `patchword merge`: pseudo masks from photographs and class names."""
+"""`patchword label`: pseudo masks from photographs and class names."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,13 +16,14 @@ from patchword.options import (
     Dtype,
     Limit,
     ModelPart,
-    Moved,
     OutFolder,
     Overwrite,
+    Part,
     Photos,
     PresetName,
     Quiet,
     Resume,
+    RetryFailed,
 )
 from patchword.progress import duration, rate
 from patchword.terminal import command_line, parse_settings, parse_words, print_json, print_plan, report_labels
@@ -49,14 +49,10 @@ def label(
     device: Device = "auto",
     dtype: Dtype = "auto",
     limit: Limit = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Take part I of N; `patchword merge` puts them together.")
-    ] = None,
+    shard: Part = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="With --resume, try photographs again that failed.")
-    ] = False,
+    retry_failed: RetryFailed = False,
     forget_missing: Annotated[
         bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
     ] = False,
@@ -124,18 +120,3 @@ def _report_preview(preview: Preview, *, as_json: bool) -> None:
         f"{counts.ok} with labels, {counts.empty} without any, {counts.failed} failed"
     )
     typer.echo(preview.page)
-
-
-def merge(
-    shards: Annotated[list[Path], typer.Argument(metavar="SHARD...", help="Folders of `label --shard`, all of them.")],
-    out: OutFolder,
-    photos: Moved = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Shards of `label --shard` as the data set of one run."""
-    from patchword.label.merge import merge_labels
-
-    dataset = merge_labels(shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line())
-    report_labels(dataset, out=out, done="labelled", as_json=as_json)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from patchword.options import (
     AsJson,
+    Assignments,
     Background,
     Device,
     Dtype,
@@ -16,17 +17,38 @@ from patchword.options import (
     ModelPart,
     OutFolder,
     Overwrite,
+    Part,
     Photos,
     Quiet,
     Resume,
+    RetryFailed,
 )
-from patchword.terminal import command_line, exit_with_failures, parse_words, print_json
+from patchword.terminal import command_line, parse_settings, parse_words, report_segmented
 
 
 def segment(
     photos: Photos,
-    model: Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")],
     out: OutFolder,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made; or --method.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead, without training: maskclip, sclip, clearclip, naclip or proxyclip, with --image-text.",
+        ),
+    ] = None,
+    image_text: Annotated[
+        str | None, typer.Option(metavar="NAME", help="CLIP of --method: hub name, name@revision or folder.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Vision encoder of proxyclip; or where that of --model is now.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now.")
+    ] = None,
+    mask_proposer: ModelPart = None,
     classes: Annotated[
         str | None, typer.Option(help="Class list file or names; by default those of the training.")
     ] = None,
@@ -34,38 +56,76 @@ def segment(
     image_size: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Size that images are seen at; larger is finer and slower.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Ignore pixels of lower confidence, 0 to 1.")] = 0.0,
-    overlays: Annotated[bool, typer.Option(help="Write overlays.")] = True,
-    encoder: ModelPart = None,
-    text_encoder: ModelPart = None,
+    window: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Side of sliding windows; by default images are seen whole.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(metavar="PIXELS", help="From window to window [default: half].")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Ignore pixels of lower confidence, 0 to 1 [default: 0]")
+    ] = None,
+    refine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sharpen edges: guided, pamr or sam (with --mask-proposer).")
+    ] = None,
+    settings: Assignments = None,
+    overlays: Annotated[bool, typer.Option(help="Write pictures with the classes painted over.")] = True,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Write confidence/: grey, 255 is sure.")] = False,
+    confidence_bits: Annotated[
+        int | None, typer.Option(metavar="N", help="8 or 16 (65535 is sure); implies --confidence. [default: 8]")
+    ] = None,
+    soft: Annotated[
+        str | None, typer.Option(metavar="CLASSES", help='Write soft/: probabilities of "cat, dog", or of all.')
+    ] = None,
+    rle: Annotated[bool, typer.Option("--rle", help="COCO run lengths of each class in results.jsonl.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     limit: Limit = None,
+    shard: Part = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    retry_failed: RetryFailed = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage 3: segment photographs by any class names."""
     from patchword import api
-    from patchword.segment.run import RESULTS
 
+    shorthands = {
+        "image_size": image_size,
+        "window": window,
+        "stride": stride,
+        "threshold": threshold,
+        "refine": refine,
+    }
+    given = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
+    asked: dict[str, Any] = {
+        "out": out,
+        "model": model,
+        "method": method,
+        "image_text": image_text,
+        "encoder": encoder,
+        "text_encoder": text_encoder,
+        "mask_proposer": mask_proposer,
+        "classes": classes,
+        "background": parse_words(background),
+        "settings": parse_settings([*(settings or []), *given]),
+        "folder_settings": {
+            "overlays": overlays,
+            "confidence_bits": confidence_bits if confidence_bits is not None else 8 * confidence,
+            "soft": tuple(parse_words(soft) or ()),
+            "rle": rle,
+        },
+        "device": device,
+        "dtype": dtype,
+        "limit": limit,
+        "shard": shard,
+    }
     segmented = api.segment(
         photos,
-        model=api.load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype),
-        classes=classes,
-        out=out,
-        background=parse_words(background),
-        settings={"image_size": image_size, "threshold": threshold},
-        overlays=overlays,
-        limit=limit,
+        **asked,
         resume=resume,
         overwrite=overwrite,
+        retry_failed=retry_failed,
         quiet=quiet,
         command=command_line(),
     )
-    if as_json:
-        print_json({"folder": str(segmented.folder), "segmented": len(segmented.names), "failed": segmented.failed})
-    else:
-        typer.echo(f"{out}: {len(segmented.names)} photographs segmented, {len(segmented.failed)} failed")
-    exit_with_failures(len(segmented.failed), done="segmented", where=out / RESULTS, reasons=segmented.failed)
+    report_segmented(segmented, out=out, as_json=as_json)

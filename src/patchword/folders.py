@@ -48,7 +48,7 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
             _enter_used_folder(path, resume, overwrite, marker)
     except OSError as error:
         raise PatchwordError(f"cannot use output folder {path}: {error.strerror}") from None
-    if _read_marker(path) != marker:
+    if read_marker(path) != marker:
         write_text(path / MARKER_FILE, marker + "\n")
     return path
 
@@ -215,7 +215,7 @@ def _holds_anything(path: Path) -> bool:
 
 
 def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
-    found = _read_marker(path)
+    found = read_marker(path)
     if found is None:
         raise PatchwordError(
             f"output folder {path} is not empty and not of patchword's making (no {MARKER_FILE} file in it), "
@@ -233,10 +233,11 @@ def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -
             leftover.unlink(missing_ok=True)
 
 
-def _read_marker(path: Path) -> str | None:
+def read_marker(path: Path) -> str | None:
+    """Which kind of result a folder holds, as `prepare_output` has written it; None for any other folder."""
     try:
         return (path / MARKER_FILE).read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
 
 

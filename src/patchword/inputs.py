@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from patchword.align.data import LabelledImages
     from patchword.align.settings import AlignSettings
     from patchword.label.settings import LabelSettings
-    from patchword.segment.baseline import DenseSegmenter
-    from patchword.segment.segmenter import Segmenter
+    from patchword.segment.dense import AnySegmenter
 
 Classes = str | Path | Sequence[str] | Vocabulary
 
@@ -120,7 +119,7 @@ def open_labels(
     return dataset, ModelName.of(labeller) if labeller is not None else None
 
 
-def trained_classes(segmenter: Segmenter | DenseSegmenter) -> Vocabulary:
+def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
     """The classes that a segmenter was trained on.
 
     Raises:
@@ -129,7 +128,7 @@ def trained_classes(segmenter: Segmenter | DenseSegmenter) -> Vocabulary:
     from patchword.segment.segmenter import Segmenter
 
     if not isinstance(segmenter, Segmenter):
-        raise PatchwordError("classes are needed: a dense segmenter was trained on none")
+        raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
     return segmenter.config.parsed_vocabulary()
 
 

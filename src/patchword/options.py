@@ -20,6 +20,10 @@ Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VA
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="Take the first N photographs.")]
+Part = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Take part I of N; `patchword merge` puts them together.")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume, try photographs again that failed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty the folder first, if it is an earlier result.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show counts, models and settings; do nothing.")]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from patchword.label.records import Counts
     from patchword.plans import Plan
     from patchword.runs.sessions import SessionRecord
+    from patchword.segment.records import SegmentedFolder
 
 from patchword.errors import PatchwordError
 from patchword.progress import duration, rate
@@ -140,16 +141,45 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
     exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
 
 
+def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) -> None:
+    """Print what a folder of segmentations amounts to; leave with exit code 1 when photographs failed.
+
+    Args:
+        segmented: the folder.
+        out: the same, as it was typed.
+        as_json: whether to print the counts as JSON.
+    """
+    from patchword.runs.sessions import read_sessions
+    from patchword.segment.records import RESULTS
+
+    session = read_sessions(segmented.folder)[-1]
+    done, failed = len(segmented.names), len(segmented.failed)
+    if as_json:
+        counts = {"folder": str(segmented.folder), "segmented": done, "failed": segmented.failed}
+        print_json({**counts, "session": session.model_dump(mode="json")})
+    else:
+        typer.echo(f"{out}: {done} {'photograph' if done == 1 else 'photographs'} segmented, {failed} failed")
+        for line in session_remarks(session, done="segmented"):
+            typer.echo(line)
+    exit_with_failures(failed, done="segmented", where=out / RESULTS, reasons=segmented.failed)
+
+
 def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
     """What else there is to say of a data set and of the session that made it."""
-    labelled, seconds = sum(session.done.values()), session.seconds or 0
-    speed = f", {rate(labelled / seconds)}" if labelled and seconds else ""
-    earlier = f"; {session.kept} were there before" if session.kept else ""
-    lines = [f"{labelled} {done} in {duration(seconds)}{speed}{earlier}"] if labelled or session.kept else []
-    if session.failed_before:
-        lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
+    lines = session_remarks(session, done=done)
     if counts.duplicates:
         lines.append(f"{counts.duplicates} with the same content as another photograph, labelled all the same")
+    return lines
+
+
+def session_remarks(session: SessionRecord, *, done: str) -> list[str]:
+    """What a session has done, how fast, and what it has left as it was; lines for a person."""
+    count, seconds = sum(session.done.values()), session.seconds or 0
+    speed = f", {rate(count / seconds)}" if count and seconds else ""
+    earlier = f"; {session.kept} were there before" if session.kept else ""
+    lines = [f"{count} {done} in {duration(seconds)}{speed}{earlier}"] if count or session.kept else []
+    if session.failed_before:
+        lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
     return lines
 
 

@@ -12,8 +12,8 @@ from patchword.evaluate.pairs import Pair
 from patchword.evaluate.run import Predict
 from patchword.label.records import DATASET_FILE, DatasetRecord
 from patchword.maps import LabelMap, find_mask
+from patchword.segment.records import SETTINGS
 from patchword.segment.result import MASKS
-from patchword.segment.run import SETTINGS
 from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
 

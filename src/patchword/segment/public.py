@@ -6,33 +6,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.errors import PatchwordError
-from patchword.inputs import Classes, choose_images, claim_output, root_of, trained_classes
-from patchword.parts import Loader
+from patchword.inputs import Classes, check_needs_resume, claim_output
+from patchword.segment.opening import load as load
+from patchword.segment.opening import open_segmenter as open_segmenter
+from patchword.segment.request import SegmentRequest
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
-    from patchword.segment.baseline import DenseSegmenter
+    from patchword.runs.shards import Shard
     from patchword.segment.dense import AnySegmenter
-    from patchword.segment.run import SegmentedFolder
-    from patchword.segment.segmenter import Segmenter
+    from patchword.segment.folder_settings import FolderSettings
+    from patchword.segment.records import SegmentedFolder
     from patchword.segment.settings import SegmentSettings
 
 
 def segment(
     photos: str | Path,
     *,
-    model: str | Path | Segmenter | DenseSegmenter,
     out: str | Path,
+    model: str | Path | AnySegmenter | None = None,
+    method: str | None = None,
+    image_text: str | Path | ImageTextEncoder | None = None,
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    mask_proposer: str | Path | MaskProposer | None = None,
     classes: Classes | None = None,
     background: Sequence[str] | None = None,
     settings: SegmentSettings | Mapping[str, Any] | None = None,
-    overlays: bool = True,
+    folder_settings: FolderSettings | Mapping[str, Any] | None = None,
     device: str = "auto",
     dtype: str = "auto",
     limit: int | None = None,
+    shard: str | Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    retry_failed: bool = False,
     quiet: bool = False,
     command: str = "",
 ) -> SegmentedFolder:
@@ -40,118 +48,61 @@ def segment(
 
     Args:
         photos: a folder of photographs, searched recursively, or one photograph.
-        model: a segmenter or its folder.
         out: folder of the result; must be new or empty unless `resume` or `overwrite` is set.
+        model: a segmenter, or the folder of one.
+        method, image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`, which opens what is no
+            segmenter yet.
         classes: as for `label`; None for the classes of the training.
         background: words for what is none of the classes, which becomes a class "background", the last; None takes
             those of the class list, an empty list none.
         settings: how images are seen and classes are decided, all as `SegmentSettings`, or by name those that differ
             from the defaults.
-        overlays: whether to write overlays.
-        device, dtype, limit, resume, overwrite, quiet, command: as for `label`.
+        folder_settings: what is written, all as `FolderSettings`, or by name what differs from the defaults.
+        device, dtype, limit, shard, resume, overwrite, retry_failed, quiet, command: as for `label`.
 
     Returns:
         the folder, the names of the photographs, and which of them could not be segmented.
 
     Raises:
-        PatchwordError: for anything above that is not as described.
+        PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
-    from patchword.segment.run import MARKER, segment_folder
-    from patchword.segment.settings import SegmentSettings
+    from patchword.segment.records import MARKER
+    from patchword.segment.run import segment_folder
 
-    chosen = SegmentSettings.of(settings)
-    images = choose_images(photos, out=out, limit=limit)
-    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    segmenter = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
+    check_needs_resume(resume, retry_failed=retry_failed)
+    request = SegmentRequest.read(
+        photos,
+        out=out,
+        model=model,
+        method=method,
+        image_text=image_text,
+        encoder=encoder,
+        text_encoder=text_encoder,
+        mask_proposer=mask_proposer,
+        classes=classes,
+        background=background,
+        settings=settings,
+        folder_settings=folder_settings,
+        limit=limit,
+        shard=shard,
+    )
+    if Path(out).exists():  # what cannot be used is said before minutes of loading; what is not there is not made yet
+        claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    segmenter = request.open(device=device, dtype=dtype)
     return segment_folder(
-        images,
-        root=root_of(photos),
+        request.images,
+        root=request.root,
         segmenter=segmenter,
-        classes=trained_classes(segmenter) if classes is None else classes,
+        classes=request.classes_for(segmenter),
         out=out,
         background=background,
-        settings=chosen,
-        overlays=overlays,
+        settings=request.settings,
+        folder_settings=request.folder_settings,
+        limit=request.limit,
+        shard=request.shard,
         resume=resume,
         overwrite=overwrite,
-        quiet=quiet,
+        retry_failed=retry_failed,
         command=command,
+        quiet=quiet,
     )
-
-
-def load(
-    model: str | Path,
-    *,
-    encoder: str | Path | PatchEncoder | None = None,
-    text_encoder: str | Path | ImageTextEncoder | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> Segmenter:
-    """Load a segmenter that `align` made.
-
-    Args:
-        model: its folder.
-        encoder: where its vision encoder is now: name, folder or loaded; by default where it was in training.
-        text_encoder: likewise for the image-text model whose text tower it uses.
-        device, dtype: as for `label`.
-
-    Returns:
-        the segmenter.
-
-    Raises:
-        PatchwordError: when the folder is no model, is damaged, or a frozen model is missing or has other weights than
-            the segmenter was trained with.
-    """
-    from patchword.segment.segmenter import Segmenter
-
-    loader = Loader(device=device, dtype=dtype)
-    return Segmenter.from_pretrained(
-        model,
-        encoder=None if encoder is None else loader.patch_encoder(encoder),
-        text_encoder=None if text_encoder is None else loader.image_text(text_encoder),
-        device=device,
-        dtype=dtype,
-    )
-
-
-def open_segmenter(
-    model: str | Path | None = None,
-    *,
-    method: str | None = None,
-    image_text: str | Path | ImageTextEncoder | None = None,
-    encoder: str | Path | PatchEncoder | None = None,
-    text_encoder: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskProposer | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> AnySegmenter:
-    """Load whatever segments: what `align` made, or a training-free method.
-
-    Args:
-        model: folder of a segmenter that `align` made. Exactly one of `model` and `method` is needed.
-        method: name of a training-free method, such as "proxyclip".
-        image_text: the image-text model of `method`: hub name, `name@revision`, folder, or loaded.
-        encoder: the vision encoder: of `model`, where it is now; of `method`, the one that it takes features from.
-        text_encoder: where the image-text model of `model` is now.
-        mask_proposer: what snaps edges where the setting `refine` is "sam".
-        device, dtype: as for `label`.
-
-    Raises:
-        PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
-    """
-    from patchword.segment.baselines import load_method
-
-    if (model is None) == (method is None):
-        given = "neither is" if model is None else "both are"
-        raise PatchwordError(f"{given} given of a model and a method; allowed is exactly one: model= or method=")
-    if mask_proposer is not None:
-        raise PatchwordError("a mask proposer is given, but edges cannot be snapped yet")
-    if model is not None:
-        if image_text is not None:
-            raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
-        return load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
-    if text_encoder is not None:
-        raise PatchwordError("text_encoder is given beside a method; allowed is image_text, whose text tower it uses")
-    if image_text is None:
-        raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
-    return load_method(str(method), image_text=image_text, encoder=encoder, device=device, dtype=dtype)

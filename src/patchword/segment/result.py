@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.folders import write_bytes
+from patchword.errors import PatchwordError
 from patchword.maps import LabelMap, overlay
 from patchword.segment.scores import PixelScores
 
+if TYPE_CHECKING:
+    from patchword.segment.folder_settings import FolderSettings
+
 MASKS, OVERLAYS = "masks", "overlays"
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +51,39 @@ class SegmentationResult:
         found = [(name, int(counts[index])) for index, name in enumerate(self.label_map.names) if counts[index]]
         return dict(sorted(found, key=lambda entry: -entry[1]))
 
-    def save(self, folder: str | Path, *, name: str, with_overlay: bool = True) -> Path:
-        """Write `masks/<name>.png` and `overlays/<name>.jpg`, each whole or not at all, the mask last.
+    def soft(self, classes: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Probabilities of classes.
+
+        Args:
+            classes: names of those that are wanted, in order; None for all.
+
+        Returns:
+            (n, h, w).
+
+        Raises:
+            PatchwordError: where scores were not kept, or for a name that is no class.
+        """
+        raise PatchwordError("probabilities were not kept")
+
+    def save(
+        self, folder: str | Path, *, name: str, settings: FolderSettings | Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write the mask, and beside it what the settings ask for; each file whole or not at all, the mask last.
 
         Args:
             folder: made when missing.
             name: of the image, relative, with forward slashes; its suffix is kept, as in `a/b.jpg` ->
                 `masks/a/b.jpg.png`.
-            with_overlay: whether to write the overlay.
+            settings: which files are written: of `FolderSettings`, `overlays`, `confidence_bits` and `soft`.
 
         Returns:
             Path of the mask.
 
         Raises:
-            PatchwordError: when a file cannot be written.
+            PatchwordError: when a file cannot be written, or probabilities are asked for and were not kept.
         """
-        if with_overlay:
-            buffer = io.BytesIO()
-            self.overlay().save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-            write_bytes(Path(folder) / OVERLAYS / f"{name}.jpg", buffer.getvalue())
-        mask = Path(folder) / MASKS / f"{name}.png"
-        self.label_map.save(mask)
-        return mask
+        from patchword.segment.files import mask_path, write_files
+        from patchword.segment.folder_settings import FolderSettings
+
+        write_files(self, Path(folder), name=name, settings=FolderSettings.of(settings))
+        return mask_path(Path(folder), name)

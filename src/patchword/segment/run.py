@@ -1,45 +1,41 @@
-"""Stage 3 as a run: photographs in, a folder of label maps and overlays out."""
+"""Stage 3 as a run: photographs and videos in, a folder of masks out; stops anywhere and goes on."""
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, write_json
+from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.progress import Progress
+from patchword.runs.names import name_images, why_unread
+from patchword.runs.records import relative_root
+from patchword.runs.sessions import Session
+from patchword.runs.shards import Shard, chunks_of
+from patchword.runs.stream import Photograph, Pixels, decoded
+from patchword.runs.writer import Writer
 from patchword.segment.dense import AnySegmenter
-from patchword.segment.result import MASKS, SegmentationResult
+from patchword.segment.files import Segmented, soft_classes, write_result
+from patchword.segment.folder_settings import FolderSettings
+from patchword.segment.records import (
+    MARKER,
+    RESULTS,
+    STATUSES,
+    Counts,
+    ResultRecord,
+    SegmentationRecord,
+    SegmentedFolder,
+    read_results,
+)
+from patchword.segment.result import SegmentationResult
+from patchword.segment.resume import begin, keep_done
 from patchword.segment.settings import SegmentSettings
-from patchword.segment.words import Classes
+from patchword.segment.words import BACKGROUND_NAME, Classes
 from patchword.vocabulary import Vocabulary
-
-_log = logging.getLogger(__name__)
-
-MARKER = "segmentation"
-RESULTS, SETTINGS = "results.jsonl", "segment.json"
-FORMAT, VERSION = "patchword-segmentation", 1
-
-
-@dataclass(frozen=True)
-class SegmentedFolder:
-    """What a run has made.
-
-    Attributes:
-        folder: with `masks/<name>.png`, `overlays/<name>.jpg`, `results.jsonl` and `segment.json`; <name> is the
-            photograph's path relative to the root, suffix kept.
-        names: of the photographs that were segmented.
-        failed: name of a photograph -> why it was not.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-    failed: dict[str, str]
 
 
 def segment_folder(
@@ -51,122 +47,183 @@ def segment_folder(
     out: str | Path,
     background: Sequence[str] | None = None,
     settings: SegmentSettings | Mapping[str, Any] | None = None,
-    overlays: bool = True,
+    folder_settings: FolderSettings | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    shard: Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    quiet: bool = False,
+    retry_failed: bool = False,
     command: str = "",
+    options: Mapping[str, Any] | None = None,
+    ahead: int = 2,
+    threads: int = 2,
+    quiet: bool = False,
 ) -> SegmentedFolder:
-    """Segment photographs one by one; a broken one is recorded and ends nothing.
+    """Segment photographs and write masks; decoding, models and writing work side by side.
 
-    `results.jsonl` has one line a photograph: name, status ("ok" or "failed"), and then size, the pixels of each class
-    that is there, the pixels that are ignored, the mean confidence and the seconds it took, or the reason.
-    `segment.json` has the classes, the models and every setting.
+    A photograph that cannot be read or segmented is written down in `results.jsonl`, with the reason, and the run goes
+    on. A run that was stopped, in whatever way, goes on with `resume` where it stopped; what it leaves then, but for
+    `runs.jsonl`, has the same bytes as after a run that was not stopped. Photographs go to the models in chunks of
+    `settings.batch` by their place among all names; a chunk of which a part is missing is done anew as a whole.
 
     Args:
-        images: photographs, all below `root`.
-        root: folder that their names are relative to.
-        segmenter: `Segmenter` or `DenseSegmenter`.
+        images: all photographs, inside `root`; where `out` is inside `root` too, the masks in it are left out.
+        root: folder that names are relative to.
+        segmenter: `Segmenter`, `DenseSegmenter` or whatever else segments.
         classes, background, settings: as of `Segmenter.segment`.
         out: folder of the result.
-        overlays: whether to write overlays.
-        resume: go on with a run that was stopped; classes, models and settings must be the same. What failed is tried
-            again.
-        overwrite: empty the folder first.
-        quiet: whether to show no progress.
+        folder_settings: what is written, all as `FolderSettings`, or by name what differs from the defaults.
+        limit: take the first so many photographs by name, at least 1; None for all.
+        shard: take one of several parts of them.
+        resume: go on in a folder that an earlier run left; classes, models and settings must be the same.
+        overwrite: empty such a folder first.
+        retry_failed: with resume, try again what failed; else it is kept as failed.
         command: what the user typed, for the record.
+        options: what was chosen beside that changes no result, for the record.
+        ahead: photographs that wait decoded, and results that wait to be written, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
+        quiet: whether to show no progress.
 
     Raises:
-        PatchwordError: when the folder is refused, a resumed run differs, or a number is out of range.
+        PatchwordError: for no photographs, one outside `root`, a folder that is refused or that another run is at work
+            in, a resumed run that differs, a shard without photographs, a number out of range, or a file that cannot be
+            written.
     """
-    chosen = SegmentSettings.of(settings)
+    chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
-    names = {_name(path, root): path for path in images}
-    out = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    identity = {
-        "vocabulary": vocabulary.to_text(),
-        "segmenter": segmenter.describe(),
-        "settings": {**chosen.model_dump(mode="json"), "overlays": overlays},
-    }
-    _enter(out, identity, known={"vocabulary_hash": vocabulary.hash}, command=command)
-    with Manifest(out / RESULTS) as results, Progress(len(names), "segmenting", quiet=quiet) as progress:
-        done = results.read()
-        for name, path in names.items():
-            if not _is_done(done.get(name), out=out, name=name):
-                results.append(_segment_one(path, name, segmenter, vocabulary, out, chosen, overlays))
-            progress.advance()
-        records = results.finish()
-    asked = {name: records[name] for name in names}
-    failed = {name: record["reason"] for name, record in asked.items() if record["status"] == "failed"}
-    counts = {"ok": len(asked) - len(failed), "failed": len(failed)}
-    write_json(out / SETTINGS, {**_header(command), **identity, "counts": counts})
-    return SegmentedFolder(out, tuple(name for name in asked if name not in failed), failed)
+    soft_classes(how, names=_names(vocabulary))
+    named = name_images(images, root=root, out=Path(out), verb="segment")
+    names = sorted(named)[:limit]
+    chunks = chunks_of(names, size=chosen.batch, shard=shard)
+    folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    with sole_use(folder):
+        record = SegmentationRecord(
+            complete=False,
+            photographs=relative_root(root, folder=folder),
+            vocabulary=vocabulary.to_text(),
+            vocabulary_hash=vocabulary.hash,
+            names=_names(vocabulary),
+            segmenter=segmenter.describe(),
+            settings=chosen,
+            folder_settings=how,
+            shard=None if shard is None else shard.record(names),
+            counts=None,
+        )
+        record = begin(folder, record)
+        manifest = Manifest(folder / RESULTS)
+        kept = keep_done(folder, manifest=manifest, record=record, retry_failed=retry_failed)
+        missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
+        total, left = sum(map(len, chunks)), sum(map(len, missing))
+        session = Session(
+            folder,
+            command=command,
+            options={**(options or {}), "limit": limit, "ahead": ahead, "threads": threads},
+            kept=total - left,
+            failed_before=kept.failed,
+            statuses=STATUSES,
+        )
+        progress = Progress(total, "segmenting", "images", already=total - left, quiet=quiet)
+        with session:
+            with progress, manifest:
+                job = _Job(folder, segmenter, vocabulary, chosen, how, manifest, session, progress)
+                job.segment(
+                    [[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads
+                )
+            return finish(folder, record=record, manifest=manifest, wanted=names)
 
 
-def _segment_one(
-    path: Path,
-    name: str,
-    segmenter: AnySegmenter,
-    vocabulary: Vocabulary,
-    out: Path,
-    settings: SegmentSettings,
-    overlays: bool,
-) -> dict[str, Any]:
-    """Segment and write one photograph; its line of the results."""
-    started = time.perf_counter()
-    try:
-        result = segmenter.segment(path, classes=vocabulary, settings=settings)
-    except PatchwordError as error:
-        _log.warning("skipped: %s", error)
-        return {"name": name, "status": "failed", "reason": str(error)}
-    result.save(out, name=name, with_overlay=overlays)
-    return {"name": name, "status": "ok", **_facts(result), "seconds": round(time.perf_counter() - started, 3)}
+def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, wanted: Iterable[str]) -> SegmentedFolder:
+    """Sort the results, count them, and write down that the folder is complete. May be repeated.
 
-
-def _facts(result: SegmentationResult) -> dict[str, Any]:
-    height, width = result.label_map.indices.shape
-    areas = result.areas()
-    return {
-        "width": width,
-        "height": height,
-        "classes": areas,
-        "ignored": height * width - sum(areas.values()),
-        "mean_confidence": round(float(result.confidence.mean(dtype="float64")), 6),
-    }
-
-
-def _name(path: Path, root: Path) -> str:
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        raise PatchwordError(f"photograph {path} is not below the folder {root}") from None
-
-
-def _is_done(record: dict[str, Any] | None, *, out: Path, name: str) -> bool:
-    return record is not None and record.get("status") == "ok" and (out / MASKS / f"{name}.png").is_file()
-
-
-def _header(command: str) -> dict[str, Any]:
-    return {"format": FORMAT, "version": VERSION, "command": command}
-
-
-def _enter(out: Path, identity: dict[str, Any], *, known: dict[str, Any], command: str) -> None:
-    """Record what the run does and what is `known` of it, or compare with the run that the folder holds.
+    Args:
+        folder: of the result.
+        record: of the run so far.
+        manifest: of the results, which is closed.
+        wanted: names of the photographs that this run was asked for; the folder may hold others.
 
     Raises:
-        PatchwordError: when that run was another.
+        PatchwordError: when a file cannot be written; the folder is then not complete.
     """
-    path = out / SETTINGS
-    if not path.exists():
-        write_json(path, {**_header(command), **identity, **known})
-        return
-    try:
-        before = json.loads(path.read_bytes())
-        differs = [name for name, value in identity.items() if before.get(name) != value]
-    except (OSError, ValueError, AttributeError):
-        raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
-    if differs:
-        what = " and the ".join(differs)
-        raise PatchwordError(
-            f"cannot resume in {out}: the {what} of the run there differ; pass --overwrite to start again"
-        )
+    manifest.finish()
+    results = read_results(manifest)
+    counts = Counts.of(results.values(), names=record.names)
+    record.model_copy(update={"complete": True, "counts": counts}).save(folder)
+    asked = set(wanted)
+    mine = [result for name, result in results.items() if name in asked]
+    return SegmentedFolder(
+        folder,
+        tuple(result.name for result in mine if result.status == "ok"),
+        {result.name: result.reason or "" for result in mine if result.status == "failed"},
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What it takes to segment photographs and to write down what came of them."""
+
+    folder: Path
+    segmenter: AnySegmenter
+    vocabulary: Vocabulary
+    settings: SegmentSettings
+    how: FolderSettings
+    manifest: Manifest
+    session: Session
+    progress: Progress
+
+    def segment(self, chunks: Sequence[Sequence[tuple[str, Path]]], *, ahead: int, threads: int) -> None:
+        """Decode photographs in threads ahead, segment a chunk here, write in a thread behind."""
+        waiting = (photograph for chunk in chunks for photograph in chunk)
+        decoding = max(ahead, *map(len, chunks)) if chunks else ahead  # a whole chunk waits while another is segmented
+        with (
+            closing(decoded(waiting, ahead=decoding, threads=threads)) as photographs,
+            Writer(self._write, waiting=ahead) as writer,
+        ):
+            for chunk in chunks:
+                for segmented in self._chunk(list(islice(photographs, len(chunk)))):
+                    writer.put(segmented)
+
+    def _chunk(self, photographs: list[Photograph]) -> Iterator[Segmented]:
+        """Segment what can be read of a chunk, in batches that fit into memory; the rest tells why it cannot be."""
+        for group in batches_of(photographs, most=self.how.batch_megapixels * 1e6):
+            readable = [each.pixels for each in group if not isinstance(each.pixels, PatchwordError)]
+            found = iter(self._batch(readable))
+            for each in group:
+                result = why_unread(each) if isinstance(each.pixels, PatchwordError) else next(found)
+                yield Segmented(each.name, result, content=each.content)
+
+    def _batch(self, images: Sequence[Pixels]) -> list[SegmentationResult | PatchwordError]:
+        found = self.segmenter.segment_batch(images, classes=self.vocabulary, settings=self.settings) if images else []
+        return [each if isinstance(each, PatchwordError) else self._lightened(each) for each in found]
+
+    def _lightened(self, result: SegmentationResult) -> SegmentationResult:
+        """A result that waits to be written, without what nobody asks of it."""
+        return result if self.how.soft else replace(result, scores=None, class_of=None)
+
+    def _write(self, item: Segmented) -> None:
+        """Write an image's files; the line of the results comes last, so that it vouches for them."""
+        record = write_result(self.folder, item, settings=self.how)
+        self._note(record)
+        self.progress.advance()
+
+    def _note(self, record: ResultRecord) -> None:
+        self.manifest.append(record.line())
+        self.session.count(record.status)
+
+
+def batches_of(photographs: Sequence[Photograph], *, most: float) -> list[list[Photograph]]:
+    """Cut a chunk where its photographs would have more than so many pixels together; a larger one stands alone."""
+    groups: list[list[Photograph]] = []
+    room = 0.0
+    for each in photographs:
+        pixels = 0 if isinstance(each.pixels, PatchwordError) else each.pixels.shape[0] * each.pixels.shape[1]
+        if not groups or pixels > room:
+            groups.append([])
+            room = most
+        groups[-1].append(each)
+        room -= pixels
+    return groups
+
+
+def _names(vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Names of a label map's values."""
+    return (*vocabulary.names, BACKGROUND_NAME) if vocabulary.background else vocabulary.names

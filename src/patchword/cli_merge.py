@@ -1,0 +1,37 @@
+"""`patchword merge`: what shards have made, as one run would have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchword.options import AsJson, Moved, OutFolder, Overwrite, Quiet
+from patchword.terminal import command_line, report_labels, report_segmented
+
+
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="SHARD...", help="Folders made with --shard I/N, all of them.")
+    ],
+    out: OutFolder,
+    photos: Moved = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Shards of `label` or `segment` as the folder of one run."""
+    from patchword.folders import read_marker
+    from patchword.label.merge import merge_labels
+    from patchword.segment.merge import merge_segmentations
+    from patchword.segment.records import MARKER as SEGMENTATION
+
+    if read_marker(shards[0]) == SEGMENTATION:
+        merged = merge_segmentations(
+            shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line()
+        )
+        report_segmented(merged, out=out, as_json=as_json)
+        return
+    dataset = merge_labels(shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line())
+    report_labels(dataset, out=out, done="labelled", as_json=as_json)

@@ -1,0 +1,124 @@
+"""Shards of one folder of photographs become the folder that one run would have made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
+from patchword.progress import Progress
+from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
+from patchword.runs.records import RUNS_FILE, ShardRecord, relative_root
+from patchword.runs.sessions import Session
+from patchword.segment.files import files_of_record
+from patchword.segment.records import (
+    MARKER,
+    RESULTS,
+    STATUSES,
+    ResultRecord,
+    SegmentationRecord,
+    SegmentedFolder,
+    read_results,
+)
+from patchword.segment.resume import differences
+from patchword.segment.run import finish
+
+
+def merge_segmentations(
+    shards: Sequence[str | Path],
+    *,
+    out: str | Path,
+    photos: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> SegmentedFolder:
+    """Put the shards of one folder together; but for `runs.jsonl` the bytes are those of a run without shards.
+
+    Files become hard links where the file system allows it, else copies. patchword replaces files and never changes
+    them, so that neither folder changes when the other is worked on.
+
+    Args:
+        shards: folders that `segment` wrote with `shard`, all of them, in any order.
+        out: folder of the result.
+        photos: where the photographs are now; by default where they were, relative to the first shard.
+        overwrite: empty such a folder first.
+        quiet: whether to show no progress.
+        command: what the user typed, for the record.
+
+    Raises:
+        PatchwordError: for shards that are unfinished, missing or given twice, that overlap, or that are of other
+            photographs, settings, models or classes; for a folder in use, or a file that cannot be written.
+    """
+    parts = [_Part.open(Path(shard)) for shard in shards]
+    check_parts(parts)
+    _check_same_run(parts)
+    names = all_names(parts)
+    first = parts[0]
+    root = first.folder / first.record.photographs if photos is None else Path(photos)
+    check_apart([part.folder for part in parts], out=Path(out))
+    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
+    whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}
+    record = first.record.model_copy(update=whole)
+    with sole_use(folder):
+        record.save(folder)
+        write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
+        with Session(folder, command=command, options={"shards": len(parts)}, statuses=STATUSES):
+            manifest = Manifest(folder / RESULTS)
+            results = {name: (result, part.folder) for part in parts for name, result in part.results.items()}
+            with Progress(len(results), "merging", "images", quiet=quiet) as progress, manifest:
+                for result, source in results.values():
+                    _take(result, source, into=folder, record=record)
+                    manifest.append(result.line())
+                    progress.advance()
+            return finish(folder, record=record, manifest=manifest, wanted=names)
+
+
+@dataclass(frozen=True)
+class _Part:
+    folder: Path
+    record: SegmentationRecord
+    shard: ShardRecord
+    results: dict[str, ResultRecord]
+
+    @classmethod
+    def open(cls, folder: Path) -> _Part:
+        if not folder.is_dir():
+            raise PatchwordError(f"no such folder: {folder}; allowed is one of `patchword segment --shard i/n`")
+        record = SegmentationRecord.load(folder)
+        if record.shard is None:
+            raise PatchwordError(f"{folder} is no shard; allowed are folders of `patchword segment --shard i/n`")
+        if not record.complete:
+            raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
+        results = read_results(Manifest(folder / RESULTS))
+        for result in results.values():
+            files = files_of_record(folder, result, settings=record.folder_settings)
+            lost = next((path for path in files if not path.is_file()), None)
+            if lost is not None:
+                raise PatchwordError(f"{folder} has lost {lost.relative_to(folder)}; make it with --resume")
+        return cls(folder, record, record.shard, results)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of the photographs that it has done."""
+        return self.results.keys()
+
+    def runs(self) -> bytes:
+        """Its lines of `runs.jsonl`."""
+        path = self.folder / RUNS_FILE
+        return path.read_bytes() if path.exists() else b""
+
+
+def _check_same_run(parts: Sequence[_Part]) -> None:
+    """Refuse what was not made alike; where the photographs were on each machine does not matter."""
+    first, *others = (part.record.model_copy(update={"shard": None, "photographs": ""}) for part in parts)
+    for part, record in zip(parts[1:], others, strict=True):
+        for what, one, other in differences(first, record):
+            raise PatchwordError(f"{parts[0].folder} and {part.folder} are not of one run: {what} is {one} and {other}")
+
+
+def _take(result: ResultRecord, source: Path, *, into: Path, record: SegmentationRecord) -> None:
+    for old in files_of_record(source, result, settings=record.folder_settings):
+        link_or_copy(old, into / old.relative_to(source))

@@ -1,0 +1,108 @@
+"""From what a user calls a segmenter, the folder of a trained one or the name of a method, to the segmenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchword.errors import PatchwordError
+from patchword.parts import Loader
+
+if TYPE_CHECKING:
+    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.segment.dense import AnySegmenter
+    from patchword.segment.segmenter import Segmenter
+
+
+def load(
+    model: str | Path,
+    *,
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Segmenter:
+    """Load a segmenter that `align` made.
+
+    Args:
+        model: its folder.
+        encoder: where its vision encoder is now: name, folder or loaded; by default where it was in training.
+        text_encoder: likewise for the image-text model whose text tower it uses.
+        device, dtype: as for `label`.
+
+    Returns:
+        the segmenter.
+
+    Raises:
+        PatchwordError: when the folder is no model, is damaged, or a frozen model is missing or has other weights than
+            the segmenter was trained with.
+    """
+    from patchword.segment.segmenter import Segmenter
+
+    loader = Loader(device=device, dtype=dtype)
+    return Segmenter.from_pretrained(
+        model,
+        encoder=None if encoder is None else loader.patch_encoder(encoder),
+        text_encoder=None if text_encoder is None else loader.image_text(text_encoder),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def open_segmenter(
+    model: str | Path | None = None,
+    *,
+    method: str | None = None,
+    image_text: str | Path | ImageTextEncoder | None = None,
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    mask_proposer: str | Path | MaskProposer | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> AnySegmenter:
+    """Load whatever segments: what `align` made, or a training-free method.
+
+    Args:
+        model: folder of a segmenter that `align` made. Exactly one of `model` and `method` is needed.
+        method: name of a training-free method, such as "proxyclip".
+        image_text: the image-text model of `method`: hub name, `name@revision`, folder, or loaded.
+        encoder: the vision encoder: of `model`, where it is now; of `method`, the one that it takes features from.
+        text_encoder: where the image-text model of `model` is now.
+        mask_proposer: what snaps edges where the setting `refine` is "sam".
+        device, dtype: as for `label`.
+
+    Raises:
+        PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
+    """
+    from patchword.segment.baselines import load_method
+
+    check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
+    if mask_proposer is not None:
+        raise PatchwordError("a mask proposer is given, but edges cannot be snapped yet")
+    if model is not None:
+        return load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
+    return load_method(method or "", image_text=image_text or "", encoder=encoder, device=device, dtype=dtype)
+
+
+def check_parts(
+    model: object, *, method: str | None, image_text: object, encoder: object, text_encoder: object
+) -> None:
+    """Refuse, before anything is loaded, what does not make a segmenter together; arguments as of `open_segmenter`.
+
+    Raises:
+        PatchwordError: for neither or both of a model and a method, and for parts that are missing or too many.
+    """
+    from patchword.segment.baselines import find_method
+
+    if (model is None) == (method is None):
+        given = "neither is" if model is None else "both are"
+        raise PatchwordError(f"{given} given of a model and a method; allowed is exactly one: model= or method=")
+    if method is None:
+        if image_text is not None:
+            raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
+        return
+    if text_encoder is not None:
+        raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
+    if image_text is None:
+        raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
+    find_method(method, encoder=encoder)
