@@ -92,7 +92,7 @@ def check_parts(
     Raises:
         PatchwordError: for neither or both of a model and a method, and for parts that are missing or too many.
     """
-    from patchword.segment.baselines import find_method
+    from patchword.segment.methods import find_method
 
     if (model is None) == (method is None):
         given = "neither is" if model is None else "both are"
