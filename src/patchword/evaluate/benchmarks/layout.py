@@ -13,6 +13,10 @@ from patchword.evaluate.pairs import Pair
 _MOST_FOLDERS = 12  # folders beside each other that a message names
 
 
+class NotOnDiskError(PatchwordError):
+    """No layout of a benchmark has all that it needs in the folder that a user names."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A folder or file of a layout.
@@ -107,8 +111,8 @@ def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
         data: the folder.
 
     Raises:
-        PatchwordError: when there is no such folder, when nothing is complete (naming what is missing and every place
-            looked at), or when several folders beside each other are.
+        NotOnDiskError: when nothing is complete, naming what is missing and every place looked at.
+        PatchwordError: when there is no such folder, or when several folders beside each other are complete.
     """
     if not data.is_dir():
         raise PatchwordError(f"no such folder of {title}: {data}")
@@ -123,7 +127,7 @@ def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
     above = _complete(layouts, [data.resolve().parent], below=False)
     if below or above:
         return (below or above)[0]
-    raise PatchwordError(_what_is_missing(title, layouts, data, inside))
+    raise NotOnDiskError(_what_is_missing(title, layouts, data, inside))
 
 
 def _complete(layouts: Sequence[Layout], folders: Sequence[Path], *, below: bool) -> list[Hit]:

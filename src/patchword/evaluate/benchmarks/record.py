@@ -32,6 +32,10 @@ class OpenBenchmark:
     pairs: tuple[Pair, ...]
     truth: BenchmarkTruth
 
+    def asked_for(self, vocabulary: Vocabulary) -> OpenBenchmark:
+        """The same with other templates, background words or words for its classes, which keep their order."""
+        return replace(self, truth=replace(self.truth, vocabulary=vocabulary))
+
     @property
     def is_whole(self) -> bool:
         """Whether there are at least as many photographs as in the official split: a score over fewer is none of it."""
@@ -75,18 +79,17 @@ class Benchmark:
             vocabulary = replace(vocabulary, background=(), shared=())
         return vocabulary if templates is None else replace(vocabulary, templates=templates)
 
-    def open(self, data: str | Path, *, vocabulary: Vocabulary | None = None) -> OpenBenchmark:
+    def open(self, data: str | Path) -> OpenBenchmark:
         """Find the benchmark on disk.
 
         Args:
             data: the folder that it is in, one above it, or one of its own folders.
-            vocabulary: other words for the same classes, in the same order; None for the benchmark's own.
 
         Raises:
-            PatchwordError: when something is missing, naming it and all places that were looked at, and for
-                photographs without a mask.
+            NotOnDiskError: when something is missing, naming it and all places that were looked at.
+            PatchwordError: for listed photographs that are not there and photographs without a mask.
         """
         hit = find_layout(self.name, self.layouts, Path(data))
         content = hit.layout.read(hit.found)
-        truth = BenchmarkTruth(vocabulary or self.vocabulary(), self.scores_background, content.values, content.meaning)
+        truth = BenchmarkTruth(self.vocabulary(), self.scores_background, content.values, content.meaning)
         return OpenBenchmark(self, hit.root, hit.layout.name, content.split, content.pairs, truth)

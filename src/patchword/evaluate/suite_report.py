@@ -1,0 +1,144 @@
+"""The record of a suite and its table: our rows beside published ones of the same family, each marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError, computed_field
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.published import PublishedRow, published_beside
+from patchword.evaluate.report import percent
+from patchword.folders import write_json, write_text
+from patchword.runs.records import Record
+from patchword.settings import one_line
+
+SUITE_FILE = "suite.json"
+TABLE_FILE = "suite.md"
+
+
+class SuiteEntry(Record):
+    """One benchmark of a suite.
+
+    Attributes:
+        benchmark: its name.
+        status: "measured" over the whole official split; "partial" over fewer photographs; "missing" from the disk;
+            "waiting" for its turn.
+        miou: mean IoU in [0, 1]; none where it was not measured.
+        images, of: photographs that were scored, and those of the official split.
+        layout: in which form it lies on disk.
+        folder: of its report, below the suite's.
+        reason: why it is missing.
+    """
+
+    benchmark: str
+    status: Literal["measured", "partial", "missing", "waiting"]
+    miou: float | None = None
+    images: int = 0
+    of: int
+    layout: str | None = None
+    folder: str | None = None
+    reason: str | None = None
+
+
+class SuiteRecord(Record):
+    """The whole of `suite.json`.
+
+    Attributes:
+        format, format_version: what kind of file this is.
+        suite, protocol: what was measured and how.
+        row: what the table calls what was measured.
+        entries: one a benchmark, in the suite's order.
+        command: the command line, where there was one.
+        versions: software by name.
+    """
+
+    format: Literal["patchword-suite"] = "patchword-suite"
+    format_version: Literal[1] = 1
+    suite: str
+    protocol: str
+    row: str
+    entries: tuple[SuiteEntry, ...]
+    command: str | None
+    versions: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def average(self) -> float | None:
+        """Mean of the benchmarks' mIoU, in [0, 1]; none unless all of them were measured over their whole split."""
+        known = [entry.miou for entry in self.entries if entry.status == "measured" and entry.miou is not None]
+        return sum(known) / len(known) if len(known) == len(self.entries) else None
+
+    def rows(self) -> list[list[str]]:
+        """The table: a head, our row, and the published rows of the protocol's own family."""
+        names = [entry.benchmark for entry in self.entries]
+        ours = [self.row, *map(_cell, self.entries), percent(self.average), "measured"]
+        others = [[row.method, *["-"] * len(names), f"{row.average:.1f}%", "published"] for row in self._published()]
+        return [["mIoU", *names, "average", ""], ours, *others]
+
+    def remarks(self) -> list[str]:
+        """What a reader of the table must know, a line each."""
+        lines = [remark for entry in self.entries if (remark := _remark(entry))]
+        if self.average is None:
+            lines.append(f"no average: it takes all {len(self.entries)} benchmarks, each over its whole split")
+        if not self._published():
+            lines.append(f"no published numbers have the protocol {self.protocol}")
+        return lines
+
+    def _published(self) -> tuple[PublishedRow, ...]:
+        return published_beside(self.protocol) if self.suite == "standard8" else ()
+
+    def markdown(self) -> str:
+        """The table and its remarks as a page."""
+        head, *rows = self.rows()
+        lines = [f"# {self.suite}, protocol {self.protocol}", "", _line(head), "|" + "---|" * len(head)]
+        lines += [*map(_line, rows), "", *(f"- {remark}" for remark in self.remarks())]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def write_suite(record: SuiteRecord, folder: Path) -> None:
+    """Write `suite.json` and `suite.md`."""
+    write_json(folder / SUITE_FILE, record.model_dump(mode="json"))
+    write_text(folder / TABLE_FILE, record.markdown())
+
+
+def read_suite(folder: Path) -> SuiteRecord:
+    """Read `suite.json`.
+
+    Raises:
+        PatchwordError: when it is missing or damaged.
+    """
+    path = folder / SUITE_FILE
+    try:
+        values = json.loads(path.read_bytes())
+        values.pop("average", None)  # follows from the rest
+        return SuiteRecord.model_validate(values)
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
+    except (ValueError, AttributeError) as error:
+        raise PatchwordError(f"{path} is damaged: {error}") from None
+
+
+def _cell(entry: SuiteEntry) -> str:
+    if entry.status in ("missing", "waiting"):
+        return entry.status
+    return percent(entry.miou) + ("*" if entry.status == "partial" else "")
+
+
+def _remark(entry: SuiteEntry) -> str | None:
+    name = entry.benchmark
+    if entry.status == "partial":
+        return f"{name} is over {entry.images:,} of {entry.of:,} photographs (*): no number to stand beside others"
+    if entry.status == "missing":
+        return (
+            f"{name} is missing; `patchword benchmarks {name}` says what it needs, {SUITE_FILE} where it was looked for"
+        )
+    return f"{name} is not measured yet" if entry.status == "waiting" else None
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,195 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from benchmark_folders import every_value, make_split, make_voc
+
+from patchword.errors import PatchwordError
+from patchword.evaluate.benchmarks.record import OpenBenchmark
+from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.evaluate.suite import plan_suite, read_mapping, run_suite
+from patchword.evaluate.suite_report import SuiteEntry, SuiteRecord, read_suite
+
+
+def make_some(root: Path) -> Path:
+    """A folder with VOC and ADE20K, and nothing else."""
+    make_voc(root / "VOCdevkit" / "VOC2012")
+    ade = root / "ade" / "ADEChallengeData2016"
+    make_split(ade / "images/validation", ade / "annotations/validation", {"ADE_val_00000001": every_value(0, 150)})
+    return root
+
+
+def whole(opened: OpenBenchmark, miou: float) -> Any:
+    return SimpleNamespace(miou=miou, images=opened.benchmark.images)
+
+
+def run(root: Path, out: Path, score: Any, **options: Any) -> SuiteRecord:
+    plan = plan_suite("standard8", data=root)
+    return run_suite(plan, protocol="sclip336", row="model/", score=score, out=out, **options)
+
+
+def test_what_is_there_is_planned_and_what_is_not_is_said(tmp_path: Path):
+    plan = plan_suite("standard8", data=make_some(tmp_path))
+    assert list(plan.found) == ["voc21", "voc20", "ade20k"]
+    assert list(plan.missing) == ["context60", "coco-object", "context59", "coco-stuff", "cityscapes"]
+    assert "leftImg8bit/val" in plan.missing["cityscapes"]
+
+
+def test_a_partial_split_is_marked_and_makes_no_average(tmp_path: Path):
+    record = run(make_some(tmp_path / "data"), tmp_path / "out", lambda *_: SimpleNamespace(miou=0.5, images=2))
+    assert {entry.benchmark: entry.status for entry in record.entries}["voc21"] == "partial"
+    assert record.average is None
+    page = (tmp_path / "out" / "suite.md").read_text()
+    assert "| 50.0%* |" in page
+    assert "voc21 is over 2 of 1,449 photographs" in page
+    assert "cityscapes is missing" in page
+    assert "no average" in page
+
+
+def test_the_table_is_of_one_family_and_marks_every_row(tmp_path: Path):
+    record = run(make_some(tmp_path / "data"), tmp_path / "out", lambda opened, _: whole(opened, 0.4))
+    head, ours, *others = record.rows()
+    assert head == ["mIoU", *BENCHMARKS, "average", ""]
+    assert ours[0] == "model/"
+    assert ours[-1] == "measured"
+    assert [row[0] for row in others] == ["SCLIP", "NACLIP", "ProxyCLIP", "CorrCLIP-B", "CorrCLIP-L"]
+    assert all(row[-1] == "published" and len(row) == len(head) for row in others)
+    assert dict(zip(head, others[0], strict=True))["average"] == "38.2%"
+
+
+def entries(**other: Any) -> tuple[SuiteEntry, ...]:
+    return tuple(
+        SuiteEntry(
+            benchmark=name, status="measured", miou=each / 10, images=each_benchmark.images, of=each_benchmark.images
+        )
+        if name not in other
+        else other[name]
+        for each, (name, each_benchmark) in enumerate(BENCHMARKS.items())
+    )
+
+
+def record_of(*values: SuiteEntry, protocol: str = "tcl448") -> SuiteRecord:
+    return SuiteRecord(suite="standard8", protocol=protocol, row="ours", entries=values, command=None, versions={})
+
+
+def test_the_average_is_over_all_eight():
+    record = record_of(*entries())
+    assert record.average == pytest.approx(0.35)
+    assert record.remarks() == []
+    assert "| 35.0% | measured |" in record.markdown()
+
+
+@pytest.mark.parametrize("status", ["partial", "missing", "waiting"])
+def test_there_is_no_average_where_one_is_not_whole(status: Any):
+    one = SuiteEntry(benchmark="voc20", status=status, miou=0.9, images=3, of=1449)
+    record = record_of(*entries(voc20=one))
+    assert record.average is None
+    assert any("no average" in line for line in record.remarks())
+
+
+def test_a_benchmark_without_a_score_makes_no_average():
+    one = SuiteEntry(benchmark="voc20", status="measured", miou=None, images=1449, of=1449)
+    assert record_of(*entries(voc20=one)).average is None
+
+
+def test_native_has_nothing_published_beside_it():
+    record = record_of(*entries(), protocol="native")
+    assert len(record.rows()) == 2
+    assert record.remarks() == ["no published numbers have the protocol native"]
+
+
+def test_the_record_reads_back(tmp_path: Path):
+    out = tmp_path / "out"
+    record = run(make_some(tmp_path / "data"), out, lambda opened, _: whole(opened, 0.4), command="patchword evaluate")
+    assert read_suite(out) == record
+    assert json.loads((out / "suite.json").read_text())["average"] is None
+
+
+def test_what_was_measured_before_an_interruption_is_on_disk(tmp_path: Path):
+    seen: list[str] = []
+
+    def score(opened: OpenBenchmark, folder: Path) -> Any:
+        seen.append(opened.benchmark.name)
+        if opened.benchmark.name == "voc20" and len(seen) == 2:
+            raise KeyboardInterrupt
+        return whole(opened, 0.4)
+
+    root, out = make_some(tmp_path / "data"), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, score)
+    statuses = {entry.benchmark: entry.status for entry in read_suite(out).entries}
+    assert (statuses["voc21"], statuses["voc20"], statuses["context59"]) == ("measured", "waiting", "missing")
+    with pytest.raises(PatchwordError, match="not empty"):
+        run(root, out, score)
+    run(root, out, score, resume=True)
+    assert {entry.status for entry in read_suite(out).entries} == {"measured", "missing"}
+
+
+def test_every_benchmark_gets_a_folder_of_its_own(tmp_path: Path):
+    folders: list[Path] = []
+
+    def score(opened: OpenBenchmark, folder: Path) -> Any:
+        folders.append(folder)
+        return whole(opened, 0.1)
+
+    run(make_some(tmp_path / "data"), tmp_path / "out", score)
+    assert folders == [tmp_path / "out" / name for name in ("voc21", "voc20", "ade20k")]
+
+
+def test_a_suite_is_not_gone_on_with_by_another_protocol(tmp_path: Path):
+    root, out = make_some(tmp_path / "data"), tmp_path / "out"
+    run(root, out, lambda opened, _: whole(opened, 0.4))
+    plan = plan_suite("standard8", data=root)
+    with pytest.raises(PatchwordError, match="holds standard8 by sclip336, not standard8 by tcl448"):
+        run_suite(plan, protocol="tcl448", row="x", score=cast(Any, None), out=out, resume=True)
+
+
+def test_a_file_says_where_each_is(tmp_path: Path):
+    make_voc(tmp_path / "here" / "VOC2012")
+    listed = tmp_path / "where.txt"
+    listed.write_text("# benchmarks\n\nvoc21: here  # the devkit\nVOC20: here/VOC2012\n")
+    assert read_mapping(listed) == {"voc21": tmp_path / "here", "voc20": tmp_path / "here" / "VOC2012"}
+    plan = plan_suite("standard8", data=listed)
+    assert list(plan.found) == ["voc21", "voc20"]
+    assert "does not name it" in plan.missing["ade20k"]
+
+
+def test_a_benchmark_that_the_file_names_must_be_there(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    listed = tmp_path / "where.txt"
+    listed.write_text("cityscapes: empty\n")
+    with pytest.raises(PatchwordError, match=r"cityscapes is not in .*empty"):
+        plan_suite("standard8", data=listed)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("voc21 data\n", "where.txt:1: 'voc21 data' is not understood"),
+        ("voc21: a\nvoc21: b\n", "where.txt:2: voc21 is named twice"),
+        ("kitti: a\n", "benchmark 'kitti' is unknown"),
+    ],
+)
+def test_a_file_that_is_not_understood(tmp_path: Path, text: str, said: str):
+    listed = tmp_path / "where.txt"
+    listed.write_text(text)
+    with pytest.raises(PatchwordError, match=said):
+        read_mapping(listed)
+
+
+def test_no_benchmark_at_all(tmp_path: Path):
+    with pytest.raises(PatchwordError, match="no benchmark of standard8 is in"):
+        plan_suite("standard8", data=tmp_path)
+
+
+def test_an_unknown_suite(tmp_path: Path):
+    with pytest.raises(PatchwordError, match="suite 'standard9' is unknown; allowed is standard8"):
+        plan_suite("standard9", data=tmp_path)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path):
+    (tmp_path / "suite.json").write_text("{}")
+    with pytest.raises(PatchwordError, match=r"suite.json is damaged: field 'suite' is missing"):
+        read_suite(tmp_path)
