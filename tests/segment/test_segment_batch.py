@@ -212,3 +212,50 @@ class TestBackgroundThreshold:
         np.testing.assert_array_equal(found.label_map.indices == 255, free.confidence < np.float32(low))
         between = (free.confidence >= np.float32(low)) & (free.confidence < np.float32(high))
         np.testing.assert_array_equal(found.label_map.indices == len(COLOURS), between)
+
+
+class TestSoft:
+    @pytest.mark.parametrize("over", ["classes", "words"])
+    def test_probabilities_are_those_of_the_softmax(self, segmenter: Segmenter, over: str) -> None:
+        picture, _ = draw(100, height=21, width=30)
+        named = ["red; crimson", "green", "blue; azure; navy"]
+        found = segmenter.segment(picture, classes=named, background=["sky"], settings={"softmax_over": over})
+        assert found.scores is not None
+        assert found.class_of is not None
+        full = found.scores.rows(range(21), maps=range(found.scores.count)).double()
+        shares = (full / found.temperature).softmax(dim=0).numpy()
+        expected = np.stack([shares[found.class_of == index].max(axis=0) for index in range(4)])
+        assert found.label_map.names == ("red", "green", "blue", "background")
+        np.testing.assert_allclose(found.soft(), expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(found.soft().max(axis=0), found.confidence, rtol=1e-5)
+        if over == "classes":
+            np.testing.assert_allclose(found.soft().sum(axis=0), 1, rtol=1e-5)
+
+    def test_some_classes_in_some_rows(self, segmenter: Segmenter) -> None:
+        found = segmenter.segment(draw(100, height=21, width=30)[0], classes=list(COLOURS))
+        whole = found.soft()
+        part = found.soft(["blue", "red"], rows=range(5, 9), dtype="float16")
+        assert part.dtype == np.float16
+        np.testing.assert_allclose(part, whole[[2, 0], 5:9], atol=1e-3)
+        np.testing.assert_array_equal(found.soft("green"), whole[1:2])
+
+    def test_class_of_a_threshold_has_none(self, segmenter: Segmenter) -> None:
+        settings = {"background_threshold": 0.9}
+        found = segmenter.segment(draw(100)[0], classes=list(COLOURS), settings=settings)
+        assert (found.soft("background") == 0).all()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"classes": ["lamp"]}, "no class 'lamp'; allowed are red, green"),
+            ({"rows": range(3, 40)}, "allowed are rows of 0 to 16"),
+            ({"rows": range(0, 9, 2)}, "one after the other"),
+        ],
+    )
+    def test_what_is_not_there_is_refused(self, segmenter: Segmenter, arguments: dict[str, Any], message: str) -> None:
+        found = segmenter.segment(draw(100)[0], classes=["red", "green"])
+        with pytest.raises(PatchwordError, match=message):
+            found.soft(**arguments)
+        kept_none = SegmentationResult(found.label_map, found.confidence, found.image)
+        with pytest.raises(PatchwordError, match="were not kept"):
+            kept_none.soft()

@@ -10,6 +10,7 @@ from patchword.parts import Loader
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.segment.baseline import DenseSegmenter
     from patchword.segment.dense import AnySegmenter
     from patchword.segment.segmenter import Segmenter
 
@@ -77,11 +78,14 @@ def open_segmenter(
     from patchword.segment.baselines import load_method
 
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
-    if mask_proposer is not None:
-        raise PatchwordError("a mask proposer is given, but edges cannot be snapped yet")
+    segmenter: Segmenter | DenseSegmenter
     if model is not None:
-        return load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
-    return load_method(method or "", image_text=image_text or "", encoder=encoder, device=device, dtype=dtype)
+        segmenter = load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
+    else:
+        segmenter = load_method(method or "", image_text=image_text or "", encoder=encoder, device=device, dtype=dtype)
+    if mask_proposer is not None:
+        segmenter.refiner = Loader(device=device, dtype=dtype).mask_proposer(mask_proposer)
+    return segmenter
 
 
 def check_parts(

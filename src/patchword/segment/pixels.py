@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ def assign_pixels(scores: PixelScores, *, decision: Decision, most_values: int |
     confidence = np.empty(scores.size, dtype=np.float32)
     class_of = torch.from_numpy(decision.class_of).to(scores.device)
     for rows, groups in pieces(scores, most_values=most_values):
-        best, total = _best_of_strip(scores, rows, groups, decision.temperature)
+        best, _, total = _best_of_strip(scores, rows, groups, decision.temperature)
         certainty = total.reciprocal()  # the best map's own exponential is 1, so this is its share
         indices[rows.start : rows.stop] = class_of[best].cpu().numpy()
         confidence[rows.start : rows.stop] = certainty.cpu().numpy()
@@ -92,11 +92,51 @@ def hold_back(found: PixelClasses, *, decision: Decision) -> PixelClasses:
     return PixelClasses(indices, found.confidence)
 
 
-def pieces(scores: PixelScores, *, most_values: int | None = None) -> Iterator[tuple[range, list[range]]]:
+def class_shares(
+    scores: PixelScores,
+    *,
+    class_of: NDArray[np.int64],
+    classes: Sequence[int],
+    temperature: float,
+    rows: range | None = None,
+    dtype: torch.dtype = torch.float32,
+    most_values: int | None = None,
+) -> Tensor:
+    """The shares of some classes in a softmax over all maps: that of each class's best map.
+
+    Args:
+        scores: of maps at any pixel, finite.
+        class_of: (maps,) the class that each map speaks for.
+        classes: which classes; one that no map speaks for has share 0.
+        temperature: of the softmax, above 0.
+        rows: rows of the image; None for all.
+        dtype: of the result.
+        most_values: as of `assign_pixels`.
+
+    Returns:
+        (len(classes), len(rows), width), in [0, 1], on the scores' device.
+    """
+    asked = range(scores.size[0]) if rows is None else rows
+    shares = torch.zeros((len(classes), len(asked), scores.size[1]), dtype=dtype, device=scores.device)
+    maps_of = [np.flatnonzero(class_of == index).tolist() for index in classes]
+    for strip, groups in pieces(scores, rows=asked, most_values=most_values):
+        _, highest, total = _best_of_strip(scores, strip, groups, temperature)
+        inside = slice(strip.start - asked.start, strip.stop - asked.start)
+        for share, maps in zip(shares, maps_of, strict=True):
+            if maps:
+                score = scores.rows(strip, maps=maps).amax(dim=0)  # (rows, width)
+                share[inside] = ((score - highest) * _scale(temperature)).exp2() / total
+    return shares
+
+
+def pieces(
+    scores: PixelScores, *, rows: range | None = None, most_values: int | None = None
+) -> Iterator[tuple[range, list[range]]]:
     """Cut scores into strips of rows, and each strip into groups of maps, of at most so many values together.
 
     Args:
         scores: of maps at any pixel.
+        rows: of the image; None for all.
         most_values: as of `assign_pixels`.
 
     Returns:
@@ -107,13 +147,16 @@ def pieces(scores: PixelScores, *, most_values: int | None = None) -> Iterator[t
     maps_at_once = max(1, min(scores.count, math.isqrt(most // width)))
     rows_at_once = max(1, most // (width * maps_at_once))
     groups = [range(first, min(first + maps_at_once, scores.count)) for first in range(0, scores.count, maps_at_once)]
-    for top in range(0, height, rows_at_once):
-        yield range(top, min(top + rows_at_once, height)), groups
+    asked = range(height) if rows is None else rows
+    for top in range(asked.start, asked.stop, rows_at_once):
+        yield range(top, min(top + rows_at_once, asked.stop)), groups
 
 
-def _best_of_strip(scores: PixelScores, rows: range, groups: list[range], temperature: float) -> tuple[Tensor, Tensor]:
-    """The best map (rows, width) of a strip and sum over maps of exp((score - best score) / temperature)."""
-    scale = math.log2(math.e) / temperature  # powers of 2 take a third of the time of powers of e
+def _best_of_strip(
+    scores: PixelScores, rows: range, groups: list[range], temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best map (rows, width) of a strip, its score, and the sum over maps of exp((score - best score) / t)."""
+    scale = _scale(temperature)
     best, highest, total = _best_of_group(scores.rows(rows, maps=groups[0]), scale)
     for maps in groups[1:]:
         index, value, share = _best_of_group(scores.rows(rows, maps=maps), scale)
@@ -121,7 +164,12 @@ def _best_of_strip(scores: PixelScores, rows: range, groups: list[range], temper
         raised = torch.maximum(value, highest)
         total = total * ((highest - raised) * scale).exp2_() + share * ((value - raised) * scale).exp2_()
         highest = raised
-    return best, total
+    return best, highest, total
+
+
+def _scale(temperature: float) -> float:
+    """Of scores in powers of 2, which take a third of the time of powers of e."""
+    return math.log2(math.e) / temperature
 
 
 def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap, overlay
+from patchword.segment.pixels import class_shares
 from patchword.segment.scores import PixelScores
 
 if TYPE_CHECKING:
@@ -45,25 +47,56 @@ class SegmentationResult:
         """Paint the label map over the image; see `patchword.maps.overlay`."""
         return overlay(self.image, self.label_map, opacity=opacity, legend=legend)
 
+    def soft(
+        self,
+        classes: Sequence[str] | str | None = None,
+        *,
+        rows: range | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+    ) -> NDArray[np.floating[Any]]:
+        """Probabilities of classes at every pixel, before any threshold and any refinement of edges.
+
+        What the label map needs of memory does not grow with the number of classes; this does, so it is for some
+        classes, or for some rows.
+
+        Args:
+            classes: names out of the label map's; None for all of them.
+            rows: of the image; None for all.
+            dtype: of the result.
+
+        Returns:
+            (len(classes), len(rows), width): each class's share in the softmax that the confidence is taken from. Where
+            that is over words, it is the share of the class's best word. A class that only a threshold makes has 0.
+
+        Raises:
+            PatchwordError: for a class or rows that are not there, or when the scores were not kept.
+        """
+        if self.scores is None or self.class_of is None or self.temperature is None:
+            raise PatchwordError("there are no probabilities: the scores of this segmentation were not kept")
+        height = len(self.label_map.indices)
+        asked = range(height) if rows is None else rows
+        if asked.step != 1 or not 0 <= asked.start <= asked.stop <= height:
+            raise PatchwordError(f"rows are {asked}; allowed are rows of 0 to {height}, one after the other")
+        names = self.label_map.names
+        named = names if classes is None else [classes] if isinstance(classes, str) else classes
+        unknown = [name for name in named if name not in names]
+        if unknown:
+            raise PatchwordError(f"there is no class {unknown[0]!r}; allowed are {', '.join(names)}")
+        shares = class_shares(
+            self.scores,
+            class_of=self.class_of,
+            classes=[names.index(name) for name in named],
+            temperature=self.temperature,
+            rows=asked,
+            dtype=getattr(torch, dtype),
+        )
+        return shares.cpu().numpy()
+
     def areas(self) -> dict[str, int]:
         """Pixels of each class that is there, largest first."""
         counts = np.bincount(self.label_map.indices.ravel(), minlength=len(self.label_map.names))
         found = [(name, int(counts[index])) for index, name in enumerate(self.label_map.names) if counts[index]]
         return dict(sorted(found, key=lambda entry: -entry[1]))
-
-    def soft(self, classes: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Probabilities of classes.
-
-        Args:
-            classes: names of those that are wanted, in order; None for all.
-
-        Returns:
-            (n, h, w).
-
-        Raises:
-            PatchwordError: where scores were not kept, or for a name that is no class.
-        """
-        raise PatchwordError("probabilities were not kept")
 
     def save(
         self, folder: str | Path, *, name: str, settings: FolderSettings | Mapping[str, Any] | None = None
