@@ -3,13 +3,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from patchword.cli import app
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
-from patchword.evaluate.protocols import PROTOCOLS, protocol_row, protocol_table
+from patchword.evaluate.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
 from patchword.evaluate.published import PUBLISHED, published_beside
+from patchword.models.pixels import resize
 from patchword.vocabulary import Vocabulary
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -118,3 +120,23 @@ def test_a_class_list_is_of_one_benchmark() -> None:
     ran = CliRunner().invoke(app, ["benchmarks", "--class-list"])
     assert ran.exit_code == 2
     assert "--class-list needs a benchmark's name; allowed are voc21" in ran.stderr
+
+
+def test_plain_resizing_is_bilinear_without_antialiasing():
+    images = torch.rand((1, 3, 9, 14), generator=torch.Generator().manual_seed(0))
+    plain = resize(images, size=(5, 7), mode="bilinear", antialias=False)
+    row, column = 3, 2
+    y, x = (row + 0.5) * 9 / 5 - 0.5, (column + 0.5) * 14 / 7 - 0.5
+    top, left = int(y), int(x)
+    down, right = y - top, x - left
+    corners = images[0, :, top : top + 2, left : left + 2]
+    weights = torch.tensor([[(1 - down) * (1 - right), (1 - down) * right], [down * (1 - right), down * right]])
+    torch.testing.assert_close(plain[0, :, row, column], (corners * weights).sum(dim=(1, 2)), atol=1e-5, rtol=0)
+    assert not torch.allclose(plain, resize(images, size=(5, 7), mode="bilinear"), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"), [("tcl448", "plain"), ("sclip336", "plain"), ("native", "antialiased")]
+)
+def test_protocols_say_how_photographs_are_resized(protocol: ProtocolName, expected: str):
+    assert {row.settings().resize for row in PROTOCOLS[protocol].values()} == {expected}

@@ -13,7 +13,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.lists import templates
 from patchword.evaluate.benchmarks.record import Benchmark
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
-from patchword.segment.settings import SegmentSettings
+from patchword.segment.settings import Resize, SegmentSettings, SoftmaxOver
 from patchword.vocabulary import Vocabulary
 
 ProtocolName = Literal["tcl448", "sclip336", "native"]
@@ -28,6 +28,7 @@ class ProtocolRow:
         protocol, benchmark: which row this is.
         shorter_side: length of the resized image's shorter side; none shows it at the model's own size, whole.
         longest_side: bound of the other side, before which the shorter side yields.
+        resize: "plain", bilinear without antialiasing, or "antialiased".
         window, stride: of square sliding windows, whose upsampled scores are averaged; none shows the image whole.
         templates: prompt templates a word, 7 or 80.
         logit_scale: what cosines are multiplied by before the softmax; none is the model's own.
@@ -41,11 +42,12 @@ class ProtocolRow:
     benchmark: str
     shorter_side: int | None
     longest_side: int | None
+    resize: Resize
     window: int | None
     stride: int | None
     templates: int
     logit_scale: float | None
-    softmax_over: Literal["words", "classes"]
+    softmax_over: SoftmaxOver
     background: BackgroundRule
     threshold: float
 
@@ -54,6 +56,7 @@ class ProtocolRow:
         return SegmentSettings(
             shorter_side=self.shorter_side,
             longest_side=self.longest_side,
+            resize=self.resize,
             window=self.window,
             stride=self.stride,
             join="features" if self.window is None else "logits",
@@ -84,30 +87,30 @@ class ProtocolRow:
 _Row = ProtocolRow
 _ROWS = (
     # in the order of the fields of ProtocolRow
-    _Row("tcl448",   "voc21",       448,  2048, 448,  224,  80, None, "classes", "threshold",        0.2),
-    _Row("tcl448",   "context60",   448,  2048, 448,  224,  80, None, "classes", "threshold",        0.15),
-    _Row("tcl448",   "coco-object", 448,  2048, 448,  224,  80, None, "classes", "threshold",        0.25),
-    _Row("tcl448",   "voc20",       448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
-    _Row("tcl448",   "context59",   448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
-    _Row("tcl448",   "coco-stuff",  448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
-    _Row("tcl448",   "cityscapes",  448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
-    _Row("tcl448",   "ade20k",      448,  2048, 448,  224,  80, None, "classes", "none",             0.0),
-    _Row("sclip336", "voc21",       336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.2),
-    _Row("sclip336", "context60",   336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.15),
-    _Row("sclip336", "coco-object", 336,  2048, 336,  112,  80, 40.0, "words",   "words, threshold", 0.25),
-    _Row("sclip336", "voc20",       336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
-    _Row("sclip336", "context59",   336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
-    _Row("sclip336", "coco-stuff",  336,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
-    _Row("sclip336", "cityscapes",  448,  2048, 224,  112,  80, 40.0, "words",   "none",             0.0),
-    _Row("sclip336", "ade20k",      448,  2048, 336,  112,  80, 40.0, "words",   "none",             0.0),
-    _Row("native",   "voc21",       None, None, None, None, 7,  None, "classes", "words",            0.0),
-    _Row("native",   "context60",   None, None, None, None, 7,  None, "classes", "words",            0.0),
-    _Row("native",   "coco-object", None, None, None, None, 7,  None, "classes", "words",            0.0),
-    _Row("native",   "voc20",       None, None, None, None, 7,  None, "classes", "none",             0.0),
-    _Row("native",   "context59",   None, None, None, None, 7,  None, "classes", "none",             0.0),
-    _Row("native",   "coco-stuff",  None, None, None, None, 7,  None, "classes", "none",             0.0),
-    _Row("native",   "cityscapes",  None, None, None, None, 7,  None, "classes", "none",             0.0),
-    _Row("native",   "ade20k",      None, None, None, None, 7,  None, "classes", "none",             0.0),
+    _Row("tcl448",   "voc21",       448, 2048, "plain", 448, 224, 80, None, "classes", "threshold",        0.2),
+    _Row("tcl448",   "context60",   448, 2048, "plain", 448, 224, 80, None, "classes", "threshold",        0.15),
+    _Row("tcl448",   "coco-object", 448, 2048, "plain", 448, 224, 80, None, "classes", "threshold",        0.25),
+    _Row("tcl448",   "voc20",       448, 2048, "plain", 448, 224, 80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "context59",   448, 2048, "plain", 448, 224, 80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "coco-stuff",  448, 2048, "plain", 448, 224, 80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "cityscapes",  448, 2048, "plain", 448, 224, 80, None, "classes", "none",             0.0),
+    _Row("tcl448",   "ade20k",      448, 2048, "plain", 448, 224, 80, None, "classes", "none",             0.0),
+    _Row("sclip336", "voc21",       336, 2048, "plain", 336, 112, 80, 40.0, "words",   "words, threshold", 0.2),
+    _Row("sclip336", "context60",   336, 2048, "plain", 336, 112, 80, 40.0, "words",   "words, threshold", 0.15),
+    _Row("sclip336", "coco-object", 336, 2048, "plain", 336, 112, 80, 40.0, "words",   "words, threshold", 0.25),
+    _Row("sclip336", "voc20",       336, 2048, "plain", 336, 112, 80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "context59",   336, 2048, "plain", 336, 112, 80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "coco-stuff",  336, 2048, "plain", 336, 112, 80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "cityscapes",  448, 2048, "plain", 224, 112, 80, 40.0, "words",   "none",             0.0),
+    _Row("sclip336", "ade20k",      448, 2048, "plain", 336, 112, 80, 40.0, "words",   "none",             0.0),
+    _Row("native",   "voc21",       None, None, "antialiased", None, None, 7, None, "classes", "words", 0.0),
+    _Row("native",   "context60",   None, None, "antialiased", None, None, 7, None, "classes", "words", 0.0),
+    _Row("native",   "coco-object", None, None, "antialiased", None, None, 7, None, "classes", "words", 0.0),
+    _Row("native",   "voc20",       None, None, "antialiased", None, None, 7, None, "classes", "none", 0.0),
+    _Row("native",   "context59",   None, None, "antialiased", None, None, 7, None, "classes", "none", 0.0),
+    _Row("native",   "coco-stuff",  None, None, "antialiased", None, None, 7, None, "classes", "none", 0.0),
+    _Row("native",   "cityscapes",  None, None, "antialiased", None, None, 7, None, "classes", "none", 0.0),
+    _Row("native",   "ade20k",      None, None, "antialiased", None, None, 7, None, "classes", "none", 0.0),
 )
 # fmt: on
 

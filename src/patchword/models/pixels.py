@@ -1,6 +1,7 @@
 """Resizing, normalising, padding and the mapping of points: all that a processor does, in a few lines of torch.
 
-Interpolation is antialiased, so that it agrees with Pillow's filters, and always runs in float32.
+Interpolation is antialiased, so that it agrees with Pillow's filters, but where a caller wants it otherwise; it always
+runs in float32.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from torch import Tensor
 Filter = Literal["bilinear", "bicubic"]
 
 
-def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -> Tensor:
-    """Resize images with an antialiased filter, values kept in [0, 1].
+def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic", antialias: bool = True) -> Tensor:
+    """Resize images, values kept in [0, 1].
 
     Args:
         images: (b, 3, h, w), values in [0, 1].
         size: (height, width) in pixels of the result.
         mode: filter; agrees with Pillow's of the same name to one level of 255, and to a few where bicubic overshoots.
+        antialias: without it, the filter agrees with OpenCV's of the same name.
 
     Returns:
         (b, 3, height, width) float32.
@@ -29,7 +31,7 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic") -
     if tuple(images.shape[-2:]) == tuple(size):
         return images.clamp(0, 1)
     source = images.cpu() if images.device.type == "mps" else images  # MPS has no antialiased filters in every torch
-    resized = torch.nn.functional.interpolate(source, size=size, mode=mode, antialias=True, align_corners=False)
+    resized = torch.nn.functional.interpolate(source, size=size, mode=mode, antialias=antialias, align_corners=False)
     return resized.clamp(0, 1).to(images.device)  # bicubic overshoots at edges
 
 

@@ -173,6 +173,13 @@ class DensePath:
         except PatchwordError as error:
             return dict.fromkeys(seen, error)
 
+    def _resized(self, image: SeenImage, settings: SegmentSettings) -> Tensor:
+        """The image at the size that it is seen at, (1, 3, h, w)."""
+        pixels, size = to_tensor(image.pixels).to(self.device), image.plan.size
+        if settings.resize == "plain":
+            return resize(pixels, size=size, mode="bilinear", antialias=False)
+        return resize(pixels, size=size)
+
     def _encode_windows(
         self, images: Sequence[SeenImage], words: ClassWords, settings: SegmentSettings
     ) -> list[FeatureJoin | LogitJoin]:
@@ -185,7 +192,7 @@ class DensePath:
             else FeatureJoin(image.plan, score=score, patch_size=self.patch_size)
             for image in images
         ]
-        resized = [resize(to_tensor(image.pixels).to(self.device), size=image.plan.size) for image in images]
+        resized = [self._resized(image, settings) for image in images]
         windows = [(owner, place) for owner, image in enumerate(images) for place in range(len(image.plan))]
 
         def encode(start: int, stop: int) -> None:

@@ -12,6 +12,7 @@ from patchword.settings import Settings
 
 Join = Literal["features", "logits"]
 SoftmaxOver = Literal["classes", "words"]
+Resize = Literal["antialiased", "plain"]
 Refine = Literal["none", "guided", "pamr", "sam"]
 
 
@@ -35,6 +36,11 @@ class SegmentSettings(Settings):
         ge=1,
         description="Pixels, 1 and more: where shorter_side would make the longer side longer than this, the longer "
         "side decides; none sets no bound.",
+    )
+    resize: Resize = Field(
+        "antialiased",
+        description="How an image is brought to the size that the model sees: antialiased (bicubic, as Pillow does) or "
+        "plain (bilinear without antialiasing, as OpenCV does and the benchmark protocols have it).",
     )
     window: int | None = Field(
         None,
