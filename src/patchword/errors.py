@@ -9,6 +9,10 @@ class PatchwordError(ValueError):
     """
 
 
+class WriteError(PatchwordError):
+    """A file that cannot be written, such as on a full disk: no fault of the one photograph that is at hand."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its type where it says nothing."""
     return str(error).strip().split("\n")[0] or type(error).__name__

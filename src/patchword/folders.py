@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Self
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, WriteError
 
 MARKER_FILE = ".patchword"
 _TEMPORARY = ".patchword-{}.tmp"
@@ -96,7 +96,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         with replacing(path) as file:
             file.write(data)
     except OSError as error:
-        raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -155,7 +155,7 @@ class Manifest:
                 line = line[self._file.write(line) :]
         except OSError as error:
             self.close()  # the next line opens the file anew, which cuts off what was half written
-            raise PatchwordError(f"cannot write {self.path}: {error.strerror}") from None
+            raise WriteError(f"cannot write {self.path}: {error.strerror}") from None
 
     def finish(self) -> dict[str, dict[str, Any]]:
         """Close the file and write it anew, one record a name, sorted by name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from patchword.errors import PatchwordError
@@ -70,7 +71,10 @@ def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
     if not path.is_file():
         return None
     try:
-        text = json.loads(path.read_bytes())["vocabulary"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_bytes())
+        text, names = str(record["vocabulary"]), tuple(record.get("names", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise PatchwordError(f"{path} is damaged; segment again, or give its masks folder") from None
-    return Vocabulary.parse(str(text), source=str(path))
+    vocabulary = Vocabulary.parse(text, source=str(path))
+    # a threshold makes a background as words do
+    return vocabulary if vocabulary.background else replace(vocabulary, background=names[len(vocabulary) :])

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, WriteError
 from patchword.folders import replacing
 from patchword.runs.records import ShardRecord
 from patchword.runs.shards import names_hash
@@ -97,7 +97,7 @@ def link_or_copy(old: Path, new: Path) -> None:
             with old.open("rb") as reading, replacing(new) as writing:
                 shutil.copyfileobj(reading, writing)
     except OSError as error:
-        raise PatchwordError(f"cannot write {new}: {error.strerror}") from None
+        raise WriteError(f"cannot write {new}: {error.strerror}") from None
 
 
 def _check_every_part(parts: Sequence[Part]) -> None:

@@ -42,7 +42,12 @@ def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> 
 
 def why_unread(unread: Photograph) -> PatchwordError:
     """Why a photograph cannot be read, the same wherever its folder is and however that was typed."""
-    return PatchwordError(str(unread.pixels).replace(str(unread.path), unread.name))
+    return named_alike(unread.pixels, path=unread.path, name=unread.name)
+
+
+def named_alike(error: object, *, path: Path, name: str) -> PatchwordError:
+    """An error of a photograph that calls it by its name instead of by its path."""
+    return PatchwordError(str(error).replace(str(path), name))
 
 
 def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
@@ -55,7 +60,8 @@ def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
     Raises:
         PatchwordError: the error itself, where the name is not the reason: it ends the run.
     """
-    if not (isinstance(error.__context__, OSError) and error.__context__.errno in _OF_THE_NAME):
+    cause = error.__context__
+    if not (isinstance(cause, OSError) and cause.errno in _OF_THE_NAME):
         raise error
     return PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}/", ""))
 

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from patchword.folders import write_bytes
 from patchword.maps import LabelMap, run_lengths
 from patchword.runs.names import remove_files, why_unwritten
 from patchword.segment.folder_settings import ALL_CLASSES, FolderSettings
-from patchword.segment.records import ClassArea, ResultRecord, RunLengthsRecord
+from patchword.segment.records import ClassArea, ResultRecord, RunLengthsRecord, TilesRecord
 from patchword.segment.result import MASKS, OVERLAYS, SegmentationResult
 
 CONFIDENCE, SOFT = "confidence", "soft"
 _JPEG_QUALITY = 90
+
+
+LargeFacts = dict[str, Any]  # as `segment_large` gives them
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,12 @@ class Segmented:
 
     Attributes:
         name: see `ResultRecord`.
-        found: the result, or why there is none.
+        found: the result, why there is none, or what is known of one that is on disk already.
         content, second: see `ResultRecord`.
     """
 
     name: str
-    found: SegmentationResult | PatchwordError
+    found: SegmentationResult | PatchwordError | LargeFacts
     content: str | None = None
     second: float | None = None
 
@@ -59,7 +63,25 @@ def files_of_record(folder: Path, result: ResultRecord, *, settings: FolderSetti
     """All files that there should be of a line of the results, the mask last."""
     if result.status == "failed" or result.is_video:
         return []
+    if result.large is not None:
+        return large_files(folder, result.name, mask=result.large.mask, settings=settings)
     return files_of(folder, result.name, settings=settings if result.second is None else settings.of_frames())
+
+
+def large_files(folder: Path, name: str, *, mask: str, settings: FolderSettings) -> list[Path]:
+    """All files of an image that was segmented tile by tile, the mask last; they have no probabilities.
+
+    Args:
+        folder: of the result.
+        name: of the image.
+        mask: path of its mask in the folder.
+        settings: of the run.
+    """
+    suffix = PurePosixPath(mask).suffix
+    paths = [folder / OVERLAYS / f"{name}.jpg"] if settings.overlays else []
+    paths += [folder / CONFIDENCE / f"{name}{suffix}"] if settings.confidence_bits else []
+    paths += [folder / MASKS / f"{name}.json"] if suffix != ".png" else []
+    return [*paths, folder / mask]
 
 
 def write_files(result: SegmentationResult, folder: Path, *, name: str, settings: FolderSettings) -> None:
@@ -95,8 +117,11 @@ def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> 
             write_files(found, folder, name=item.name, settings=settings)
         except PatchwordError as error:
             found = why_unwritten(error, folder=folder)
+    if isinstance(found, dict):
+        return _large_record(item, found)
     if isinstance(found, PatchwordError):
-        remove_files(files_of(folder, item.name, settings=settings))
+        in_tiles = large_files(folder, item.name, mask=f"{MASKS}/{item.name}.tif", settings=settings)
+        remove_files([*files_of(folder, item.name, settings=settings), *in_tiles])
         return ResultRecord(
             name=item.name, status="failed", reason=str(found), content=item.content, second=item.second
         )
@@ -111,6 +136,25 @@ def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> 
         classes=areas,
         ignored=height * width - sum(area.pixels for area in areas.values()),
         mean_confidence=round(float(found.confidence.mean(dtype=np.float64)), 6),
+    )
+
+
+def _large_record(item: Segmented, facts: LargeFacts) -> ResultRecord:
+    height, width = facts["height"], facts["width"]
+    on_ground = facts.get("square_metres", {})
+    areas = {
+        name: ClassArea(pixels=pixels, share=round(pixels / (height * width), 6), square_metres=on_ground.get(name))
+        for name, pixels in facts["classes"].items()
+    }
+    return ResultRecord(
+        name=item.name,
+        status="ok",
+        content=item.content,
+        size=(height, width),
+        classes=areas,
+        ignored=facts["ignored"],
+        mean_confidence=facts["mean_confidence"],
+        large=TilesRecord(**{key: facts[key] for key in TilesRecord.model_fields if key in facts}),
     )
 
 

@@ -42,12 +42,33 @@ class ClassArea(Record):
     Attributes:
         pixels: how many.
         share: of all pixels of the photograph, ignored ones too, in (0, 1].
-        rle: their COCO run lengths; none where they were not asked for.
+        rle: their COCO run lengths; none where they were not asked for, and for images that were segmented in tiles.
+        square_metres: on the ground; none for photographs.
     """
 
     pixels: int
     share: float
     rle: RunLengthsRecord | None = None
+    square_metres: float | None = None
+
+
+class TilesRecord(Record):
+    """Of an image that was segmented tile by tile.
+
+    Attributes:
+        tiles: how many.
+        mask: path of the mask in the folder; a GeoTIFF where the image has a georeference.
+        crs, transform: that georeference.
+        pixel_square_metres: area of a pixel, where the system is in a unit of length.
+        value_range: values of the image that became 0 and 255.
+    """
+
+    tiles: int
+    mask: str
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None
+    pixel_square_metres: float | None = None
+    value_range: tuple[float, float] | None = None
 
 
 class ResultRecord(Record):
@@ -65,6 +86,7 @@ class ResultRecord(Record):
         mean_confidence: over all pixels, in [0, 1].
         second: of a frame, when it is shown, from the beginning of the video.
         frames: of a video, how many were to be segmented.
+        large: of an image that was segmented tile by tile; none for others.
     """
 
     name: str
@@ -77,6 +99,7 @@ class ResultRecord(Record):
     mean_confidence: float | None = None
     second: float | None = None
     frames: int | None = None
+    large: TilesRecord | None = None
 
     @property
     def is_video(self) -> bool:
@@ -128,7 +151,7 @@ class SegmentationRecord(Record):
         photographs: their folder, relative to this one where there is such a path.
         vocabulary: the class list, as a file of it would be.
         vocabulary_hash: of that.
-        names: of the masks' values, from 0; "background" is the last where there are words for it.
+        names: of the masks' values, from 0; "background" is the last where words or a threshold make it.
         segmenter: models and numbers, as the segmenter describes itself.
         settings: of the segmentation.
         folder_settings: of the run.

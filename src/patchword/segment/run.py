@@ -9,18 +9,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from patchword.errors import PatchwordError
+import numpy as np
+
+from patchword.errors import PatchwordError, WriteError
 from patchword.folders import Manifest, prepare_output, sole_use
+from patchword.images import read_image
 from patchword.progress import Progress
-from patchword.runs.names import name_images, why_unread
+from patchword.runs.names import name_images, named_alike, why_unread
 from patchword.runs.records import relative_root
 from patchword.runs.sessions import Session
 from patchword.runs.shards import Shard, chunks_of
 from patchword.runs.stream import Photograph, Pixels, decoded
 from patchword.runs.writer import Writer
 from patchword.segment.dense import AnySegmenter
-from patchword.segment.files import Segmented, soft_classes, write_result
+from patchword.segment.files import LargeFacts, Segmented, soft_classes, write_result
 from patchword.segment.folder_settings import FolderSettings
+from patchword.segment.large.readers import wants_tiles
+from patchword.segment.large.run import segment_large
 from patchword.segment.records import (
     MARKER,
     RESULTS,
@@ -34,8 +39,10 @@ from patchword.segment.records import (
 from patchword.segment.result import SegmentationResult
 from patchword.segment.resume import begin, keep_done
 from patchword.segment.settings import SegmentSettings
-from patchword.segment.words import BACKGROUND_NAME, Classes
+from patchword.segment.words import Classes, mask_names
 from patchword.vocabulary import Vocabulary
+
+IN_TILES: Pixels = np.empty((0, 0, 3), dtype=np.uint8)  # stands for the pixels of an image that is read tile by tile
 
 
 def segment_folder(
@@ -91,7 +98,7 @@ def segment_folder(
     """
     chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
-    soft_classes(how, names=_names(vocabulary))
+    soft_classes(how, names=mask_names(vocabulary, settings=chosen))
     named = name_images(images, root=root, out=Path(out), verb="segment")
     names = sorted(named)[:limit]
     chunks = chunks_of(names, size=chosen.batch, shard=shard)
@@ -102,7 +109,7 @@ def segment_folder(
             photographs=relative_root(root, folder=folder),
             vocabulary=vocabulary.to_text(),
             vocabulary_hash=vocabulary.hash,
-            names=_names(vocabulary),
+            names=mask_names(vocabulary, settings=chosen),
             segmenter=segmenter.describe(),
             settings=chosen,
             folder_settings=how,
@@ -175,21 +182,55 @@ class _Job:
         waiting = (photograph for chunk in chunks for photograph in chunk)
         decoding = max(ahead, *map(len, chunks)) if chunks else ahead  # a whole chunk waits while another is segmented
         with (
-            closing(decoded(waiting, ahead=decoding, threads=threads)) as photographs,
+            closing(decoded(waiting, read=self._read, ahead=decoding, threads=threads)) as photographs,
             Writer(self._write, waiting=ahead) as writer,
         ):
             for chunk in chunks:
                 for segmented in self._chunk(list(islice(photographs, len(chunk)))):
                     writer.put(segmented)
 
+    def _read(self, path: Path) -> Pixels:
+        """Decode a photograph, unless it is to be read tile by tile."""
+        return IN_TILES if wants_tiles(path, settings=self.settings) else read_image(path)
+
     def _chunk(self, photographs: list[Photograph]) -> Iterator[Segmented]:
         """Segment what can be read of a chunk, in batches that fit into memory; the rest tells why it cannot be."""
         for group in batches_of(photographs, most=self.how.batch_megapixels * 1e6):
             readable = [each.pixels for each in group if not isinstance(each.pixels, PatchwordError)]
-            found = iter(self._batch(readable))
+            found = iter(self._batch([pixels for pixels in readable if pixels is not IN_TILES]))
             for each in group:
-                result = why_unread(each) if isinstance(each.pixels, PatchwordError) else next(found)
-                yield Segmented(each.name, result, content=each.content)
+                yield Segmented(each.name, self._found(each, found), content=each.content)
+
+    def _found(
+        self, photograph: Photograph, found: Iterator[SegmentationResult | PatchwordError]
+    ) -> SegmentationResult | PatchwordError | LargeFacts:
+        if isinstance(photograph.pixels, PatchwordError):
+            return why_unread(photograph)
+        return self._large(photograph) if photograph.pixels is IN_TILES else next(found)
+
+    def _large(self, photograph: Photograph) -> PatchwordError | LargeFacts:
+        """Segment an image tile by tile into its files."""
+        try:
+            return segment_large(
+                photograph.path,
+                segmenter=self.segmenter,
+                classes=self.vocabulary,
+                out=self.folder,
+                name=photograph.name,
+                settings=self.settings,
+                overlays=self.how.overlays,
+                confidence_bits=self.how.confidence_bits,
+                note=self._tell,
+            )
+        except WriteError:
+            raise
+        except PatchwordError as error:
+            return named_alike(error, path=photograph.path, name=photograph.name)
+        finally:
+            self._tell("")
+
+    def _tell(self, note: str) -> None:
+        self.progress.note = note
 
     def _batch(self, images: Sequence[Pixels]) -> list[SegmentationResult | PatchwordError]:
         found = self.segmenter.segment_batch(images, classes=self.vocabulary, settings=self.settings) if images else []
@@ -222,8 +263,3 @@ def batches_of(photographs: Sequence[Photograph], *, most: float) -> list[list[P
         groups[-1].append(each)
         room -= pixels
     return groups
-
-
-def _names(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Names of a label map's values."""
-    return (*vocabulary.names, BACKGROUND_NAME) if vocabulary.background else vocabulary.names

@@ -97,6 +97,19 @@ class ClassWords:
         )
 
 
+def mask_names(vocabulary: Vocabulary, *, settings: SegmentSettings) -> tuple[str, ...]:
+    """Names of a label map's values, as `ClassWords.decision` has them, without any model.
+
+    Args:
+        vocabulary: that is asked for.
+        settings: of the segmentation.
+    """
+    has_background = bool(vocabulary.background or settings.background_threshold)
+    if has_background and BACKGROUND_NAME not in vocabulary.names:
+        return (*vocabulary.names, BACKGROUND_NAME)
+    return vocabulary.names
+
+
 class WordEncoder:
     """Turns class names into vectors, once for each list of classes.
 

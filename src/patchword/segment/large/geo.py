@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, WriteError
 from patchword.folders import replacing_path
 from patchword.segment.large.readers import Pixels
 from patchword.segment.large.tiles import Box
@@ -213,7 +213,7 @@ def write_geotiff(
                 _write_strips(file, strips)
             _add_overviews(temporary, size=size)
     except OSError as error:
-        raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _write_strips(file: Any, strips: Iterable[NDArray[Any]]) -> None:

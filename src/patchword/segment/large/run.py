@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, WriteError
 from patchword.maps import LabelMap, ignore_index
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.large.files import LargeFiles
@@ -80,7 +80,7 @@ def segment_large(
                 facts = files.write(overview_side=chosen.overview_side if overlays else None)
                 unfinished.remove(below=out / UNFINISHED)
     except OSError as error:
-        raise PatchwordError(f"cannot write the result of {path}: {error.strerror or error}") from None
+        raise WriteError(f"cannot write the result of {path}: {error.strerror or error}") from None
     return {**facts, "tiles": tiles}
 
 
