@@ -85,9 +85,9 @@ def test_legend_text() -> None:
 def test_letters_beyond_ascii_fall_back_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     own_font = ImageFont.load_default(13)
     monkeypatch.setattr(pictures, "_fonts", lambda size: [own_font])
-    assert pictures._drawable("cat", "class 0", 13)[0] == "cat"
-    assert pictures._drawable("café", "class 0", 13)[0] in ("café", "cafe")
-    assert pictures._drawable("猫", "class 7", 13)[0] == "class 7"
+    assert pictures.drawable("cat", "class 0", 13)[0] == "cat"
+    assert pictures.drawable("café", "class 0", 13)[0] in ("café", "cafe")
+    assert pictures.drawable("猫", "class 7", 13)[0] == "class 7"
 
 
 def test_names_of_any_alphabet_draw_something() -> None:

@@ -89,10 +89,23 @@ class LabelMap:
         Raises:
             PatchwordError: when the file is not such an image or holds an index without a name, naming file and value.
         """
-        indices = read_indices(path)
+        return cls.of_values(read_indices(path), names=names, source=str(path))
+
+    @classmethod
+    def of_values(cls, indices: NDArray[np.integer[Any]], *, names: Sequence[str], source: str) -> Self:
+        """Take the values (h, w) of an indexed or greyscale image as class indices.
+
+        Args:
+            indices: as `read_indices` gives them.
+            names: the classes' names, by index.
+            source: the image, for errors.
+
+        Raises:
+            PatchwordError: as `load`.
+        """
         if len(names) >= 255 and indices.dtype == np.uint8:
-            raise PatchwordError(f"{path} is an 8-bit label map; {len(names)} names need a 16-bit one")
-        _check_indices(indices, len(names), str(path))
+            raise PatchwordError(f"{source} is an 8-bit label map; {len(names)} names need a 16-bit one")
+        _check_indices(indices, len(names), source)
         return cls(indices, tuple(names))
 
 

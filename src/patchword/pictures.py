@@ -113,11 +113,11 @@ def _legend_entry(label_map: LabelMap, value: int, share: float, size: int) -> t
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 3] + "..."
     percent = "<1%" if share < 0.005 else f"{share:.0%}"
-    text, font = _drawable(name, f"class {value}", size)
+    text, font = drawable(name, f"class {value}", size)
     return f"{text}, {percent}", font
 
 
-def _drawable(name: str, stand_in: str, size: int) -> tuple[str, _Font]:
+def drawable(name: str, stand_in: str, size: int) -> tuple[str, _Font]:
     """The name and a font that has all its letters; failing that without accents; failing that the stand-in."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     for text in (name, plain):

@@ -17,11 +17,12 @@ from patchword.align.data import AlignmentData
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import MaskRule
 from patchword.evaluate.pairs import Pair
+from patchword.evaluate.predictors import FolderPredictor, Predictor, SegmenterPredictor
 from patchword.evaluate.report import EvaluationReport
-from patchword.evaluate.run import compare, predict_with
+from patchword.evaluate.run import evaluate_task
+from patchword.evaluate.task import DataRecord, EvaluationTask
 from patchword.folders import Manifest, prepare_output, write_json, write_text
 from patchword.label.dataset import LabelledDataset
-from patchword.maps import LabelMap
 from patchword.models.presets import find_preset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.parts import Loader, ModelName
@@ -156,19 +157,18 @@ class _Runs:
         return scores
 
     def _labels_alone(self, data: AlignmentData) -> float | None:
-        rule = MaskRule(self.labels.vocabulary)
-        maps = {item.image: item.label_map for item in data.items}
-        names = self.labels.vocabulary.names
-
-        def read(pair: Pair) -> LabelMap:
-            return LabelMap.load(maps[pair.photo], names=names)
-
-        return compare(self._pairs(data), predict=read, truth=rule, quiet=self.quiet).mean_iou()
+        names = {item.image: item.record.name for item in self.labels.items}
+        maps = {names[item.image]: item.label_map for item in data.items}
+        return self._miou(data, FolderPredictor(self.labels.folder, maps, self.labels.vocabulary.names))
 
     def _same(self, segmenter: Segmenter, data: AlignmentData) -> float | None:
-        rule = MaskRule(self.labels.vocabulary)
-        predict = predict_with(segmenter, rule=rule)
-        return compare(self._pairs(data), predict=predict, truth=rule, quiet=self.quiet).mean_iou()
+        return self._miou(data, SegmenterPredictor.of(segmenter, truth=MaskRule(self.labels.vocabulary)))
+
+    def _miou(self, data: AlignmentData, predictor: Predictor) -> float | None:
+        place = DataRecord(photographs=str(self.labels.root), masks=str(self.truth), reading={}, selection={})
+        task = EvaluationTask(tuple(self._pairs(data)), MaskRule(self.labels.vocabulary), place)
+        scoring = {"boundary": False, "resamples": 0}
+        return evaluate_task(task, predictor=predictor, scoring=scoring, quiet=self.quiet).miou
 
     def _pairs(self, data: AlignmentData) -> list[Pair]:
         names = {item.image: item.record.name for item in self.labels.items}

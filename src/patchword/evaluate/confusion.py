@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,7 @@ class ConfusionMatrix:
     that class's union and never in an intersection. A class in neither truth nor prediction is left out of every mean.
 
     Attributes:
-        counts: (n, n) int64, rows truth, columns prediction.
-        missed: (n,) int64, truth pixels of each class without a prediction.
+        table: (n, n + 1) int64, rows truth, columns prediction, the last column truth pixels without a prediction.
     """
 
     def __init__(self, count: int) -> None:
@@ -58,11 +58,20 @@ class ConfusionMatrix:
         """
         if count < 1:
             raise PatchwordError(f"a confusion matrix over {count} classes; allowed is 1 or more")
-        self.counts: Counts = np.zeros((count, count), dtype=np.int64)
-        self.missed: Counts = np.zeros(count, dtype=np.int64)
+        self.table: Counts = np.zeros((count, count + 1), dtype=np.int64)
+
+    @property
+    def counts(self) -> Counts:
+        """(n, n) rows truth, columns prediction."""
+        return self.table[:, :-1]
+
+    @property
+    def missed(self) -> Counts:
+        """(n,) truth pixels of each class without a prediction."""
+        return self.table[:, -1]
 
     def __len__(self) -> int:
-        return len(self.missed)
+        return len(self.table)
 
     def update(self, prediction: NDArray[np.integer], truth: NDArray[np.integer], *, ignore: int = 255) -> None:
         """Add one image, or any other pair of arrays of one shape.
@@ -75,24 +84,11 @@ class ConfusionMatrix:
         Raises:
             PatchwordError: shapes that differ, or a value that is neither a class nor `ignore`.
         """
-        if prediction.shape != truth.shape:
-            raise PatchwordError(
-                f"prediction of shape {prediction.shape} against truth of shape {truth.shape}; they must agree"
-            )
-        if 0 <= ignore < len(self):
-            raise PatchwordError(
-                f"ignore index {ignore} is one of the {len(self)} classes; allowed is any other number"
-            )
-        self._check_values(prediction, role="prediction", ignore=ignore)
-        self._check_values(truth, role="truth", ignore=ignore)
-        valid = truth != ignore
-        rows = truth[valid].astype(np.int64)
-        columns = prediction[valid].astype(np.int64)
-        columns[columns == ignore] = len(self)
-        pairs = np.bincount(rows * (len(self) + 1) + columns, minlength=len(self) * (len(self) + 1))
-        table = pairs.reshape(len(self), len(self) + 1)  # (n, n + 1), the last column "no prediction"
-        self.counts += table[:, :-1]
-        self.missed += table[:, -1]
+        self.table += pair_counts(prediction, truth, count=len(self), ignore=ignore)
+
+    def add(self, table: Counts) -> None:
+        """Add the table (n, n + 1) of an image."""
+        self.table += table
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another matrix over the same classes.
@@ -102,8 +98,7 @@ class ConfusionMatrix:
         """
         if len(other) != len(self):
             raise PatchwordError(f"a matrix over {len(other)} classes cannot be merged into one over {len(self)}")
-        self.counts += other.counts
-        self.missed += other.missed
+        self.table += other.table
 
     def per_class(self) -> list[ClassScore]:
         """The numbers of every class, in the order of the class list."""
@@ -136,6 +131,12 @@ class ConfusionMatrix:
         intersection, truth, _ = self._sums()
         return _ratio(intersection.sum(), truth.sum())
 
+    def frequency_weighted_iou(self) -> float | None:
+        """Mean IoU in [0, 1] weighted by how many truth pixels each class has; None for an empty matrix."""
+        _, truth, _ = self._sums()
+        weighted = [int(truth[score.index]) * score.iou for score in self.per_class() if score.iou is not None]
+        return math.fsum(weighted) / int(truth.sum()) if truth.any() else None
+
     def coverage(self) -> float | None:
         """Share in [0, 1] of the valid truth pixels that have any prediction; None for an empty matrix."""
         return _ratio(self.counts.sum(), self.counts.sum() + self.missed.sum())
@@ -143,12 +144,42 @@ class ConfusionMatrix:
     def _sums(self) -> tuple[Counts, Counts, Counts]:
         return self.counts.diagonal(), self.counts.sum(axis=1) + self.missed, self.counts.sum(axis=0)
 
-    def _check_values(self, indices: NDArray[np.integer], *, role: str, ignore: int) -> None:
-        outside = indices[((indices < 0) | (indices >= len(self))) & (indices != ignore)]
-        if outside.size:
-            raise PatchwordError(
-                f"{role} holds the value {int(outside[0])}; allowed are 0 to {len(self) - 1} and {ignore} for ignore"
-            )
+
+def pair_counts(prediction: NDArray[np.integer], truth: NDArray[np.integer], *, count: int, ignore: int = -1) -> Counts:
+    """How often each (truth, prediction) pair occurs in an image.
+
+    Args:
+        prediction, truth, ignore: as for `ConfusionMatrix.update`.
+        count: number of classes.
+
+    Returns:
+        (count, count + 1), the last column truth pixels without a prediction.
+
+    Raises:
+        PatchwordError: as `ConfusionMatrix.update`.
+    """
+    if prediction.shape != truth.shape:
+        raise PatchwordError(
+            f"prediction of shape {prediction.shape} against truth of shape {truth.shape}; they must agree"
+        )
+    if 0 <= ignore < count:
+        raise PatchwordError(f"ignore index {ignore} is one of the {count} classes; allowed is any other number")
+    _check_values(prediction, role="prediction", count=count, ignore=ignore)
+    _check_values(truth, role="truth", count=count, ignore=ignore)
+    valid = truth != ignore
+    rows = truth[valid].astype(np.int64)
+    columns = prediction[valid].astype(np.int64)
+    columns[columns == ignore] = count
+    pairs = np.bincount(rows * (count + 1) + columns, minlength=count * (count + 1))
+    return pairs.reshape(count, count + 1)
+
+
+def _check_values(indices: NDArray[np.integer], *, role: str, count: int, ignore: int) -> None:
+    outside = indices[((indices < 0) | (indices >= count)) & (indices != ignore)]
+    if outside.size:
+        raise PatchwordError(
+            f"{role} holds the value {int(outside[0])}; allowed are 0 to {count - 1} and {ignore} for ignore"
+        )
 
 
 def _ratio(part: np.int64, whole: np.int64) -> float | None:

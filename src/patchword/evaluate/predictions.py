@@ -8,27 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.masks import MaskRule
+from patchword.evaluate.masks import Truth
 from patchword.evaluate.pairs import Pair
-from patchword.evaluate.run import Predict
+from patchword.evaluate.predictors import FolderPredictor
 from patchword.label.records import DATASET_FILE, DatasetRecord
-from patchword.maps import LabelMap, find_mask
+from patchword.maps import find_mask
 from patchword.segment.records import SETTINGS
 from patchword.segment.result import MASKS
 from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
 
 
-def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> Predict:
+def find_predictions(folder: Path, *, pairs: Sequence[Pair], truth: Truth) -> FolderPredictor:
     """Find the prediction of every photograph.
 
-    A prediction's values are positions in the class list, from 0, and 255 (65535 in 16-bit pictures) where nothing is
-    predicted. The position after the last class is background.
+    A prediction is an indexed or grey picture of 8 or 16 bits. Its values are positions in the class list, from 0, and
+    255 (65535 in 16-bit pictures) where nothing is predicted. The position after the last class is background.
 
     Args:
         folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
         pairs: the photographs that predictions are needed for.
-        rule: its vocabulary is what the predictions' values refer to.
+        truth: its vocabulary is what the predictions' values refer to.
 
     Raises:
         PatchwordError: when the folder or the prediction of a photograph is missing, or the folder was made for other
@@ -36,7 +36,7 @@ def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> 
     """
     if not folder.is_dir():
         raise PatchwordError(f"no such folder of predictions: {folder}")
-    names = _names(folder, rule)
+    names = _names(folder, truth)
     place = folder / MASKS if (folder / MASKS).is_dir() else folder
     found = {pair.name: find_mask(place, name=pair.name) for pair in pairs}
     missing = [name for name, path in found.items() if path is None]
@@ -46,12 +46,12 @@ def read_predictions(folder: Path, *, pairs: Sequence[Pair], rule: MaskRule) -> 
             "allowed for a/b.jpg are a/b.jpg.png and a/b.png"
         )
     paths = {name: path for name, path in found.items() if path is not None}
-    return lambda pair: LabelMap.load(paths[pair.name], names=names)
+    return FolderPredictor(folder, paths, names)
 
 
-def _names(folder: Path, rule: MaskRule) -> tuple[str, ...]:
+def _names(folder: Path, truth: Truth) -> tuple[str, ...]:
     """Names of the predictions' values, background included where the values can hold it."""
-    expected = rule.vocabulary.names
+    expected = truth.vocabulary.names
     recorded = _recorded_vocabulary(folder)
     if recorded is not None and recorded.names != expected:
         first = next((name for name in recorded.names if name not in expected), recorded.names[0])
@@ -59,7 +59,9 @@ def _names(folder: Path, rule: MaskRule) -> tuple[str, ...]:
             f"{folder} was made for {len(recorded)} classes (such as {first!r}), the class list has {len(expected)}; "
             "they must be the same, in the same order"
         )
-    has_background = rule.zero_is == "background" or (recorded is not None and bool(recorded.background))
+    has_background = BACKGROUND_NAME not in expected and (
+        BACKGROUND_NAME in truth.names or (recorded is not None and bool(recorded.background))
+    )
     return (*expected, BACKGROUND_NAME) if has_background else expected
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,78 @@ from patchword.errors import PatchwordError
 from patchword.inputs import Classes, check_limit, claim_output, read_vocabulary
 
 if TYPE_CHECKING:
-    from patchword.evaluate.masks import ZeroIs
+    from patchword.evaluate.masks import Truth, ZeroIs
+    from patchword.evaluate.predictors import Predictor
     from patchword.evaluate.report import EvaluationReport
-    from patchword.segment.baseline import DenseSegmenter
-    from patchword.segment.segmenter import Segmenter
+    from patchword.evaluate.settings import ScoringSettings
+    from patchword.evaluate.task import EvaluationTask
+    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.runs.shards import Shard
+    from patchword.segment.dense import AnySegmenter
+    from patchword.segment.settings import SegmentSettings
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is evaluated: exactly one of a model, a training-free method, and predictions on disk.
+
+    Attributes:
+        model: a segmenter, or what `open_segmenter` takes as one.
+        method, image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`.
+        predictions: folder of label maps.
+        settings: how images are seen, as `SegmentSettings` or by name; not beside predictions.
+        device, dtype: as for `label`.
+    """
+
+    model: str | Path | AnySegmenter | None = None
+    method: str | None = None
+    image_text: str | Path | ImageTextEncoder | None = None
+    encoder: str | Path | PatchEncoder | None = None
+    text_encoder: str | Path | ImageTextEncoder | None = None
+    mask_proposer: str | Path | MaskProposer | None = None
+    predictions: str | Path | None = None
+    settings: SegmentSettings | Mapping[str, Any] | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def check(self) -> None:
+        """Refuse what cannot be evaluated, before anything is loaded.
+
+        Raises:
+            PatchwordError: for none or several of a model, a method and predictions, and for settings out of range or
+                beside predictions.
+        """
+        from patchword.segment.settings import SegmentSettings
+
+        kinds = {"a model": self.model, "a method": self.method, "predictions": self.predictions}
+        given = [kind for kind, value in kinds.items() if value is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise PatchwordError(f"an evaluation needs a model, a method or predictions, one of them; given: {found}")
+        SegmentSettings.of(self.settings)
+        if self.predictions is not None and self.settings:
+            raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
+
+    def open(self) -> AnySegmenter:
+        """Load the segmenter.
+
+        Raises:
+            PatchwordError: as `open_segmenter`.
+        """
+        from patchword.segment.public import open_segmenter
+
+        if self.model is not None and not isinstance(self.model, str | Path):
+            return self.model
+        return open_segmenter(
+            self.model,
+            method=self.method,
+            image_text=self.image_text,
+            encoder=self.encoder,
+            text_encoder=self.text_encoder,
+            mask_proposer=self.mask_proposer,
+            device=self.device,
+            dtype=self.dtype,
+        )
 
 
 def evaluate(
@@ -22,7 +90,12 @@ def evaluate(
     *,
     masks: str | Path,
     classes: Classes,
-    model: str | Path | Segmenter | DenseSegmenter | None = None,
+    model: str | Path | AnySegmenter | None = None,
+    method: str | None = None,
+    image_text: str | Path | ImageTextEncoder | None = None,
+    encoder: str | Path | PatchEncoder | None = None,
+    text_encoder: str | Path | ImageTextEncoder | None = None,
+    mask_proposer: str | Path | MaskProposer | None = None,
     predictions: str | Path | None = None,
     out: str | Path | None = None,
     zero_is: ZeroIs = "class",
@@ -30,9 +103,13 @@ def evaluate(
     mask_suffix: str = "",
     background: Sequence[str] | None = None,
     names: str | Path | None = None,
-    limit: int | None = None,
+    settings: SegmentSettings | Mapping[str, Any] | None = None,
+    scoring: ScoringSettings | Mapping[str, Any] | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    limit: int | None = None,
+    shard: str | Shard | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
     command: str = "",
@@ -43,60 +120,128 @@ def evaluate(
         photos: a folder of photographs, searched recursively, or one photograph.
         masks: folder of masks; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`, 8-bit indexed or grey, or 16-bit.
         classes: the class list that the masks' values refer to, as for `label`.
-        model: a segmenter or its folder. Exactly one of `model` and `predictions` is needed.
-        predictions: folder of label maps over the same class list, such as those of `label` and `segment`.
-        out: folder for `evaluation.json` and `confusion.csv`; None writes nothing.
+        model: a segmenter or its folder. Exactly one of `model`, `method` and `predictions` is needed.
+        method: name of a training-free method, which `image_text` and, for some, `encoder` are for.
+        image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`.
+        predictions: folder of label maps over the same class list, such as those of `label` and `segment`, or of any
+            other program.
+        out: folder for `evaluation.json`, `images.jsonl`, `report.html` and tables; None writes nothing.
         zero_is: what value 0 of a mask means: "class" (value v is the class at position v from 0), "background" (a
             class of its own; v is the v-th class; pixels where nothing is predicted count as background) or "ignore"
             (such pixels do not count; v is the v-th class).
         ignore_index: value of pixels that do not count; None for 255 in 8-bit masks and 65535 in 16-bit ones.
         mask_suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds` in COCO-Stuff.
-        background: words for background, which `model` needs where `zero_is` is "background"; None takes those of the
-            class list.
+        background: words for background, which a segmenter needs where `zero_is` is "background" and no setting decides
+            it by a threshold; None takes those of the class list.
         names: text file of the photographs to take, one a line, with or without suffix; None for all.
+        settings: how a segmenter sees images, all as `SegmentSettings`, or by name those that differ.
+        scoring: what is measured and shown, all as `ScoringSettings`, or by name those that differ.
         limit: take the first so many, at least 1; None for all.
+        shard: take one of several parts, `"i/n"`, which `merge_evaluations` puts together; needs `out`.
+        resume: go on in a folder that an earlier run left.
         device, dtype, overwrite, quiet, command: as for `label`.
 
     Returns:
         the scores by the benchmarks' rule, and all that they depend on.
 
     Raises:
-        PatchwordError: for anything above that is not as described, a photograph without mask or prediction, sizes that
-            differ, and mask values outside the class list.
+        UnscoredError: when images could not be scored, such as for sizes that differ or mask values outside the class
+            list: there is no score over the others.
+        PatchwordError: for anything above that is not as described, and a photograph without mask or prediction.
     """
     from patchword.evaluate.masks import MaskRule
-    from patchword.evaluate.pairs import find_pairs
-    from patchword.evaluate.predictions import read_predictions
-    from patchword.evaluate.report import MARKER, make_report, write_report
-    from patchword.evaluate.run import compare, predict_with
-    from patchword.segment.public import load
+    from patchword.evaluate.task import folder_task
 
-    if (model is None) == (predictions is None):
-        raise PatchwordError("an evaluation needs a model or predictions, one of the two")
-    rule = MaskRule(read_vocabulary(classes, background=background), zero_is=zero_is, ignore_index=ignore_index)
+    judged = Judged(
+        model=model,
+        method=method,
+        image_text=image_text,
+        encoder=encoder,
+        text_encoder=text_encoder,
+        mask_proposer=mask_proposer,
+        predictions=predictions,
+        settings=settings,
+        device=device,
+        dtype=dtype,
+    )
+    judged.check()
     check_limit(limit)
+    rule = MaskRule(read_vocabulary(classes, background=background), zero_is=zero_is, ignore_index=ignore_index)
     listed = None if names is None else Path(names)
-    pairs = find_pairs(Path(photos), masks=Path(masks), suffix=mask_suffix, names=listed, limit=limit)
-    if out is not None:
-        claim_output(out, overwrite=overwrite, marker=MARKER)
-    if model is None:
-        predict = read_predictions(Path(str(predictions)), pairs=pairs, rule=rule)
-        predicted_by: dict[str, Any] = {"kind": "folder", "folder": str(predictions)}
-    else:
-        segmenter = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
-        vocabulary = segmenter.vocabulary_of(classes, background=background)
-        rule = replace(rule, vocabulary=vocabulary)
-        predict, predicted_by = predict_with(segmenter, rule=rule), segmenter.describe()
-    matrix = compare(pairs, predict=predict, truth=rule, quiet=quiet)
-    report = make_report(
-        matrix,
-        rule=rule,
-        images=len(pairs),
-        photographs=Path(photos),
-        masks=Path(masks),
-        predicted_by=predicted_by,
+    task = folder_task(Path(photos), masks=Path(masks), rule=rule, suffix=mask_suffix, names=listed, limit=limit)
+
+    def of_segmenter(segmenter: AnySegmenter) -> Truth:
+        return replace(rule, vocabulary=segmenter.vocabulary_of(classes, background=background))
+
+    return judge(
+        task,
+        judged,
+        of_segmenter=of_segmenter,
+        out=out,
+        scoring=scoring,
+        shard=shard,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
         command=command,
     )
+
+
+def judge(
+    task: EvaluationTask,
+    judged: Judged,
+    *,
+    of_segmenter: Callable[[AnySegmenter], Truth] | None = None,
+    out: str | Path | None = None,
+    scoring: ScoringSettings | Mapping[str, Any] | None = None,
+    shard: str | Shard | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> EvaluationReport:
+    """Evaluate what was named on any task, such as a benchmark.
+
+    Args:
+        task: photographs with masks.
+        judged: a model, a method or predictions.
+        of_segmenter: the truth for the segmenter that was loaded, where that decides the templates of class lists that
+            have none; None for the task's own.
+        out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
+
+    Raises:
+        UnscoredError, PatchwordError: as `evaluate`.
+    """
+    from patchword.evaluate.predictions import find_predictions
+    from patchword.evaluate.predictors import SegmenterPredictor
+    from patchword.evaluate.records import MARKER
+    from patchword.evaluate.run import evaluate_task
+    from patchword.evaluate.settings import ScoringSettings
+    from patchword.runs.shards import Shard
+
+    chosen = ScoringSettings.of(scoring)
+    part = Shard.parse(shard) if isinstance(shard, str) else shard
+    judged.check()
+    if out is None and (part is not None or resume):
+        raise PatchwordError(f"{'a shard' if part else 'resume'} is asked for without an output folder; pass out")
     if out is not None:
-        write_report(report, matrix=matrix, out=Path(out), overwrite=overwrite)
-    return report
+        claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    predictor: Predictor
+    if judged.predictions is not None:
+        predictor = find_predictions(Path(judged.predictions), pairs=task.pairs, truth=task.truth)
+    else:
+        segmenter = judged.open()
+        if of_segmenter is not None:
+            task = replace(task, truth=of_segmenter(segmenter))
+        predictor = SegmenterPredictor.of(segmenter, truth=task.truth, settings=judged.settings)
+    return evaluate_task(
+        task,
+        predictor=predictor,
+        out=out,
+        scoring=chosen,
+        shard=part,
+        resume=resume,
+        overwrite=overwrite,
+        command=command,
+        quiet=quiet,
+    )

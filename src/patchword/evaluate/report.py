@@ -1,151 +1,201 @@
-"""The record of an evaluation: what was compared by which rule, and what came out."""
+"""The record of an evaluation: what was compared by which rule, what came out, and how sure that is."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
 
-from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.evaluate.masks import MaskRule, ZeroIs
-from patchword.folders import prepare_output, write_json, write_text
+from patchword.evaluate.bootstrap import Interval, mean_of_known, percentiles, ratio, resampled_sums
+from patchword.evaluate.chance import Chance, chance_of
+from patchword.evaluate.counts import ImageCounts, total
+from patchword.evaluate.records import ImageScore, SetupRecord
+from patchword.evaluate.settings import ScoringSettings
+from patchword.evaluate.task import DataRecord
+from patchword.runs.records import Record, ShardRecord
 from patchword.versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-MARKER = "evaluation"
 REPORT_FILE = "evaluation.json"
-CONFUSION_FILE = "confusion.csv"
 RULE = (
     "one confusion matrix over all pixels of all images; masks are never resized; a pixel whose mask is ignore counts "
     "nowhere; a pixel without a prediction is a miss of its class; a class in neither masks nor predictions is left "
-    "out of the means"
+    "out of the means; boundaries by class, intersections and unions summed over all images; intervals by resampling "
+    "images"
 )
 
 
-class ClassReport(BaseModel):
+class ClassReport(Record):
     """The numbers of one class: shares in [0, 1], None where there is nothing to measure, and counts in pixels."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     iou: float | None
+    iou_interval: Interval | None = None
     accuracy: float | None
+    boundary_iou: float | None = None
     truth_pixels: int
     predicted_pixels: int
     correct_pixels: int
+    images: int
     confused_with: str | None
 
 
-class EvaluationReport(BaseModel):
+class EvaluationReport(Record):
     """A score and all that it depends on.
 
     Attributes:
         miou: mean IoU in [0, 1] over the classes in masks or predictions; None when no pixel counts.
+        frequency_weighted_iou: mean IoU weighted by the classes' pixels in the masks.
+        boundary_iou: mean Boundary IoU over the classes with a boundary in masks or predictions; None unmeasured.
         pixel_accuracy: share in [0, 1] of the pixels with a class in the masks that are predicted rightly.
         mean_accuracy: mean over the classes in the masks of the share of their pixels that is predicted rightly.
         coverage: share in [0, 1] of the pixels with a class in the masks that have any prediction.
+        intervals: lowest and highest of each of these over resamples of the images; empty without resamples.
+        chance: what predicting without looking scores.
         images, pixels: how many were compared; pixels only where the masks have a class.
         classes: one entry a class, in the order of the class list.
-        zero_is, ignore_index: how mask values were read; see `MaskRule`.
+        data: photographs and masks, and how they were read.
         predicted_by: kind and place of what was evaluated.
+        scoring: what was measured and how.
         vocabulary, vocabulary_hash: the class list in its text format, and its SHA-256.
+        shard: which part of the images this is; None for all of them.
         command: the command line, where there was one.
         versions: software by name.
         rule: the rule of the numbers in words.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     format: Literal["patchword-evaluation"] = "patchword-evaluation"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     miou: float | None
+    frequency_weighted_iou: float | None
+    boundary_iou: float | None
     pixel_accuracy: float | None
     mean_accuracy: float | None
     coverage: float | None
+    intervals: dict[str, Interval | None]
+    chance: Chance | None
     images: int
     pixels: int
     classes: tuple[ClassReport, ...]
-    zero_is: ZeroIs
-    ignore_index: int | None
-    photographs: str
-    masks: str
+    data: DataRecord
     predicted_by: dict[str, Any]
+    scoring: ScoringSettings
     vocabulary: str
     vocabulary_hash: str
+    shard: ShardRecord | None
     command: str | None
     versions: dict[str, str]
     rule: str = RULE
 
+    def scores(self) -> dict[str, float | None]:
+        """The scores over all classes by name, those that were measured."""
+        found = {name: getattr(self, field) for field, name in SCORES.items()}
+        return {name: value for name, value in found.items() if value is not None or name == "mIoU"}
 
-def make_report(
-    matrix: ConfusionMatrix,
-    *,
-    rule: MaskRule,
-    images: int,
-    photographs: Path,
-    masks: Path,
-    predicted_by: dict[str, Any],
-    command: str | None = None,
-) -> EvaluationReport:
-    """Put the numbers of a matrix and where they come from into one record.
+
+SCORES = {
+    "miou": "mIoU",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "boundary_iou": "Boundary IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "coverage": "coverage",
+}
+
+
+def make_report(setup: SetupRecord, images: Sequence[ImageScore], *, command: str = "") -> EvaluationReport:
+    """Put the scores of images and where they come from into one record.
 
     Args:
-        matrix: over the rule's names.
-        rule: how masks were read.
-        images: how many images the matrix holds.
-        photographs, masks: folders, as the user named them.
-        predicted_by: what made the predictions, for a reader of the record.
-        command: the command line; None when called from Python.
+        setup: what was asked.
+        images: every image of it, sorted by name, none of them failed.
+        command: the command line; empty when called from Python.
+
+    Raises:
+        ValueError: when the images' counts are not of the setup's classes.
     """
-    names = rule.names
-    classes = tuple(
-        ClassReport(
-            name=names[score.index],
-            iou=score.iou,
-            accuracy=score.accuracy,
-            truth_pixels=score.truth_pixels,
-            predicted_pixels=score.predicted_pixels,
-            correct_pixels=score.correct_pixels,
-            confused_with=None if score.confused_with is None else names[score.confused_with],
-        )
-        for score in matrix.per_class()
-    )
+    counts = [image.counts(len(setup.classes)) for image in images]
+    scoring = setup.scoring
+    whole = total(counts, count=len(setup.classes), boundary=scoring.boundary)
+    intervals, by_class = _intervals(counts, scoring) if scoring.resamples and counts else ({}, None)
+    matrix, boundary = whole.matrix, whole.boundary_iou()
+    known = [value for value in boundary if value is not None]
+    miou = matrix.mean_iou()
+    least = (intervals.get("miou") or (miou,))[0]
     return EvaluationReport(
-        miou=matrix.mean_iou(),
+        miou=miou,
+        frequency_weighted_iou=matrix.frequency_weighted_iou(),
+        boundary_iou=sum(known) / len(known) if known else None,
         pixel_accuracy=matrix.pixel_accuracy(),
         mean_accuracy=matrix.mean_accuracy(),
         coverage=matrix.coverage(),
-        images=images,
-        pixels=sum(entry.truth_pixels for entry in classes),
-        classes=classes,
-        zero_is=rule.zero_is,
-        ignore_index=rule.ignore_index,
-        photographs=str(photographs),
-        masks=str(masks),
-        predicted_by=predicted_by,
-        vocabulary=rule.vocabulary.to_text(),
-        vocabulary_hash=rule.vocabulary.hash,
-        command=command,
+        intervals=intervals,
+        chance=chance_of(whole.table, names=setup.classes, least=least),
+        images=len(images),
+        pixels=int(whole.table.sum()),
+        classes=_classes(setup.classes, whole, boundary=boundary, intervals=by_class, images=counts),
+        data=setup.data,
+        predicted_by=setup.predicted_by,
+        scoring=scoring,
+        vocabulary=setup.vocabulary.text,
+        vocabulary_hash=setup.vocabulary.hash,
+        shard=setup.shard,
+        command=command or None,
         versions=versions(),
     )
 
 
-def write_report(report: EvaluationReport, *, matrix: ConfusionMatrix, out: Path, overwrite: bool = False) -> Path:
-    """Write `evaluation.json` and `confusion.csv` (rows truth, columns prediction, the last column no prediction).
+def _classes(
+    names: Sequence[str],
+    whole: ImageCounts,
+    *,
+    boundary: Sequence[float | None],
+    intervals: Sequence[Interval | None] | None,
+    images: Sequence[ImageCounts],
+) -> tuple[ClassReport, ...]:
+    seen = np.zeros(len(names), dtype=np.int64)
+    for image in images:
+        seen += image.table.any(axis=1)
+    return tuple(
+        ClassReport(
+            name=names[score.index],
+            iou=score.iou,
+            iou_interval=None if intervals is None else intervals[score.index],
+            accuracy=score.accuracy,
+            boundary_iou=boundary[score.index],
+            truth_pixels=score.truth_pixels,
+            predicted_pixels=score.predicted_pixels,
+            correct_pixels=score.correct_pixels,
+            images=int(seen[score.index]),
+            confused_with=None if score.confused_with is None else names[score.confused_with],
+        )
+        for score in whole.matrix.per_class()
+    )
 
-    Returns:
-        the folder.
 
-    Raises:
-        PatchwordError: when the folder is in use and `overwrite` is not set, or cannot be written.
-    """
-    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
-    write_text(folder / CONFUSION_FILE, _confusion_csv(matrix, [entry.name for entry in report.classes]))
-    write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
-    return folder
+def _intervals(
+    images: Sequence[ImageCounts], scoring: ScoringSettings
+) -> tuple[dict[str, Interval | None], list[Interval | None]]:
+    """Of every score over all classes, and of every class's IoU."""
+    sums = resampled_sums(
+        np.stack([image.class_sums() for image in images]), resamples=scoring.resamples, seed=scoring.seed
+    )
+    right, truth, predicted, spoken, edge, edges = np.moveaxis(sums, -1, 0)  # (resamples, classes) each
+    ious = ratio(right, truth + predicted - right)
+    pixels = truth.sum(axis=1)
+    scores = {
+        "miou": mean_of_known(ious),
+        "frequency_weighted_iou": ratio(np.nansum(truth * ious, axis=1), pixels),
+        "boundary_iou": mean_of_known(ratio(edge, edges)),
+        "pixel_accuracy": ratio(right.sum(axis=1), pixels),
+        "mean_accuracy": mean_of_known(ratio(right, truth)),
+        "coverage": ratio(spoken.sum(axis=1), pixels),
+    }
+    found = percentiles(np.stack(list(scores.values()), axis=1), level=scoring.level)
+    return dict(zip(scores, found, strict=True)), percentiles(ious, level=scoring.level)
 
 
 def class_table(report: EvaluationReport) -> Table:
@@ -156,14 +206,16 @@ def class_table(report: EvaluationReport) -> Table:
     table = Table(title=f"{report.images} images, {report.pixels:,} pixels", show_footer=True)
     table.add_column("class", "mean")
     table.add_column("IoU", percent(report.miou), justify="right")
+    if report.boundary_iou is not None:
+        table.add_column("boundary", percent(report.boundary_iou), justify="right")
     table.add_column("accuracy", percent(report.mean_accuracy), justify="right")
     table.add_column("pixels", f"{report.pixels:,}", justify="right")
     table.add_column("most confused with")
     for entry in report.classes:
         if entry.iou is not None:
-            pixels = f"{entry.truth_pixels:,}"
-            confused_with = Text(entry.confused_with or "")
-            table.add_row(Text(entry.name), percent(entry.iou), percent(entry.accuracy), pixels, confused_with)
+            boundary = [percent(entry.boundary_iou)] if report.boundary_iou is not None else []
+            numbers = [percent(entry.iou), *boundary, percent(entry.accuracy), f"{entry.truth_pixels:,}"]
+            table.add_row(Text(entry.name), *numbers, Text(entry.confused_with or ""))
     return table
 
 
@@ -172,13 +224,6 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _confusion_csv(matrix: ConfusionMatrix, names: list[str]) -> str:
-    import csv
-    import io
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["truth", *names, "no prediction"])
-    for name, counts, missed in zip(names, matrix.counts.tolist(), matrix.missed.tolist(), strict=True):
-        writer.writerow([name, *counts, missed])
-    return buffer.getvalue()
+def percent_between(interval: Interval | None) -> str:
+    """An interval of shares as percentages with one decimal; empty where there is none."""
+    return "" if interval is None else f"{100 * interval[0]:.1f} to {interval[1]:.1%}"

@@ -1,64 +1,244 @@
-"""Predictions against masks, photograph by photograph."""
+"""Predictions against masks, image by image; stops anywhere and goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.evaluate.masks import MaskRule, Truth
+from patchword.evaluate.boundary import Indices
+from patchword.evaluate.counts import count_image
+from patchword.evaluate.finish import UnscoredError, finish, withdraw
+from patchword.evaluate.masks import Truth
 from patchword.evaluate.pairs import Pair
+from patchword.evaluate.predictors import Predictor
+from patchword.evaluate.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
+from patchword.evaluate.report import EvaluationReport, make_report
+from patchword.evaluate.settings import ScoringSettings
+from patchword.evaluate.task import EvaluationTask
+from patchword.evaluate.worst import WorstImages
+from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.maps import LabelMap
 from patchword.progress import Progress
-from patchword.segment.dense import AnySegmenter
+from patchword.runs.records import VocabularyRecord
+from patchword.runs.sessions import Session
+from patchword.runs.shards import Shard, chunks_of, names_hash, shard_differences
+from patchword.runs.stream import decoded
+from patchword.runs.writer import Writer
 
-Predict = Callable[[Pair], LabelMap]
+Chunks = Sequence[Sequence[Pair]]
 
 
-def compare(pairs: Sequence[Pair], *, predict: Predict, truth: Truth, quiet: bool = False) -> ConfusionMatrix:
-    """Hold a prediction for every photograph against its mask.
+@dataclass(frozen=True)
+class Scored:
+    """An image after it was scored.
+
+    Attributes:
+        pair: the image.
+        record: its line of `images.jsonl`.
+        maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none; None when it failed.
+    """
+
+    pair: Pair
+    record: ImageScore
+    maps: tuple[Indices, Indices] | None = None
+
+
+def evaluate_task(
+    task: EvaluationTask,
+    *,
+    predictor: Predictor,
+    out: str | Path | None = None,
+    scoring: ScoringSettings | Mapping[str, Any] | None = None,
+    shard: Shard | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    ahead: int = 4,
+    threads: int = 2,
+    quiet: bool = False,
+) -> EvaluationReport:
+    """Hold a prediction for every photograph of a task against its mask; reading, predicting and counting side by side.
+
+    An image that cannot be read or predicted, or that does not fit its mask, is written down with the reason and the
+    run goes on to find the others, but there is then no score. A run that was stopped, in whatever way, goes on with
+    `resume`, and tries those again. Photographs go to the predictor in chunks by their place among all names; a chunk
+    of which a part is missing is done anew as a whole, so that the scores are those of a run that was not stopped.
 
     Args:
-        pairs: photographs with their masks.
-        predict: makes or reads the label map of one photograph, over the truth's vocabulary.
-        truth: what the masks say, and how predictions are held against them.
+        task: photographs with masks.
+        predictor: who predicts.
+        out: folder of the evaluation; None keeps everything in memory.
+        scoring: what is measured and how, all as `ScoringSettings`, or by name those that differ from the defaults.
+        shard: take one of several parts; `merge_evaluations` puts them together.
+        resume: go on in a folder that an earlier run left.
+        overwrite: empty such a folder first.
+        command: what the user typed, for the record.
+        ahead: images that wait read, and that wait to be counted, 1 or more; costs memory, saves time.
+        threads: images that are read at once, 1 or more.
         quiet: whether to show no progress.
 
     Returns:
-        one confusion matrix over all of them.
+        the scores and all that they depend on; of a shard, those of the shard.
 
     Raises:
-        PatchwordError: when a file cannot be read, a mask holds an unknown value, or sizes differ. There is no score
-            over part of the images: it would pass for the score of all.
+        UnscoredError: when images could not be scored, naming them.
+        PatchwordError: for a folder that is neither resumed nor overwritten or that another run is at work in, a resume
+            of another evaluation, a shard without images, or a file that cannot be written.
     """
-    matrix = ConfusionMatrix(len(truth.names))
-    with Progress(len(pairs), "evaluating", quiet=quiet) as progress:
-        for pair in pairs:
-            expected = truth.read_truth(pair)
-            prediction = truth.prediction(predict(pair))
-            if prediction.shape != expected.shape:
+    chosen = ScoringSettings.of(scoring)
+    pairs = {pair.name: pair for pair in task.pairs}
+    names = sorted(pairs)
+    chunks = [[pairs[name] for name in chunk] for chunk in chunks_of(names, size=predictor.batch, shard=shard)]
+    setup = _setup(task, predictor, chosen, names=names, shard=shard)
+    job = _Job(task.truth, predictor, chosen, len(names), ahead=ahead, threads=threads)
+    if out is not None:
+        folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+        with sole_use(folder):
+            return _evaluate_into(folder, setup, job, chunks, command=command, quiet=quiet)
+    found: list[ImageScore] = []
+    with Progress(len(names), "evaluating", quiet=quiet) as progress:
+
+        def remember(scored: Scored) -> None:
+            found.append(scored.record)
+            progress.advance()
+
+        job.score(chunks, keep=remember)
+    if job.failed:
+        raise UnscoredError(job.failed, of=len(names), where=None)
+    return make_report(setup, found, command=command)
+
+
+def _evaluate_into(
+    folder: Path, setup: SetupRecord, job: _Job, chunks: Chunks, *, command: str, quiet: bool
+) -> EvaluationReport:
+    _begin(folder, setup)
+    manifest = Manifest(folder / IMAGES_FILE)
+    kept = {name: record for name, record in read_images(manifest).items() if record.status != "failed"}
+    missing = [chunk for chunk in chunks if not all(pair.name in kept for pair in chunk)]
+    names = [pair.name for chunk in chunks for pair in chunk]
+    already = len(names) - sum(map(len, missing))
+    worst = WorstImages(folder, setup=setup, known=kept.values())
+    with Session(folder, command=command, options=job.options(), kept=already) as session:
+        with Progress(len(names), "evaluating", already=already, quiet=quiet) as progress, manifest:
+
+            def keep(scored: Scored) -> None:
+                if scored.maps is not None:
+                    worst.offer(scored.pair, scored.record, maps=scored.maps)
+                manifest.append(scored.record.model_dump(mode="json"))  # last, so that it vouches for the picture
+                session.count(scored.record.status)
+                progress.advance()
+
+            job.where = folder / IMAGES_FILE
+            job.score(missing, keep=keep)
+        return finish(folder, setup=setup, names=names, command=command)
+
+
+def _setup(
+    task: EvaluationTask, predictor: Predictor, scoring: ScoringSettings, *, names: Sequence[str], shard: Shard | None
+) -> SetupRecord:
+    vocabulary = task.truth.vocabulary
+    return SetupRecord(
+        data=task.data,
+        images=len(names),
+        images_hash=names_hash(names),
+        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        classes=task.truth.names,
+        predicted_by=predictor.describe(),
+        scoring=scoring,
+        shard=None if shard is None else shard.record(names),
+    )
+
+
+def _begin(folder: Path, setup: SetupRecord) -> None:
+    """Write down what is asked; where an earlier run left that, check that it is the same, and withdraw its scores.
+
+    Raises:
+        PatchwordError: naming the first thing that differs.
+    """
+    if (folder / SETUP_FILE).exists():
+        earlier = SetupRecord.load(folder)
+        differing = [*shard_differences(earlier.shard, setup.shard), *earlier.differences(setup)]
+        for what, before, now in differing:
+            if before != now:
+                raise PatchwordError(
+                    f"cannot resume {folder}: {what} was {before}, now {now}; resume with what it was, or choose "
+                    "another folder"
+                )
+    elif (folder / IMAGES_FILE).exists():
+        raise PatchwordError(
+            f"cannot resume {folder}: it has images but no {SETUP_FILE}; pass --overwrite, or choose another folder"
+        )
+    withdraw(folder)
+    setup.save(folder)
+
+
+@dataclass
+class _Job:
+    """What it takes to score images, and what could not be scored."""
+
+    truth: Truth
+    predictor: Predictor
+    scoring: ScoringSettings
+    images: int
+    ahead: int
+    threads: int
+    where: Path | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """What was chosen that changes no score."""
+        return {"ahead": self.ahead, "threads": self.threads}
+
+    def score(self, chunks: Chunks, *, keep: Callable[[Scored], None]) -> None:
+        """Read in threads ahead, predict a chunk here, count in a thread behind.
+
+        Raises:
+            UnscoredError: when too many images cannot be scored.
+        """
+        ahead = max(self.ahead, *map(len, chunks)) if chunks else self.ahead  # a whole chunk waits for its turn
+        waiting = ((pair.name, self.predictor.source(pair)) for chunk in chunks for pair in chunk)
+
+        def count(item: tuple[Pair, str | None, LabelMap | PatchwordError]) -> None:
+            scored = self._count(*item)
+            keep(scored)
+            self._note_failure(scored.record)
+
+        read = closing(decoded(waiting, read=self.predictor.read, ahead=ahead, threads=self.threads))
+        with read as stream, Writer(count, waiting=ahead) as writer:
+            for chunk in chunks:
+                items = list(islice(stream, len(chunk)))
+                answers = self.predictor.predict(items)
+                for pair, item, answer in zip(chunk, items, answers, strict=True):
+                    writer.put((pair, item.content, answer))
+
+    def _count(self, pair: Pair, content: str | None, answer: LabelMap | PatchwordError) -> Scored:
+        try:
+            if isinstance(answer, PatchwordError):
+                raise answer
+            expected, predicted = self.truth.read_truth(pair), self.truth.prediction(answer)
+            if predicted.shape != expected.shape:
                 raise PatchwordError(
                     f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "
-                    f"{_size(prediction.shape)}; they must be of one size, masks are never resized"
+                    f"{_size(predicted.shape)}; they must be of one size, masks are never resized"
                 )
-            matrix.update(prediction, expected, ignore=-1)
-            progress.advance()
-    return matrix
+            dilation = self.scoring.boundary_dilation if self.scoring.boundary else None
+            counts = count_image(predicted, expected, count=len(self.truth.names), dilation=dilation)
+        except PatchwordError as error:
+            return Scored(pair, ImageScore.failure(str(error), name=pair.name, content=content))
+        size = (expected.shape[0], expected.shape[1])
+        return Scored(pair, ImageScore.of(counts, name=pair.name, size=size, content=content), (predicted, expected))
 
-
-def predict_with(segmenter: AnySegmenter, *, rule: MaskRule) -> Predict:
-    """Predictions that a segmenter makes, of the rule's classes; background words take part where background is scored.
-
-    Raises:
-        PatchwordError: when background is scored and there are no words for it.
-    """
-    vocabulary = rule.vocabulary
-    if rule.zero_is == "background" and not vocabulary.background:
-        raise PatchwordError(
-            "zero is background, and there are no words for background; give some, such as sky and wall, "
-            "in the class list or beside it"
-        )
-    return lambda pair: segmenter.segment(pair.photo, classes=vocabulary).label_map
+    def _note_failure(self, record: ImageScore) -> None:
+        if record.status != "failed":
+            return
+        self.failed[record.name] = record.reason or ""
+        if len(self.failed) >= self.scoring.most_failures:
+            raise UnscoredError(self.failed, of=self.images, where=self.where, early=True)
 
 
 def _size(shape: tuple[int, ...]) -> str:

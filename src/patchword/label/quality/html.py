@@ -47,7 +47,7 @@ pre { background: #f3f4f6; padding: .8rem; overflow-x: auto; max-height: 20rem; 
 summary { cursor: pointer; margin-top: 1rem; } [hidden] { display: none !important; }
 """
 
-SCRIPT = """
+SORT = """
 for (const head of document.querySelectorAll('thead th')) {
   const button = document.createElement('button');
   button.type = 'button';
@@ -69,6 +69,9 @@ for (const head of document.querySelectorAll('thead th')) {
     body.append(...known, ...rows.filter(row => /^–?$/.test(value(row))));
   };
 }
+"""
+
+FILTER = """
 const filter = document.getElementById('class');
 filter.closest('p').hidden = false;
 filter.onchange = () => {
@@ -135,6 +138,22 @@ def table(caption: str, header: Sequence[str], rows: Iterable[str], *, texts: Se
     )
 
 
-def jpeg(data: bytes, *, description: str) -> str:
-    """A picture within the page."""
-    return f"<img alt='{text(description)}' src='data:image/jpeg;base64,{base64.b64encode(data).decode('ascii')}'>"
+def embed(data: bytes, *, description: str, kind: str = "jpeg") -> str:
+    """A JPEG or PNG file within the page."""
+    return f"<img alt='{text(description)}' src='data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}'>"
+
+
+def bars(title: str, counts: Sequence[int]) -> str:
+    """A histogram of photographs over [0, 1] as bars, told in words too."""
+    highest = max(counts)
+    starts = [position / len(counts) for position in range(len(counts))]
+    items = "".join(
+        f"<li style='height:{100 * count / highest:.1f}%' title='from {start:.2f}: {count:,} photographs'></li>"
+        for start, count in zip(starts, counts, strict=True)
+    )
+    told = ", ".join(f"{start:.2f}: {count}" for start, count in zip(starts, counts, strict=True) if count)
+    return (
+        f"<figure class='bars'><figcaption>{title}: photographs in each twentieth, {highest:,} at most</figcaption>"
+        f"<ol role='img' aria-label='{title}, photographs from each value on: {told}'>{items}</ol>"
+        "<p class='axis' aria-hidden='true'><span>0</span><span>0.5</span><span>1</span></p></figure>"
+    )

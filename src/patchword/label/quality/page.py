@@ -6,7 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from patchword.label.quality.doubts import MaskDoubt
-from patchword.label.quality.html import SCRIPT, STYLE, cell, head, jpeg, number, percent, swatch, table, text, words
+from patchword.label.quality.html import (
+    FILTER,
+    SORT,
+    STYLE,
+    bars,
+    cell,
+    embed,
+    head,
+    number,
+    percent,
+    swatch,
+    table,
+    text,
+    words,
+)
 from patchword.label.quality.records import QualityParts, QualityRecord
 from patchword.label.quality.summary import QualitySummary
 from patchword.label.records import MANIFEST_FILE, DatasetRecord, ImageRecord
@@ -102,7 +116,7 @@ def render(page: Page) -> str:
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
         f"{GENERATOR}\n<title>Quality of labels</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+        f"<script>{SORT}{FILTER}</script>\n</body>\n</html>\n"
     )
 
 
@@ -134,24 +148,8 @@ def _head(page: Page) -> str:
 def _distributions(summary: QualitySummary) -> str:
     if not summary.ok:
         return ""
-    both = _bars("score", summary.score_histogram) + _bars("coverage", summary.coverage_histogram)
+    both = bars("score", summary.score_histogram) + bars("coverage", summary.coverage_histogram)
     return f"<h2>Distributions</h2><div class='pair'>{both}</div>"
-
-
-def _bars(title: str, counts: Sequence[int]) -> str:
-    """A histogram over [0, 1] as bars, told in words too."""
-    highest = max(counts)
-    starts = [position / len(counts) for position in range(len(counts))]
-    bars = "".join(
-        f"<li style='height:{100 * count / highest:.1f}%' title='from {start:.2f}: {count:,} photographs'></li>"
-        for start, count in zip(starts, counts, strict=True)
-    )
-    told = ", ".join(f"{start:.2f}: {count}" for start, count in zip(starts, counts, strict=True) if count)
-    return (
-        f"<figure class='bars'><figcaption>{title}: photographs in each twentieth, {highest:,} at most</figcaption>"
-        f"<ol role='img' aria-label='{title}, photographs from each value on: {told}'>{bars}</ol>"
-        "<p class='axis' aria-hidden='true'><span>0</span><span>0.5</span><span>1</span></p></figure>"
-    )
 
 
 def _filter(summary: QualitySummary) -> str:
@@ -183,8 +181,8 @@ def _card(picture: Picture, colours: dict[str, str]) -> str:
         images = f"<p class='none'>No picture: {text(picture.missing)}</p>"
     else:
         told = f"labels of {record.name}: {', '.join(f'{name} {share}' for name, share in shares.items())}"
-        photograph = jpeg(picture.photograph, description=f"photograph {record.name}")
-        images = f"<div class='two'>{photograph}{jpeg(picture.labels, description=told)}</div>"
+        photograph = embed(picture.photograph, description=f"photograph {record.name}")
+        images = f"<div class='two'>{photograph}{embed(picture.labels, description=told)}</div>"
     legend = "".join(f"<li>{swatch(colours[name])}{text(name)} {share}</li>" for name, share in shares.items())
     if record.parts.coverage < 1:
         legend += f"<li><i class='ignore'></i>no label {percent(1 - record.parts.coverage)}</li>"
