@@ -125,7 +125,7 @@ def test_evaluation_with_background(
     for name in ("0.png", "1.png"):
         Image.fromarray(np.zeros((24, 32), dtype=np.uint8)).save(tmp_path / "masks" / name)
     common = {"masks": tmp_path / "masks", "zero_is": "background", "quiet": True}
-    with pytest.raises(PatchwordError, match="no words for background"):
+    with pytest.raises(PatchwordError, match="neither words for it nor a threshold"):
         pw.evaluate(photos, **common, classes="cat, dog", model=segmenter)
     report = pw.evaluate(photos, **common, classes="cat, dog", background=["sky", "wall"], model=segmenter)
     assert [entry.name for entry in report.classes] == ["background", "cat", "dog"]
@@ -142,9 +142,9 @@ def test_evaluation_needs_one_thing_to_evaluate(
     photos: Path, labels: pw.LabelledDataset, segmenter: pw.Segmenter
 ) -> None:
     masks = labels.folder / "masks"
-    with pytest.raises(PatchwordError, match="one of the two"):
+    with pytest.raises(PatchwordError, match="one of them"):
         pw.evaluate(photos, masks=masks, classes="cat")
-    with pytest.raises(PatchwordError, match="one of the two"):
+    with pytest.raises(PatchwordError, match="one of them"):
         pw.evaluate(photos, masks=masks, classes="cat", model=segmenter, predictions=labels.folder)
 
 

@@ -1,26 +1,55 @@
-"""`patchword evaluate`."""
+"""`patchword evaluate`: a segmenter, or anyone's label maps, against masks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
-from patchword.options import AsJson, Background, ClassList, Device, Dtype, Limit, Overwrite, Photos, Quiet
-from patchword.terminal import command_line, parse_words, print_columns, print_json
+from patchword.options import (
+    AnyModel,
+    AsJson,
+    Assignments,
+    Background,
+    ClassList,
+    Device,
+    Dtype,
+    ImageText,
+    Limit,
+    Method,
+    ModelPart,
+    Overwrite,
+    Part,
+    Photos,
+    Quiet,
+    Resume,
+    TextEncoder,
+    VisionEncoder,
+)
+from patchword.terminal import FAILED, command_line, complain, parse_settings, parse_words, print_columns, print_json
 
 if TYPE_CHECKING:
+    from patchword.evaluate.finish import UnscoredError
     from patchword.evaluate.masks import ZeroIs
     from patchword.evaluate.report import EvaluationReport
+
+_NAMED = 10  # images that could not be scored and are named on the screen
 
 
 def evaluate(
     photos: Photos,
     masks: Annotated[Path, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")],
     classes: ClassList,
-    model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Segmenter to measure.")] = None,
-    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label maps to measure.")] = None,
+    model: AnyModel = None,
+    method: Method = None,
+    image_text: ImageText = None,
+    encoder: VisionEncoder = None,
+    text_encoder: TextEncoder = None,
+    mask_proposer: ModelPart = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Instead, label maps that any program has made.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")] = None,
     zero_is: Annotated[
         str, typer.Option(help="What mask value 0 is: class (the first), background or ignore.")
@@ -32,51 +61,108 @@ def evaluate(
     mask_suffix: Annotated[str, typer.Option(metavar="TEXT", help="Before .png in masks' names: _labelTrainIds.")] = "",
     background: Background = None,
     names: Annotated[Path | None, typer.Option(metavar="FILE", help="Take only photographs named here.")] = None,
+    settings: Assignments = None,
+    boundary: Annotated[bool, typer.Option(help="Measure Boundary IoU too.")] = True,
+    resamples: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the images, for intervals; 0 for none. [default: 1000]")
+    ] = None,
+    worst: Annotated[
+        int | None, typer.Option(metavar="N", help="Images of lowest score in the report. [default: 40]")
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     limit: Limit = None,
+    shard: Part = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a segmenter or label maps against masks."""
     from patchword import api
+    from patchword.evaluate.finish import UnscoredError
 
-    report = api.evaluate(
-        photos,
-        masks=masks,
-        classes=classes,
-        model=model,
-        predictions=predictions,
-        out=out,
-        zero_is=cast("ZeroIs", zero_is),
-        ignore_index=ignore_index,
-        mask_suffix=mask_suffix,
-        background=parse_words(background),
-        names=names,
-        limit=limit,
-        device=device,
-        dtype=dtype,
-        overwrite=overwrite,
-        quiet=quiet,
-        command=command_line(),
-    )
+    asked: dict[str, Any] = {
+        "model": model,
+        "method": method,
+        "image_text": image_text,
+        "encoder": encoder,
+        "text_encoder": text_encoder,
+        "mask_proposer": mask_proposer,
+        "predictions": predictions,
+        "settings": parse_settings(settings or []),
+        "scoring": scoring_options(boundary=boundary, resamples=resamples, worst=worst),
+        "device": device,
+        "dtype": dtype,
+        "out": out,
+        "shard": shard,
+        "resume": resume,
+        "overwrite": overwrite,
+        "quiet": quiet,
+        "command": command_line(),
+    }
+    try:
+        report = api.evaluate(
+            photos,
+            masks=masks,
+            classes=classes,
+            zero_is=cast("ZeroIs", zero_is),
+            ignore_index=ignore_index,
+            mask_suffix=mask_suffix,
+            background=parse_words(background),
+            names=names,
+            limit=limit,
+            **asked,
+        )
+    except UnscoredError as error:
+        exit_unscored(error)
+    print_report(report, out=out, as_json=as_json)
+
+
+def scoring_options(*, boundary: bool, resamples: int | None, worst: int | None) -> dict[str, Any]:
+    """What was typed of `ScoringSettings`."""
+    given = {"boundary": boundary, "resamples": resamples, "worst": worst}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def exit_unscored(error: UnscoredError) -> NoReturn:
+    """Name images that could not be scored, on standard error, and leave with exit code 1."""
+    for name, reason in list(error.reasons.items())[:_NAMED]:
+        complain(f"{name}: {reason}")
+    complain(str(error))
+    raise typer.Exit(FAILED) from None
+
+
+def print_report(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None:
+    """Print scores for a person, or all as JSON."""
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
-    _print_scores(report)
+    if report.shard is not None:
+        part = f"part {report.shard.index} of {report.shard.count}"
+        typer.echo(f"{out}: {report.images} images scored, {part}; `patchword merge` puts the parts together")
+        return
+    _print_scores(report, out=out)
 
 
-def _print_scores(report: EvaluationReport) -> None:
+def _print_scores(report: EvaluationReport, *, out: Path | None) -> None:
     from rich.console import Console
 
-    from patchword.evaluate.report import class_table, percent
+    from patchword.evaluate.page import PAGE_FILE, chance_line
+    from patchword.evaluate.report import SCORES, class_table, percent, percent_between
 
     Console().print(class_table(report))
-    shares = {
-        "mIoU": report.miou,
-        "pixel accuracy": report.pixel_accuracy,
-        "mean accuracy": report.mean_accuracy,
-        "coverage": report.coverage,
-    }
-    print_columns([(name, percent(share)) for name, share in shares.items()])
+    rows = [
+        (name, percent(getattr(report, field)), percent_between(report.intervals.get(field)))
+        for field, name in SCORES.items()
+        if name in report.scores()
+    ]
+    print_columns(rows)
+    if report.intervals:
+        typer.echo(
+            f"(after each score: {report.scoring.level:.0%} of {report.scoring.resamples:,} resamples of images)"
+        )
+    if chance_line(report):
+        typer.echo(chance_line(report))
+    if out is not None:
+        typer.echo(f"{out / PAGE_FILE} shows classes, confusions and the worst images")

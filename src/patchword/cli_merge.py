@@ -21,13 +21,18 @@ def merge(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Shards of `label` or `segment` as the folder of one run."""
+    """Shards of `label`, `segment` or `evaluate` as the folder of one run."""
+    from patchword.evaluate.records import MARKER as EVALUATION
     from patchword.folders import read_marker
     from patchword.label.merge import merge_labels
     from patchword.segment.merge import merge_segmentations
     from patchword.segment.records import MARKER as SEGMENTATION
 
-    if read_marker(shards[0]) == SEGMENTATION:
+    kind = read_marker(shards[0])
+    if kind == EVALUATION:
+        _merge_evaluations(shards, out=out, photos=photos, overwrite=overwrite, as_json=as_json)
+        return
+    if kind == SEGMENTATION:
         merged = merge_segmentations(
             shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line()
         )
@@ -35,3 +40,18 @@ def merge(
         return
     dataset = merge_labels(shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line())
     report_labels(dataset, out=out, done="labelled", as_json=as_json)
+
+
+def _merge_evaluations(shards: list[Path], *, out: Path, photos: Path | None, overwrite: bool, as_json: bool) -> None:
+    from patchword.cli_evaluate import exit_unscored, print_report
+    from patchword.errors import PatchwordError
+    from patchword.evaluate.finish import UnscoredError
+    from patchword.evaluate.merge import merge_evaluations
+
+    if photos is not None:
+        raise PatchwordError("--photos is given, but the shards of an evaluation are merged without photographs")
+    try:
+        report = merge_evaluations(shards, out=out, overwrite=overwrite, command=command_line())
+    except UnscoredError as error:
+        exit_unscored(error)
+    print_report(report, out=out, as_json=as_json)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from patchword.options import (
+    AnyModel,
     AsJson,
     Assignments,
     Background,
     Device,
     Dtype,
+    ImageText,
     Limit,
+    Method,
     ModelPart,
     OutFolder,
     Overwrite,
@@ -22,6 +24,8 @@ from patchword.options import (
     Quiet,
     Resume,
     RetryFailed,
+    TextEncoder,
+    VisionEncoder,
 )
 from patchword.terminal import command_line, parse_settings, parse_words, report_segmented
 
@@ -29,25 +33,11 @@ from patchword.terminal import command_line, parse_settings, parse_words, report
 def segment(
     photos: Photos,
     out: OutFolder,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made; or --method.")
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Instead, without training: maskclip, sclip, clearclip, naclip or proxyclip, with --image-text.",
-        ),
-    ] = None,
-    image_text: Annotated[
-        str | None, typer.Option(metavar="NAME", help="CLIP of --method: hub name, name@revision or folder.")
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Vision encoder of proxyclip; or where that of --model is now.")
-    ] = None,
-    text_encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now.")
-    ] = None,
+    model: AnyModel = None,
+    method: Method = None,
+    image_text: ImageText = None,
+    encoder: VisionEncoder = None,
+    text_encoder: TextEncoder = None,
     mask_proposer: ModelPart = None,
     classes: Annotated[
         str | None, typer.Option(help="Class list file or names; by default those of the training.")

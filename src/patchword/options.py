@@ -15,6 +15,23 @@ Background = Annotated[
 OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the result.")]
 PresetName = Annotated[str, typer.Option(help="Models (and settings of labelling): fast, balanced or thorough.")]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
+AnyModel = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made; or --method.")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Instead, without training: maskclip, sclip, clearclip, naclip or proxyclip, with --image-text.",
+    ),
+]
+ImageText = Annotated[
+    str | None, typer.Option(metavar="NAME", help="CLIP of --method: hub name, name@revision or folder.")
+]
+VisionEncoder = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Vision encoder of proxyclip; or where that of --model is now.")
+]
+TextEncoder = Annotated[str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now.")]
 ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -12,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.masks import MaskRule
-from patchword.evaluate.pairs import Pair, find_pairs
-from patchword.evaluate.predictions import read_predictions
-from patchword.evaluate.report import EvaluationReport, class_table, make_report, write_report
-from patchword.evaluate.run import compare
+from patchword.evaluate.finish import UnscoredError
+from patchword.evaluate.masks import MaskRule, ZeroIs
+from patchword.evaluate.predictions import find_predictions
+from patchword.evaluate.report import EvaluationReport, class_table
+from patchword.evaluate.run import evaluate_task
+from patchword.evaluate.task import EvaluationTask, folder_task
 from patchword.maps import LabelMap
 from patchword.vocabulary import Vocabulary
 
@@ -38,24 +39,18 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def evaluate(data: Path, *, predictions: str = "predicted") -> tuple[EvaluationReport, Path]:
-    rule = MaskRule(ANIMALS, zero_is="background")
-    pairs = find_pairs(data / "photos", masks=data / "masks")
-    matrix = compare(pairs, predict=read_predictions(data / predictions, pairs=pairs, rule=rule), truth=rule)
-    report = make_report(
-        matrix,
-        rule=rule,
-        images=len(pairs),
-        photographs=data / "photos",
-        masks=data / "masks",
-        predicted_by={"folder": "predicted"},
-        command="patchword evaluate",
-    )
-    return report, write_report(report, matrix=matrix, out=data / "out")
+def task_of(data: Path, *, zero_is: ZeroIs = "background") -> EvaluationTask:
+    return folder_task(data / "photos", masks=data / "masks", rule=MaskRule(ANIMALS, zero_is=zero_is))
+
+
+def evaluate(data: Path, *, predictions: str = "predicted", zero_is: ZeroIs = "background") -> EvaluationReport:
+    task = task_of(data, zero_is=zero_is)
+    predictor = find_predictions(data / predictions, pairs=task.pairs, truth=task.truth)
+    return evaluate_task(task, predictor=predictor, out=data / "out", command="patchword evaluate", quiet=True)
 
 
 def test_scores_by_hand(data: Path) -> None:
-    report, _ = evaluate(data)
+    report = evaluate(data)
     ious = {entry.name: entry.iou for entry in report.classes}
     # background: 3 + 4 right of 8 in the truth, and two pixels besides that nothing is predicted for
     assert ious == {
@@ -73,15 +68,13 @@ def test_scores_by_hand(data: Path) -> None:
 
 
 def test_without_background_unpredicted_pixels_are_misses(data: Path) -> None:
-    rule = MaskRule(ANIMALS, zero_is="ignore")
-    pairs = find_pairs(data / "photos", masks=data / "masks")
-    matrix = compare(pairs, predict=read_predictions(data / "predicted", pairs=pairs, rule=rule), truth=rule)
-    assert [score.iou for score in matrix.per_class()] == [pytest.approx(2 / 4), pytest.approx(2 / 4), None]
-    assert matrix.coverage() == pytest.approx(5 / 7)
+    report = evaluate(data, zero_is="ignore")
+    assert [entry.iou for entry in report.classes] == [pytest.approx(2 / 4), pytest.approx(2 / 4), None]
+    assert report.coverage == pytest.approx(5 / 7)
 
 
 def test_the_record_describes_itself_and_reads_back(data: Path) -> None:
-    report, folder = evaluate(data)
+    report, folder = evaluate(data), data / "out"
     text = (folder / "evaluation.json").read_text(encoding="utf-8")
     assert EvaluationReport.model_validate_json(text) == report
     record = json.loads(text)
@@ -102,7 +95,7 @@ def test_the_report_is_not_written_over_another(data: Path) -> None:
 
 
 def test_the_table_shows_classes_that_occur(data: Path) -> None:
-    report, _ = evaluate(data)
+    report = evaluate(data)
     console = Console(width=120)
     with console.capture() as capture:
         console.print(class_table(report))
@@ -115,7 +108,7 @@ def test_the_table_shows_classes_that_occur(data: Path) -> None:
 
 def test_predictions_in_a_plain_folder(data: Path) -> None:
     (data / "predicted/masks").rename(data / "plain")
-    report, _ = evaluate(data, predictions="plain")
+    report = evaluate(data, predictions="plain")
     assert report.miou == pytest.approx((0.7 + 0.5 + 0.4) / 3)
 
 
@@ -129,13 +122,13 @@ def test_missing_predictions(data: Path) -> None:
 
 def test_sizes_that_differ_are_refused_with_both(data: Path) -> None:
     LabelMap(np.zeros((2, 3), dtype=np.uint8), ANIMALS.names).save(data / "predicted/masks/two.png.png")
-    with pytest.raises(PatchwordError, match=r"two\.png is 4 x 2 pixels and the prediction for two\.png 3 x 2"):
+    with pytest.raises(UnscoredError, match=r"two\.png is 4 x 2 pixels and the prediction for two\.png 3 x 2"):
         evaluate(data)
 
 
 def test_a_prediction_outside_the_class_list_is_refused(data: Path) -> None:
     Image.fromarray(np.full((2, 4), 4, dtype=np.uint8)).save(data / "predicted/masks/two.png.png")
-    with pytest.raises(PatchwordError, match=r"two\.png\.png has index 4; allowed are 0 to 3"):
+    with pytest.raises(UnscoredError, match=r"two\.png\.png has index 4; allowed are 0 to 3"):
         evaluate(data)
 
 
@@ -145,18 +138,7 @@ def test_a_folder_made_for_other_classes_is_refused(data: Path) -> None:
     with pytest.raises(PatchwordError, match="made for 3 classes \\(such as 'fox'\\), the class list has 3"):
         evaluate(data)
     (data / "predicted/segment.json").write_text(json.dumps({"vocabulary": ANIMALS.to_text()}))
-    assert evaluate(data)[0].images == 2
+    assert evaluate(data).images == 2
     (data / "predicted/segment.json").write_text("{")
     with pytest.raises(PatchwordError, match=r"segment\.json is damaged"):
         evaluate(data)
-
-
-def test_any_function_can_predict(data: Path) -> None:
-    rule = MaskRule(ANIMALS, zero_is="ignore")
-
-    def all_dogs(pair: Pair) -> LabelMap:
-        with Image.open(pair.photo) as photo:
-            return LabelMap(np.full(photo.size[::-1], 1, dtype=np.uint8), ANIMALS.names)
-
-    matrix = compare(find_pairs(data / "photos", masks=data / "masks"), predict=all_dogs, truth=rule)
-    assert matrix.counts.tolist() == [[0, 3, 0], [0, 4, 0], [0, 0, 0]]

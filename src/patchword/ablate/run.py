@@ -165,7 +165,7 @@ class _Runs:
         return self._miou(data, SegmenterPredictor.of(segmenter, truth=MaskRule(self.labels.vocabulary)))
 
     def _miou(self, data: AlignmentData, predictor: Predictor) -> float | None:
-        place = DataRecord(photographs=str(self.labels.root), masks=str(self.truth), reading={}, selection={})
+        place = DataRecord(photographs=str(self.labels.folder), masks=str(self.truth), reading={}, selection={})
         task = EvaluationTask(tuple(self._pairs(data)), MaskRule(self.labels.vocabulary), place)
         scoring = {"boundary": False, "resamples": 0}
         return evaluate_task(task, predictor=predictor, scoring=scoring, quiet=self.quiet).miou

@@ -140,15 +140,22 @@ class SetupRecord(Record):
         """Write `setup.json`; the same record gives the same bytes."""
         write_json(folder / SETUP_FILE, self.model_dump(mode="json"))
 
-    def differences(self, other: SetupRecord) -> list[tuple[str, object, object]]:
-        """What two setups do not have in common: what it is, its value here, its value there; the shard left out."""
+    def differences(self, other: SetupRecord, *, places: bool = True) -> list[tuple[str, object, object]]:
+        """What two setups do not have in common, but for the shard: what it is, its value here, its value there.
+
+        Args:
+            other: the second.
+            places: whether it matters where photographs and masks are.
+        """
         pairs: list[tuple[str, object, object]] = [
             ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
             ("the number of images", self.images, other.images),
             ("the hash of the images' names", self.images_hash, other.images_hash),
             ("the list of scored classes", list(self.classes), list(other.classes)),
         ]
-        pairs += _fields("", self.data.model_dump(mode="json"), other.data.model_dump(mode="json"))
+        left_out = set() if places else {"photographs", "masks"}
+        first, second = (each.data.model_dump(mode="json", exclude=left_out) for each in (self, other))
+        pairs += _fields("", first, second)
         pairs += _fields("predicted by: ", self.predicted_by, other.predicted_by)
         pairs += _fields("scoring: ", self.scoring.model_dump(mode="json"), other.scoring.model_dump(mode="json"))
         return [pair for pair in pairs if pair[1] != pair[2]]

@@ -75,7 +75,7 @@ class WorstImages:
             PatchwordError: when the picture cannot be written.
         """
         if self._admit(record):
-            write_bytes(self._path(record.name), self._draw(pair, *maps))
+            write_bytes(self.path(self._folder, record.name), self._draw(pair, *maps))
 
     def pictures(self) -> tuple[WorstPicture, ...]:
         """The lowest first."""
@@ -86,7 +86,7 @@ class WorstImages:
         place = self._folder / WORST_FOLDER
         if not place.is_dir():
             return
-        wanted = {self._path(name) for _, name in self._lowest}
+        wanted = {self.path(self._folder, name) for _, name in self._lowest}
         for path in sorted(place.rglob("*"), reverse=True):
             if path.is_dir():
                 if not any(path.iterdir()):
@@ -113,12 +113,14 @@ class WorstImages:
             del self._records[self._lowest.pop()[1]]
         return True
 
-    def _path(self, name: str) -> Path:
-        return self._folder / WORST_FOLDER / f"{name}.jpg"
+    @staticmethod
+    def path(folder: Path, name: str) -> Path:
+        """Where the picture of an image is in the folder of an evaluation."""
+        return folder / WORST_FOLDER / f"{name}.jpg"
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return self._path(name).read_bytes()
+            return self.path(self._folder, name).read_bytes()
         except OSError:
             return None
 
