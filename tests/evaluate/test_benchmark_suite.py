@@ -68,8 +68,18 @@ def entries(**other: Any) -> tuple[SuiteEntry, ...]:
     return tuple({**found, **other}.values())
 
 
-def record_of(*values: SuiteEntry, protocol: str = "tcl448") -> SuiteRecord:
-    return SuiteRecord(suite="standard8", protocol=protocol, row="ours", entries=values, command=None, versions={})
+def record_of(
+    *values: SuiteEntry, protocol: str | None = "tcl448", changed: dict[str, Any] | None = None
+) -> SuiteRecord:
+    return SuiteRecord(
+        suite="standard8",
+        protocol=protocol,
+        row="ours",
+        changed=changed or {},
+        entries=values,
+        command=None,
+        versions={},
+    )
 
 
 def test_the_average_is_over_all_eight():
@@ -96,6 +106,18 @@ def test_native_has_nothing_published_beside_it():
     record = record_of(*entries(), protocol="native")
     assert len(record.rows()) == 2
     assert record.remarks() == ["no published numbers have the protocol native"]
+
+
+def test_settings_that_are_not_the_protocols_are_said():
+    record = record_of(*entries(), changed={"window": 224})
+    assert record.rows()[1][-1] == "measured, protocol changed"
+    assert record.remarks() == ["not as the protocol tcl448 has it: window=224"]
+
+
+def test_predictions_have_nothing_published_beside_them():
+    record = record_of(*entries(), protocol=None)
+    assert len(record.rows()) == 2
+    assert "unknown protocol" in record.remarks()[0]
 
 
 def test_the_record_reads_back(tmp_path: Path):

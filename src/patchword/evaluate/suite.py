@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.layout import NotOnDiskError
@@ -98,10 +99,11 @@ def read_mapping(path: Path) -> dict[str, Path]:
 def run_suite(
     plan: SuitePlan,
     *,
-    protocol: str,
+    protocol: str | None,
     row: str,
     score: Score,
     out: str | Path,
+    changed: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
@@ -110,10 +112,11 @@ def run_suite(
 
     Args:
         plan: of `plan_suite`.
-        protocol: its name.
+        protocol: its name; none for predictions, which nobody here knows the protocol of.
         row: what the table calls what is measured.
         score: measures one benchmark into a folder of its own, and goes on there where a run was stopped.
         out: folder of the suite, with a folder a benchmark; must be new or empty unless `resume` or `overwrite` is set.
+        changed: settings that are not as the protocol has them.
         resume: go on in it.
         overwrite: empty it first, if it is an earlier suite's.
         command: what the user typed, for the record.
@@ -129,11 +132,19 @@ def run_suite(
                 f"{folder} holds {before.suite} by {before.protocol}, not {plan.suite} by {protocol}; choose another"
             )
     entries = {name: _not_yet(plan, name) for name in SUITES[plan.suite]}
-    record = _record(plan, entries, protocol=protocol, row=row, command=command)
+    record = SuiteRecord(
+        suite=plan.suite,
+        protocol=protocol,
+        row=row,
+        changed=dict(changed or {}),
+        entries=tuple(entries.values()),
+        command=command or None,
+        versions=versions(),
+    )
     with sole_use(folder):
         for name, opened in plan.found.items():
             entries[name] = _entry(opened, score(opened, folder / name))
-            record = _record(plan, entries, protocol=protocol, row=row, command=command)
+            record = record.model_copy(update={"entries": tuple(entries.values())})
             write_suite(record, folder)
     return record
 
@@ -154,17 +165,4 @@ def _entry(opened: OpenBenchmark, report: EvaluationReport) -> SuiteEntry:
         of=benchmark.images,
         layout=opened.layout,
         folder=benchmark.name,
-    )
-
-
-def _record(
-    plan: SuitePlan, entries: Mapping[str, SuiteEntry], *, protocol: str, row: str, command: str
-) -> SuiteRecord:
-    return SuiteRecord(
-        suite=plan.suite,
-        protocol=protocol,
-        row=row,
-        entries=tuple(entries.values()),
-        command=command or None,
-        versions=versions(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError, computed_field
 
@@ -48,8 +48,9 @@ class SuiteRecord(Record):
 
     Attributes:
         format, format_version: what kind of file this is.
-        suite, protocol: what was measured and how.
+        suite, protocol: what was measured and how; no protocol for predictions that were there already.
         row: what the table calls what was measured.
+        changed: settings that are not as the protocol has them, by name.
         entries: one a benchmark, in the suite's order.
         command: the command line, where there was one.
         versions: software by name.
@@ -58,8 +59,9 @@ class SuiteRecord(Record):
     format: Literal["patchword-suite"] = "patchword-suite"
     format_version: Literal[1] = 1
     suite: str
-    protocol: str
+    protocol: str | None
     row: str
+    changed: dict[str, Any]
     entries: tuple[SuiteEntry, ...]
     command: str | None
     versions: dict[str, str]
@@ -74,7 +76,8 @@ class SuiteRecord(Record):
     def rows(self) -> list[list[str]]:
         """The table: a head, our row, and the published rows of the protocol's own family."""
         names = [entry.benchmark for entry in self.entries]
-        ours = [self.row, *map(_cell, self.entries), percent(self.average), "measured"]
+        mark = "measured, protocol changed" if self.changed else "measured"
+        ours = [self.row, *map(_cell, self.entries), percent(self.average), mark]
         others = [[row.method, *["-"] * len(names), f"{row.average:.1f}%", "published"] for row in self._published()]
         return [["mIoU", *names, "average", ""], ours, *others]
 
@@ -83,17 +86,23 @@ class SuiteRecord(Record):
         lines = [remark for entry in self.entries if (remark := _remark(entry))]
         if self.average is None:
             lines.append(f"no average: it takes all {len(self.entries)} benchmarks, each over its whole split")
-        if not self._published():
+        if self.changed:
+            settings = ", ".join(f"{name}={value}" for name, value in self.changed.items())
+            lines.append(f"not as the protocol {self.protocol} has it: {settings}")
+        if self.protocol is None:
+            lines.append("predictions of an unknown protocol: no published numbers stand beside them")
+        elif not self._published():
             lines.append(f"no published numbers have the protocol {self.protocol}")
         return lines
 
     def _published(self) -> tuple[PublishedRow, ...]:
-        return published_beside(self.protocol) if self.suite == "standard8" else ()
+        return published_beside(self.protocol) if self.protocol and self.suite == "standard8" else ()
 
     def markdown(self) -> str:
         """The table and its remarks as a page."""
         head, *rows = self.rows()
-        lines = [f"# {self.suite}, protocol {self.protocol}", "", _line(head), "|" + "---|" * len(head)]
+        how = "predictions" if self.protocol is None else f"protocol {self.protocol}"
+        lines = [f"# {self.suite}, {how}", "", _line(head), "|" + "---|" * len(head)]
         lines += [*map(_line, rows), "", *(f"- {remark}" for remark in self.remarks())]
         return "\n".join(lines).rstrip() + "\n"
 

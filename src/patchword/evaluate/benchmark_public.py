@@ -1,0 +1,197 @@
+"""`evaluate_benchmark` and `evaluate_suite`: a model, a method or predictions on the standard benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchword.errors import PatchwordError
+from patchword.inputs import check_limit, claim_output
+
+if TYPE_CHECKING:
+    from patchword.evaluate.benchmark_task import ProtocolRun
+    from patchword.evaluate.benchmarks.record import Benchmark, OpenBenchmark
+    from patchword.evaluate.public import Judged
+    from patchword.evaluate.report import EvaluationReport
+    from patchword.evaluate.settings import ScoringSettings
+    from patchword.evaluate.suite_report import SuiteRecord
+    from patchword.runs.shards import Shard
+
+NATIVE = "native"
+
+
+def evaluate_benchmark(
+    benchmark: str,
+    *,
+    data: str | Path,
+    judged: Judged,
+    protocol: str | None = None,
+    templates: int | None = None,
+    out: str | Path | None = None,
+    scoring: ScoringSettings | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    shard: str | Shard | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> EvaluationReport:
+    """Measure on a standard benchmark, as it lies on disk and as a protocol has it.
+
+    Args:
+        benchmark: its name; `patchword benchmarks` lists them.
+        data: the folder that it is in, one above it, or one of its own folders.
+        judged: a model, a method or predictions. Its settings are those that differ from the protocol's.
+        protocol: "tcl448", "sclip336" or "native", which is what None means; None beside predictions.
+        templates: prompt templates a word instead of the protocol's, 7 or 80.
+        limit: take the first so many photographs, at least 1; None for all.
+        out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
+
+    Returns:
+        the scores and all that they depend on.
+
+    Raises:
+        UnscoredError: as `evaluate`.
+        PatchwordError: when the benchmark is not there, naming what is missing and where it was looked for, and for
+            anything above that is not as described.
+    """
+    from patchword.evaluate.benchmarks.registry import find_benchmark
+
+    chosen = find_benchmark(benchmark)
+    judged.check()
+    check_limit(limit)
+    run = _run_of(chosen, judged, protocol=protocol, templates=templates)
+    return _measure(
+        chosen.open(data),
+        judged,
+        run=run,
+        limit=limit,
+        out=out,
+        scoring=scoring,
+        shard=shard,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        command=command,
+    )
+
+
+def evaluate_suite(
+    suite: str,
+    *,
+    data: str | Path,
+    judged: Judged,
+    out: str | Path,
+    protocol: str | None = None,
+    templates: int | None = None,
+    scoring: ScoringSettings | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> SuiteRecord:
+    """Measure on all benchmarks of a suite that are on disk, and set published numbers of the same family beside.
+
+    Args:
+        suite: its name, "standard8".
+        data: a folder that holds the benchmarks, or a text file with lines such as `voc21: data/VOCdevkit`.
+        judged: a model, a method, or a folder of predictions with a folder a benchmark.
+        out: folder of the suite; each benchmark's report is in a folder of its name.
+        protocol, templates: as for `evaluate_benchmark`.
+        limit: of each benchmark.
+        scoring, resume, overwrite, quiet, command: as for `evaluate`.
+
+    Returns:
+        the table; there is an average only where all benchmarks were measured over their whole split.
+
+    Raises:
+        UnscoredError, PatchwordError: as `evaluate_benchmark`, and when none of the benchmarks is there.
+    """
+    from patchword.evaluate.benchmarks.registry import BENCHMARKS
+    from patchword.evaluate.suite import MARKER, SUITES, plan_suite, run_suite
+
+    judged.check()
+    check_limit(limit)
+    plan = plan_suite(suite, data=Path(data))
+    runs = {name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates) for name in SUITES[suite]}
+    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    row = _row_name(judged)
+    if judged.predictions is None:
+        judged = _loaded(judged)
+
+    def score(opened: OpenBenchmark, folder: Path) -> EvaluationReport:
+        name = opened.benchmark.name
+        asked = judged if judged.predictions is None else replace(judged, predictions=Path(judged.predictions) / name)
+        return _measure(
+            opened,
+            asked,
+            run=runs[name],
+            limit=limit,
+            out=folder,
+            scoring=scoring,
+            resume=resume,
+            quiet=quiet,
+            command=command,
+        )
+
+    changed: dict[str, Any] = {}
+    for run in runs.values():
+        changed |= {} if run is None else run.changed
+    return run_suite(
+        plan,
+        protocol=None if judged.predictions is not None else protocol or NATIVE,
+        row=row,
+        changed=changed,
+        score=score,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        command=command,
+    )
+
+
+def _measure(
+    opened: OpenBenchmark, judged: Judged, *, run: ProtocolRun | None, limit: int | None, **options: Any
+) -> EvaluationReport:
+    from patchword.evaluate.benchmark_task import benchmark_task
+    from patchword.evaluate.public import judge
+
+    task = benchmark_task(opened, run=run, limit=limit)
+    asked = judged if run is None else replace(judged, settings=run.segment_settings())
+    return judge(task, asked, **options)
+
+
+def _run_of(benchmark: Benchmark, judged: Judged, *, protocol: str | None, templates: int | None) -> ProtocolRun | None:
+    """How a model is run; None for predictions."""
+    from patchword.evaluate.benchmark_task import ProtocolRun
+    from patchword.evaluate.protocols import protocol_row
+    from patchword.segment.settings import SegmentSettings
+
+    if judged.predictions is not None:
+        if protocol is not None or templates is not None:
+            raise PatchwordError("a protocol or templates are given beside predictions, which they cannot change")
+        return None
+    row = protocol_row(protocol or NATIVE, benchmark=benchmark)
+    settings = judged.settings
+    given = settings.model_dump(exclude_unset=True) if isinstance(settings, SegmentSettings) else settings
+    run = ProtocolRun(row, templates=templates, settings=given)
+    row.vocabulary(count=templates)
+    run.segment_settings()
+    return run
+
+
+def _loaded(judged: Judged) -> Judged:
+    """The same with its model loaded, once for all benchmarks."""
+    parts = ("method", "image_text", "encoder", "text_encoder", "mask_proposer")
+    return replace(judged, model=judged.open(), **dict.fromkeys(parts))
+
+
+def _row_name(judged: Judged) -> str:
+    if judged.predictions is not None:
+        return str(judged.predictions)
+    if judged.method is not None:
+        return f"{judged.method} ({judged.image_text})" if isinstance(judged.image_text, str | Path) else judged.method
+    return str(judged.model) if isinstance(judged.model, str | Path) else "model"
