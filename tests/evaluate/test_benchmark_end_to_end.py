@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -196,9 +195,7 @@ def test_predictions_of_any_program(tmp_path: Path):
 
 def test_a_protocol_beside_predictions_is_refused(tmp_path: Path):
     with pytest.raises(PatchwordError, match="beside predictions, which they cannot change"):
-        evaluate_benchmark(
-            "voc21", data=tmp_path, judged=Judged(predictions=tmp_path), protocol="sclip336", quiet=True
-        )
+        evaluate_benchmark("voc21", data=tmp_path, judged=Judged(predictions=tmp_path), protocol="sclip336", quiet=True)
 
 
 def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):

@@ -185,8 +185,10 @@ def _run_of(benchmark: Benchmark, judged: Judged, *, protocol: str | None, templ
 
 def _loaded(judged: Judged) -> Judged:
     """The same with its model loaded, once for all benchmarks."""
-    parts = ("method", "image_text", "encoder", "text_encoder", "mask_proposer")
-    return replace(judged, model=judged.open(), **dict.fromkeys(parts))
+    segmenter = judged.open()
+    return replace(
+        judged, model=segmenter, method=None, image_text=None, encoder=None, text_encoder=None, mask_proposer=None
+    )
 
 
 def _row_name(judged: Judged) -> str:
