@@ -1,4 +1,4 @@
-"""`patchword export` and `patchword import`: labels out to other tools, and corrected ones back."""
+"""`patchword export` and `patchword import`: labels and segmenters out to other tools, and corrected labels back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from patchword.errors import PatchwordError
 from patchword.options import AsJson, Assignments, ClassList, Moved, Overwrite, Quiet
 from patchword.terminal import command_line, parse_settings, print_columns, print_json, report_labels
 
@@ -15,23 +16,54 @@ ExportFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="coco, coco-panoptic, voc, yolo-seg, cvat, label-studio, fiftyone, cityscapes or hf.",
+        help="Of labels: coco, coco-panoptic, voc, yolo-seg, cvat, label-studio, fiftyone, cityscapes or hf. Of a "
+        "segmenter: onnx or text-vectors.",
     ),
 ]
 ImportFormat = Annotated[str, typer.Option("--format", metavar="FORMAT", help="coco, voc or label-studio.")]
 
 
 def export(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
+    labels: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Labels that `patchword label` made, or a segmenter of `align`.")
+    ],
     export_format: ExportFormat,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="Folder, or the file that the format is.")],
     photos: Moved = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="Operator set of onnx, 18 to 23 [default: 20].")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights in onnx: smaller, a little less exact.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Of text-vectors: class list file or names; by default those of the training.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="NAME", help="Of onnx: where the encoder is now.")] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of text-vectors: where the text encoder is now.")
+    ] = None,
     settings: Assignments = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Labels in the format of another tool."""
+    """Labels in the format of another tool, or a segmenter as a file that needs no torch."""
+    from patchword.cli_deploy import MODEL_FORMATS, ModelOptions, export_model
+
+    options = ModelOptions(opset=opset, int8=int8, classes=classes, encoder=encoder, text_encoder=text_encoder)
+    if export_format in MODEL_FORMATS:
+        if photos is not None:
+            raise PatchwordError(f"--photos is not for the format {export_format}, which holds no photographs")
+        export_model(
+            labels,
+            export_format=export_format,
+            out=out,
+            options=options,
+            settings=settings or [],
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
+    options.refuse_others(export_format)
     from patchword.export.run import export_labels
     from patchword.export.settings import ExportSettings
     from patchword.label.dataset import LabelledDataset

@@ -125,11 +125,14 @@ def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
     Raises:
         PatchwordError: when it was trained on none.
     """
+    from patchword.segment.baseline import DenseSegmenter
     from patchword.segment.segmenter import Segmenter
 
-    if not isinstance(segmenter, Segmenter):
-        raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
-    return segmenter.config.parsed_vocabulary()
+    if isinstance(segmenter, Segmenter):
+        return segmenter.config.parsed_vocabulary()
+    if isinstance(segmenter, DenseSegmenter) and segmenter.trained is not None:
+        return segmenter.trained
+    raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
 
 
 def check_limit(limit: int | None) -> None:

@@ -79,6 +79,20 @@ def refuse_inside(out: Path, *inputs: Path) -> None:
             raise PatchwordError(f"{path} is inside the output folder {out}; choose another output folder")
 
 
+def check_file_target(out: Path, *, suffix: str, overwrite: bool) -> None:
+    """Refuse the path of a new file before minutes of work.
+
+    Raises:
+        PatchwordError: when its ending is another, it is there already and is not to be overwritten, or is a folder.
+    """
+    if out.suffix != suffix:
+        raise PatchwordError(f"output file {out} does not end in {suffix}; allowed is a name that does")
+    if out.is_dir():
+        raise PatchwordError(f"output file {out} is a folder; allowed is a file")
+    if out.exists() and not overwrite:
+        raise PatchwordError(f"output file {out} is there already; choose another, or --overwrite it")
+
+
 def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None:
     """Write a JSON object piece by piece: an iterator among the values becomes an array, one item a line.
 

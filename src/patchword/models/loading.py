@@ -31,6 +31,8 @@ from patchword.models.registry import Family, Kind, checkpoint_of, family_of, kn
 from patchword.models.sam import SamProposer
 from patchword.models.sam2 import Sam2Proposer
 from patchword.models.siglip import SiglipEncoder
+from patchword.models.stored_text import SUFFIX as STORED_TEXT
+from patchword.models.stored_text import load_stored_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,7 +63,8 @@ def load_image_text(
     """Load CLIP, SigLIP, SigLIP 2 or, by the prefix `open_clip:`, any OpenCLIP model.
 
     Args:
-        name: hub name, or local folder in the hub's format.
+        name: hub name, or local folder in the hub's format; a file of text vectors (.npz) stands in for a text tower
+            where only its own words are asked for.
         revision: branch, tag or commit of a hub name; None for the main branch.
         device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
@@ -75,6 +78,8 @@ def load_image_text(
         PatchwordError: one line for every way in which name, folder, weights or an argument can be wrong.
     """
     variant = check_dense(dense)
+    if name.endswith(STORED_TEXT):
+        return load_stored_text(name)
     where = choose_device(device)  # before gigabytes are fetched for a device that is not there
     loads_as = choose_dtype(dtype, device=where)
     extra, _ = split_name(name)

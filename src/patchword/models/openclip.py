@@ -242,7 +242,7 @@ def run_blocks(tower: Any, pixels: Tensor, *, blocks: int) -> Tensor:
     positions = tower.positional_embedding.to(patches.dtype)
     around = interpolate_positions(positions[1:], grid=(patches.shape[-2], patches.shape[-1]))
     tokens = patches.flatten(2).transpose(1, 2) + around  # (b, h * w, c)
-    first = (tower.class_embedding.to(patches.dtype) + positions[0]).expand(len(pixels), 1, -1)
+    first = (tower.class_embedding.to(patches.dtype) + positions[0]).expand(pixels.shape[0], 1, -1)
     hidden: Tensor = tower.ln_pre(torch.cat([first, tokens], dim=1))  # (b, 1 + h * w, c)
     for block in tower.transformer.resblocks[:blocks]:
         hidden = one_block(tower, block, hidden)

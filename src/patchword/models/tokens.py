@@ -82,7 +82,7 @@ def unmasked_tokens(model: Any, pixels: Tensor) -> Tensor:
     """
     patch = model.config.patch_size
     count = (pixels.shape[-2] // patch) * (pixels.shape[-1] // patch)
-    noise = torch.arange(count, device=pixels.device, dtype=torch.float32).expand(len(pixels), count)
+    noise = torch.arange(count, device=pixels.device, dtype=torch.float32).expand(pixels.shape[0], count)
     hidden: Tensor = model(pixels, noise=noise, interpolate_pos_encoding=True).last_hidden_state
     return hidden
 

@@ -48,6 +48,7 @@ class DenseSegmenter:
         temperature: of the softmax that the confidence is taken from [chosen; the inverse of CLIP's logit scale].
         templates: prompt templates of classes that come without templates of their own.
         mask_proposer: what snaps edges where the setting `refine` is "sam".
+        trained: the classes that the features were trained on, which are segmented where none are named; None for none.
 
     Raises:
         PatchwordError: when a number is out of range.
@@ -62,10 +63,12 @@ class DenseSegmenter:
         temperature: float = 0.01,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         mask_proposer: MaskProposer | None = None,
+        trained: Vocabulary | None = None,
     ) -> None:
         if not temperature > 0:
             raise PatchwordError(f"temperature is {temperature}; allowed is a number above 0")
         self.text = text
+        self.trained = trained
         self.features: DenseFeatures = OwnPatches(text) if features is None else features
         self._path = DensePath(
             encode=self.features,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from patchword.errors import PatchwordError
 from patchword.parts import Loader
 
+ONNX = ".onnx"
+
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.segment.baseline import DenseSegmenter
@@ -61,14 +63,15 @@ def open_segmenter(
     device: str = "auto",
     dtype: str = "auto",
 ) -> AnySegmenter:
-    """Load whatever segments: what `align` made, or a training-free method.
+    """Load whatever segments: what `align` made, its export to ONNX, or a training-free method.
 
     Args:
-        model: folder of a segmenter that `align` made. Exactly one of `model` and `method` is needed.
+        model: folder of a segmenter that `align` made, or an .onnx file of it. Exactly one of `model` and `method` is
+            needed.
         method: name of a training-free method, such as "proxyclip".
         image_text: the image-text model of `method`: hub name, `name@revision`, folder, or loaded.
         encoder: the vision encoder: of `model`, where it is now; of `method`, the one that it takes features from.
-        text_encoder: where the image-text model of `model` is now.
+        text_encoder: where the image-text model of `model` is now, or a file of text vectors (.npz) in its place.
         mask_proposer: what snaps edges where the setting `refine` is "sam".
         device, dtype: as for `label`.
 
@@ -79,13 +82,31 @@ def open_segmenter(
 
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
     segmenter: Segmenter | DenseSegmenter
-    if model is not None:
+    if model is not None and Path(model).suffix == ONNX:
+        segmenter = _load_onnx(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
+    elif model is not None:
         segmenter = load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
     else:
         segmenter = load_method(method or "", image_text=image_text or "", encoder=encoder, device=device, dtype=dtype)
     if mask_proposer is not None:
         segmenter.refiner = Loader(device=device, dtype=dtype).mask_proposer(mask_proposer)
     return segmenter
+
+
+def _load_onnx(
+    path: str | Path,
+    *,
+    encoder: object,
+    text_encoder: str | Path | ImageTextEncoder | None,
+    device: str,
+    dtype: str,
+) -> DenseSegmenter:
+    from patchword.segment.onnx_segmenter import load_onnx_segmenter
+
+    if encoder is not None:
+        raise PatchwordError(f"an encoder is given beside {path}; allowed is none, for the file holds its own")
+    text = None if text_encoder is None else Loader(device="cpu", dtype="float32").image_text(text_encoder)
+    return load_onnx_segmenter(path, text_encoder=text, device=device, dtype=dtype)
 
 
 def check_parts(

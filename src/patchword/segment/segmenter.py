@@ -225,10 +225,10 @@ class Segmenter:
         """
         artifact = read_artifact(find_artifact(folder))
         config = artifact.config
-        vision = _part(
+        vision = load_tower(
             encoder, config.encoder, load_patch_encoder, option="encoder", place=folder, device=device, dtype=dtype
         )
-        text = _part(
+        text = load_tower(
             text_encoder,
             config.text_encoder,
             load_image_text,
@@ -246,7 +246,7 @@ class Segmenter:
         return aligned
 
 
-def _part(
+def load_tower(
     given: str | Path | M | None,
     tower: Tower,
     load: Callable[..., M],

@@ -1,0 +1,181 @@
+"""The image side of a segmenter as one torch module whose every size stays open when it is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from patchword.align.module import AlignmentModule
+from patchword.errors import PatchwordError
+from patchword.models.protocols import PatchEncoder
+
+_KEYS = -0.5  # Keys' cubic, which torch's antialiased filter is, as Pillow's
+
+
+class ImageSide(nn.Module):
+    """Encoder and alignment module: images (b, 3, h, w) in [0, 1] to unit patch vectors (b, d, h/patch, w/patch).
+
+    Args:
+        encoder: the vision encoder; its torch model is expected as `model`.
+        module: the alignment module.
+
+    Raises:
+        PatchwordError: when the encoder holds no torch model.
+    """
+
+    def __init__(self, encoder: PatchEncoder, module: AlignmentModule) -> None:
+        super().__init__()
+        model = getattr(encoder, "model", None)
+        if not isinstance(model, nn.Module):
+            raise PatchwordError(
+                f"{encoder.record.name} cannot be exported: its encoder, a {type(encoder).__name__}, is no torch model"
+            )
+        self.encoder = encoder
+        self.tower = model
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images to patch vectors."""
+        vectors: Tensor = self.module(self.encoder(images).float())
+        return vectors
+
+
+@contextmanager
+def traceable(encoder: PatchEncoder) -> Iterator[None]:
+    """Replace, while it lasts, what in an encoder's model would be traced with fixed sizes, by what computes the same.
+
+    torch's antialiased interpolation takes its size as plain numbers, MAE shuffles patches that are all kept, and
+    SAM scales coordinates by a ratio that is 1.
+    """
+    with ExitStack() as undo:
+        for owner, name, value in _replacements(encoder):
+            setattr(owner, name, value)
+            undo.callback(delattr, owner, name)
+        yield
+
+
+def _replacements(encoder: PatchEncoder) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
+    model: Any = getattr(encoder, "model", None)
+    family = encoder.record.family
+    if family == "dinov2-with-registers":
+        return [(model.embeddings, "interpolate_pos_encoding", _antialiased_positions(model.embeddings))]
+    if family == "mae":
+        return [(model.embeddings, "random_masking", lambda sequence, noise=None: (sequence, None, None))]
+    if family == "sam":
+        return [
+            replacement
+            for layer in model.layers
+            for replacement in (
+                (layer.attn, "get_rel_pos", relative_positions),
+                (layer, "window_partition", split_windows),
+                (layer, "window_unpartition", join_windows),
+            )
+        ]
+    return []
+
+
+def split_windows(tokens: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
+    """SAM's windows: tokens (b, h, w, c), padded with zeros to whole windows, to (b * windows, window, window, c).
+
+    Returns:
+        the windows and (rows, columns) after padding; as SAM's own, with sizes that a trace can reason about.
+    """
+    batch, height, width, channels = tokens.shape
+    rows, columns = ((length + window - 1) // window for length in (height, width))
+    padded = functional.pad(tokens, (0, 0, 0, columns * window - width, 0, rows * window - height))
+    split = padded.reshape(batch, rows, window, columns, window, channels).transpose(2, 3)
+    return split.reshape(batch * rows * columns, window, window, channels), (rows * window, columns * window)
+
+
+def join_windows(windows: Tensor, window: int, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The way back from `split_windows`, to tokens (b, h, w, c) of that size."""
+    rows, columns = (length // window for length in padded)
+    batch = windows.shape[0] // (rows * columns)
+    split = windows.reshape(batch, rows, columns, window, window, -1).transpose(2, 3)
+    return split.reshape(batch, rows * window, columns * window, -1)[:, : size[0], : size[1]]
+
+
+def relative_positions(query_size: int, key_size: int, table: Tensor) -> Tensor:
+    """SAM's relative position embeddings between the places of one axis.
+
+    Args:
+        query_size, key_size: places, the same in SAM's image encoder.
+        table: (l, c) learned embeddings.
+
+    Returns:
+        (query_size, key_size, c).
+    """
+    resampled = linear_weights(table.shape[0], 2 * query_size - 1).to(table) @ table  # (2 * query_size - 1, c)
+    places = torch.arange(query_size, device=table.device)
+    return resampled[places[:, None] - places[None] + (key_size - 1)]
+
+
+def _antialiased_positions(embeddings: Any) -> Callable[[Tensor, int, int], Tensor]:
+    """DINOv2-with-registers' interpolation of its positions, as matrix products."""
+
+    def interpolate(tokens: Tensor, height: int, width: int) -> Tensor:
+        table = embeddings.position_embeddings
+        rows, columns = (
+            length // side for length, side in zip((height, width), embeddings.patch_embeddings.patch_size, strict=True)
+        )
+        resampled = resample_antialiased(table[0, 1:].float(), grid=(rows, columns))  # (rows * columns, c)
+        return torch.cat([table[:, :1], resampled[None].to(table.dtype)], dim=1)
+
+    return interpolate
+
+
+def resample_antialiased(positions: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Resample a table of positions as `interpolate(mode="bicubic", antialias=True)` does, for any size of the result.
+
+    Args:
+        positions: (n, c) of a square grid in reading order.
+        grid: (rows, columns) of the result.
+
+    Returns:
+        (rows * columns, c).
+    """
+    trained = round(positions.shape[0] ** 0.5)
+    table = positions.reshape(trained, trained, -1)
+    rows, columns = (cubic_weights(trained, count).to(positions) for count in grid)  # (count, trained)
+    return torch.einsum("rt,cu,tud->rcd", rows, columns, table).flatten(0, 1)
+
+
+def linear_weights(before: int, after: int) -> Tensor:
+    """What each of `before` places gives to each of `after` in a linear resampling, corners not aligned.
+
+    Returns:
+        (after, before) float64, rows of sum 1.
+    """
+    places = torch.arange(after, dtype=torch.float64)
+    scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
+    wanted = ((places + 0.5) * scale - 0.5).clamp(min=0, max=before - 1)[:, None]  # (after, 1)
+    return (1 - (wanted - torch.arange(before, dtype=torch.float64)[None]).abs()).clamp(min=0)
+
+
+def cubic_weights(before: int, after: int) -> Tensor:
+    """What each of `before` places gives to each of `after` in an antialiased cubic resampling.
+
+    Returns:
+        (after, before) float64, rows of sum 1.
+    """
+    places = torch.arange(after, dtype=torch.float64)
+    scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
+    stretch = scale.clamp(min=1)
+    centre = ((places + 0.5) * scale)[:, None]  # (after, 1)
+    source = torch.arange(before, dtype=torch.float64)[None]
+    first = (centre - 2 * stretch + 0.5).trunc().clamp(min=0)
+    end = (centre + 2 * stretch + 0.5).trunc()
+    weights = _keys_cubic((source + 0.5 - centre) / stretch) * ((source >= first) & (source < end))
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _keys_cubic(distance: Tensor) -> Tensor:
+    near = distance.abs()
+    inner = ((_KEYS + 2) * near - (_KEYS + 3)) * near * near + 1
+    outer = ((near - 5) * near + 8) * near * _KEYS - 4 * _KEYS
+    return torch.where(near < 1, inner, torch.where(near < 2, outer, torch.zeros_like(near)))
