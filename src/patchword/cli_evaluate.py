@@ -67,7 +67,7 @@ def evaluate(
         int | None, typer.Option(metavar="N", help="Of the images, for intervals; 0 for none. [default: 1000]")
     ] = None,
     worst: Annotated[
-        int | None, typer.Option(metavar="N", help="Images of lowest score in the report. [default: 40]")
+        int | None, typer.Option(metavar="N", help="Images of lowest score in the report. [default: 30]")
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from patchword.evaluate.bootstrap import Interval
 from patchword.evaluate.records import ImageScore, colours_of
-from patchword.evaluate.report import SCORES, EvaluationReport, percent, percent_between
+from patchword.evaluate.report import SCORES, EvaluationReport, percent
 from patchword.evaluate.worst import MISSED, PANELS, WRONG, WorstPicture
 from patchword.label.quality.html import SORT, STYLE, bars, cell, embed, head, number, swatch, table, text, words
 
@@ -24,10 +25,11 @@ _MEANINGS = {
     "coverage": "share of the masks' pixels that have any prediction",
 }
 _LARGE = """
+td { white-space: nowrap; } td.words { white-space: normal; }
 .strip img, .matrix img { max-width: 100%; height: auto; display: block; cursor: zoom-in; }
 .panels { display: grid; grid-template-columns: repeat(4, 1fr); text-align: center; font-size: .85rem; color: #444; }
 dialog { width: 100%; height: 100%; max-width: 100%; max-height: 100%; border: 0; padding: 0; background: #222d; }
-dialog img { display: block; margin: auto; min-width: min(100%, 60rem); cursor: zoom-out; }
+dialog img { display: block; margin: auto; min-width: 100%; cursor: zoom-out; }
 .notice { background: #fff4ce; border-left: .3rem solid #b7791f; padding: .5rem .8rem; }
 """
 _ENLARGE = """
@@ -92,7 +94,7 @@ def _head(report: EvaluationReport) -> str:
         "images": f"{report.images:,}",
         "pixels that count": f"{report.pixels:,}",
         "classes that occur": f"{sum(entry.iou is not None for entry in report.classes):,}",
-        **{name: percent(value) for name, value in report.scores().items()},
+        **{name: _share(value) for name, value in report.scores().items()},
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     links = "".join(f"<a href='#{place}'>{title}</a>" for place, title in _PLACES.items())
@@ -109,8 +111,8 @@ def _head(report: EvaluationReport) -> str:
 def _scores(report: EvaluationReport) -> str:
     rows = (
         head(SCORES[field])
-        + cell(percent(getattr(report, field)))
-        + cell(text(percent_between(report.intervals.get(field))))
+        + cell(_share(getattr(report, field)))
+        + cell(_between(report.intervals.get(field)))
         + words(_MEANINGS[field])
         for field in SCORES
         if getattr(report, field) is not None
@@ -132,7 +134,7 @@ def _classes(report: EvaluationReport) -> str:
     rows = (
         head(entry.name, before=swatch(colours[entry.name]))
         + cell(_share(entry.iou))
-        + cell(text(percent_between(entry.iou_interval)))
+        + cell(_between(entry.iou_interval))
         + (cell(_share(entry.boundary_iou)) if measured else "")
         + cell(_share(entry.accuracy))
         + cell(f"{entry.truth_pixels:,}")
@@ -227,6 +229,10 @@ def _plain(value: object) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _between(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
 def _hex_colours(report: EvaluationReport) -> dict[str, str]:

@@ -39,7 +39,7 @@ class ScoringSettings(Settings):
         "as a rule wrong with all.",
     )
     worst: int = Field(
-        40, ge=0, le=500, description="Images of lowest score that the report shows as pictures, 0 to 500."
+        30, ge=0, le=500, description="Images of lowest score that the report shows as pictures, 0 to 500."
     )
     picture_side: int = Field(
         420,
@@ -48,7 +48,7 @@ class ScoringSettings(Settings):
         description="Pixels, 64 to 2048: longer side of such a picture; larger makes larger reports.",
     )
     picture_quality: int = Field(
-        80, ge=1, le=95, description="Of its JPEG compression, 1 to 95; more is sharper and larger."
+        75, ge=1, le=95, description="Of its JPEG compression, 1 to 95; more is sharper and larger."
     )
 
     @classmethod
