@@ -71,8 +71,8 @@ def test_crs_transform_and_bounds_are_kept(tmp_path: Path, transform: Any, crs: 
     path = write(tmp_path / "a.tif", picture(70, 95), crs=crs, transform=transform)
     facts = run(path, confidence_bits=8)
     expected = LocalSegmenter().segment(picture(70, 95), classes=NAMES)
-    assert facts["mask"] == "masks/a.tif.tif"
-    with rasterio.open(path) as before, rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    assert facts.mask == "masks/a.tif.tif"
+    with rasterio.open(path) as before, rasterio.open(tmp_path / "out" / facts.mask) as after:
         assert after.crs == before.crs
         assert after.transform == before.transform
         assert after.bounds == before.bounds
@@ -96,7 +96,7 @@ def test_crs_transform_and_bounds_are_kept(tmp_path: Path, transform: Any, crs: 
 def test_a_pixel_that_is_a_point_stays_one(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", picture(40, 40), tags={"AREA_OR_POINT": "Point"})
     facts = run(path)
-    with rasterio.open(path) as before, rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    with rasterio.open(path) as before, rasterio.open(tmp_path / "out" / facts.mask) as after:
         assert after.tags()["AREA_OR_POINT"] == "Point"
         assert after.transform == before.transform == NORTH_UP
 
@@ -105,13 +105,13 @@ def test_control_points_are_kept(tmp_path: Path) -> None:
     points = [ControlPoint(row, column, 400000 + column, 5800000 - row) for row, column in ((0, 0), (0, 40), (40, 0))]
     path = write(tmp_path / "a.tif", picture(40, 40), transform=None, gcps=points)
     facts = run(path)
-    with rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    with rasterio.open(tmp_path / "out" / facts.mask) as after:
         found, crs = after.gcps
         assert crs == UTM
         assert [(each.row, each.col, each.x, each.y) for each in found] == [
             (each.row, each.col, each.x, each.y) for each in points
         ]
-    assert facts["pixel_square_metres"] is None
+    assert facts.on_earth.pixel_square_metres is None
 
 
 def test_a_world_file_counts(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_a_world_file_counts(tmp_path: Path) -> None:
     (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n400000.25\n5799999.75\n")
     assert wants_tiles(tmp_path / "a.tif", settings=SegmentSettings())
     facts = run(tmp_path / "a.tif")
-    assert facts["crs"] is None
-    with rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    assert facts.on_earth.crs is None
+    with rasterio.open(tmp_path / "out" / facts.mask) as after:
         assert after.transform == NORTH_UP
 
 
@@ -130,23 +130,23 @@ def test_a_world_file_counts(tmp_path: Path) -> None:
 )
 def test_areas(tmp_path: Path, crs: str | None, square_metres: float | None) -> None:
     facts = run(write(tmp_path / "a.tif", picture(40, 50), crs=crs))
-    assert sum(facts["classes"].values()) + facts["ignored"] == 2000
+    assert sum(facts.pixels.values()) + facts.ignored == 2000
     if square_metres is None:
-        assert facts["pixel_square_metres"] is None
-        assert "square_metres" not in facts
+        assert facts.on_earth.pixel_square_metres is None
+        assert facts.square_metres is None
     else:
-        assert facts["pixel_square_metres"] == pytest.approx(square_metres, rel=1e-6)
-        for name, pixels in facts["classes"].items():
-            assert facts["square_metres"][name] == pytest.approx(pixels * square_metres, abs=1e-3)
+        assert facts.on_earth.pixel_square_metres == pytest.approx(square_metres, rel=1e-6)
+        for name, pixels in facts.pixels.items():
+            assert facts.square_metres[name] == pytest.approx(pixels * square_metres, abs=1e-3)
     sidecar = json.loads((tmp_path / "out/masks/a.tif.json").read_text())
-    assert sidecar["classes"] == facts["classes"]
+    assert sidecar["pixels"] == facts.pixels
     assert sidecar["names"] == list(NAMES)
     assert sidecar["transform"] == list(NORTH_UP)[:6]
 
 
 def test_overviews(tmp_path: Path) -> None:
     facts = run(write(tmp_path / "a.tif", picture(300, 600)), tile=256, overlap=16)
-    with rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    with rasterio.open(tmp_path / "out" / facts.mask) as after:
         assert after.overviews(1) == [2, 4]
         assert set(np.unique(after.read(1, out_shape=(75, 150)))) <= {0, 1, 2}
 
@@ -157,17 +157,17 @@ def test_nodata_is_ignored_and_empty_tiles_are_not_segmented(tmp_path: Path) -> 
     image[10:20, 5:9] = 0
     segmenter = LocalSegmenter()
     facts = run(write(tmp_path / "a.tif", image, nodata=0), segmenter=segmenter)
-    with rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    with rasterio.open(tmp_path / "out" / facts.mask) as after:
         np.testing.assert_array_equal(after.read(1) == 255, image[:, :, 0] == 0)
         np.testing.assert_array_equal(after.dataset_mask() == 0, image[:, :, 0] == 0)
-    assert facts["ignored"] == int((image[:, :, 0] == 0).sum())
-    assert 0 < len(segmenter.seen) < facts["tiles"]
+    assert facts.ignored == int((image[:, :, 0] == 0).sum())
+    assert 0 < len(segmenter.seen) < 12
 
 
 def test_an_image_of_nothing(tmp_path: Path) -> None:
     segmenter = LocalSegmenter()
     facts = run(write(tmp_path / "a.tif", np.zeros((40, 40, 3), dtype=np.uint8), nodata=0), segmenter=segmenter)
-    assert (facts["classes"], facts["ignored"], facts["mean_confidence"]) == ({}, 1600, None)
+    assert (facts.pixels, facts.ignored, facts.mean_confidence) == ({}, 1600, None)
     assert segmenter.seen == []
 
 
@@ -175,10 +175,10 @@ def test_transparent_and_not_a_number_are_ignored(tmp_path: Path) -> None:
     image = np.dstack([picture(40, 40), np.full((40, 40), 255, dtype=np.uint8)])
     image[5:9, 3:30, 3] = 0
     facts = run(write(tmp_path / "a.tif", image, names=["red", "green", "blue", "alpha"]))
-    assert facts["ignored"] == 4 * 27
+    assert facts.ignored == 4 * 27
     values = picture(40, 40).astype(np.float32)
     values[7, 8:11, 1] = np.nan
-    assert run(write(tmp_path / "b.tif", values), value_range=(0, 255))["ignored"] == 3
+    assert run(write(tmp_path / "b.tif", values), value_range=(0, 255)).ignored == 3
 
 
 def test_bands(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_other_depths_are_scaled_alike_in_all_tiles_and_bands(tmp_path: Path, dt
     reader.close()
     given = np.rint(((values.astype(np.float64) - 100) / 4000).clip(0, 1) * 255)
     assert np.abs(read(path, value_range=(100, 4100)).astype(int) - given).max() <= 1
-    assert run(path)["value_range"] == pytest.approx((low, high))
+    assert run(path).on_earth.value_range == pytest.approx((low, high))
 
 
 def test_nodata_takes_no_part_in_the_range(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_many_classes(tmp_path: Path) -> None:
     image = picture(40, 40)
     image[3, 5, 0] = IGNORED
     facts = run(write(tmp_path / "a.tif", image), classes=names)
-    with rasterio.open(tmp_path / "out" / facts["mask"]) as after:
+    with rasterio.open(tmp_path / "out" / facts.mask) as after:
         assert (after.dtypes, after.nodata) == (("uint16",), 65535)
         assert after.read(1)[3, 5] == 65535
         assert len(json.loads(after.tags()["CLASSES"])) == 300
@@ -265,7 +265,7 @@ def test_plain_tiffs_are_read_by_windows_unless_they_are_stored_otherwise(tmp_pa
     assert isinstance(open_reader(upright, settings=SegmentSettings()), GeoReader)
     assert open_reader(turned, settings=SegmentSettings()).size == (50, 40)
     assert isinstance(open_reader(print_colours, settings=SegmentSettings()), ArrayReader)
-    assert run(upright)["mask"] == "masks/a.tif.png"
+    assert run(upright).mask == "masks/a.tif.png"
 
 
 def test_a_damaged_geotiff_is_one_line(tmp_path: Path) -> None:

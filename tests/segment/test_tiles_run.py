@@ -16,16 +16,19 @@ from PIL import Image
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap
 from patchword.segment.large import store
+from patchword.segment.large.facts import LargeFacts
 from patchword.segment.large.png import write_png
 from patchword.segment.large.readers import ArrayReader, wants_tiles
 from patchword.segment.large.run import segment_large
 from patchword.segment.large.tiles import Box
 from patchword.segment.settings import SegmentSettings
 
+TILES = 12  # of 70 x 95 pixels, in tiles of 32 that share 8
+
 
 def large(
     image: NDArray[np.uint8], folder: Path, *, segmenter: Any = None, classes: Any = NAMES, **settings: Any
-) -> dict[str, Any]:
+) -> LargeFacts:
     path = folder / "big.png"
     if not path.exists():
         Image.fromarray(image).save(path)
@@ -66,10 +69,10 @@ def test_what_depends_on_less_than_the_context_is_the_same_as_of_the_whole(
     np.testing.assert_array_equal(mask_of(tmp_path).indices, whole.label_map.indices)
     confidence = np.asarray(Image.open(tmp_path / "out/confidence/a/big.png.png"))
     np.testing.assert_array_equal(confidence, np.rint(whole.confidence * 255))
-    assert facts["classes"] == whole.areas()
-    assert facts["ignored"] == size[0] * size[1] - sum(whole.areas().values())
-    assert facts["mean_confidence"] == pytest.approx(whole.confidence.mean(), abs=1e-5)
-    assert (facts["height"], facts["width"], facts["tiles"]) == (*size, len(segmenter.seen))
+    assert facts.pixels == whole.areas()
+    assert facts.ignored == size[0] * size[1] - sum(whole.areas().values())
+    assert facts.mean_confidence == pytest.approx(whole.confidence.mean(), abs=1e-5)
+    assert facts.size == size
 
 
 def test_what_reaches_beyond_the_context_has_seams(tmp_path: Path) -> None:
@@ -89,8 +92,8 @@ def test_confidences_of_16_bits(tmp_path: Path) -> None:
 
 def test_a_constant_world_gives_one_class(tmp_path: Path) -> None:
     facts = large(np.full((50, 81, 3), 255, dtype=np.uint8), tmp_path, segmenter=LocalSegmenter(radius=0))
-    assert facts["classes"] == {"light": 50 * 81}
-    assert facts["mean_confidence"] == 1.0
+    assert facts.pixels == {"light": 50 * 81}
+    assert facts.mean_confidence == 1.0
 
 
 def test_every_pixel_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> Non
     assert not (tmp_path / "out/masks").exists()
     rest = LocalSegmenter()
     assert large(image, tmp_path, segmenter=rest, confidence_bits=8, overlays=True) == whole
-    assert len(rest.seen) == whole["tiles"] - 4  # the batch that was under way is done again
+    assert len(rest.seen) == TILES - 4  # the batch that was under way is done again
     assert not (tmp_path / "out/unfinished").exists()
     for name in ("masks/a/big.png.png", "confidence/a/big.png.png", "overlays/a/big.png.jpg"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "through/out" / name).read_bytes()
@@ -131,8 +134,8 @@ def test_a_run_of_other_settings_starts_again(tmp_path: Path, change: dict[str, 
     with pytest.raises(KeyboardInterrupt):
         large(picture(70, 95), tmp_path, segmenter=segmenter)
     rest = LocalSegmenter()
-    facts = large(picture(70, 95), tmp_path, segmenter=rest, **change)
-    assert len(rest.seen) == facts["tiles"]
+    large(picture(70, 95), tmp_path, segmenter=rest, **change)
+    assert len(rest.seen) == TILES
 
 
 def test_a_tile_that_fails_fails_the_image(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_many_classes_are_16_bit_grey(tmp_path: Path) -> None:
     facts = large(image, tmp_path, classes=names)
     mask = mask_of(tmp_path, names)
     assert mask.indices[3, 5] == mask.ignore == 65535
-    assert facts["ignored"] == int((mask.indices == 65535).sum()) > 0
+    assert facts.ignored == int((mask.indices == 65535).sum()) > 0
 
 
 def test_254_classes_are_8_bit_though_one_more_would_not_be(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from patchword.errors import PatchwordError
@@ -62,7 +62,9 @@ def names_hash(names: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def chunks_of(names: Sequence[str], *, size: int, shard: Shard | None = None) -> list[tuple[str, ...]]:
+def chunks_of(
+    names: Sequence[str], *, size: int, shard: Shard | None = None, alone: Collection[str] = ()
+) -> list[tuple[str, ...]]:
     """Cut a folder's photographs into the chunks that go to the models together.
 
     Where photographs share a batch, results differ in the last digits with the company. So the company is fixed: by
@@ -72,11 +74,14 @@ def chunks_of(names: Sequence[str], *, size: int, shard: Shard | None = None) ->
         names: of all photographs, sorted.
         size: photographs a chunk, 1 or more.
         shard: the part that is wanted; all by default.
+        alone: names that are a chunk each, such as those of images that take hours; the others of their chunk stay
+            together.
 
     Raises:
         PatchwordError: when nothing is left for the shard.
     """
-    chunks = [tuple(names[start : start + size]) for start in range(0, len(names), size)]
+    together = [names[start : start + size] for start in range(0, len(names), size)]
+    chunks = [part for chunk in together for part in _apart(chunk, alone=alone)]
     if shard is None:
         return chunks
     if shard.index > len(chunks):
@@ -85,6 +90,11 @@ def chunks_of(names: Sequence[str], *, size: int, shard: Shard | None = None) ->
             f"allowed are up to {len(chunks)} shards"
         )
     return chunks[shard.index - 1 :: shard.count]
+
+
+def _apart(chunk: Sequence[str], *, alone: Collection[str]) -> list[tuple[str, ...]]:
+    others = tuple(name for name in chunk if name not in alone)
+    return [*([others] if others else []), *((name,) for name in chunk if name in alone)]
 
 
 def shard_differences(before: ShardRecord | None, now: ShardRecord | None) -> list[tuple[str, object, object]]:

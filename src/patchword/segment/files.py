@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from patchword.folders import write_bytes
 from patchword.maps import LabelMap, run_lengths
 from patchword.runs.names import remove_files, why_unwritten
 from patchword.segment.folder_settings import ALL_CLASSES, FolderSettings
+from patchword.segment.large.facts import LargeFacts
 from patchword.segment.records import ClassArea, ResultRecord, RunLengthsRecord, TilesRecord
 from patchword.segment.result import MASKS, OVERLAYS, SegmentationResult
 
 CONFIDENCE, SOFT = "confidence", "soft"
 _JPEG_QUALITY = 90
-
-
-LargeFacts = dict[str, Any]  # as `segment_large` gives them
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> 
             write_files(found, folder, name=item.name, settings=settings)
         except PatchwordError as error:
             found = why_unwritten(error, folder=folder)
-    if isinstance(found, dict):
+    if isinstance(found, LargeFacts):
         return _large_record(item, found)
     if isinstance(found, PatchwordError):
         in_tiles = large_files(folder, item.name, mask=f"{MASKS}/{item.name}.tif", settings=settings)
@@ -140,21 +137,22 @@ def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> 
 
 
 def _large_record(item: Segmented, facts: LargeFacts) -> ResultRecord:
-    height, width = facts["height"], facts["width"]
-    on_ground = facts.get("square_metres", {})
+    height, width = facts.size
+    on_ground = facts.square_metres or {}
     areas = {
         name: ClassArea(pixels=pixels, share=round(pixels / (height * width), 6), square_metres=on_ground.get(name))
-        for name, pixels in facts["classes"].items()
+        for name, pixels in facts.pixels.items()
     }
+    on_earth = {} if facts.on_earth is None else asdict(facts.on_earth)
     return ResultRecord(
         name=item.name,
         status="ok",
         content=item.content,
-        size=(height, width),
+        size=facts.size,
         classes=areas,
-        ignored=facts["ignored"],
-        mean_confidence=facts["mean_confidence"],
-        large=TilesRecord(**{key: facts[key] for key in TilesRecord.model_fields if key in facts}),
+        ignored=facts.ignored,
+        mean_confidence=facts.mean_confidence,
+        large=TilesRecord(tiles=facts.tiles, mask=facts.mask, **on_earth),
     )
 
 

@@ -22,8 +22,9 @@ from patchword.runs.shards import Shard, chunks_of
 from patchword.runs.stream import Photograph, Pixels, decoded
 from patchword.runs.writer import Writer
 from patchword.segment.dense import AnySegmenter
-from patchword.segment.files import LargeFacts, Segmented, soft_classes, write_result
+from patchword.segment.files import Segmented, soft_classes, write_result
 from patchword.segment.folder_settings import FolderSettings
+from patchword.segment.large.facts import LargeFacts
 from patchword.segment.large.readers import wants_tiles
 from patchword.segment.large.run import segment_large
 from patchword.segment.records import (
@@ -101,7 +102,8 @@ def segment_folder(
     soft_classes(how, names=mask_names(vocabulary, settings=chosen))
     named = name_images(images, root=root, out=Path(out), verb="segment")
     names = sorted(named)[:limit]
-    chunks = chunks_of(names, size=chosen.batch, shard=shard)
+    large = frozenset(name for name in names if wants_tiles(named[name], settings=chosen))
+    chunks = chunks_of(names, size=chosen.batch, shard=shard, alone=large)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     with sole_use(folder):
         record = SegmentationRecord(

@@ -6,12 +6,13 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from patchword.folders import replacing, write_bytes, write_json
 from patchword.maps import LabelMap, ignore_index, overlay, png_palette
+from patchword.segment.files import CONFIDENCE
+from patchword.segment.large.facts import LargeFacts, OnEarth
 from patchword.segment.large.geo import BLOCK, BandMeaning, GeoReader, GeoReference, write_geotiff
 from patchword.segment.large.png import write_png
 from patchword.segment.large.readers import WindowReader, sample_positions
@@ -19,7 +20,6 @@ from patchword.segment.large.store import PixelStore
 from patchword.segment.large.unfinished import Shown, Unfinished
 from patchword.segment.result import MASKS, OVERLAYS
 
-CONFIDENCE = "confidence"
 _JPEG_QUALITY = 90
 
 
@@ -32,6 +32,7 @@ class LargeFiles:
         name: of the image, relative, with forward slashes.
         reader: of the image.
         unfinished: what its tiles gave.
+        tiles: how many.
         shown: the classes.
     """
 
@@ -39,45 +40,45 @@ class LargeFiles:
     name: str
     reader: WindowReader
     unfinished: Unfinished
+    tiles: int
     shown: Shown
 
-    def write(self, *, overview_side: int | None) -> dict[str, Any]:
+    def write(self, *, overview_side: int | None) -> LargeFacts:
         """Write all files, the mask last, and say what is in them."""
         reference = _reference(self.reader)
         suffix = "png" if reference is None else "tif"
-        mask = f"{MASKS}/{self.name}.{suffix}"
-        facts = {**self._facts(), "mask": mask}
+        facts = self._facts(f"{MASKS}/{self.name}.{suffix}", reference)
         if reference is not None:
-            facts |= self._on_earth(reference, facts["classes"])
-            write_json(self.out / MASKS / f"{self.name}.json", facts)
+            write_json(self.out / MASKS / f"{self.name}.json", facts.sidecar())
         if overview_side is not None:
             self._write_overlay(overview_side)
         if self.unfinished.confidence is not None:
             self._write(self.out / CONFIDENCE / f"{self.name}.{suffix}", self.unfinished.confidence, reference, None)
-        self._write(self.out / mask, self.unfinished.indices, reference, self.shown)
+        self._write(self.out / facts.mask, self.unfinished.indices, reference, self.shown)
         return facts
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, mask: str, reference: GeoReference | None) -> LargeFacts:
         height, width = self.reader.size
         pixels = dict(zip(self.shown.names, self.unfinished.pixels(len(self.shown.names)), strict=True))
-        found = sorted(((name, count) for name, count in pixels.items() if count), key=lambda entry: -entry[1])
         mean = self.unfinished.mean_confidence()
-        return {
-            "width": width,
-            "height": height,
-            "classes": dict(found),
-            "ignored": height * width - sum(pixels.values()),
-            "mean_confidence": None if mean is None else round(mean, 6),
-        }
+        return LargeFacts(
+            size=(height, width),
+            names=self.shown.names,
+            pixels={name: count for name, count in pixels.items() if count},
+            ignored=height * width - sum(pixels.values()),
+            mean_confidence=None if mean is None else round(mean, 6),
+            tiles=self.tiles,
+            mask=mask,
+            on_earth=None if reference is None else self._on_earth(reference),
+        )
 
-    def _on_earth(self, reference: GeoReference, pixels: dict[str, int]) -> dict[str, Any]:
-        area = reference.square_metres()
-        facts = {**reference.describe(), "pixel_square_metres": area, "names": list(self.shown.names)}
-        if isinstance(self.reader, GeoReader):
-            facts["value_range"] = self.reader.value_range
-        if area is not None:
-            facts["square_metres"] = {name: round(count * area, 3) for name, count in pixels.items()}
-        return facts
+    def _on_earth(self, reference: GeoReference) -> OnEarth:
+        return OnEarth(
+            crs=reference.crs_name,
+            transform=tuple(float(number) for number in tuple(reference.transform)[:6]),
+            pixel_square_metres=reference.square_metres(),
+            value_range=self.reader.value_range if isinstance(self.reader, GeoReader) else None,
+        )
 
     def _write_overlay(self, side: int) -> None:
         scale = min(1.0, side / max(self.reader.size))

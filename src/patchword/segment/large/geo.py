@@ -48,10 +48,10 @@ class GeoReference:
             return None
         return float(abs(self.transform.determinant) * self.crs.linear_units_factor[1] ** 2)
 
-    def describe(self) -> dict[str, Any]:
-        """As JSON can hold it: the system's name (or its text), and the transform's six numbers, row by row."""
-        name = None if self.crs is None else (self.crs.to_string() or self.crs.to_wkt())
-        return {"crs": name, "transform": [float(number) for number in tuple(self.transform)[:6]]}
+    @property
+    def crs_name(self) -> str | None:
+        """Such as "EPSG:32633", or the system's text where it has no name; None for no system."""
+        return None if self.crs is None else str(self.crs.to_string() or self.crs.to_wkt())
 
 
 @dataclass(frozen=True)

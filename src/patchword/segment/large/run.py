@@ -13,13 +13,14 @@ import numpy as np
 from patchword.errors import PatchwordError, WriteError
 from patchword.maps import LabelMap, ignore_index
 from patchword.segment.dense import AnySegmenter
+from patchword.segment.large.facts import LargeFacts
 from patchword.segment.large.files import LargeFiles
 from patchword.segment.large.readers import Pixels, WindowReader, open_reader
 from patchword.segment.large.tiles import Tile, plan_tiles, settings_of_tile
 from patchword.segment.large.unfinished import Shown, Unfinished, nothing
 from patchword.segment.result import SegmentationResult
 from patchword.segment.settings import SegmentSettings
-from patchword.segment.words import BACKGROUND_NAME, Classes
+from patchword.segment.words import Classes, mask_names
 from patchword.vocabulary import Vocabulary
 
 UNFINISHED = "unfinished"
@@ -37,7 +38,7 @@ def segment_large(
     overlays: bool = True,
     confidence_bits: Literal[0, 8, 16] = 0,
     note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> LargeFacts:
     """Segment an image tile by tile and write its files; memory depends on the tile, not on the image.
 
     Every tile is shown with context around it, of which only the middle is kept (`tiles.plan_tiles`). What is done is
@@ -56,32 +57,33 @@ def segment_large(
         note: told how far it is.
 
     Returns:
-        what a line of the results says of the image: width, height, classes (pixels of each), ignored,
-        mean_confidence (None when no pixel is valid), tiles, mask (its path in `out`); with a georeference also crs,
-        transform, and where the system is in a unit of length pixel_square_metres and square_metres of each class.
+        What a line of the results says of the image.
 
     Raises:
-        PatchwordError: when the image cannot be read or a file not be written.
+        WriteError: when a file cannot be written.
+        PatchwordError: when the image cannot be read or segmented.
     """
-    out, chosen = Path(out), settings or SegmentSettings()
+    path, out, chosen = Path(path), Path(out), settings or SegmentSettings()
     vocabulary = segmenter.vocabulary_of(classes, background=background)
     try:
-        with closing(open_reader(Path(path), settings=chosen)) as reader:
-            work = _Work(segmenter, vocabulary, chosen, reader)
-            with Unfinished(
+        with (
+            closing(open_reader(path, settings=chosen)) as reader,
+            Unfinished(
                 out / UNFINISHED / name,
-                what=_identity(Path(path), work, confidence_bits=confidence_bits),
+                what=_identity(path, segmenter, vocabulary, chosen, confidence_bits),
                 size=reader.size,
                 classes=len(vocabulary) + 1,
                 confidence_bits=confidence_bits,
-            ) as unfinished:
-                tiles = _segment_tiles(work, unfinished, note or _silent)
-                files = LargeFiles(out, name, reader, unfinished, unfinished.shown or _asked_for(vocabulary))
-                facts = files.write(overview_side=chosen.overview_side if overlays else None)
-                unfinished.remove(below=out / UNFINISHED)
+            ) as unfinished,
+        ):
+            tiles = _segment_tiles(_Work(segmenter, vocabulary, chosen, reader), unfinished, note or _silent)
+            shown = unfinished.shown or _asked_for(vocabulary, settings=chosen)
+            files = LargeFiles(out, name, reader, unfinished, tiles, shown)
+            facts = files.write(overview_side=chosen.overview_side if overlays else None)
+            unfinished.remove(below=out / UNFINISHED)
     except OSError as error:
-        raise WriteError(f"cannot write the result of {path}: {error.strerror or error}") from None
-    return {**facts, "tiles": tiles}
+        raise WriteError(f"cannot write the result of {name}: {error.strerror or error}") from None
+    return facts
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,17 @@ class _Work:
     reader: WindowReader
 
 
-def _identity(path: Path, work: _Work, *, confidence_bits: int) -> dict[str, Any]:
+def _identity(
+    path: Path, segmenter: AnySegmenter, vocabulary: Vocabulary, settings: SegmentSettings, confidence_bits: int
+) -> dict[str, Any]:
     """All that the tiles of an image depend on."""
     file = path.stat()
     return {
         "bytes": file.st_size,
         "modified": file.st_mtime_ns,
-        "size": list(work.reader.size),
-        "vocabulary": work.vocabulary.to_text(),
-        "segmenter": work.segmenter.describe(),
-        "settings": work.settings.model_dump(mode="json"),
+        "vocabulary": vocabulary.to_text(),
+        "segmenter": segmenter.describe(),
+        "settings": settings.model_dump(mode="json"),
         "confidence_bits": confidence_bits,
     }
 
@@ -154,9 +157,9 @@ def _is_empty(tile: Tile, pixels: Pixels) -> bool:
     return pixels.valid is not None and not pixels.valid[tile.kept.within(tile.seen)].any()
 
 
-def _asked_for(vocabulary: Vocabulary) -> Shown:
+def _asked_for(vocabulary: Vocabulary, *, settings: SegmentSettings) -> Shown:
     """The classes of an image without a single valid pixel."""
-    names = (*vocabulary.names, BACKGROUND_NAME) if vocabulary.background else vocabulary.names
+    names = mask_names(vocabulary, settings=settings)
     label_map = LabelMap(np.full((1, 1), ignore_index(len(names))), names)
     return Shown(names, label_map.class_colours())
 
