@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from patchword.cli import app
@@ -41,6 +42,28 @@ def test_methods_differ_on_the_same_weights(tiny_clip: Path, tiny_dinov2: Path) 
     for first in range(len(confidences)):
         for second in range(first):
             assert np.abs(confidences[first] - confidences[second]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_windows_are_seen_as_images_are(name: str, tiny_clip: Path, tiny_dinov2: Path) -> None:
+    segmenter = load_method(name, image_text=tiny_clip, device="cpu", **parts(name, tiny_dinov2))
+    settings = {"shorter_side": 24, "window": 24, "stride": 16, "join": "logits"}
+    windows = segmenter.segment(IMAGE, classes="cat, dog, sofa", settings=settings)
+    alone = segmenter.segment(IMAGE[:, :24], classes="cat, dog, sofa", settings={"shorter_side": 24})
+    assert np.array_equal(windows.label_map.indices[:, :15], alone.label_map.indices[:, :15])  # the other begins at 16
+    assert windows.confidence[:, :15] == pytest.approx(alone.confidence[:, :15], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_half_precision_is_near(name: str, tiny_clip: Path, tiny_dinov2: Path) -> None:
+    patches = [
+        load_method(name, image_text=tiny_clip, device="cpu", dtype=dtype, **parts(name, tiny_dinov2)).features(
+            torch.rand(1, 3, 40, 32, generator=torch.Generator().manual_seed(0))
+        )
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert patches[1].dtype == torch.float32
+    assert torch.cosine_similarity(*patches, dim=1).mean() > 0.99
 
 
 def test_unknown_method_is_refused(tiny_clip: Path) -> None:
