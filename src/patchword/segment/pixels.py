@@ -15,7 +15,7 @@ from patchword.maps import ignore_index
 from patchword.segment.scores import PixelScores
 
 MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
-_VALUES_IN_CACHE = 2**19  # of a processor, which is fastest where they fit
+_VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
 _FAR = 1e30  # makes any difference of two scores larger than the number of maps
 
 
@@ -173,13 +173,13 @@ def _scale(temperature: float) -> float:
 
 
 def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The first best of k maps (k, rows, width), its score, and the sum over maps of 2^(scale (score - best score)).
+    """The first best of k maps (k, rows, width), which are overwritten, its score, and the sum over maps of 2^(scale (score - best score)).
 
     The best map is the one whose distance from the maximum is 0; counted backwards, the first such has the largest
     number. That is several times as fast as a maximum that tells its place.
     """
     value = part.amax(dim=0)
-    behind = part.sub(value)  # 0 for the best, below 0 for others
+    behind = part.sub_(value)  # 0 for the best, below 0 for others
     backwards = torch.arange(len(part), 0, -1, device=part.device, dtype=part.dtype)[:, None, None]
     index = (len(part) - torch.add(backwards, behind, alpha=_FAR).amax(dim=0)).long()
     return index, value, behind.mul_(scale).exp2_().sum(dim=0)

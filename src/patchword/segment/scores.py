@@ -11,7 +11,8 @@ from torch import Tensor
 from patchword.segment.upsampling import Axis, whole_axis, windows_axis
 from patchword.segment.windows import WindowPlan
 
-_COLUMNS = 64  # pixels of a row in one product; their cells are few, so that few zeros are multiplied
+# Of a row, in one product: few cells, so that few zeros are multiplied, but no fewer pixels than pay for a call.
+_CELLS, _LEAST_COLUMNS = 12, 64
 
 
 class PixelScores(Protocol):
@@ -40,7 +41,7 @@ class PixelScores(Protocol):
             maps: which maps.
 
         Returns:
-            (len(maps), len(rows), width) float32.
+            (len(maps), len(rows), width) float32; a tensor of its own, which the caller may overwrite.
         """
 
 
@@ -117,7 +118,8 @@ class _Upsampled:
     def __init__(self, maps: Tensor, *, rows: Axis, columns: Axis) -> None:
         self.maps = maps
         self._rows = rows
-        self._columns = columns.blocks(_COLUMNS, device=maps.device)
+        length = max(_LEAST_COLUMNS, _CELLS * columns.pixels // columns.cells)
+        self._columns = columns.blocks(length, device=maps.device)
 
     def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
         """(len(maps), len(rows), width) float32."""
