@@ -1,9 +1,11 @@
-"""`patchword benchmarks`."""
+"""`patchword benchmarks`, and what `patchword evaluate` does with benchmarks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,10 +16,12 @@ from patchword.terminal import print_columns, print_json
 if TYPE_CHECKING:
     from patchword.evaluate.benchmarks.record import Benchmark
     from patchword.evaluate.protocols import ProtocolRow
+    from patchword.evaluate.report import EvaluationReport
+    from patchword.evaluate.suite_report import SuiteRecord
 
 
 def benchmarks(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
     class_list: Annotated[
         bool, typer.Option("--class-list", help="Print its class list, as --classes takes it.")
     ] = False,
@@ -40,6 +44,82 @@ def benchmarks(
     if name is not None:
         for line in _in_full(chosen[0]):
             typer.echo(line)
+
+
+def check_data(
+    benchmark: str | None, *, suite: str | None, of_folder: Mapping[str, Any], of_benchmarks: Mapping[str, Any]
+) -> Literal["folder", "benchmark", "suite"]:
+    """Which of the three an evaluation is of.
+
+    Args:
+        benchmark, suite: their names, where one was typed.
+        of_folder, of_benchmarks: what was typed that belongs to a folder, or to a benchmark or suite.
+
+    Raises:
+        PatchwordError: for none or several of the three, and for options that belong to another.
+    """
+    needed = [f"--{name}" for name in ("masks", "classes") if of_folder[name] is None]
+    typed = [name for name, value in of_folder.items() if value not in (None, "", "class")]
+    typed = ["PHOTOS" if name == "photos" else f"--{name.replace('_', '-')}" for name in typed]
+    if benchmark is not None and suite is not None:
+        raise PatchwordError("both --benchmark and --suite are given; allowed is one of them")
+    if benchmark is None and suite is None:
+        stray = [f"--{name}" for name, value in of_benchmarks.items() if value is not None]
+        if stray:
+            raise PatchwordError(f"{stray[0]} is given without --benchmark or --suite, which it belongs to")
+        if of_folder["photos"] is None or needed:
+            lacking = ", ".join([*(["PHOTOS"] if of_folder["photos"] is None else []), *needed])
+            raise PatchwordError(
+                f"nothing to evaluate on: {lacking} missing; allowed are PHOTOS with --masks and --classes, "
+                "--benchmark with --data, and --suite with --data"
+            )
+        return "folder"
+    kind: Literal["benchmark", "suite"] = "benchmark" if suite is None else "suite"
+    if typed:
+        raise PatchwordError(f"{typed[0]} is given beside --{kind}, which has its own; leave it out")
+    if of_benchmarks["data"] is None:
+        raise PatchwordError(
+            f"--{kind} needs --data, the folder that it is in; `patchword benchmarks` says what that holds"
+        )
+    return kind
+
+
+def run_benchmark(name: str, judged: Mapping[str, Any], **options: Any) -> EvaluationReport:
+    """Evaluate on a benchmark; arguments as of `evaluate_benchmark`, and of `Judged` in one."""
+    from patchword.evaluate.benchmark_public import evaluate_benchmark
+    from patchword.evaluate.public import Judged
+
+    return evaluate_benchmark(name, judged=Judged(**judged), **options)
+
+
+def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **options: Any) -> SuiteRecord:
+    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `Judged` in one.
+
+    Raises:
+        PatchwordError: for a shard, and without an output folder.
+    """
+    from patchword.evaluate.benchmark_public import evaluate_suite
+    from patchword.evaluate.public import Judged
+
+    if shard is not None:
+        raise PatchwordError("--shard is given beside --suite; allowed is --benchmark with it, a benchmark at a time")
+    if options["out"] is None:
+        raise PatchwordError("--suite needs --out, a folder for the reports of all benchmarks")
+    return evaluate_suite(name, judged=Judged(**judged), **options)
+
+
+def print_suite(record: SuiteRecord, *, out: Path | None, as_json: bool) -> None:
+    """Print a suite's table and what must be known of it, or all as JSON."""
+    from patchword.evaluate.suite_report import TABLE_FILE
+
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return
+    print_columns(record.rows())
+    for remark in record.remarks():
+        typer.echo(f"- {remark}")
+    if out is not None:
+        typer.echo(f"{out / TABLE_FILE} is this table")
 
 
 def _facts(benchmark: Benchmark) -> dict[str, Any]:

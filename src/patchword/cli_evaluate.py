@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from patchword.cli_benchmarks import check_data, print_suite, run_benchmark, run_suite
 from patchword.options import (
     AnyModel,
     AsJson,
     Assignments,
     Background,
-    ClassList,
     Device,
     Dtype,
     ImageText,
@@ -21,7 +21,6 @@ from patchword.options import (
     ModelPart,
     Overwrite,
     Part,
-    Photos,
     Quiet,
     Resume,
     TextEncoder,
@@ -31,16 +30,33 @@ from patchword.terminal import FAILED, command_line, complain, parse_settings, p
 
 if TYPE_CHECKING:
     from patchword.evaluate.finish import UnscoredError
-    from patchword.evaluate.masks import ZeroIs
     from patchword.evaluate.report import EvaluationReport
 
 _NAMED = 10  # images that could not be scored and are named on the screen
 
 
 def evaluate(
-    photos: Photos,
-    masks: Annotated[Path, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")],
-    classes: ClassList,
+    photos: Annotated[
+        Path | None, typer.Argument(metavar="PHOTOS", help="Folder of photographs, with --masks and --classes.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")] = None,
+    classes: Annotated[str | None, typer.Option(help='A class list file, or names: "cat, dog".')] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead, with --data: one of `patchword benchmarks`.")
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead, with --data: standard8, all of them that are there.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where --benchmark is, or --suite; or a file of lines 'voc21: FOLDER'."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of benchmarks: tcl448, sclip336 or native. [default: native]")
+    ] = None,
+    templates: Annotated[
+        int | None, typer.Option(metavar="N", help="Prompt templates instead of the protocol's, 7 or 80.")
+    ] = None,
     model: AnyModel = None,
     method: Method = None,
     image_text: ImageText = None,
@@ -79,10 +95,9 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a segmenter or label maps against masks."""
-    from patchword import api
     from patchword.evaluate.finish import UnscoredError
 
-    asked: dict[str, Any] = {
+    judged: dict[str, Any] = {
         "model": model,
         "method": method,
         "image_text": image_text,
@@ -91,32 +106,42 @@ def evaluate(
         "mask_proposer": mask_proposer,
         "predictions": predictions,
         "settings": parse_settings(settings or []),
-        "scoring": scoring_options(boundary=boundary, resamples=resamples, worst=worst),
         "device": device,
         "dtype": dtype,
+    }
+    run: dict[str, Any] = {
+        "scoring": scoring_options(boundary=boundary, resamples=resamples, worst=worst),
         "out": out,
+        "limit": limit,
         "shard": shard,
         "resume": resume,
         "overwrite": overwrite,
         "quiet": quiet,
         "command": command_line(),
     }
+    of_folder: dict[str, Any] = {
+        "photos": photos,
+        "masks": masks,
+        "classes": classes,
+        "zero_is": zero_is,
+        "ignore_index": ignore_index,
+        "mask_suffix": mask_suffix,
+        "background": parse_words(background),
+        "names": names,
+    }
+    of_benchmarks: dict[str, Any] = {"data": data, "protocol": protocol, "templates": templates}
+    kind = check_data(benchmark, suite=suite, of_folder=of_folder, of_benchmarks=of_benchmarks)
     try:
-        report = api.evaluate(
-            photos,
-            masks=masks,
-            classes=classes,
-            zero_is=cast("ZeroIs", zero_is),
-            ignore_index=ignore_index,
-            mask_suffix=mask_suffix,
-            background=parse_words(background),
-            names=names,
-            limit=limit,
-            **asked,
-        )
+        if kind == "folder":
+            from patchword import api
+
+            print_report(api.evaluate(**of_folder, **judged, **run), out=out, as_json=as_json)
+        elif kind == "benchmark":
+            print_report(run_benchmark(str(benchmark), judged, **of_benchmarks, **run), out=out, as_json=as_json)
+        else:
+            print_suite(run_suite(str(suite), judged, **of_benchmarks, **run), out=out, as_json=as_json)
     except UnscoredError as error:
         exit_unscored(error)
-    print_report(report, out=out, as_json=as_json)
 
 
 def scoring_options(*, boundary: bool, resamples: int | None, worst: int | None) -> dict[str, Any]:
