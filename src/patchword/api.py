@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
+from patchword.evaluate.benchmark_public import evaluate_benchmark as evaluate_benchmark
+from patchword.evaluate.benchmark_public import evaluate_suite as evaluate_suite
 from patchword.evaluate.public import evaluate as evaluate
 from patchword.inputs import (
     Classes,

@@ -22,7 +22,7 @@ def make_some(root: Path) -> Path:
 
 
 def whole(opened: OpenBenchmark, miou: float) -> Any:
-    return SimpleNamespace(miou=miou, images=opened.benchmark.images)
+    return SimpleNamespace(miou=miou, images=opened.benchmark.images, chance=None)
 
 
 def run(root: Path, out: Path, score: Any, **options: Any) -> SuiteRecord:
@@ -38,7 +38,11 @@ def test_what_is_there_is_planned_and_what_is_not_is_said(tmp_path: Path):
 
 
 def test_a_partial_split_is_marked_and_makes_no_average(tmp_path: Path):
-    record = run(make_some(tmp_path / "data"), tmp_path / "out", lambda *_: SimpleNamespace(miou=0.5, images=2))
+    record = run(
+        make_some(tmp_path / "data"),
+        tmp_path / "out",
+        lambda *_: SimpleNamespace(miou=0.5, images=2, chance=SimpleNamespace(at_chance=True)),
+    )
     assert {entry.benchmark: entry.status for entry in record.entries}["voc21"] == "partial"
     assert record.average is None
     page = (tmp_path / "out" / "suite.md").read_text()
@@ -46,6 +50,7 @@ def test_a_partial_split_is_marked_and_makes_no_average(tmp_path: Path):
     assert "voc21 is over 2 of 1,449 photographs" in page
     assert "cityscapes is missing" in page
     assert "no average" in page
+    assert "at the level of chance: voc21, voc20, ade20k" in page
 
 
 def test_the_table_is_of_one_family_and_marks_every_row(tmp_path: Path):

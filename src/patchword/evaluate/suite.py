@@ -165,4 +165,5 @@ def _entry(opened: OpenBenchmark, report: EvaluationReport) -> SuiteEntry:
         of=benchmark.images,
         layout=opened.layout,
         folder=benchmark.name,
+        at_chance=report.chance is not None and report.chance.at_chance,
     )

@@ -31,6 +31,7 @@ class SuiteEntry(Record):
         layout: in which form it lies on disk.
         folder: of its report, below the suite's.
         reason: why it is missing.
+        at_chance: whether the score is not surely above that of predicting without looking.
     """
 
     benchmark: str
@@ -41,6 +42,7 @@ class SuiteEntry(Record):
     layout: str | None = None
     folder: str | None = None
     reason: str | None = None
+    at_chance: bool = False
 
 
 class SuiteRecord(Record):
@@ -84,6 +86,9 @@ class SuiteRecord(Record):
     def remarks(self) -> list[str]:
         """What a reader of the table must know, a line each."""
         lines = [remark for entry in self.entries if (remark := _remark(entry))]
+        guessed = [entry.benchmark for entry in self.entries if entry.at_chance]
+        if guessed:
+            lines.append(f"at the level of chance: {', '.join(guessed)}")
         if self.average is None:
             lines.append(f"no average: it takes all {len(self.entries)} benchmarks, each over its whole split")
         if self.changed:
