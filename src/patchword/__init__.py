@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from patchword.api import segment as segment
     from patchword.api import suggest as suggest
     from patchword.errors import PatchwordError as PatchwordError
-    from patchword.evaluate.benchmark_public import evaluate_benchmark as evaluate_benchmark
-    from patchword.evaluate.benchmark_public import evaluate_suite as evaluate_suite
     from patchword.evaluate.confusion import ConfusionMatrix as ConfusionMatrix
-    from patchword.evaluate.public import Judged as Judged
     from patchword.export.bring_back import import_labels as import_labels
     from patchword.export.run import export_labels as export_labels
     from patchword.label.dataset import LabelledDataset as LabelledDataset
@@ -50,7 +47,6 @@ _HOMES = {
     "AlignSettings": "patchword.align.settings",
     "ConfusionMatrix": "patchword.evaluate.confusion",
     "DenseSegmenter": "patchword.segment.baseline",
-    "Judged": "patchword.evaluate.public",
     "LabelMap": "patchword.maps",
     "LabelSettings": "patchword.label.settings",
     "LabelledDataset": "patchword.label.dataset",
@@ -58,8 +54,6 @@ _HOMES = {
     "Segment": "patchword.maps",
     "Segmenter": "patchword.segment.segmenter",
     "Vocabulary": "patchword.vocabulary",
-    "evaluate_benchmark": "patchword.evaluate.benchmark_public",
-    "evaluate_suite": "patchword.evaluate.benchmark_public",
     "export_labels": "patchword.export.run",
     "import_labels": "patchword.export.bring_back",
     "merge_labels": "patchword.label.merge",
