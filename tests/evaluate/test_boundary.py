@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.boundary import boundary_counts, boundary_reach
+from patchword.evaluate.boundary import boundary_counts
+from patchword.evaluate.contours import boundary_reach
 
 IGNORE = -1
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patchword.evaluate.confusion import ConfusionMatrix, Counts
+from patchword.evaluate.confusion import ConfusionMatrix
+from patchword.evaluate.tally import Counts
 from patchword.runs.records import Record
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-
-Counts = NDArray[np.int64]
+from patchword.evaluate.tally import Counts, tally
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class ConfusionMatrix:
         Raises:
             PatchwordError: shapes that differ, or a value that is neither a class nor `ignore`.
         """
-        self.table += pair_counts(prediction, truth, count=len(self), ignore=ignore)
+        self.table += tally(prediction, truth, count=len(self), ignore=ignore)[0]
 
     def add(self, table: Counts) -> None:
         """Add the table (n, n + 1) of an image."""
@@ -143,43 +142,6 @@ class ConfusionMatrix:
 
     def _sums(self) -> tuple[Counts, Counts, Counts]:
         return self.counts.diagonal(), self.counts.sum(axis=1) + self.missed, self.counts.sum(axis=0)
-
-
-def pair_counts(prediction: NDArray[np.integer], truth: NDArray[np.integer], *, count: int, ignore: int = -1) -> Counts:
-    """How often each (truth, prediction) pair occurs in an image.
-
-    Args:
-        prediction, truth, ignore: as for `ConfusionMatrix.update`.
-        count: number of classes.
-
-    Returns:
-        (count, count + 1), the last column truth pixels without a prediction.
-
-    Raises:
-        PatchwordError: as `ConfusionMatrix.update`.
-    """
-    if prediction.shape != truth.shape:
-        raise PatchwordError(
-            f"prediction of shape {prediction.shape} against truth of shape {truth.shape}; they must agree"
-        )
-    if 0 <= ignore < count:
-        raise PatchwordError(f"ignore index {ignore} is one of the {count} classes; allowed is any other number")
-    _check_values(prediction, role="prediction", count=count, ignore=ignore)
-    _check_values(truth, role="truth", count=count, ignore=ignore)
-    valid = truth != ignore
-    rows = truth[valid].astype(np.int64)
-    columns = prediction[valid].astype(np.int64)
-    columns[columns == ignore] = count
-    pairs = np.bincount(rows * (count + 1) + columns, minlength=count * (count + 1))
-    return pairs.reshape(count, count + 1)
-
-
-def _check_values(indices: NDArray[np.integer], *, role: str, count: int, ignore: int) -> None:
-    outside = indices[((indices < 0) | (indices >= count)) & (indices != ignore)]
-    if outside.size:
-        raise PatchwordError(
-            f"{role} holds the value {int(outside[0])}; allowed are 0 to {count - 1} and {ignore} for ignore"
-        )
 
 
 def _ratio(part: np.int64, whole: np.int64) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from patchword.evaluate.confusion import Counts
+from patchword.evaluate.tally import Counts
 from patchword.pictures import drawable
 
 CONFUSION_PICTURE = "confusion.png"

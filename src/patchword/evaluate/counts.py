@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.evaluate.boundary import boundary_counts
-from patchword.evaluate.confusion import ConfusionMatrix, Counts, pair_counts
+from patchword.evaluate.confusion import ConfusionMatrix
+from patchword.evaluate.tally import Counts, tally
 
 Sparse = tuple[tuple[int, int, int], ...]
 
@@ -106,10 +106,8 @@ def count_image(
     Raises:
         PatchwordError: for sizes that differ or values outside the classes.
     """
-    table = pair_counts(prediction, truth, count=count, ignore=-1)
-    if dilation is None:
-        return ImageCounts(table, None)
-    return ImageCounts(table, np.column_stack(boundary_counts(prediction, truth, count=count, dilation=dilation)))
+    table, boundary = tally(prediction, truth, count=count, dilation=dilation)
+    return ImageCounts(table, None if dilation is None else boundary)
 
 
 def total(images: Iterable[ImageCounts], *, count: int, boundary: bool) -> ImageCounts:

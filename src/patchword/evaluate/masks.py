@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from patchword.vocabulary import Vocabulary
 
 ZeroIs = Literal["class", "background", "ignore"]
 IGNORE = -1
+Positions = NDArray[np.signedinteger[Any]]
 
 
 class Truth(Protocol):
@@ -29,10 +30,10 @@ class Truth(Protocol):
     def names(self) -> tuple[str, ...]:
         """Names of the classes that are scored, in the order of the confusion matrix."""
 
-    def read_truth(self, pair: Pair) -> NDArray[np.int64]:
+    def read_truth(self, pair: Pair) -> Positions:
         """The truth of a photograph (h, w) as indices of `names`, -1 where a pixel does not count."""
 
-    def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
+    def prediction(self, label_map: LabelMap) -> Positions:
         """A label map over `vocabulary` as (h, w) indices of `names`, -1 where nothing is predicted."""
 
 
@@ -84,17 +85,17 @@ class MaskRule:
         """The largest mask value that is a class."""
         return len(self.vocabulary) - (self.zero_is == "class")
 
-    def read_truth(self, pair: Pair) -> NDArray[np.int64]:
+    def read_truth(self, pair: Pair) -> Positions:
         """Read a photograph's mask as indices of `names`, -1 where a pixel does not count.
 
         Returns:
-            (h, w) int64.
+            (h, w) of a small signed type.
 
         Raises:
             PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
         """
         stored = read_indices(pair.mask)
-        values: NDArray[np.int64] = stored.astype(np.int64)
+        values = _signed(stored)
         ignored = values == (self.ignore_index or (255 if stored.dtype == np.uint8 else 65535))
         outside = (values > self.largest) & ~ignored
         if outside.any():
@@ -107,14 +108,20 @@ class MaskRule:
         values[ignored] = IGNORE
         return values
 
-    def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
+    def prediction(self, label_map: LabelMap) -> Positions:
         """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.
 
         A class that the map has beyond the vocabulary is background: scored where background is, else no prediction.
 
         Returns:
-            (h, w) int64.
+            (h, w) of a small signed type.
         """
-        values: NDArray[np.int64] = label_map.indices.astype(np.int64)
+        values = _signed(label_map.indices)
         values[values >= len(self.vocabulary)] = IGNORE
         return values + 1 if self.zero_is == "background" else values
+
+
+def _signed(indices: NDArray[np.integer[Any]]) -> Positions:
+    """A copy in the smallest signed type that holds every value of the indices' own and -1."""
+    values: Positions = indices.astype(np.int16 if indices.dtype == np.uint8 else np.int32)
+    return values

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.boundary import Indices
+from patchword.evaluate.contours import Indices
 from patchword.evaluate.counts import count_image
 from patchword.evaluate.finish import UnscoredError, finish, withdraw
 from patchword.evaluate.masks import Truth

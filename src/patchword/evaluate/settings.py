@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from patchword.evaluate.boundary import DILATION
+from patchword.evaluate.contours import DILATION
 from patchword.settings import Settings
 
 

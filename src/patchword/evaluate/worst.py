@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.boundary import Indices
+from patchword.evaluate.contours import Indices
 from patchword.evaluate.pairs import Pair
 from patchword.evaluate.records import ImageScore, SetupRecord, colours_of
 from patchword.folders import write_bytes
