@@ -2,10 +2,10 @@
 
     python benchmarks/segment_memory.py [--megapixels N ...] [--classes N ...] [--ways NAME ...] [--json]
 
-A stand-in with hardly any weights takes the place of the models: mean colours of patches, mixed into 512 channels. Every
-measurement is a process of its own: it segments one small image, notes its largest resident memory so far, then segments
-a 3:2 image of random colours that is in memory already, and notes it again. What is between the two is told in MiB:
-what an image needs above the model, the image, the label map and the confidence included.
+A stand-in with hardly any weights takes the place of the models: mean colours of patches, mixed into 512 channels.
+Every measurement is a process of its own: it segments one small image, notes its largest resident memory so far, then
+makes a 3:2 image of random colours, segments it, and notes it again. What is between the two is told in MiB: what an
+image needs above the model, the image itself, the label map and the confidence included.
 
 - whole: the image is seen once, at 518 pixels;
 - features, logits: windows of 448 pixels, 224 apart, joined by features or by logits, shorter side 448;

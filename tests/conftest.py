@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
+os.environ["PATCHWORD_CACHE"] = ""  # tests leave nothing behind, and know nothing of each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are so small that threads cost more than they give
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 

@@ -173,10 +173,10 @@ def _scale(temperature: float) -> float:
 
 
 def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The first best of k maps (k, rows, width), which are overwritten, its score, and the sum over maps of 2^(scale (score - best score)).
+    """The first best of k maps, its score, and the sum over maps of 2^(scale (score - best score)).
 
-    The best map is the one whose distance from the maximum is 0; counted backwards, the first such has the largest
-    number. That is several times as fast as a maximum that tells its place.
+    The maps (k, rows, width) are overwritten. The best map is the one whose distance from the maximum is 0; counted
+    backwards, the first such has the largest number. That is several times as fast as a maximum that tells its place.
     """
     value = part.amax(dim=0)
     behind = part.sub_(value)  # 0 for the best, below 0 for others

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder
 from patchword.segment.pixels import Decision
 from patchword.segment.settings import SegmentSettings, SoftmaxOver
+from patchword.segment.text_store import TextStore
 from patchword.text import BACKGROUND, TextVectors, encode_vocabulary
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 
@@ -111,15 +113,23 @@ def mask_names(vocabulary: Vocabulary, *, settings: SegmentSettings) -> tuple[st
 
 
 class WordEncoder:
-    """Turns class names into vectors, once for each list of classes.
+    """Turns class names into vectors, once for each list of classes, and kept on disk for other processes.
 
     Args:
         encoder: the text tower.
         templates: prompt templates of classes that come without templates of their own.
+        store: where vectors are kept across processes; None for the one that the environment names.
     """
 
-    def __init__(self, encoder: ImageTextEncoder, *, templates: Sequence[str] = DEFAULT_TEMPLATES) -> None:
+    def __init__(
+        self,
+        encoder: ImageTextEncoder,
+        *,
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        store: TextStore | None = None,
+    ) -> None:
         self._encoder = encoder
+        self._store = TextStore.from_environment() if store is None else store
         self._templates = tuple(templates)
         self._known: OrderedDict[str, ClassWords] = OrderedDict()
 
@@ -155,7 +165,8 @@ class WordEncoder:
         return vocabulary
 
     def _encode(self, vocabulary: Vocabulary) -> ClassWords:
-        vectors = encode_vocabulary(self._encoder, vocabulary=vocabulary, background=True)
+        make = partial(encode_vocabulary, self._encoder, vocabulary=vocabulary, background=True)
+        vectors = self._store.read(self._encoder, vocabulary, make=make)
         if not vocabulary.background:
             return ClassWords(vocabulary.names, vectors, vocabulary.colours)
         return ClassWords((*vocabulary.names, BACKGROUND_NAME), vectors, with_one_more(vocabulary.colours))
