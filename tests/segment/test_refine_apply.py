@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from patchword.segment.scores import GridScores, PixelScores
 from patchword.segment.settings import SegmentSettings
 
 TEMPERATURE = 0.1
-
 FEW = PamrSettings(iterations=3, dilations=(1, 2), pixels=1024)
 
 
@@ -87,20 +87,21 @@ def test_pamr_is_that_of_all_classes_at_once(size: tuple[int, int], work: tuple[
 def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     patches, image = random(6, 4, 4, seed=1), random(1, 3, 20, 22, seed=2)
     class_of = np.array([0, 0, 1, 2, 2, 2])
-
-    def assign(scores: PixelScores):
-        full = scores.rows(range(scores.size[0]), maps=range(scores.count))
-        classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
-        return best_class(GridScores(classes, scores.size))
-
-    settings = SegmentSettings(refine="pamr", pamr=FEW)
-    given = {"image": image, "temperature": TEMPERATURE, "settings": settings, "proposer": None}
-    found = refine_pixels(GridScores(patches, (20, 22)), assign=assign, class_of=class_of, **given)
-    full = functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0]
-    classes = torch.stack([full[class_of == name].amax(dim=0) for name in range(3)])
-    same = refine_pixels(GridScores(classes, (20, 22)), assign=best_class, class_of=np.arange(3), **given)
-    np.testing.assert_allclose(found.confidence, same.confidence, rtol=1e-5)
-    assert (found.indices == same.indices).all()
+    decision = Decision(class_of, 3, TEMPERATURE)
+    found = refine_pixels(
+        GridScores(patches, (20, 22)),
+        assign=partial(assign_pixels, decision=decision),
+        class_of=class_of,
+        image=image,
+        temperature=TEMPERATURE,
+        settings=SegmentSettings(refine="pamr", pamr=FEW),
+        proposer=None,
+    )
+    words = (functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0] / TEMPERATURE).softmax(dim=0)
+    classes = torch.stack([words[class_of == name].amax(dim=0) for name in range(3)])
+    value, index = pamr(classes, image=image[0], iterations=3, dilations=(1, 2), contrast=0.1).max(dim=0)
+    np.testing.assert_allclose(found.confidence, value, rtol=1e-4, atol=1e-5)
+    assert (found.indices == index.numpy()).mean() > 0.99
 
 
 def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,12 +113,11 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
         return original(maps, **others)
 
     monkeypatch.setattr(apply, "spread", watching)
-    monkeypatch.setattr(apply, "MOST_VALUES", 500)
-    base = GridScores(random(30, 6, 6), (20, 30))
-    scores = Opaque(base)
+    monkeypatch.setattr("patchword.segment.pixels._VALUES_IN_CACHE", 500)
+    scores = Opaque(GridScores(random(30, 6, 6), (20, 30)))
     refine_pixels(
         scores,
-        assign=lambda asked: best_class(base),  # which has a bound of its own
+        assign=best_class,
         class_of=np.arange(30),
         image=random(1, 3, 20, 30),
         temperature=TEMPERATURE,
@@ -133,7 +133,7 @@ def test_guided_is_decided_as_other_scores_are() -> None:
     patches, image = random(5, 4, 6), random(1, 3, 30, 40, seed=2)
     settings = SegmentSettings(refine="guided", guided=GuidedSettings(radius=1))
     found = refine(GridScores(patches, (30, 40)), image=image, settings=settings)
-    same = best_class(GuidedScores.of(patches, image=image[0], settings=settings.guided))
+    same = best_class(GuidedScores(patches, image=image[0], settings=settings.guided))
     assert (found.indices == same.indices).all()
     np.testing.assert_array_equal(found.confidence, same.confidence)
 

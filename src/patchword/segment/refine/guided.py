@@ -11,7 +11,7 @@ from 0 to 1. Patches beyond the border have no part. Scores stay within the rang
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,93 +25,110 @@ _WEIGHTS_AT_ONCE = 2**23  # weights of patches at pixels in memory; bounds memor
 
 
 @dataclass(frozen=True, eq=False)
+class _Strip:
+    """Rows of pixels that lie in one row of patches, the k rows of patches around, and the weights of those.
+
+    Attributes:
+        rows: of pixels, r of them.
+        window: rows of patches.
+        weights: (g, k * l, r * c) of k rows and l columns of patches for the pixels, in g groups of c columns; they
+            sum to 1.
+    """
+
+    rows: range
+    window: list[int]
+    weights: Tensor
+
+
 class GuidedScores:
     """Scores of patches, upsampled along the photograph's edges where they are asked for; a `PixelScores`.
 
     Every map is upsampled for itself, and weights are made for a few rows at a time, so that any part is exactly that
     part of the whole, and memory does not grow with maps x pixels.
 
-    Attributes:
-        patches: (n, rows, columns) scores of n maps on patches.
+    Args:
+        patches: (n, rows, columns) scores of n maps on patches that cover the whole photograph.
         image: (3, h, w) the photograph, RGB from 0 to 1.
-        colours: (3, rows, columns) its mean colour over each patch.
         settings: radius, and the two Gaussians.
     """
 
-    patches: Tensor
-    image: Tensor
-    colours: Tensor
-    settings: GuidedSettings
-
-    @classmethod
-    def of(cls, patches: Tensor, *, image: Tensor, settings: GuidedSettings) -> GuidedScores:
-        """Scores (n, rows, columns) that cover the whole of an image (3, h, w)."""
-        colours = functional.adaptive_avg_pool2d(image, (patches.shape[1], patches.shape[2])).to(patches.device)
-        return cls(patches, image, colours, settings)
-
-    @property
-    def count(self) -> int:
-        """How many maps."""
-        return len(self.patches)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the photograph in pixels."""
-        return self.image.shape[1], self.image.shape[2]
-
-    @property
-    def device(self) -> torch.device:
-        """That the scores are on."""
-        return self.patches.device
+    def __init__(self, patches: Tensor, *, image: Tensor, settings: GuidedSettings) -> None:
+        self.patches = patches
+        self.count = len(patches)
+        self.size = (image.shape[1], image.shape[2])
+        self.device = patches.device
+        self._image = image
+        self._settings = settings
+        grid = (patches.shape[1], patches.shape[2])
+        self._colours = functional.adaptive_avg_pool2d(image, grid).to(patches.device)  # (3, rows, columns)
+        self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius)
+        self._weights_a_row = self._columns.places.numel() * (2 * settings.radius + 1) ** 2
+        self._known: tuple[range, list[_Strip]] = (range(0), [])
 
     def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
         """As of `PixelScores`: (len(maps), len(rows), width)."""
-        columns = _Columns.of(self.size[1], patches=self.patches.shape[2], radius=self.settings.radius)
         chosen = take(self.patches, maps)
-        strips = [self._strip(chosen, owner, strip, columns) for owner, strip in self._strips(rows, columns)]
-        return torch.cat(strips, dim=1) if strips else chosen.new_zeros(len(chosen), 0, self.size[1])
+        found = chosen.new_empty(len(chosen), len(rows), self.size[1])
+        for strip in self._weighted(rows):
+            around = chosen[:, strip.window][:, :, self._columns.around]  # (n, k, g, l)
+            around = around.permute(2, 0, 1, 3).flatten(2)  # (g, n, k * l)
+            mixed = torch.bmm(around, strip.weights)  # (g, n, r * c)
+            mixed = mixed.view(*mixed.shape[:2], len(strip.rows), -1).permute(1, 2, 0, 3).flatten(2)  # (n, r, g * c)
+            first = strip.rows.start - rows.start
+            found[:, first : first + len(strip.rows)] = mixed[..., self._columns.order]
+        return found
 
-    def _strips(self, rows: range, columns: _Columns) -> Iterator[tuple[int, range]]:
-        """Rows of pixels in pieces, each within one row of patches and not too many for memory."""
-        most = max(1, _WEIGHTS_AT_ONCE // (columns.places.numel() * (2 * self.settings.radius + 1) ** 2))
+    def _weighted(self, rows: range) -> Iterable[_Strip]:
+        """Weights of rows; kept where they are few, as other maps of the same rows may be asked for next."""
+        if self._known[0] == rows:
+            return self._known[1]
+        if len(rows) * self._weights_a_row > _WEIGHTS_AT_ONCE:
+            return self._strips(rows)
+        self._known = (rows, list(self._strips(rows)))
+        return self._known[1]
+
+    def _strips(self, rows: range) -> Iterator[_Strip]:
+        patches, height, radius = self.patches.shape[1], self.size[0], self._settings.radius
+        most = max(1, _WEIGHTS_AT_ONCE // self._weights_a_row)
         first = rows.start
         while first < rows.stop:
-            owner = _owner(first, pixels=self.size[0], patches=self.patches.shape[1])
-            last = first + 1
-            while last < min(rows.stop, first + most):
-                if _owner(last, pixels=self.size[0], patches=self.patches.shape[1]) != owner:
-                    break
-                last += 1
-            yield owner, range(first, last)
-            first = last
+            owner = _owner(first, pixels=height, patches=patches)
+            end = -((patches - 2 * height * (owner + 1)) // (2 * patches))  # the first pixel of the next row of patches
+            strip = range(first, min(rows.stop, end, first + most))
+            window = [row for row in range(owner - radius, owner + radius + 1) if 0 <= row < patches]
+            yield _Strip(strip, window, self._weights(window, strip))
+            first = strip.stop
 
-    def _strip(self, scores: Tensor, owner: int, rows: range, columns: _Columns) -> Tensor:
-        """Scores (n, len(rows), width) of rows of pixels that all lie in row `owner` of the patches."""
-        radius = self.settings.radius
-        window = [row for row in range(owner - radius, owner + radius + 1) if 0 <= row < scores.shape[1]]  # k rows
-        weights = self._weights(window, rows, columns)  # (g, r * c, k * l)
-        around = scores[:, window][:, :, columns.around]  # (n, k, g, l)
-        around = around.permute(2, 1, 3, 0).flatten(1, 2)  # (g, k * l, n)
-        mixed = torch.bmm(weights, around)  # (g, r * c, n)
-        mixed = mixed.view(len(mixed), len(rows), -1, len(scores))[columns.group, :, columns.rank]  # (w, r, n)
-        return mixed.permute(2, 1, 0)
+    def _weights(self, window: list[int], rows: range) -> Tensor:
+        """Weights (g, k * l, r * c); see `_Strip`.
 
-    def _weights(self, window: list[int], rows: range, columns: _Columns) -> Tensor:
-        """Weights (g, r * c, k * l) of k rows and l columns of patches for r rows of pixels, c columns in g groups."""
-        device, (height, width) = self.device, self.size
-        pixels = self.image[:, rows.start : rows.stop].to(device)[:, :, columns.places.to(device)]  # (3, r, g, c)
-        near = self.colours[:, window][:, :, columns.around]  # (3, k, g, l)
-        apart = torch.zeros((), device=device)
-        for pixel, patch in zip(pixels.permute(0, 2, 1, 3), near.permute(0, 2, 1, 3), strict=True):
-            apart = apart + (pixel[:, :, :, None, None] - patch[:, None, None]).square_()  # (g, r, c, k, l)
-        y = _place(torch.arange(rows.start, rows.stop), pixels=height, patches=self.patches.shape[1])
-        down = (y[:, None] - torch.tensor(window)).square()  # (r, k)
-        x = _place(columns.places, pixels=width, patches=self.patches.shape[2])
-        right = (x[:, :, None] - columns.around[:, None]).square()  # (g, c, l)
-        far = down[None, :, None, :, None].to(device) + right[:, None, :, None, :].to(device)  # (g, r, c, k, l)
-        logits = apart / (-2 * self.settings.colour**2) - far / (2 * self.settings.distance**2)
-        logits = logits.masked_fill_(~columns.inside.to(device)[:, None, None, None], -torch.inf)
-        return logits.flatten(3).softmax(dim=-1).flatten(1, 2).to(self.patches.dtype)
+        The squares of a pixel's own colour and place are the same for all patches and fall out of the softmax; what is
+        left is one product of the pixel's colour and place with those of the patches.
+        """
+        columns, (height, width) = self._columns, self.size
+        near = self._colours[:, window][:, :, columns.around].permute(2, 1, 3, 0)  # (g, k, l, 3)
+        middle = near.mean(dim=(1, 2), keepdim=True)  # (g, 1, 1, 3); numbers near 0 lose less in the product
+        pixels = self._image[:, rows.start : rows.stop].to(self.device)[:, :, columns.places.to(self.device)]
+        pixels = pixels.permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
+        y = _place(torch.arange(rows.start, rows.stop), pixels=height, patches=self.patches.shape[1]) - window[0]
+        x = _place(columns.places, pixels=width, patches=self.patches.shape[2]) - columns.around[:, :1]  # (g, c)
+        below = torch.arange(len(window), dtype=x.dtype)  # (k,) patches from the first row of the window
+        beside = (columns.around - columns.around[:, :1]).to(x.dtype)  # (g, l)
+        theirs = _together(near - middle, below[None, :, None], beside[:, None]).flatten(1, 2)  # (g, k * l, 5)
+        own = _together(pixels, y[None, :, None], x[:, None]).flatten(1, 2)  # (g, r * c, 5)
+        scale = theirs.new_tensor([self._settings.colour] * 3 + [self._settings.distance] * 2) ** -2
+        constant = (theirs.square() @ scale) / -2  # (g, k * l)
+        outside = ~columns.inside.to(self.device)[:, None].expand(-1, len(window), -1).flatten(1)
+        constant = constant.masked_fill(outside, -torch.inf)[..., None]
+        logits = torch.baddbmm(constant, theirs * scale, own.transpose(1, 2))
+        return logits.softmax(dim=1).to(self.patches.dtype)
+
+
+def _together(colours: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Colours (g, a, b, 3) and places, which broadcast to (g, a, b): (g, a, b, 5)."""
+    shape = (*colours.shape[:3], 1)
+    places = [place.to(colours)[..., None].expand(shape) for place in (y, x)]
+    return torch.cat([colours, *places], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -122,25 +139,26 @@ class _Columns:
         places: (g, c) columns of pixels.
         around: (g, l) columns of patches around each group, clamped to the border.
         inside: (g, l) whether they were not beyond the border.
-        group, rank: (w,) where each column of pixels stands in `places`.
+        order: (w,) where each column of pixels stands in `places`, flat; all of them where there is no padding.
     """
 
     places: Tensor
     around: Tensor
     inside: Tensor
-    group: Tensor
-    rank: Tensor
+    order: Tensor | slice
 
     @classmethod
     def of(cls, width: int, *, patches: int, radius: int) -> _Columns:
         owners = torch.tensor([_owner(column, pixels=width, patches=patches) for column in range(width)])
         present, group, counts = torch.unique_consecutive(owners, return_inverse=True, return_counts=True)
         starts = counts.cumsum(0) - counts
-        rank = torch.arange(width) - starts[group]
-        places = starts[:, None] + torch.minimum(torch.arange(int(counts.max())), counts[:, None] - 1)
+        longest = int(counts.max())
+        order = group * longest + torch.arange(width) - starts[group]
+        places = starts[:, None] + torch.minimum(torch.arange(longest), counts[:, None] - 1)
         around = present[:, None] + torch.arange(-radius, radius + 1)
         inside = (around >= 0) & (around < patches)
-        return cls(places, around.clamp(0, patches - 1), inside, group, rank)
+        even = bool((counts == longest).all())
+        return cls(places, around.clamp(0, patches - 1), inside, slice(None) if even else order)
 
 
 def _owner(pixel: int, *, pixels: int, patches: int) -> int:

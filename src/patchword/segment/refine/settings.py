@@ -28,9 +28,9 @@ class GuidedSettings(Settings):
     )
     colour: float = Field(
         0.1,
-        gt=0,
+        ge=0.01,
         le=10,
-        description="Distance of colours in RGB from 0 to 1, above 0 to 10: standard deviation of the Gaussian over "
+        description="Distance of colours in RGB from 0 to 1, 0.01 to 10: standard deviation of the Gaussian over "
         "colour. Smaller follows fainter edges, also those of shadow and texture; 10 follows none.",
     )
     cells: int = Field(

@@ -1,8 +1,9 @@
 """Snapping: regions of a segmentation take the edges of a mask proposer's masks.
 
 The mask proposer is asked at points inside every connected region. A mask goes to the class with the largest summed
-confidence inside it, and is accepted when that class has at least `agreement` of the sum. Accepted masks are painted
-from the largest to the smallest; what none covers stays as it was. Source: [chosen].
+probability inside it, among the classes that are the best anywhere, and is accepted when that class has at least
+`agreement` of their sum. Accepted masks are painted from the largest to the smallest; what none covers stays as it was.
+Source: [chosen].
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,8 +23,32 @@ from patchword.label.boxes import boxes_of, suppress
 from patchword.label.decode import decode
 from patchword.models.batching import Batches
 from patchword.models.protocols import MaskProposals, MaskProposer
-from patchword.segment.pixels import PixelClasses
+from patchword.segment.pixels import PixelClasses, class_shares
 from patchword.segment.refine.settings import SnapSettings
+from patchword.segment.scores import PixelScores
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """What classes are worth on a coarse grid over an image, on which regions are found and masks are judged.
+
+    Attributes:
+        indices: (rows, columns) the best class of every cell.
+        classes: (k,) int64, the classes that are the best anywhere.
+        shares: (k, rows, columns) their probabilities.
+    """
+
+    indices: NDArray[np.int64]
+    classes: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, scores: PixelScores, found: PixelClasses, *, class_of: NDArray[np.int64], temperature: float) -> Ballot:
+        """Of scores on the grid, and of what they have been found to be."""
+        indices = found.indices.astype(np.int64)
+        classes = np.unique(indices)
+        shares = class_shares(scores, class_of=class_of, classes=classes.tolist(), temperature=temperature)
+        return cls(indices, torch.from_numpy(classes), shares)
 
 
 @dataclass(frozen=True)
@@ -32,7 +58,7 @@ class Accepted:
     Attributes:
         logits: (n, h', w') over the whole image, above 0 = inside.
         classes: (n,) int64.
-        confidence: (n,) summed confidence of the mask's class inside it, by its area.
+        confidence: (n,) mean probability of the mask's class inside it.
         areas: (n,) cells inside.
         boxes: (n, 4) around them, in cells.
         predicted_iou: (n,) the mask proposer's own estimate.
@@ -56,29 +82,29 @@ class Accepted:
 
 
 def snap(
-    found: PixelClasses, *, coarse: PixelClasses, image: Tensor, proposer: MaskProposer, settings: SnapSettings
+    found: PixelClasses, *, ballot: Ballot, image: Tensor, proposer: MaskProposer, settings: SnapSettings
 ) -> PixelClasses:
     """Let the regions of a segmentation take the edges of masks.
 
     Args:
         found: a class for every pixel.
-        coarse: the same on a coarse grid over the image, on which regions are found and masks are judged.
+        ballot: what classes are worth on a coarse grid over the image.
         image: (1, 3, h, w), RGB from 0 to 1.
         proposer: draws the masks.
         settings: points, what makes a mask acceptable.
 
     Returns:
         classes, and confidences: a pixel that keeps its class keeps its confidence; one that takes another has the
-        mask's, which is the summed confidence of that class inside by the mask's area.
+        mask's, which is the mean probability of that class inside.
     """
-    points = region_points(coarse, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
+    points = region_points(ballot.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
     if not len(points):
         return found
     embeddings = proposer.embed([image])
 
     def some(start: int, stop: int) -> Accepted:
         (answers,) = decode(proposer, embeddings=embeddings, points=[points], start=start, stop=stop)
-        return judge(answers.proposals, coarse=coarse, settings=settings)
+        return judge(answers.proposals, ballot=ballot, settings=settings)
 
     parts = Batches().run(some, count=len(points), size=settings.prompt_batch, what="masks")
     accepted = Accepted.together(parts)
@@ -86,32 +112,32 @@ def snap(
     return _paint(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
 
 
-def region_points(coarse: PixelClasses, *, size: tuple[int, int], settings: SnapSettings) -> Tensor:
+def region_points(indices: NDArray[np.int64], *, size: tuple[int, int], settings: SnapSettings) -> Tensor:
     """Points inside the connected regions of a segmentation, those of the largest regions first.
 
     Args:
-        coarse: a class for every cell of a grid over the image.
+        indices: (rows, columns) a class for every cell of a grid over the image.
         size: (height, width) of the image in pixels.
         settings: `points`, `depth`, `minimum_area`, `maximum_prompts`.
 
     Returns:
         (n, 1, 2) x, y in pixels of the image, all different.
     """
-    pieces = connected_components(coarse.indices.astype(np.int64))
+    pieces = connected_components(indices)
     order = np.argsort(-pieces.areas, kind="stable")[: settings.maximum_prompts]
-    wanted = order[pieces.areas[order] >= settings.minimum_area * coarse.indices.size]
+    wanted = order[pieces.areas[order] >= settings.minimum_area * indices.size]
     regions = torch.from_numpy(pieces.labels == wanted[:, None, None] + 1)  # (n, rows, columns)
     points = inner_points(regions, size=size, count=settings.points, depth=settings.depth).reshape(-1, 2)
     different = dict.fromkeys(map(tuple, points.tolist()))  # points repeat in a region of fewer cells
     return torch.tensor(list(different)[: settings.maximum_prompts]).reshape(-1, 1, 2)
 
 
-def judge(proposals: MaskProposals, *, coarse: PixelClasses, settings: SnapSettings) -> Accepted:
+def judge(proposals: MaskProposals, *, ballot: Ballot, settings: SnapSettings) -> Accepted:
     """Give masks their classes, and keep those that are sure, large enough and mostly of one class.
 
     Args:
         proposals: (n, m) masks of one image.
-        coarse: a class and a confidence for every cell of a grid over the image.
+        ballot: what classes are worth on a grid over the image.
         settings: `minimum_predicted_iou`, `minimum_area`, `agreement`.
 
     Returns:
@@ -120,18 +146,15 @@ def judge(proposals: MaskProposals, *, coarse: PixelClasses, settings: SnapSetti
     sure = proposals.predicted_iou.clamp(0, 1)
     kept = sure >= settings.minimum_predicted_iou  # (n, m)
     logits, sure = proposals.logits[kept].float(), sure[kept]
-    masks = functional.interpolate(logits[:, None], coarse.indices.shape, mode="bilinear")[:, 0] > 0  # (k, rows, cols)
-    present, number = np.unique(coarse.indices, return_inverse=True)
-    votes = torch.zeros(len(present), coarse.indices.size)
-    votes[torch.from_numpy(number.reshape(-1)), torch.arange(coarse.indices.size)] = torch.from_numpy(
-        coarse.confidence.reshape(-1)
-    )
-    sums = masks.flatten(1).float() @ votes.T.to(masks.device)  # (k, classes present)
+    size = (ballot.indices.shape[0], ballot.indices.shape[1])
+    masks = functional.interpolate(logits[:, None], size, mode="bilinear")[:, 0] > 0  # (k, rows, columns)
+    shares = ballot.shares.to(masks.device).flatten(1).T  # (rows * columns, classes)
+    sums = masks.flatten(1).float() @ shares  # (k, classes)
     most, winner = sums.max(dim=1)
     areas = masks.sum((1, 2))
-    agreed = most >= settings.agreement * sums.sum(dim=1)
-    good = agreed & (areas >= max(1, settings.minimum_area * coarse.indices.size))
-    classes = torch.from_numpy(present.astype(np.int64)).to(winner.device)[winner]
+    large = areas >= max(1, settings.minimum_area * ballot.indices.size)
+    good = large & (most >= settings.agreement * sums.sum(dim=1))
+    classes = ballot.classes.to(winner.device)[winner]
     return Accepted(logits, classes, most / areas.clamp(min=1), areas, boxes_of(masks), sure).take(good.nonzero()[:, 0])
 
 
