@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmark_folders import every_value, make_split, save_mask, save_photo
+from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.evaluate.benchmarks.truth import BenchmarkTruth
+from patchword.evaluate.pairs import Pair
 
 # The ids of Cityscapes' labels that are scored, by name, and some that are not.
 CITYSCAPES = {
@@ -31,6 +35,30 @@ def test_ade20k_counts_from_one_and_zero_does_not_count(tmp_path: Path, below: s
     assert opened.truth.read_truth(opened.pairs[0])[0].tolist() == [-1, *range(150)]
     assert opened.truth.names[:3] == ("wall", "building", "sky")
     assert opened.truth.names[-1] == "flag"
+
+
+def test_what_a_mac_leaves_in_archives_is_no_photograph(tmp_path: Path):
+    make_split(tmp_path / "images/validation", tmp_path / "annotations/validation", {"ADE_val_00000001": [[1]]})
+    (tmp_path / "images/validation/._ADE_val_00000001.jpg").write_bytes(b"resource fork")
+    assert len(BENCHMARKS["ade20k"].open(tmp_path).pairs) == 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])
+def test_values_of_any_integer_type_are_read(kind: type[np.integer]):
+    values: list[NDArray[np.integer]] = [np.array([[0, 1, 4]], dtype=kind), np.array([[0, 5]], dtype=kind)]
+    truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values.pop(0), {0: -2, 1: 7, 4: -1})
+    pair = Pair("a.jpg", Path("a.jpg"), Path("a.png"))
+    assert truth.read_truth(pair).tolist() == [[-1, 7, -1]]
+    with pytest.raises(PatchwordError, match=r"mask a.png of a.jpg holds the value 5; allowed are 0 to 1, 4"):
+        truth.read_truth(pair)
+
+
+@pytest.mark.parametrize("value", [-1, 70000])
+def test_values_that_no_mask_has_are_refused(value: int):
+    values = np.array([[value]], dtype=np.int64)
+    truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values, {0: -2})
+    with pytest.raises(PatchwordError, match=f"holds the value {value}"):
+        truth.read_truth(Pair("a.jpg", Path("a.jpg"), Path("a.png")))
 
 
 def test_ade20k_converted_to_count_from_zero(tmp_path: Path):

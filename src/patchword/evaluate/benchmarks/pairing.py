@@ -14,6 +14,8 @@ JPEG = ".jpg"
 def photographs_in(folder: Path, *, ending: str = JPEG) -> dict[str, Path]:
     """The photographs of a folder and of those in it, by name without ending, relative to it, in order.
 
+    Hidden files are none: archives that went through a Mac have a `._0001.jpg` beside many a photograph.
+
     Args:
         folder: where to look.
         ending: of their names; a benchmark's photographs all have the same.
@@ -21,7 +23,11 @@ def photographs_in(folder: Path, *, ending: str = JPEG) -> dict[str, Path]:
     Raises:
         PatchwordError: when there are none.
     """
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob(f"*{ending}")}
+    found = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob(f"*{ending}")
+        if not path.name.startswith(".")
+    }
     if not found:
         raise PatchwordError(f"no photographs *{ending} in {folder}")
     return {name.removesuffix(ending): found[name] for name in sorted(found)}

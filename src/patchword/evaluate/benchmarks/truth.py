@@ -65,10 +65,14 @@ class BenchmarkTruth:
             PatchwordError: when the mask cannot be read or holds a value that means nothing in this benchmark.
         """
         values = self.values(pair)
-        inside = np.clip(values, 0, _LARGEST)
-        truth: NDArray[np.int64] = np.where(inside == values, self._table[inside], _UNKNOWN)
-        if (truth == _UNKNOWN).any():
-            value = int(values[truth == _UNKNOWN][0])
+        if values.dtype in (np.uint8, np.uint16):
+            truth: NDArray[np.int64] = self._table[values]
+        else:
+            inside = np.clip(values, 0, _LARGEST)
+            truth = np.where(inside == values, self._table[inside], _UNKNOWN)
+        unknown = truth == _UNKNOWN
+        if unknown.any():
+            value = int(values[unknown][0])
             raise PatchwordError(f"mask {pair.mask} of {pair.name} holds the value {value}; {self._allowed}")
         return truth
 
