@@ -352,5 +352,5 @@ def test_evaluations_that_cannot_be(made: Path, tmp_path: Path) -> None:
     for arguments, message in cases:
         assert message in must(run("evaluate", photos, *arguments), code=2).complaint
     Image.fromarray(np.zeros((2, 3), dtype=np.uint8)).save(tmp_path / "masks/1.png.png")
-    complaint = must(run("evaluate", photos, "--masks", tmp_path / "masks", *options), code=1).complaint
-    assert "3 x 2 pixels and the prediction for 1.png 32 x 24" in complaint
+    said = must(run("evaluate", photos, "--masks", tmp_path / "masks", *options), code=1).err
+    assert "3 x 2 pixels and the prediction for 1.png 32 x 24" in said
