@@ -83,10 +83,17 @@ def test_an_encoder_that_has_no_use_is_refused(tiny_clip: Path, tiny_dinov2: Pat
 
 @pytest.mark.parametrize("name", METHODS)
 def test_siglip_is_refused_by_name(name: str, tiny_siglip: Path, tiny_dinov2: Path) -> None:
-    with pytest.raises(
-        PatchwordError, match=rf"^method {name} changes CLIP's last layer; .* is siglip, allowed is clip"
-    ):
+    with pytest.raises(PatchwordError, match=rf"^method {name} changes CLIP's last layer, and .* of the family siglip"):
         load_method(name, image_text=tiny_siglip, device="cpu", **parts(name, tiny_dinov2))
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [("google/siglip-base-patch16-224", "siglip"), ("open_clip:laion/nowhere", "open_clip"), ("timm:vit", "timm")],
+)
+def test_what_a_name_tells_is_refused_before_anything_is_fetched(model: str, family: str) -> None:
+    with pytest.raises(PatchwordError, match=rf"and {model} is of the family {family}; allowed is a CLIP in"):
+        load_method("naclip", image_text=model, device="cpu")
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.published])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from patchword.models.clip import ClipEncoder
     from patchword.models.protocols import ImageTextEncoder, PatchEncoder
     from patchword.models.proxy import ProxyClip
+    from patchword.parts import ModelName
     from patchword.segment.baseline import DenseSegmenter
 
 
@@ -45,20 +46,41 @@ def load_method(
     """
     from patchword.models.clip import ClipEncoder
     from patchword.models.proxy import ProxyClip
-    from patchword.parts import Loader
+    from patchword.parts import Loader, ModelName
     from patchword.segment.baseline import DenseSegmenter
 
     method = find_method(name, encoder=encoder)
+    if isinstance(image_text, str | Path):
+        _check_family(method, ModelName.parse(image_text))
     loader = Loader(device=device, dtype=dtype)
     clip = loader.image_text(image_text)
     if not isinstance(clip, ClipEncoder):
-        kind = clip.record.family
-        raise PatchwordError(f"method {name} changes CLIP's last layer; {clip.record.name} is {kind}, allowed is clip")
+        raise _other_family(method, name=clip.record.name, family=clip.record.family)
     variant = clip.varied(dense=method.dense, position_offset=method.position_offset)
     if encoder is None:
         return DenseSegmenter(clip, features=MethodFeatures(method, clip=variant))
     proxy = ProxyClip(variant, encoder=loader.patch_encoder(encoder))
     return DenseSegmenter(clip, features=MethodFeatures(method, clip=variant, proxy=proxy))
+
+
+def _check_family(method: Method, model: ModelName) -> None:
+    """Refuse what the name alone tells not to be CLIP, before it is fetched."""
+    from patchword.models.extras import split_name
+    from patchword.models.registry import known_family
+
+    library, _ = split_name(model.name)
+    if library is not None:
+        raise _other_family(method, name=model.name, family=library.prefix)
+    family = known_family(model.name)
+    if family is not None and family.name != "clip":
+        raise _other_family(method, name=model.name, family=family.name)
+
+
+def _other_family(method: Method, *, name: str, family: str) -> PatchwordError:
+    return PatchwordError(
+        f"method {method.name} changes CLIP's last layer, and {name} is of the family {family}; allowed is a CLIP in "
+        "transformers' format"
+    )
 
 
 class MethodFeatures:
