@@ -66,6 +66,11 @@ def segment(
         str | None, typer.Option(metavar="CLASSES", help='Write soft/: probabilities of "cat, dog", or of all.')
     ] = None,
     rle: Annotated[bool, typer.Option("--rle", help="COCO run lengths of each class in results.jsonl.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Segment a folder's videos, too, frame by frame.")] = False,
+    every: Annotated[int, typer.Option(metavar="N", help="Of videos, every N-th frame.")] = 1,
+    overlay_video: Annotated[
+        bool, typer.Option("--overlay-video", help="Overlays of a video as one video instead of pictures.")
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     limit: Limit = None,
@@ -76,7 +81,7 @@ def segment(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Stage 3: segment photographs by any class names."""
+    """Stage 3: segment photographs or videos by any class names."""
     from patchword import api
 
     shorthands = {
@@ -103,7 +108,10 @@ def segment(
             "confidence_bits": confidence_bits if confidence_bits is not None else 8 * confidence,
             "soft": tuple(parse_words(soft) or ()),
             "rle": rle,
+            "every": every,
+            "overlay_video": overlay_video,
         },
+        "video": video,
         "device": device,
         "dtype": dtype,
         "limit": limit,

@@ -41,7 +41,9 @@ _LONGEST_REASON = 200
 Read = TypeVar("Read")
 
 
-def find_images(source: str | Path, *, recursive: bool = True, follow_links: bool = True) -> list[Path]:
+def find_images(
+    source: str | Path, *, recursive: bool = True, follow_links: bool = True, also: frozenset[str] = frozenset()
+) -> list[Path]:
     """Find the photographs in a folder, by extension, whatever its letter case.
 
     Hidden files and folders are skipped. A folder or file reached twice through links counts once, under its own name
@@ -51,6 +53,7 @@ def find_images(source: str | Path, *, recursive: bool = True, follow_links: boo
         source: a folder, or one file, which is taken whatever its extension.
         recursive: whether folders inside the folder are searched.
         follow_links: whether symbolic links to files and folders count.
+        also: other extensions that count, in lower case with their dot.
 
     Returns:
         paths that start with `source`, sorted by their relative path with forward slashes.
@@ -68,7 +71,9 @@ def find_images(source: str | Path, *, recursive: bool = True, follow_links: boo
     if not source.is_dir():
         return [source]
     found: dict[Path, _Candidate] = {}
-    for candidate in sorted(_candidates(source, recursive, follow_links), key=lambda each: (each.linked, each.name)):
+    for candidate in sorted(
+        _candidates(source, recursive, follow_links, also), key=lambda each: (each.linked, each.name)
+    ):
         found.setdefault(candidate.identity, candidate)
     if not found:
         raise PatchwordError(f"no photographs in {source}; looked for {', '.join(_common_extensions())} and the like")
@@ -251,7 +256,7 @@ class _Candidate(NamedTuple):
     linked: bool
 
 
-def _candidates(source: Path, recursive: bool, follow_links: bool) -> Iterator[_Candidate]:
+def _candidates(source: Path, recursive: bool, follow_links: bool, also: frozenset[str]) -> Iterator[_Candidate]:
     """Every folder once, real ones before those reached through links, so that a loop of links ends."""
     visited: set[Path] = set()
     real, linked = [source], list[Path]()
@@ -269,7 +274,7 @@ def _candidates(source: Path, recursive: bool, follow_links: bool) -> Iterator[_
             path = Path(entry.path)
             if _is_folder(entry):
                 (linked if is_link or through_link else real).append(path)
-            elif path.suffix.lower() in _extensions() and _may_be_file(entry):
+            elif path.suffix.lower() in _extensions() | also and _may_be_file(entry):
                 file_identity = Path(os.path.realpath(path)) if is_link else identity / entry.name
                 yield _Candidate(path, path.relative_to(source).as_posix(), file_identity, is_link or through_link)
         if not recursive:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 Classes = str | Path | Sequence[str] | Vocabulary
 
 
-def choose_images(photos: str | Path, *, out: str | Path, limit: int | None = None) -> list[Path]:
-    """The first `limit` photographs of a folder, or all.
+def choose_images(
+    photos: str | Path, *, out: str | Path, limit: int | None = None, also: frozenset[str] = frozenset()
+) -> list[Path]:
+    """The first `limit` photographs of a folder, or all; files with the extensions `also` are taken, too.
 
     What lies in `out`, or in any other folder below `photos` that patchword has written, is a result and no photograph.
 
@@ -32,7 +34,7 @@ def choose_images(photos: str | Path, *, out: str | Path, limit: int | None = No
     from patchword.images import find_images
 
     check_limit(limit)
-    found = find_images(photos)
+    found = find_images(photos, also=also)
     result = Path(out).resolve()
     results = _Results(root_of(photos))
     chosen = [path for path in found if not path.resolve().is_relative_to(result) and path not in results]

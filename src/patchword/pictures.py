@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
@@ -79,24 +80,52 @@ def _hatching(height: int, width: int) -> tuple[NDArray[np.bool_], NDArray[np.bo
     return position < line, (position >= line) & (position < 2 * line)
 
 
-def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8]) -> Image.Image:
-    """Add the classes present under the picture, in columns, so that nothing of it is hidden."""
-    size = min(28, max(13, round(max(picture.size) / 36)))
+def legend(classes: Sequence[tuple[str, NDArray[np.uint8] | None]], *, width: int, height: int) -> Image.Image:
+    """Names beside their colours, in columns, to stand under a picture.
+
+    Args:
+        classes: name and colour (3,) of each; no colour for what is hatched.
+        width, height: of the picture in pixels.
+
+    Returns:
+        an RGB picture of that width, or wider where a name needs it.
+    """
+    size = _letter_size(width, height)
+    entries = [drawable(_shortened(name), f"class {number}", size) for number, (name, _) in enumerate(classes)]
+    return _drawn_legend(entries, [colour for _, colour in classes], width=width, size=size)
+
+
+def _letter_size(width: int, height: int) -> int:
+    return min(28, max(13, round(max(width, height) / 36)))
+
+
+def _drawn_legend(
+    entries: Sequence[tuple[str, _Font]], colours: Sequence[NDArray[np.uint8] | None], *, width: int, size: int
+) -> Image.Image:
     line = round(size * 1.5)
-    shares = _shares(label_map)
-    entries = [_legend_entry(label_map, value, share, size) for value, share in shares]
-    cell = 2 * line + max(math.ceil(font.getlength(text)) for text, font in entries)
-    columns = max(1, picture.width // cell)
+    cell = 2 * line + max((math.ceil(font.getlength(text)) for text, font in entries), default=0)
+    columns = max(1, width // cell)
     rows = math.ceil(len(entries) / columns)
-    canvas = Image.new("RGB", (max(picture.width, cell), picture.height + line * rows + line // 2), "white")
-    canvas.paste(picture)
+    canvas = Image.new("RGB", (max(width, cell), line * rows + line // 2), "white")
     draw = ImageDraw.Draw(canvas)
-    for position, ((text, font), (value, _)) in enumerate(zip(entries, shares, strict=True)):
+    for position, ((text, font), colour) in enumerate(zip(entries, colours, strict=True)):
         x = line // 4 + position % columns * cell
-        y = picture.height + line // 4 + position // columns * line
-        colour = None if value == label_map.ignore else colours[value]
+        y = line // 4 + position // columns * line
         canvas.paste(Image.fromarray(_swatch(line - 6, colour)), (x, y + 3))
         draw.text((x + line, y + line // 2), text, fill="black", font=font, anchor="lm")
+    return canvas
+
+
+def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8]) -> Image.Image:
+    """Add the classes present under the picture, so that nothing of it is hidden."""
+    size = _letter_size(*picture.size)
+    shares = _shares(label_map)
+    entries = [_legend_entry(label_map, value, share, size) for value, share in shares]
+    shown = [None if value == label_map.ignore else colours[value] for value, _ in shares]
+    below = _drawn_legend(entries, shown, width=picture.width, size=size)
+    canvas = Image.new("RGB", (below.width, picture.height + below.height), "white")
+    canvas.paste(picture)
+    canvas.paste(below, (0, picture.height))
     return canvas
 
 
@@ -108,10 +137,12 @@ def _shares(label_map: LabelMap) -> list[tuple[int, float]]:
     return [(value, area / label_map.indices.size) for value, area in found]
 
 
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
+
+
 def _legend_entry(label_map: LabelMap, value: int, share: float, size: int) -> tuple[str, _Font]:
-    name = "ignore" if value == label_map.ignore else label_map.names[value]
-    if len(name) > _LONGEST_NAME:
-        name = name[: _LONGEST_NAME - 3] + "..."
+    name = _shortened("ignore" if value == label_map.ignore else label_map.names[value])
     percent = "<1%" if share < 0.005 else f"{share:.0%}"
     text, font = drawable(name, f"class {value}", size)
     return f"{text}, {percent}", font

@@ -158,7 +158,7 @@ def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) ->
         counts = {"folder": str(segmented.folder), "segmented": done, "failed": segmented.failed}
         print_json({**counts, "session": session.model_dump(mode="json")})
     else:
-        typer.echo(f"{out}: {done} {'photograph' if done == 1 else 'photographs'} segmented, {failed} failed")
+        typer.echo(f"{out}: {done} {'image' if done == 1 else 'images'} segmented, {failed} failed")
         for line in session_remarks(session, done="segmented"):
             typer.echo(line)
     exit_with_failures(failed, done="segmented", where=out / RESULTS, reasons=segmented.failed)
@@ -180,6 +180,8 @@ def session_remarks(session: SessionRecord, *, done: str) -> list[str]:
     lines = [f"{count} {done} in {duration(seconds)}{speed}{earlier}"] if count or session.kept else []
     if session.failed_before:
         lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
+    if left_out := session.options.get("videos_left_out"):
+        lines.append(f"{left_out} {'video' if left_out == 1 else 'videos'} left out; --video segments their frames")
     return lines
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import patchword
 
-SCRIPT = Path(__file__).with_name("interruptions.py")
+SCRIPT = Path(__file__).parent.with_name("interruptions.py")
 NO_ROOM = "No space left on device"
 # A mount that only this process and its children see; not everywhere permitted.
 MOUNT = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"')
@@ -26,7 +26,7 @@ def report(tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFac
     scratch = tmp_path_factory.mktemp("interruptions")
     small = scratch / "small"
     small.mkdir()
-    command = [sys.executable, str(SCRIPT), str(scratch), str(tiny_clip), str(tiny_sam)]
+    command = [sys.executable, str(SCRIPT), "label", str(scratch), str(tiny_clip), str(tiny_sam)]
     if _may_mount(small):
         command = [*MOUNT[:4], MOUNT[4], str(small), *command, str(small)]
     source = str(Path(patchword.__file__).parents[1])

@@ -16,7 +16,7 @@ from patchword.images import find_images
 from patchword.maps import LabelMap
 from patchword.runs.sessions import read_sessions
 from patchword.runs.shards import Shard
-from patchword.segment import run as run_module
+from patchword.segment import job
 from patchword.segment.merge import merge_segmentations
 from patchword.segment.records import SegmentedFolder
 from patchword.segment.run import segment_folder
@@ -105,7 +105,7 @@ def test_a_large_image_that_is_broken_ends_nothing_and_a_full_disk_does(
     def full(*_: object, **__: object) -> None:
         raise WriteError("cannot write it: No space left on device")
 
-    monkeypatch.setattr(run_module, "segment_large", full)
+    monkeypatch.setattr(job, "segment_large", full)
     with pytest.raises(PatchwordError, match="No space left"):
         run(photos, LocalSegmenter(), resume=True, retry_failed=True)
 

@@ -45,6 +45,11 @@ def mask_path(folder: Path, name: str) -> Path:
     return folder / MASKS / PurePosixPath(f"{name}.png")
 
 
+def overlay_video_path(folder: Path, name: str) -> Path:
+    """Where the overlays of a video are, where they are a video."""
+    return folder / OVERLAYS / PurePosixPath(f"{name}.mp4")
+
+
 def files_of(folder: Path, name: str, *, settings: FolderSettings) -> list[Path]:
     """All files that `write_files` leaves of an image, the mask last."""
     beside = {
@@ -58,6 +63,8 @@ def files_of(folder: Path, name: str, *, settings: FolderSettings) -> list[Path]
 
 def files_of_record(folder: Path, result: ResultRecord, *, settings: FolderSettings) -> list[Path]:
     """All files that there should be of a line of the results, the mask last."""
+    if result.frames and settings.overlays and settings.overlay_video:
+        return [overlay_video_path(folder, result.name)]
     if result.status == "failed" or result.is_video:
         return []
     if result.large is not None:

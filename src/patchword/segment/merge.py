@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def merge_segmentations(
     check_parts(parts)
     _check_same_run(parts)
     names = all_names(parts)
+    _check_frames(parts)
     first = parts[0]
     root = first.folder / first.record.photographs if photos is None else Path(photos)
     check_apart([part.folder for part in parts], out=Path(out))
@@ -102,8 +104,10 @@ class _Part:
 
     @property
     def names(self) -> Collection[str]:
-        """Of the photographs that it has done."""
-        return self.results.keys()
+        """Of the photographs that it has done; every shard goes through the videos, the first one names them."""
+        results = self.results.values()
+        videos = [each.name for each in results if each.is_video] if self.shard.index == 1 else []
+        return [each.name for each in results if each.source == each.name and not each.is_video] + videos
 
     def runs(self) -> bytes:
         """Its lines of `runs.jsonl`."""
@@ -117,6 +121,17 @@ def _check_same_run(parts: Sequence[_Part]) -> None:
     for part, record in zip(parts[1:], others, strict=True):
         for what, one, other in differences(first, record):
             raise PatchwordError(f"{parts[0].folder} and {part.folder} are not of one run: {what} is {one} and {other}")
+
+
+def _check_frames(parts: Sequence[_Part]) -> None:
+    """Refuse shards that do not have every frame of every video together."""
+    have = Counter(each.source for part in parts for each in part.results.values() if each.source != each.name)
+    told = {each.name: each.frames for part in parts for each in part.results.values() if each.frames is not None}
+    for name, frames in told.items():
+        if have[name] != frames:
+            raise PatchwordError(
+                f"the shards have {have[name]} of the {frames} frames of {name}; finish each with --resume"
+            )
 
 
 def _take(result: ResultRecord, source: Path, *, into: Path, record: SegmentationRecord) -> None:

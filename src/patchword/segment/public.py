@@ -34,6 +34,7 @@ def segment(
     background: Sequence[str] | None = None,
     settings: SegmentSettings | Mapping[str, Any] | None = None,
     folder_settings: FolderSettings | Mapping[str, Any] | None = None,
+    video: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     limit: int | None = None,
@@ -47,7 +48,7 @@ def segment(
     """Stage 3: segment photographs by any class names into a folder; for one image in memory see `Segmenter.segment`.
 
     Args:
-        photos: a folder of photographs, searched recursively, or one photograph.
+        photos: a folder of photographs, searched recursively, one photograph, or one video.
         out: folder of the result; must be new or empty unless `resume` or `overwrite` is set.
         model: a segmenter, or the folder of one.
         method, image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`, which opens what is no
@@ -58,6 +59,7 @@ def segment(
         settings: how images are seen and classes are decided, all as `SegmentSettings`, or by name those that differ
             from the defaults.
         folder_settings: what is written, all as `FolderSettings`, or by name what differs from the defaults.
+        video: whether the videos of a folder are segmented, too, frame by frame; one that is named always is.
         device, dtype, limit, shard, resume, overwrite, retry_failed, quiet, command: as for `label`.
 
     Returns:
@@ -83,6 +85,7 @@ def segment(
         background=background,
         settings=settings,
         folder_settings=folder_settings,
+        video=video,
         limit=limit,
         shard=shard,
     )
@@ -104,5 +107,6 @@ def segment(
         overwrite=overwrite,
         retry_failed=retry_failed,
         command=command,
+        options={"videos_left_out": request.left_out} if request.left_out else None,
         quiet=quiet,
     )

@@ -106,6 +106,16 @@ class ResultRecord(Record):
         """Whether this is a video as a whole."""
         return self.frames is not None
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether this is an image, or a video that failed; of others the frames count."""
+        return not self.is_video or self.status == "failed"
+
+    @property
+    def source(self) -> str:
+        """The photograph or the video that this is, or is a frame of."""
+        return self.name if self.second is None else self.name.rpartition("/")[0]
+
     def line(self) -> dict[str, Any]:
         """For the file: what is none is left out."""
         return self.model_dump(mode="json", exclude_none=True)
@@ -131,7 +141,7 @@ class Counts(Record):
         pixels: Counter[str] = Counter()
         status: Counter[str] = Counter()
         for record in records:
-            if not record.is_video or record.status == "failed":
+            if record.is_counted:
                 status[record.status] += 1
             pixels.update({name: area.pixels for name, area in (record.classes or {}).items()})
         return cls(

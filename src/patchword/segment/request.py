@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.errors import PatchwordError
 from patchword.inputs import Classes, check_limit, choose_images, read_vocabulary, root_of, trained_classes
 from patchword.segment.opening import check_parts, open_segmenter
 
@@ -23,7 +24,8 @@ class SegmentRequest:
     """A segmentation of a folder that was asked for.
 
     Attributes:
-        images: all photographs, sorted by name.
+        images: all photographs and videos, sorted by name.
+        left_out: videos of the folder that were not asked for.
         root: folder that their names are relative to.
         model: a segmenter, or the folder of one; none where a method is named.
         method: the name of a training-free method; none where there is a model.
@@ -35,6 +37,7 @@ class SegmentRequest:
     """
 
     images: tuple[Path, ...]
+    left_out: int
     root: Path
     model: str | Path | AnySegmenter | None
     method: str | None
@@ -64,6 +67,7 @@ class SegmentRequest:
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
         folder_settings: FolderSettings | Mapping[str, Any] | None = None,
+        video: bool = False,
         limit: int | None = None,
         shard: str | Shard | None = None,
     ) -> SegmentRequest:
@@ -80,10 +84,12 @@ class SegmentRequest:
         check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
+        images, left_out = _choose(photos, out=out, video=video)
         if classes is not None:
             read_vocabulary(classes, background=background)
         return cls(
-            images=tuple(choose_images(photos, out=out)),
+            images=images,
+            left_out=left_out,
             root=root_of(photos),
             model=model,
             method=method,
@@ -124,3 +130,19 @@ class SegmentRequest:
             PatchwordError: when there are neither.
         """
         return trained_classes(segmenter) if self.classes is None else self.classes
+
+
+def _choose(photos: str | Path, *, out: str | Path, video: bool) -> tuple[tuple[Path, ...], int]:
+    """What is to be segmented, and how many videos are not: those of a folder have to be asked for."""
+    from patchword.segment.video import VIDEO_SUFFIXES, check_extra, is_video
+
+    found = choose_images(photos, out=out, also=VIDEO_SUFFIXES)
+    videos = [path for path in found if is_video(path)]
+    if video or not Path(photos).is_dir():
+        if videos:
+            check_extra()
+        return tuple(found), 0
+    images = tuple(path for path in found if not is_video(path))
+    if not images:
+        raise PatchwordError(f"no photographs in {photos}, but {len(videos)} videos; pass --video for their frames")
+    return images, len(videos)

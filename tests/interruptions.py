@@ -1,6 +1,6 @@
-"""Runs `patchword label` in child processes that are stopped in every way, and tells what became of them as JSON.
+"""Runs a command over a folder in child processes that are stopped in every way, and tells what became of them as JSON.
 
-    python interruptions.py SCRATCH CLIP SAM [SMALL]
+    python interruptions.py label|segment SCRATCH CLIP SAM [SMALL]
 
 A process of its own, since children are forked from it after everything is imported and loaded and before torch has
 computed anything: a child then costs no start. SMALL is a folder on a file system of a few kilobytes, inside SCRATCH.
@@ -29,7 +29,8 @@ from PIL import Image
 from patchword import cli, folders, models
 
 torch.set_num_threads(1)
-KILLS = 20
+KILLS = {"label": 20, "segment": 5}
+FULL_DISKS = {"label": 4, "segment": 2}
 CLASSES = "cat, dog, sofa"
 SETTINGS = {
     "grids": "[1,2]",
@@ -57,11 +58,18 @@ def make_photos(folder: Path) -> Path:
 class Runs:
     """The same command again and again."""
 
-    def __init__(self, scratch: Path, clip: str, sam: str) -> None:
+    def __init__(self, kind: str, scratch: Path, clip: str, sam: str) -> None:
         self.scratch = scratch
-        models = ["--image-text", clip, "--mask-proposer", sam, "--device", "cpu"]
-        numbers = [f"--set={name}={value}" for name, value in SETTINGS.items()]
-        self.command = ["label", str(make_photos(scratch / "photos")), "--classes", CLASSES, *models, *numbers, "-q"]
+        photos = str(make_photos(scratch / "photos"))
+        if kind == "label":
+            models = ["--image-text", clip, "--mask-proposer", sam]
+            numbers = [f"--set={name}={value}" for name, value in SETTINGS.items()]
+        else:
+            models = ["--method", "maskclip", "--image-text", clip]
+            numbers = ["--set=batch=3", "--confidence", "--rle"]
+        self.command = [kind, photos, "--classes", CLASSES, *models, "--device", "cpu", *numbers, "-q"]
+        self.kills, self.full_disks = KILLS[kind], FULL_DISKS[kind]
+        self.manifest = {"label": "manifest.jsonl", "segment": "results.jsonl"}[kind]
 
     def start(self, out: Path, *options: str, sabotage: Callable[[], None] = lambda: None) -> int:
         """Fork a child that runs the command; returns its process id."""
@@ -107,12 +115,12 @@ def kill_at_random_instants(runs: Runs, whole: dict[str, bytes], seconds: float)
     instants = random.Random(0)
     killed: list[int] = []  # how much was on disk
     outcomes = []
-    while len(killed) < KILLS:
+    while len(killed) < runs.kills:
         out = runs.scratch / f"killed {len(outcomes)}"
         code = -signal.SIGKILL
         while code == -signal.SIGKILL:
             process = runs.start(out, "--resume")
-            if len(killed) < KILLS:
+            if len(killed) < runs.kills:
                 time.sleep(instants.uniform(0, seconds))
                 os.kill(process, signal.SIGKILL)
             code = runs.finish(process)
@@ -132,11 +140,11 @@ def stop_by(runs: Runs, number: int, whole: dict[str, bytes]) -> dict[str, Any]:
     out = runs.scratch / f"signal {number}"
     process = runs.start(out)
     deadline = time.monotonic() + 30
-    while not list(out.glob("segments/*.json")) and time.monotonic() < deadline:
+    while not list(out.glob("masks/*.png")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(process, number)
     code, said = runs.finish(process), runs.said()
-    manifest = (out / "manifest.jsonl").read_bytes()
+    manifest = (out / runs.manifest).read_bytes()
     leftovers = [path.name for path in out.rglob("*.tmp")]
     ended = sessions(out)
     resumed = runs.run(out, "--resume")
@@ -156,7 +164,7 @@ def fill_the_disk(runs: Runs, whole: dict[str, bytes]) -> list[dict[str, Any]]:
     """Let the disk be full from a seeded write on, then resume with room."""
     writes = random.Random(1)
     outcomes = []
-    for number in range(4):
+    for number in range(runs.full_disks):
         out = runs.scratch / f"full {number}"
         room = writes.randrange(0, 30)
 
@@ -218,13 +226,13 @@ def _full(
 
 def main() -> None:
     """Do all of it."""
-    scratch, clip, sam, *small = sys.argv[1:]
-    for module in ("label.run", "api", "plans"):
+    kind, scratch, clip, sam, *small = sys.argv[1:]
+    for module in ("label.run", "segment.run", "segment.baselines", "api", "plans"):
         importlib.import_module(f"patchword.{module}")
     loaded_clip, loaded_sam = models.load_image_text(clip, device="cpu"), models.load_mask_proposer(sam, device="cpu")
     models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]
     models.load_mask_proposer = lambda *_, **__: loaded_sam  # type: ignore[assignment]
-    runs = Runs(Path(scratch), clip, sam)
+    runs = Runs(kind, Path(scratch), clip, sam)
     runs.run(runs.scratch / "first")  # the first is slower
     started = time.monotonic()
     code = runs.run(runs.scratch / "whole")
