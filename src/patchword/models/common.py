@@ -42,6 +42,12 @@ def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
     return functional.normalize(vectors.float(), dim=dim)
 
 
+def compute_type(adapter: object) -> torch.dtype:
+    """The type that an adapter's model computes in; float32 where it does not tell."""
+    told = getattr(adapter, "dtype", getattr(getattr(adapter, "model", None), "dtype", None))
+    return told if isinstance(told, torch.dtype) else torch.float32
+
+
 def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Lay patch tokens (b, h * w, c), in reading order, out as a map (b, c, h, w) in float32."""
     batch, _, channels = tokens.shape

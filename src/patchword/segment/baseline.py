@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder, MaskProposer
 from patchword.segment.dense import DenseFeatures, DensePath
 from patchword.segment.geometry import AnyImage
@@ -120,6 +121,7 @@ class DenseSegmenter:
         return {
             **self.features.describe(),
             "text_encoder": {"name": self.text.record.name, "fingerprint": self.text.record.fingerprint},
+            "computed_in": str(compute_type(self.text)).removeprefix("torch."),
             "image_size": self._path.image_size,
             "temperature": self._path.temperature,
         }

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from patchword.align.compiled import Compiled
 from patchword.errors import PatchwordError
 from patchword.images import to_tensor
 from patchword.maps import LabelMap
@@ -113,6 +114,7 @@ class DensePath:
         self.temperature = temperature
         self.device = device
         self.refiner = mask_proposer
+        self._compiled = Compiled(encode, goes_on="segmenting")
         self._batches = Batches()
 
     def segment(
@@ -192,13 +194,14 @@ class DensePath:
             else FeatureJoin(image.plan, score=score, patch_size=self.patch_size)
             for image in images
         ]
+        model = self._compiled if settings.compile else self.encode
         resized = [self._resized(image, settings) for image in images]
         windows = [(owner, place) for owner, image in enumerate(images) for place in range(len(image.plan))]
 
         def encode(start: int, stop: int) -> None:
             asked = windows[start:stop]
             crops = [images[owner].plan.crop(resized[owner], place) for owner, place in asked]
-            patches = self.encode(torch.cat(crops)).float()  # (b, d, h, w)
+            patches = model(torch.cat(crops)).float()  # (b, d, h, w)
             _check_finite(patches)
             for (owner, place), one in zip(asked, patches, strict=True):
                 joined[owner].add(place, one)

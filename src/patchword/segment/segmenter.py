@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from patchword.align.artifact import MARKER, Artifact, ArtifactConfig, Tower, read_artifact, write_artifact
@@ -15,6 +16,7 @@ from patchword.align.module import AlignmentModule
 from patchword.errors import PatchwordError
 from patchword.folders import prepare_output
 from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
@@ -37,7 +39,8 @@ class Segmenter:
     """Segments any image by any class names, also names that were never trained.
 
     Args:
-        encoder: the frozen vision encoder, the one of the training.
+        encoder: the frozen vision encoder, the one of the training. The module computes in the encoder's type; what
+            comes after (cosines, upsampling, softmax) always in float32.
         module: the trained alignment module; moved to the encoder's device.
         text: the image-text model whose text tower is used, the one of the training.
         config: what is known of the training.
@@ -147,6 +150,7 @@ class Segmenter:
                 "fingerprint": self.config.text_encoder.fingerprint,
             },
             "data_fingerprint": self.config.training.data_fingerprint,
+            "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
             "image_size": self.config.image_size,
             "temperature": self.config.temperature,
         }
@@ -242,7 +246,10 @@ class Segmenter:
 
     def _encode(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to aligned unit patch vectors (b, d, h/patch, w/patch)."""
-        aligned: Tensor = self.module(self.encoder(images).float())
+        features = self.encoder(images).float()
+        kind = compute_type(self.encoder)
+        with torch.autocast(features.device.type, kind, enabled=kind != torch.float32):
+            aligned: Tensor = self.module(features)  # unit length is computed in the type of the features, float32
         return aligned
 
 

@@ -127,6 +127,11 @@ class SegmentSettings(Settings):
         ge=1,
         description="Pixels, 1 and more: longer side of the overlay of a large image, at most. Changes no mask.",
     )
+    compile: bool = Field(
+        False,
+        description="Whether to try torch.compile on the models: minutes at the beginning for less time an image. "
+        "Where it does not work, things go on without it.",
+    )
     batch: int = Field(
         8,
         ge=1,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.folders import write_bytes
+from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder
 from patchword.text import TextVectors
 from patchword.versions import versions
@@ -102,7 +103,6 @@ class TextStore:
 
 def text_identity(encoder: ImageTextEncoder, vocabulary: Vocabulary) -> dict[str, Any]:
     """All that text vectors depend on."""
-    model = getattr(encoder, "model", None)
     tokenizer = getattr(getattr(encoder, "tokenizer", None), "backend_tokenizer", None)
     software = versions()
     return {
@@ -110,7 +110,7 @@ def text_identity(encoder: ImageTextEncoder, vocabulary: Vocabulary) -> dict[str
         "encoder": encoder.record.fingerprint,
         "family": encoder.record.family,
         "tokenizer": "" if tokenizer is None else hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
-        "computed_in": str(getattr(encoder, "dtype", getattr(model, "dtype", ""))),
+        "computed_in": str(compute_type(encoder)),
         "device": encoder.device.type,
         "vocabulary": vocabulary.hash,
         "versions": {name: software.get(name, "") for name in ("patchword", "transformers")},
