@@ -5,7 +5,7 @@
 Truth and prediction are made up: blobs of about a dozen classes an image, a tenth of the truth ignored, the contours of
 the prediction moved and a fifth of its blobs wrong. Each line times the same images by one way of counting: CPU time of
 one thread, the best of the repeats. "masked" is the usual way: select what is valid, widen to 64 bits, one bincount.
-"histogram2d" is numpy's. "erosion" counts boundaries class by class by scipy's binary erosion. All are checked to agree.
+"histogram2d" is numpy's. "erosion" counts boundaries class by class with scipy's erosion. All are checked to agree.
 """
 
 from __future__ import annotations

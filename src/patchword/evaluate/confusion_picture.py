@@ -67,7 +67,7 @@ def draw_confusion(table: Counts, *, names: Sequence[str]) -> bytes:
         shares, layout, down=[labels[row] for row in present], across=[labels[column] for column in columns]
     )
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
+    picture.save(stream, format="PNG")
     return stream.getvalue()
 
 
