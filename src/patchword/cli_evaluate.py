@@ -66,6 +66,14 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Instead, label maps that any program has made.")
     ] = None,
+    predictions_are: Annotated[
+        str,
+        typer.Option(
+            metavar="CODE",
+            help="Values of --predictions: masks (as the masks'), positions (in the class list, from 0), or auto: "
+            "positions in folders of patchword, else masks.",
+        ),
+    ] = "auto",
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")] = None,
     zero_is: Annotated[
         str, typer.Option(help="What mask value 0 is: class (the first), background or ignore.")
@@ -105,6 +113,7 @@ def evaluate(
         "text_encoder": text_encoder,
         "mask_proposer": mask_proposer,
         "predictions": predictions,
+        "predictions_are": predictions_are,
         "settings": parse_settings(settings or []),
         "device": device,
         "dtype": dtype,

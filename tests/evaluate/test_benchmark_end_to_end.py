@@ -187,7 +187,10 @@ def make_predictions(folder: Path, *, background: int = 20) -> Path:
 def test_predictions_of_any_program(tmp_path: Path):
     predictions = make_predictions(tmp_path / "predictions")
     report = evaluate_benchmark(
-        "voc21", data=make_voc(tmp_path / "data"), judged=Judged(predictions=predictions), quiet=True
+        "voc21",
+        data=make_voc(tmp_path / "data"),
+        judged=Judged(predictions=predictions, predictions_are="positions"),
+        quiet=True,
     )
     assert report.miou == 1
     assert report.data.protocol is None
@@ -250,7 +253,7 @@ def test_a_suite_of_predictions(tmp_path: Path):
     data = make_voc(tmp_path / "data")
     make_predictions(tmp_path / "predictions" / "voc21")
     make_predictions(tmp_path / "predictions" / "voc20", background=3)
-    judged = Judged(predictions=tmp_path / "predictions")
+    judged = Judged(predictions=tmp_path / "predictions", predictions_are="positions")
     record = evaluate_suite("standard8", data=data, judged=judged, out=tmp_path / "out", quiet=True)
     assert {entry.miou for entry in record.entries if entry.status == "partial"} == {1.0}
     assert record.protocol is None

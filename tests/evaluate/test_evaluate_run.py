@@ -45,7 +45,7 @@ def task_of(data: Path, *, zero_is: ZeroIs = "background") -> EvaluationTask:
 
 def evaluate(data: Path, *, predictions: str = "predicted", zero_is: ZeroIs = "background") -> EvaluationReport:
     task = task_of(data, zero_is=zero_is)
-    predictor = find_predictions(data / predictions, pairs=task.pairs, truth=task.truth)
+    predictor = find_predictions(data / predictions, pairs=task.pairs, truth=task.truth, coded="positions")
     return evaluate_task(task, predictor=predictor, out=data / "out", command="patchword evaluate", quiet=True)
 
 

@@ -159,7 +159,8 @@ class _Runs:
     def _labels_alone(self, data: AlignmentData) -> float | None:
         names = {item.image: item.record.name for item in self.labels.items}
         maps = {names[item.image]: item.label_map for item in data.items}
-        return self._miou(data, FolderPredictor(self.labels.folder, maps, self.labels.vocabulary.names))
+        vocabulary = self.labels.vocabulary
+        return self._miou(data, FolderPredictor(self.labels.folder, maps, MaskRule(vocabulary), vocabulary.names))
 
     def _same(self, segmenter: Segmenter, data: AlignmentData) -> float | None:
         return self._miou(data, SegmenterPredictor.of(segmenter, truth=MaskRule(self.labels.vocabulary)))

@@ -33,6 +33,9 @@ class Truth(Protocol):
     def read_truth(self, pair: Pair) -> Positions:
         """The truth of a photograph (h, w) as indices of `names`, -1 where a pixel does not count."""
 
+    def of_values(self, values: NDArray[np.integer[Any]], *, source: str) -> Positions:
+        """Values (h, w) coded as those of the masks, as indices of `names`, -1 for what does not count."""
+
     def prediction(self, label_map: LabelMap) -> Positions:
         """A label map over `vocabulary` as (h, w) indices of `names`, -1 where nothing is predicted."""
 
@@ -94,19 +97,33 @@ class MaskRule:
         Raises:
             PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
         """
-        stored = read_indices(pair.mask)
-        values = _signed(stored)
-        ignored = values == (self.ignore_index or (255 if stored.dtype == np.uint8 else 65535))
-        outside = (values > self.largest) & ~ignored
+        return self.of_values(read_indices(pair.mask), source=f"mask {pair.mask}")
+
+    def of_values(self, values: NDArray[np.integer[Any]], *, source: str) -> Positions:
+        """Values that are coded as those of the masks, as indices of `names`, -1 for those that do not count.
+
+        Args:
+            values: (h, w).
+            source: what they are of, for errors.
+
+        Returns:
+            (h, w) of a small signed type.
+
+        Raises:
+            PatchwordError: for a value that is no class.
+        """
+        positions = _signed(values)
+        ignored = positions == (self.ignore_index or (255 if values.dtype == np.uint8 else 65535))
+        outside = ((positions > self.largest) | (positions < 0)) & ~ignored
         if outside.any():
             raise PatchwordError(
-                f"mask {pair.mask} holds the value {int(values[outside][0])}; {len(self.vocabulary)} classes with "
+                f"{source} holds the value {int(positions[outside][0])}; {len(self.vocabulary)} classes with "
                 f"zero as {self.zero_is} allow 0 to {self.largest}, and the ignore index"
             )
         if self.zero_is == "ignore":
-            values -= 1
-        values[ignored] = IGNORE
-        return values
+            positions -= 1
+        positions[ignored] = IGNORE
+        return positions
 
     def prediction(self, label_map: LabelMap) -> Positions:
         """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import Truth
@@ -18,25 +19,36 @@ from patchword.segment.result import MASKS
 from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
 
+PredictionsAre = Literal["auto", "masks", "positions"]
 
-def find_predictions(folder: Path, *, pairs: Sequence[Pair], truth: Truth) -> FolderPredictor:
+
+def find_predictions(
+    folder: Path, *, pairs: Sequence[Pair], truth: Truth, coded: PredictionsAre = "auto"
+) -> FolderPredictor:
     """Find the prediction of every photograph.
 
-    A prediction is an indexed or grey picture of 8 or 16 bits. Its values are positions in the class list, from 0, and
-    255 (65535 in 16-bit pictures) where nothing is predicted. The position after the last class is background.
+    A prediction is an indexed or grey picture of 8 or 16 bits. Coded as "masks", its values mean what they mean in the
+    masks, and what does not count there is no prediction. Coded as "positions", they are positions in the class list,
+    from 0, the position after the last class is background, and 255 (65535 in 16-bit pictures) is no prediction.
 
     Args:
         folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
         pairs: the photographs that predictions are needed for.
-        truth: its vocabulary is what the predictions' values refer to.
+        truth: what is scored.
+        coded: "auto" for "positions" in a folder that `label` or `segment` made, and "masks" in any other.
 
     Raises:
-        PatchwordError: when the folder or the prediction of a photograph is missing, or the folder was made for other
-            classes.
+        PatchwordError: when the folder or the prediction of a photograph is missing, the folder was made for other
+            classes, or for another coding.
     """
+    if coded not in get_args(PredictionsAre):
+        raise PatchwordError(f"predictions are {coded!r}; allowed are {', '.join(get_args(PredictionsAre))}")
     if not folder.is_dir():
         raise PatchwordError(f"no such folder of predictions: {folder}")
-    names = _names(folder, truth)
+    recorded = _recorded_vocabulary(folder)
+    if coded == "auto":
+        coded = "masks" if recorded is None else "positions"
+    names = _names(folder, truth, recorded) if coded == "positions" else None
     place = folder / MASKS if (folder / MASKS).is_dir() else folder
     found = {pair.name: find_mask(place, name=pair.name) for pair in pairs}
     missing = [name for name, path in found.items() if path is None]
@@ -46,13 +58,12 @@ def find_predictions(folder: Path, *, pairs: Sequence[Pair], truth: Truth) -> Fo
             "allowed for a/b.jpg are a/b.jpg.png and a/b.png"
         )
     paths = {name: path for name, path in found.items() if path is not None}
-    return FolderPredictor(folder, paths, names)
+    return FolderPredictor(folder, paths, truth, names)
 
 
-def _names(folder: Path, truth: Truth) -> tuple[str, ...]:
+def _names(folder: Path, truth: Truth, recorded: Vocabulary | None) -> tuple[str, ...]:
     """Names of the predictions' values, background included where the values can hold it."""
     expected = truth.vocabulary.names
-    recorded = _recorded_vocabulary(folder)
     if recorded is not None and recorded.names != expected:
         first = next((name for name in recorded.names if name not in expected), recorded.names[0])
         raise PatchwordError(
@@ -66,10 +77,11 @@ def _names(folder: Path, truth: Truth) -> tuple[str, ...]:
 
 
 def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
-    """The class list of a folder that `label` or `segment` made; None for any other folder."""
-    if (folder / DATASET_FILE).is_file():
-        return Vocabulary.parse(DatasetRecord.load(folder).vocabulary.text, source=str(folder / DATASET_FILE))
-    path = folder / SETTINGS
+    """The class list of a folder that `label` or `segment` made, or of its `masks/`; None for any other folder."""
+    made = folder.resolve().parent if folder.resolve().name == MASKS else folder
+    if (made / DATASET_FILE).is_file():
+        return Vocabulary.parse(DatasetRecord.load(made).vocabulary.text, source=str(made / DATASET_FILE))
+    path = made / SETTINGS
     if not path.is_file():
         return None
     try:

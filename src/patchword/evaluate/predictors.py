@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.masks import Truth
+from patchword.evaluate.masks import Positions, Truth
 from patchword.evaluate.pairs import Pair
 from patchword.images import read_image
 from patchword.maps import LabelMap, read_indices
+from patchword.runs.names import why_unread
 from patchword.runs.stream import Photograph, Pixels
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.settings import SegmentSettings
 from patchword.segment.words import BACKGROUND_NAME
-from patchword.vocabulary import Vocabulary
 
 
 class Predictor(Protocol):
-    """Gives label maps over a truth's vocabulary, several at once."""
+    """Gives what a truth scores, for several photographs at once."""
 
     @property
     def batch(self) -> int:
@@ -32,8 +32,8 @@ class Predictor(Protocol):
     def read(self, path: Path) -> Pixels:
         """Read such a file; in a thread of its own, ahead of `predict`."""
 
-    def predict(self, items: Sequence[Photograph]) -> list[LabelMap | PatchwordError]:
-        """The label maps of what was read, in its order; in place of one that cannot be made, why."""
+    def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
+        """Of what was read, in its order: (h, w) indices of the scored names, -1 for none; or why there are none."""
 
     def describe(self) -> dict[str, Any]:
         """What a person must know to predict the same again, as JSON can hold it."""
@@ -41,16 +41,16 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class SegmenterPredictor:
-    """A segmenter, asked for the classes of a vocabulary.
+    """A segmenter, asked for the classes of a truth; its background words take part.
 
     Attributes:
         segmenter: any.
-        vocabulary: the classes; its background words take part.
+        truth: what is scored.
         settings: how images are seen.
     """
 
     segmenter: AnySegmenter
-    vocabulary: Vocabulary
+    truth: Truth
     settings: SegmentSettings
 
     @classmethod
@@ -69,7 +69,7 @@ class SegmenterPredictor:
                 "background is scored, and there are neither words for it nor a threshold; give some, such as sky and "
                 "wall, in the class list or beside it, or set background_threshold"
             )
-        return cls(segmenter, vocabulary, chosen)
+        return cls(segmenter, truth, chosen)
 
     @property
     def batch(self) -> int:
@@ -84,14 +84,16 @@ class SegmenterPredictor:
         """The photograph's pixels."""
         return read_image(path)
 
-    def predict(self, items: Sequence[Photograph]) -> list[LabelMap | PatchwordError]:
+    def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
         """As of `Predictor`."""
         images = [item.pixels for item in items if not isinstance(item.pixels, PatchwordError)]
-        found = iter(
-            self.segmenter.segment_batch(images, classes=self.vocabulary, settings=self.settings) if images else []
-        )
-        answers = [item.pixels if isinstance(item.pixels, PatchwordError) else next(found) for item in items]
-        return [answer if isinstance(answer, PatchwordError) else answer.label_map for answer in answers]
+        classes = self.truth.vocabulary
+        found = iter(self.segmenter.segment_batch(images, classes=classes, settings=self.settings) if images else [])
+        answers = [why_unread(item) if isinstance(item.pixels, PatchwordError) else next(found) for item in items]
+        return [
+            answer if isinstance(answer, PatchwordError) else self.truth.prediction(answer.label_map)
+            for answer in answers
+        ]
 
     def describe(self) -> dict[str, Any]:
         """The segmenter and its settings."""
@@ -105,12 +107,14 @@ class FolderPredictor:
     Attributes:
         folder: as the user named it.
         paths: name of a photograph -> its prediction.
-        names: of the values.
+        truth: what is scored.
+        names: of the values, which are positions in them; None where they are coded as the masks'.
     """
 
     folder: Path
     paths: Mapping[str, Path]
-    names: tuple[str, ...]
+    truth: Truth
+    names: tuple[str, ...] | None
     batch: int = 1
 
     def source(self, pair: Pair) -> Path:
@@ -121,18 +125,22 @@ class FolderPredictor:
         """The prediction's values, checked with `predict`."""
         return cast(Pixels, read_indices(path))
 
-    def predict(self, items: Sequence[Photograph]) -> list[LabelMap | PatchwordError]:
+    def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
         """As of `Predictor`."""
-        return [self._label_map(item) for item in items]
+        return [self._positions(item) for item in items]
 
     def describe(self) -> dict[str, Any]:
-        """The folder."""
-        return {"kind": "folder", "folder": str(self.folder)}
+        """The folder, and how its values are coded."""
+        coded = "as the masks" if self.names is None else "positions in the class list"
+        return {"kind": "folder", "folder": str(self.folder), "values": coded}
 
-    def _label_map(self, item: Photograph) -> LabelMap | PatchwordError:
+    def _positions(self, item: Photograph) -> Positions | PatchwordError:
         if isinstance(item.pixels, PatchwordError):
             return item.pixels
+        source = f"prediction {item.path}"
         try:
-            return LabelMap.of_values(item.pixels, names=self.names, source=str(item.path))
+            if self.names is None:
+                return self.truth.of_values(item.pixels, source=source)
+            return self.truth.prediction(LabelMap.of_values(item.pixels, names=self.names, source=source))
         except PatchwordError as error:
             return error

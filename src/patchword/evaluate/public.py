@@ -12,6 +12,7 @@ from patchword.inputs import Classes, check_limit, claim_output, read_vocabulary
 
 if TYPE_CHECKING:
     from patchword.evaluate.masks import Truth, ZeroIs
+    from patchword.evaluate.predictions import PredictionsAre
     from patchword.evaluate.predictors import Predictor
     from patchword.evaluate.report import EvaluationReport
     from patchword.evaluate.settings import ScoringSettings
@@ -30,6 +31,7 @@ class Judged:
         model: a segmenter, or what `open_segmenter` takes as one.
         method, image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`.
         predictions: folder of label maps.
+        predictions_are: how their values are coded, as for `find_predictions`.
         settings: how images are seen, as `SegmentSettings` or by name; not beside predictions.
         device, dtype: as for `label`.
     """
@@ -41,6 +43,7 @@ class Judged:
     text_encoder: str | Path | ImageTextEncoder | None = None
     mask_proposer: str | Path | MaskProposer | None = None
     predictions: str | Path | None = None
+    predictions_are: PredictionsAre = "auto"
     settings: SegmentSettings | Mapping[str, Any] | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -97,6 +100,7 @@ def evaluate(
     text_encoder: str | Path | ImageTextEncoder | None = None,
     mask_proposer: str | Path | MaskProposer | None = None,
     predictions: str | Path | None = None,
+    predictions_are: PredictionsAre = "auto",
     out: str | Path | None = None,
     zero_is: ZeroIs = "class",
     ignore_index: int | None = None,
@@ -123,8 +127,9 @@ def evaluate(
         model: a segmenter or its folder. Exactly one of `model`, `method` and `predictions` is needed.
         method: name of a training-free method, which `image_text` and, for some, `encoder` are for.
         image_text, encoder, text_encoder, mask_proposer: as for `open_segmenter`.
-        predictions: folder of label maps over the same class list, such as those of `label` and `segment`, or of any
-            other program.
+        predictions: folder of label maps over the same class list: of `label`, of `segment`, or of any other program.
+        predictions_are: how their values are coded: "masks", as the masks are; "positions", in the class list, from 0,
+            with 255 for no prediction; "auto", positions where `label` or `segment` made the folder, else as the masks.
         out: folder for `evaluation.json`, `images.jsonl`, `report.html` and tables; None writes nothing.
         zero_is: what value 0 of a mask means: "class" (value v is the class at position v from 0), "background" (a
             class of its own; v is the v-th class; pixels where nothing is predicted count as background) or "ignore"
@@ -160,6 +165,7 @@ def evaluate(
         text_encoder=text_encoder,
         mask_proposer=mask_proposer,
         predictions=predictions,
+        predictions_are=predictions_are,
         settings=settings,
         device=device,
         dtype=dtype,
@@ -228,7 +234,9 @@ def judge(
         claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     predictor: Predictor
     if judged.predictions is not None:
-        predictor = find_predictions(Path(judged.predictions), pairs=task.pairs, truth=task.truth)
+        predictor = find_predictions(
+            Path(judged.predictions), pairs=task.pairs, truth=task.truth, coded=judged.predictions_are
+        )
     else:
         segmenter = judged.open()
         if of_segmenter is not None:

@@ -13,7 +13,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.contours import Indices
 from patchword.evaluate.counts import count_image
 from patchword.evaluate.finish import UnscoredError, finish, withdraw
-from patchword.evaluate.masks import Truth
+from patchword.evaluate.masks import Positions, Truth
 from patchword.evaluate.pairs import Pair
 from patchword.evaluate.predictors import Predictor
 from patchword.evaluate.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
@@ -22,7 +22,6 @@ from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import EvaluationTask
 from patchword.evaluate.worst import WorstImages
 from patchword.folders import Manifest, prepare_output, sole_use
-from patchword.maps import LabelMap
 from patchword.progress import Progress
 from patchword.runs.records import VocabularyRecord
 from patchword.runs.sessions import Session
@@ -203,7 +202,7 @@ class _Job:
         ahead = max(self.ahead, *map(len, chunks)) if chunks else self.ahead  # a whole chunk waits for its turn
         waiting = ((pair.name, self.predictor.source(pair)) for chunk in chunks for pair in chunk)
 
-        def count(item: tuple[Pair, str | None, LabelMap | PatchwordError]) -> None:
+        def count(item: tuple[Pair, str | None, Positions | PatchwordError]) -> None:
             scored = self._count(*item)
             keep(scored)
             self._note_failure(scored.record)
@@ -216,11 +215,11 @@ class _Job:
                 for pair, item, answer in zip(chunk, items, answers, strict=True):
                     writer.put((pair, item.content, answer))
 
-    def _count(self, pair: Pair, content: str | None, answer: LabelMap | PatchwordError) -> Scored:
+    def _count(self, pair: Pair, content: str | None, predicted: Positions | PatchwordError) -> Scored:
         try:
-            if isinstance(answer, PatchwordError):
-                raise answer
-            expected, predicted = self.truth.read_truth(pair), self.truth.prediction(answer)
+            if isinstance(predicted, PatchwordError):
+                raise predicted
+            expected = self.truth.read_truth(pair)
             if predicted.shape != expected.shape:
                 raise PatchwordError(
                     f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "

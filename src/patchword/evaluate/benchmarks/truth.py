@@ -64,7 +64,21 @@ class BenchmarkTruth:
         Raises:
             PatchwordError: when the mask cannot be read or holds a value that means nothing in this benchmark.
         """
-        values = self.values(pair)
+        return self.of_values(self.values(pair), source=f"mask {pair.mask} of {pair.name}")
+
+    def of_values(self, values: NDArray[np.integer], *, source: str) -> NDArray[np.int64]:
+        """Values that are coded as those of the masks, as indices of `names`, -1 for those that do not count.
+
+        Args:
+            values: (h, w).
+            source: what they are of, for errors.
+
+        Returns:
+            (h, w) int64.
+
+        Raises:
+            PatchwordError: for a value that means nothing in this benchmark.
+        """
         if values.dtype in (np.uint8, np.uint16):
             truth: NDArray[np.int64] = self._table[values]
         else:
@@ -73,7 +87,7 @@ class BenchmarkTruth:
         unknown = truth == _UNKNOWN
         if unknown.any():
             value = int(values[unknown][0])
-            raise PatchwordError(f"mask {pair.mask} of {pair.name} holds the value {value}; {self._allowed}")
+            raise PatchwordError(f"{source} holds the value {value}; {self._allowed}")
         return truth
 
     def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
