@@ -84,6 +84,7 @@ def test_a_suite_is_one_table(voc: Path, predictions: Path, tmp_path: Path):
         (("photos", "--protocol", "native"), "--protocol is given without --benchmark or --suite"),
         (("--benchmark", "kitti", "--data", "."), "benchmark 'kitti' is unknown"),
         (("--benchmark", "voc21", "--data", "nowhere"), "no such folder of voc21: nowhere"),
+        (("--suite", "standard8", "--data", "nowhere", "--out", "out"), "no such folder of benchmarks, or file"),
         (("--suite", "standard9", "--data", ".", "--out", "out"), "suite 'standard9' is unknown"),
     ],
 )

@@ -10,7 +10,7 @@ from patchword.cli import app
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
 from patchword.evaluate.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
-from patchword.evaluate.published import PUBLISHED, published_beside
+from patchword.evaluate.published import PUBLISHED, published_beside, published_table
 from patchword.models.pixels import resize
 from patchword.vocabulary import Vocabulary
 
@@ -71,8 +71,10 @@ def test_an_unknown_protocol_names_the_known_ones():
         protocol_row("tcl", benchmark=BENCHMARKS["voc20"])
 
 
-def test_the_documents_table_is_the_codes():
-    assert protocol_table() in DOCS.read_text(encoding="utf-8")
+def test_the_documents_tables_are_the_codes():
+    text = DOCS.read_text(encoding="utf-8")
+    assert protocol_table() in text
+    assert published_table() in text
 
 
 def test_published_rows_are_those_of_their_family():

@@ -120,7 +120,7 @@ def test_cityscapes_takes_train_ids_where_both_are_there(tmp_path: Path):
 
 def test_cityscapes_without_its_masks(tmp_path: Path):
     save_photo(tmp_path / "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png", (2, 2))
-    with pytest.raises(PatchwordError, match=r"gtFine with labelIds it lacks gtFine/val or .*_gtFine_labelIds.png"):
+    with pytest.raises(PatchwordError, match=r"it lacks one of: gtFine/val or .*_gtFine_labelIds.png"):
         BENCHMARKS["cityscapes"].open(tmp_path)
 
 

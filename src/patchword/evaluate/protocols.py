@@ -1,7 +1,7 @@
 """How each protocol runs each benchmark: one table, a row for each pair of them.
 
 Numbers from different protocols must not stand in one table: they differ in what the model sees, not only in how well
-it sees. Source: docs/method.md, "Published numbers to stand beside"; what is [chosen] says so below.
+it sees. Source: the papers and configurations that docs/benchmarks.md names; what is [chosen] says so below.
 """
 
 from __future__ import annotations

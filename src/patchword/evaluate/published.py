@@ -20,7 +20,7 @@ class PublishedRow:
     protocol: str | None
 
 
-# Source: docs/method.md, "Published numbers to stand beside". The families are those that it states.
+# As their authors report them; a family only where it is known.
 PUBLISHED = (
     PublishedRow("CLIP-DINOiser", 40.2, "tcl448"),
     PublishedRow("FreeDA", 41.0, "tcl448"),
@@ -42,3 +42,10 @@ PUBLISHED = (
 def published_beside(protocol: str) -> tuple[PublishedRow, ...]:
     """The rows of a protocol's own family, the lowest first."""
     return tuple(sorted((row for row in PUBLISHED if row.protocol == protocol), key=lambda row: row.average))
+
+
+def published_table() -> str:
+    """All rows as a Markdown table, as docs/benchmarks.md has it."""
+    lines = ["| method | average | family |", "|---|---|---|"]
+    lines += [f"| {row.method} | {row.average:.1f} | {row.protocol or '-'} |" for row in PUBLISHED]
+    return "\n".join(lines) + "\n"

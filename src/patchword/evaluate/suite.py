@@ -51,6 +51,8 @@ def plan_suite(suite: str, *, data: Path) -> SuitePlan:
     """
     if suite not in SUITES:
         raise PatchwordError(f"suite {suite!r} is unknown; allowed is {', '.join(SUITES)}")
+    if not data.exists():
+        raise PatchwordError(f"no such folder of benchmarks, or file that says where they are: {data}")
     folders = read_mapping(data) if data.is_file() else {}
     found: dict[str, OpenBenchmark] = {}
     missing: dict[str, str] = {}

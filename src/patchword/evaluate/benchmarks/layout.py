@@ -154,21 +154,33 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _what_is_missing(title: str, layouts: Sequence[Layout], data: Path, inside: Sequence[Path]) -> str:
-    """One line: what each layout lacks where most of it is, and all the places that were looked at."""
+    """One line: what is lacking where most of it is, and all the places that were looked at."""
     folders = [data, *inside]
-    ways = "; ".join(_what_a_layout_lacks(layout, folders) for layout in layouts)
+    nearest = [_nearest(layout, folders) for layout in layouts]
+    there = dict.fromkeys(str(path) for found in nearest for path in found.values())
     places = list(dict.fromkeys(place for layout in layouts for place in layout.places if place))
     shown = [str(folder) for folder in folders[: _MOST_FOLDERS + 1]]
     shown += [f"{len(folders) - len(shown)} more"] if len(folders) > len(shown) else []
-    above = data.resolve().parent
-    looked = f"{', '.join(shown)}, in {', '.join(places)} below them, and in {above}"
-    return f"{title} is not in {data}. {ways}. Looked in {looked}"
+    looked = f"{', '.join(shown)}, in {', '.join(places)} below them, and in {data.resolve().parent}"
+    known = f"; there is {', '.join(there)}" if there else ""
+    lacks = [layout.lacks(found) for layout, found in zip(layouts, nearest, strict=True)]
+    return f"{title} is not in {data}: it lacks {_lacking(layouts, lacks)}{known}. Looked in {looked}"
 
 
-def _what_a_layout_lacks(layout: Layout, folders: Sequence[Path]) -> str:
-    roots = [folder / place for folder in folders for place in layout.places]
-    best = max(roots, key=lambda root: len(layout.find(root)))
-    found = layout.find(best)
-    missing = ", ".join(str(part) for part in layout.lacks(found))
-    there = f" (there is {', '.join(str(path) for path in found.values())})" if found else ""
-    return f"As {layout.name} it lacks {missing}{there}"
+def _nearest(layout: Layout, folders: Sequence[Path]) -> Found:
+    """What there is where most of a layout is."""
+    return max((layout.find(folder / place) for folder in folders for place in layout.places), key=len)
+
+
+def _lacking(layouts: Sequence[Layout], lacks: Sequence[Sequence[Part]]) -> str:
+    """What all layouts lack, then what each lacks beside it."""
+    common = [part for part in lacks[0] if all(part in other for other in lacks)]
+    said = ", ".join(map(str, common))
+    ways = [
+        f"{', '.join(str(part) for part in lack if part not in common)} [{layout.name}]"
+        for layout, lack in zip(layouts, lacks, strict=True)
+        if any(part not in common for part in lack)
+    ]
+    if len(ways) < len(layouts):  # what is common is all that some layout lacks
+        return said
+    return f"{said}{', and one of: ' if common else 'one of: '}{'; '.join(ways)}"
