@@ -44,7 +44,10 @@ class Case:
 
 
 IMAGE_TEXT = [
-    *(Case("tiny_clip", load_image_text, 8, 24, 32, {"dense": d}) for d in ("value", "sclip", "clearclip", "naclip")),
+    *(
+        Case("tiny_clip", load_image_text, 8, 24, 32, {"dense": d})
+        for d in ("value", "maskclip", "sclip", "clearclip", "naclip")
+    ),
     Case("tiny_siglip", load_image_text, 8, 32, 32),
     Case("tiny_open_clip", load_image_text, 8, 20, 32),
 ]

@@ -51,7 +51,7 @@ class LabelSettings(Settings):
         description="Crops that the image-text encoder sees at once, 1 or more; more fills an accelerator and needs "
         "more memory; halves itself where memory runs out",
     )
-    dense: Literal["value", "sclip", "clearclip", "naclip"] = Field(
+    dense: Literal["value", "maskclip", "sclip", "clearclip", "naclip"] = Field(
         "value",
         description="Path of the image-text encoder that its patch features come from: how tightly evidence follows a "
         "thing's outline",

@@ -68,8 +68,8 @@ def load_image_text(
         revision: branch, tag or commit of a hub name; None for the main branch.
         device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
         dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
-        dense: variant of CLIP's last layer for `encode_patches`: "value", "sclip", "clearclip" or "naclip"; of these,
-            SigLIP and OpenCLIP have "value".
+        dense: variant of CLIP's last layer for `encode_patches`: "value", "maskclip", "sclip", "clearclip" or "naclip"
+            (see `models.dense`); of these, SigLIP and OpenCLIP have "value".
 
     Returns:
         the encoder, in evaluation mode, its weights frozen.
