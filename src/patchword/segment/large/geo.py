@@ -300,9 +300,11 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What GDAL says of a file that it cannot read, in one line."""
+    from rasterio.errors import RasterioError
+
     try:
         with _quiet():
             yield
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, RasterioError) as error:
         reason = " ".join(str(error).split())
         raise PatchwordError(f"cannot read {path}: damaged ({reason})") from None
