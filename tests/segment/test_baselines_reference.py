@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.errors import PatchwordError
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.clip import ClipEncoder
 from patchword.models.common import interpolate_positions
@@ -292,6 +293,12 @@ def test_numbers_of_proxyclip_are_its_own_and_can_be_others(clip: ClipEncoder, t
     assert torch.equal(ProxyClip(clip, encoder=encoder, beta=BETA, gamma=GAMMA)(image), published)
     for other in ({"beta": 0.5}, {"gamma": 9.0}):
         assert (ProxyClip(clip, encoder=encoder, **other)(image) - published).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("numbers", [{"beta": -0.1}, {"gamma": 0.0}, {"gamma": math.nan}])
+def test_numbers_out_of_range_are_refused(clip: ClipEncoder, numbers: dict[str, float]) -> None:
+    with pytest.raises(PatchwordError, match="allowed are 0 and more, and more than 0"):
+        ProxyClip(clip, encoder=SixPixelPatches(), **numbers)
 
 
 def test_the_encoder_given_is_left_as_it_was(clip: ClipEncoder) -> None:

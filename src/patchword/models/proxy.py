@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.errors import PatchwordError
 from patchword.models.clip import ClipEncoder
 from patchword.models.common import to_map, unit
 from patchword.models.pixels import nearest_multiple, resize
@@ -29,10 +30,15 @@ class ProxyClip:
         beta: how far above the mean similarity two patches must be to see each other, 0 and more; higher is stricter.
         gamma: factor of the logits, above 0; higher gathers from the most similar patches only.
 
+    Raises:
+        PatchwordError: when a number is out of range.
+
     Source: Lan et al., arXiv 2408.04883, section 3; beta and gamma are the paper's.
     """
 
     def __init__(self, clip: ClipEncoder, *, encoder: PatchEncoder, beta: float = 1.2, gamma: float = 3.0) -> None:
+        if not (beta >= 0 and gamma > 0):
+            raise PatchwordError(f"beta is {beta} and gamma {gamma}; allowed are 0 and more, and more than 0")
         self.clip = clip
         self.encoder = encoder
         self.beta = beta
