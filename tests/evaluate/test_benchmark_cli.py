@@ -57,10 +57,22 @@ def test_a_training_free_method_is_measured_by_a_protocol(voc: Path, tiny_clip: 
     assert record["images"] == 1
 
 
+def test_parts_of_a_benchmark_are_put_together(voc: Path, predictions: Path, tmp_path: Path):
+    options = ("--benchmark", "voc20", "--data", voc, "--predictions", predictions, "--quiet")
+    run(*options, "--out", tmp_path / "whole")
+    for part in ("1", "2"):
+        run(*options, "--shard", f"{part}/2", "--out", tmp_path / part)
+    merged = CliRunner().invoke(app, ["merge", *(str(tmp_path / part) for part in "12"), "-o", str(tmp_path / "both")])
+    assert merged.exit_code == 0, merged.output
+    whole, both = (json.loads((tmp_path / each / "evaluation.json").read_text()) for each in ("whole", "both"))
+    for field in ("miou", "pixels", "images", "data", "vocabulary_hash", "classes"):
+        assert both[field] == whole[field]
+
+
 def test_a_suite_is_one_table(voc: Path, predictions: Path, tmp_path: Path):
     options = ("--data", tmp_path, "--predictions", predictions, "--out", tmp_path / "out", "--quiet")
     ran = run("--suite", "standard8", *options)
-    assert "voc21 is over 2 of 1,449 photographs" in ran.stdout
+    assert "voc21 is over 2 photographs, its split has 1,449" in ran.stdout
     assert "cityscapes is missing" in ran.stdout
     assert (tmp_path / "out" / "voc20" / "evaluation.json").is_file()
     again = run("--suite", "standard8", *options, "--resume", "--json")

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_folders import every_value, make_split, save_mask, save_photo
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from patchword.errors import PatchwordError
@@ -213,3 +215,34 @@ def test_what_is_missing_is_said_for_every_layout(tmp_path: Path):
     message = str(caught.value)
     for expected in ("_instanceTrainIds.png", "stuffthingmaps_trainval2017/val2017", "instances_val2017.json"):
         assert expected in message
+
+
+@st.composite
+def drawn_boxes(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Boxes with whole corners in 10 x 8 pixels, of any class, some of them crowds, no two of one area."""
+    found: dict[int, dict[str, Any]] = {}
+    for _ in range(draw(st.integers(0, 6))):
+        left, top = draw(st.integers(0, 8)), draw(st.integers(0, 6))
+        right, bottom = draw(st.integers(left + 1, 10)), draw(st.integers(top + 1, 8))
+        area = (right - left) * (bottom - top)
+        category = draw(st.sampled_from(COCO_IDS))
+        found[area] = annotation(category, box(left, top, right, bottom), area, iscrowd=draw(st.integers(0, 1)))
+    return list(found.values())
+
+
+@given(objects=drawn_boxes())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_painting_is_the_rule_pixel_by_pixel(objects: list[dict[str, Any]], tmp_path: Path):
+    """At every pixel: the smallest single object there, else the smallest crowd, else background."""
+    truth = painted(make_instances(tmp_path, objects))
+    for y in range(8):
+        for x in range(10):
+            here = [each for each in objects if covers(each, x, y)]
+            single = [each for each in here if not each["iscrowd"]]
+            top = min(single or here, key=lambda each: each["area"], default=None)
+            assert truth[y, x] == (0 if top is None else COCO_IDS.index(top["category_id"]) + 1)
+
+
+def covers(each: dict[str, Any], x: int, y: int) -> bool:
+    corners = each["segmentation"][0]
+    return min(corners[0::2]) <= x < max(corners[0::2]) and min(corners[1::2]) <= y < max(corners[1::2])

@@ -47,7 +47,7 @@ def test_a_partial_split_is_marked_and_makes_no_average(tmp_path: Path):
     assert record.average is None
     page = (tmp_path / "out" / "suite.md").read_text()
     assert "| 50.0%* |" in page
-    assert "voc21 is over 2 of 1,449 photographs" in page
+    assert "voc21 is over 2 photographs, its split has 1,449" in page
     assert "cityscapes is missing" in page
     assert "no average" in page
     assert "at the level of chance: voc21, voc20, ade20k" in page
@@ -62,6 +62,13 @@ def test_the_table_is_of_one_family_and_marks_every_row(tmp_path: Path):
     assert [row[0] for row in others] == ["SCLIP", "NACLIP", "ProxyCLIP", "CorrCLIP-B", "CorrCLIP-L"]
     assert all(row[-1] == "published" and len(row) == len(head) for row in others)
     assert dict(zip(head, others[0], strict=True))["average"] == "38.2%"
+
+
+def test_more_photographs_than_the_split_has_make_no_average_either(tmp_path: Path):
+    more = SimpleNamespace(miou=0.5, images=2913, chance=None)
+    record = run(make_some(tmp_path / "data"), tmp_path / "out", lambda *_: more)
+    assert record.entries[0].status == "partial"
+    assert "voc21 is over 2,913 photographs, its split has 1,449" in record.remarks()[0]
 
 
 def entries(**other: Any) -> tuple[SuiteEntry, ...]:

@@ -161,7 +161,7 @@ def _entry(opened: OpenBenchmark, report: EvaluationReport) -> SuiteEntry:
     benchmark = opened.benchmark
     return SuiteEntry(
         benchmark=benchmark.name,
-        status="measured" if report.images >= benchmark.images else "partial",
+        status="measured" if report.images == benchmark.images else "partial",
         miou=report.miou,
         images=report.images,
         of=benchmark.images,

@@ -24,7 +24,7 @@ class SuiteEntry(Record):
 
     Attributes:
         benchmark: its name.
-        status: "measured" over the whole official split; "partial" over fewer photographs; "missing" from the disk;
+        status: "measured" over the official split; "partial" over fewer photographs, or more; "missing" from the disk;
             "waiting" for its turn.
         miou: mean IoU in [0, 1]; none where it was not measured.
         images, of: photographs that were scored, and those of the official split.
@@ -146,7 +146,7 @@ def _cell(entry: SuiteEntry) -> str:
 def _remark(entry: SuiteEntry) -> str | None:
     name = entry.benchmark
     if entry.status == "partial":
-        return f"{name} is over {entry.images:,} of {entry.of:,} photographs (*): no number to stand beside others"
+        return f"{name} is over {entry.images:,} photographs, its split has {entry.of:,} (*): not to be compared"
     if entry.status == "missing":
         return (
             f"{name} is missing; `patchword benchmarks {name}` says what it needs, {SUITE_FILE} where it was looked for"

@@ -38,8 +38,8 @@ class OpenBenchmark:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there are at least as many photographs as in the official split: a score over fewer is none of it."""
-        return len(self.pairs) >= self.benchmark.images
+        """Whether there are as many photographs as in the official split: a score over any others is none of it."""
+        return len(self.pairs) == self.benchmark.images
 
 
 @dataclass(frozen=True)
