@@ -114,9 +114,9 @@ def test_shards_that_do_not_belong_together(data: Path) -> None:
     ("options", "message"),
     [
         ({"model": RedSegmenter(temperature=0.3)}, r"predicted by: temperature was 0\.1, now 0\.3"),
-        ({"settings": {"batch": 3}}, "predicted by: settings was"),
+        ({"settings": {"batch": 3}}, "predicted by: settings batch was 2, now 3"),
         ({"scoring": {"worst": 3, "boundary": False}}, "scoring: boundary was True, now False"),
-        ({"zero_is": "ignore"}, "reading was"),
+        ({"zero_is": "ignore"}, "reading zero is was class, now ignore"),
         ({"limit": 4}, "the number of images was 9, now 4"),
         ({"shard": "1/2"}, "the shard was none, now 1/2"),
     ],

@@ -61,6 +61,10 @@ class Tower(_Record):
             licence=record.licence,
         )
 
+    def identity(self) -> dict[str, str | None]:
+        """Which weights these are, as JSON can hold it."""
+        return {"name": self.name, "revision": self.revision, "fingerprint": self.fingerprint}
+
     def check(self, record: ModelRecord, *, role: str, place: str) -> None:
         """Refuse a model that is not this one.
 

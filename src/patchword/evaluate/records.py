@@ -22,7 +22,7 @@ from patchword.evaluate.counts import ImageCounts, Sparse
 from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import DataRecord
 from patchword.folders import Manifest, write_json
-from patchword.runs.records import Record, ShardRecord, VocabularyRecord
+from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of
 from patchword.settings import one_line
 from patchword.vocabulary import Vocabulary
 
@@ -145,7 +145,7 @@ class SetupRecord(Record):
 
         Args:
             other: the second.
-            places: whether it matters where photographs and masks are.
+            places: whether it matters where photographs, masks and predictions are.
         """
         pairs: list[tuple[str, object, object]] = [
             ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
@@ -153,12 +153,11 @@ class SetupRecord(Record):
             ("the hash of the images' names", self.images_hash, other.images_hash),
             ("the list of scored classes", list(self.classes), list(other.classes)),
         ]
-        left_out = set() if places else {"photographs", "masks"}
-        first, second = (each.data.model_dump(mode="json", exclude=left_out) for each in (self, other))
-        pairs += _fields("", first, second)
-        pairs += _fields("predicted by: ", self.predicted_by, other.predicted_by)
-        pairs += _fields("scoring: ", self.scoring.model_dump(mode="json"), other.scoring.model_dump(mode="json"))
-        return [pair for pair in pairs if pair[1] != pair[2]]
+        pairs += _differing("", self.data.model_dump(mode="json"), other.data.model_dump(mode="json"))
+        pairs += _differing("predicted by: ", self.predicted_by, other.predicted_by)
+        pairs += _differing("scoring: ", self.scoring.model_dump(mode="json"), other.scoring.model_dump(mode="json"))
+        left_out = () if places else ("photographs", "masks", "predicted by: folder")
+        return [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in left_out]
 
 
 def read_images(manifest: Manifest) -> dict[str, ImageScore]:
@@ -191,6 +190,7 @@ def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:
     return class_colours([listed.get(name) for name in names])
 
 
-def _fields(prefix: str, first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, object, object]]:
-    keys = dict.fromkeys([*first, *second])
-    return [(f"{prefix}{key.replace('_', ' ')}", first.get(key), second.get(key)) for key in keys]
+def _differing(prefix: str, first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, object, object]]:
+    before, now = dict(identity_of(first)), dict(identity_of(second))
+    keys = dict.fromkeys([*before, *now])
+    return [(f"{prefix}{key.replace('_', ' ')}", before.get(key), now.get(key)) for key in keys]

@@ -43,6 +43,10 @@ class ModelRecord:
     input_size: int
     licence: str
 
+    def identity(self) -> dict[str, str | None]:
+        """Which weights these are, as JSON can hold it."""
+        return {"name": self.name, "revision": self.revision, "fingerprint": self.fingerprint}
+
 
 @dataclass(frozen=True)
 class ImageEmbedding:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -45,3 +47,17 @@ def relative_root(root: Path, *, folder: Path) -> str:
         return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
     except ValueError:  # on another drive
         return root.as_posix()
+
+
+def identity_of(described: Mapping[str, Any], *, above: str = "") -> Iterator[tuple[str, object]]:
+    """What a segmenter says of itself, flat; weights with a fingerprint are the same wherever they lie.
+
+    Args:
+        described: as `describe` gives it.
+        above: what stands before every name.
+    """
+    for key, value in described.items():
+        if isinstance(value, Mapping):
+            yield from identity_of(value, above=f"{above}{key} ")
+        elif not (key in ("name", "revision") and described.get("fingerprint")):
+            yield f"{above}{key}", value

@@ -120,7 +120,8 @@ class DenseSegmenter:
         """The models, the size at which they see images, and the temperature."""
         return {
             **self.features.describe(),
-            "text_encoder": {"name": self.text.record.name, "fingerprint": self.text.record.fingerprint},
+            "text_encoder": self.text.record.identity(),
+            **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "computed_in": str(compute_type(self.text)).removeprefix("torch."),
             "image_size": self._path.image_size,
             "temperature": self._path.temperature,

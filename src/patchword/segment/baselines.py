@@ -108,6 +108,5 @@ class MethodFeatures:
         """The method and the vision encoder; `DenseSegmenter.describe` names CLIP."""
         facts: dict[str, Any] = {"kind": "dense", "method": self._method.name}
         if self._encoder is not None:
-            record = self._encoder.record
-            facts["encoder"] = {"name": record.name, "fingerprint": record.fingerprint}
+            facts["encoder"] = self._encoder.record.identity()
         return facts

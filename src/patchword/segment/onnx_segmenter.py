@@ -51,7 +51,7 @@ class OnnxFeatures:
         """The models and numbers that the vectors depend on."""
         return {
             "kind": "onnx",
-            "encoder": {"name": self.facts.encoder.name, "fingerprint": self.facts.encoder.fingerprint},
+            "encoder": self.facts.encoder.identity(),
             "data_fingerprint": self.facts.data_fingerprint,
             "precision": self.facts.precision,
             "opset": self.facts.opset,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
+from patchword.runs.records import identity_of
 from patchword.runs.shards import shard_differences
 from patchword.segment.files import files_of_record
 from patchword.segment.records import RESULTS, SETTINGS, SegmentationRecord, read_results
@@ -51,7 +51,7 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
         ("the photographs' folder", before.photographs, now.photographs),
         ("the vocabulary's hash", before.vocabulary_hash, now.vocabulary_hash),
     ]
-    first, second = dict(_identity(before.segmenter)), dict(_identity(now.segmenter))
+    first, second = dict(identity_of(before.segmenter)), dict(identity_of(now.segmenter))
     keys = sorted(first.keys() | second.keys())
     pairs += [(f"the segmenter's {key}", first.get(key, "none"), second.get(key, "none")) for key in keys]
     pairs += shard_differences(before.shard, now.shard)
@@ -62,15 +62,6 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
 def _values(before: Settings, now: Settings) -> list[tuple[str, object, object]]:
     other = now.model_dump()
     return [(f"setting `{key}`", value, other[key]) for key, value in before.model_dump().items()]
-
-
-def _identity(described: Mapping[str, Any], *, above: str = "") -> Iterator[tuple[str, object]]:
-    """What a segmenter says of itself, flat; weights with a fingerprint are the same wherever they lie."""
-    for key, value in described.items():
-        if isinstance(value, Mapping):
-            yield from _identity(value, above=f"{above}{key} ")
-        elif not (key == "name" and described.get("fingerprint")):
-            yield f"{above}{key}", value
 
 
 @dataclass(frozen=True)

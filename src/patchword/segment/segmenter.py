@@ -144,11 +144,9 @@ class Segmenter:
         """The frozen models, the training data and the numbers that a segmentation depends on."""
         return {
             "kind": "aligned",
-            "encoder": {"name": self.config.encoder.name, "fingerprint": self.config.encoder.fingerprint},
-            "text_encoder": {
-                "name": self.config.text_encoder.name,
-                "fingerprint": self.config.text_encoder.fingerprint,
-            },
+            "encoder": self.config.encoder.identity(),
+            "text_encoder": self.config.text_encoder.identity(),
+            **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "data_fingerprint": self.config.training.data_fingerprint,
             "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
             "image_size": self.config.image_size,
