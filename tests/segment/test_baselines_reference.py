@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def naive_tokens(clip: ClipEncoder, image: Tensor, *, offset: float) -> tuple[Te
     hidden = tower.pre_layrnorm(torch.stack(tokens))
     for layer in tower.encoder.layers[:-1]:
         hidden = hidden + naive_attention(layer, hidden, logits=query_key)
-        hidden = hidden + layer.mlp(layer.layer_norm2(hidden))
+        hidden = hidden + naive_mlp(layer, hidden)
     return hidden, (rows, columns)
 
 
@@ -122,7 +124,15 @@ def near(query: Tensor, key: Tensor, *, grid: tuple[int, int]) -> list[Tensor]:
 
 def with_rest_of_layer(layer: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
     hidden = hidden + mixed
-    return hidden + layer.mlp(layer.layer_norm2(hidden))
+    return hidden + naive_mlp(layer, hidden)
+
+
+def naive_mlp(layer: Any, hidden: Tensor) -> Tensor:
+    """With the activation that the checkpoint names."""
+    inner = layer.mlp.fc1(layer.layer_norm2(hidden))
+    if layer.mlp.config.hidden_act == "quick_gelu":
+        return layer.mlp.fc2(inner * torch.sigmoid(1.702 * inner))
+    return layer.mlp.fc2(inner * (1 + torch.erf(inner / math.sqrt(2))) / 2)
 
 
 def naive_last_layer(name: str, layer: Any, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -202,6 +212,22 @@ def test_proxyclip_agrees_with_naive_code(clip: ClipEncoder, tiny_dinov2: Path, 
     tokens = naive_proxy(clip.model.vision_model.encoder.layers[-1], hidden, grid, features)
     expected = to_text_space(clip, tokens, (features.shape[1], features.shape[2]))
     torch.testing.assert_close(features_of("proxyclip", clip, encoder)(image)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_activation_is_the_checkpoints(tiny_clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["vision_config"]["hidden_act"] == "quick_gelu"
+    config["vision_config"]["hidden_act"] = "gelu"
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    other = load_image_text(str(folder), device="cpu")
+    assert isinstance(other, ClipEncoder)
+    image = picture((24, 40))
+    hidden, grid = naive_tokens(other, image[0], offset=OFFSET)
+    last = other.model.vision_model.encoder.layers[-1]
+    expected = to_text_space(other, naive_last_layer("sclip", last, hidden, grid)[1:], grid)
+    torch.testing.assert_close(features_of("sclip", other, None)(image)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 class SixPixelPatches:
