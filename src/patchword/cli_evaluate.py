@@ -196,7 +196,7 @@ def _print_scores(report: EvaluationReport, *, out: Path | None) -> None:
         typer.echo(
             f"(after each score: {report.scoring.level:.0%} of {report.scoring.resamples:,} resamples of images)"
         )
-    if chance_line(report):
-        typer.echo(chance_line(report))
+    for remark in filter(None, (*report.data.remarks, chance_line(report))):
+        typer.echo(remark)
     if out is not None:
         typer.echo(f"{out / PAGE_FILE} shows classes, confusions and the worst images")

@@ -38,7 +38,8 @@ def predictions(tmp_path: Path) -> Path:
 
 def test_a_benchmark_is_measured(voc: Path, predictions: Path, tmp_path: Path):
     options = ("--data", voc, "--predictions", predictions, "--out", tmp_path / "out", "--quiet")
-    run("--benchmark", "voc20", *options)
+    ran = run("--benchmark", "voc20", *options)
+    assert "This is voc20 over 2 photographs; its official split has 1,449" in ran.stdout
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert record["data"]["benchmark"] == "voc20"
     assert record["data"]["reading"]["layout"] == "VOC 2012 devkit"

@@ -116,6 +116,7 @@ def test_with_a_low_threshold_the_same_pixels_become_classes(tmp_path: Path):
     )
     assert scores(report)["background"] == 0
     assert report.data.reading["changed"] == {"background_threshold": 0.001}
+    assert report.data.remarks[1] == "Not as the protocol tcl448 has it: background_threshold=0.001."
 
 
 def test_without_background_its_pixels_do_not_count(tmp_path: Path):
@@ -143,6 +144,9 @@ def test_the_report_says_by_which_row_of_which_protocol(tmp_path: Path):
     assert data["reading"]["protocol_row"]["threshold"] == 0.2
     assert data["reading"]["changed"] == {}
     assert data["selection"]["of"] == 1449
+    assert len(data["remarks"]) == 1
+    assert "voc21 over 2 photographs; its official split has 1,449" in data["remarks"][0]
+    assert data["remarks"][0] in (tmp_path / "out" / "report.html").read_text()
     assert record["predicted_by"]["settings"]["shorter_side"] == 336
     assert record["vocabulary"].count("@template") == 80
 

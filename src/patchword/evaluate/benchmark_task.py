@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,22 @@ def benchmark_task(opened: OpenBenchmark, *, run: ProtocolRun | None, limit: int
         protocol=None if run is None else run.row.protocol,
         reading=reading,
         selection={"of": opened.benchmark.images} | ({} if limit is None else {"limit": limit}),
+        remarks=tuple(_remarks(opened, images=len(pairs), run=run)),
     )
     return EvaluationTask(pairs, opened.truth, data)
+
+
+def _remarks(opened: OpenBenchmark, *, images: int, run: ProtocolRun | None) -> Iterator[str]:
+    """What keeps the scores from being the benchmark's and the protocol's."""
+    benchmark = opened.benchmark
+    if images != benchmark.images:
+        yield (
+            f"This is {benchmark.name} over {images:,} photographs; its official split has {benchmark.images:,}, so the "
+            "scores are not to be compared with others."
+        )
+    if run is not None and run.changed:
+        changed = ", ".join(f"{name}={value}" for name, value in run.changed.items())
+        yield f"Not as the protocol {run.row.protocol} has it: {changed}."
 
 
 def _common_folder(paths: list[Path]) -> Path:

@@ -105,7 +105,8 @@ def _head(report: EvaluationReport) -> str:
     chance = chance_line(report)
     noticed = " class='notice'" if report.chance is not None and report.chance.at_chance else ""
     told = f"<p{noticed}>{text(chance)}</p>" if chance else ""
-    return f"<header><h1>Evaluation</h1>{where}<nav>{links}</nav></header><dl class='facts'>{cells}</dl>{told}"
+    remarks = "".join(f"<p class='notice'>{text(remark)}</p>" for remark in data.remarks)
+    return f"<header><h1>Evaluation</h1>{where}<nav>{links}</nav></header><dl class='facts'>{cells}</dl>{remarks}{told}"
 
 
 def _scores(report: EvaluationReport) -> str:

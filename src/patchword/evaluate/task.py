@@ -20,6 +20,7 @@ class DataRecord(Record):
         benchmark, protocol: names of these; None for a folder of one's own.
         reading: how mask values become classes, by name of the option or rule.
         selection: which photographs were taken, where not all were.
+        remarks: why the scores are not to be compared with others of the benchmark and protocol, a sentence each.
     """
 
     photographs: str
@@ -28,6 +29,7 @@ class DataRecord(Record):
     protocol: str | None = None
     reading: dict[str, Any]
     selection: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
