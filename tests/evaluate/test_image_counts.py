@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,14 @@ from hypothesis import strategies as st
 from patchword.evaluate.boundary import boundary_counts
 from patchword.evaluate.chance import chance_of
 from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.evaluate.counts import ImageCounts, count_image, total
+from patchword.evaluate.counts import Gathered, ImageCounts, count_image
 from patchword.evaluate.records import ImageScore
 
 COUNT = 5
+
+
+def total(images: Iterable[ImageCounts], *, count: int = COUNT, boundary: bool = True) -> ImageCounts:
+    return Gathered.of(images, count=count, boundary=boundary).whole
 
 
 def image_of(seed: int) -> ImageCounts:
@@ -33,11 +39,11 @@ def same(one: ImageCounts, other: ImageCounts) -> bool:
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), st.data())
 def test_counts_add_in_any_order_and_grouping(seeds: list[int], data: st.DataObject) -> None:
     images = [image_of(seed) for seed in seeds]
-    whole = total(images, count=COUNT, boundary=True)
+    whole = total(images)
     shuffled = data.draw(st.permutations(images))
     cut = data.draw(st.integers(0, len(images)))
-    parts = [total(part, count=COUNT, boundary=True) for part in (shuffled[:cut], shuffled[cut:])]
-    assert same(total(parts, count=COUNT, boundary=True), whole)
+    parts = [total(part) for part in (shuffled[:cut], shuffled[cut:])]
+    assert same(total(parts), whole)
 
 
 @settings(deadline=None)
@@ -119,3 +125,13 @@ def test_random_predictions_score_what_chance_says() -> None:
 
 def test_no_pixels_no_chance() -> None:
     assert chance_of(np.zeros((2, 3), dtype=np.int64), names=("a", "b"), least=None) is None
+
+
+def test_what_is_gathered_of_each_image() -> None:
+    images = [image_of(seed) for seed in range(4)]
+    found = Gathered.of(iter(images), count=COUNT, boundary=True)
+    np.testing.assert_array_equal(found.sums.sum(axis=0), found.whole.class_sums())
+    assert found.seen.tolist() == [sum(int(image.table[index].any()) for image in images) for index in range(COUNT)]
+    nothing = Gathered.of([], count=2, boundary=True)
+    assert nothing.sums.shape == (0, 2, 6)
+    assert nothing.whole.matrix.mean_iou() is None

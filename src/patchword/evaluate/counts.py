@@ -110,17 +110,37 @@ def count_image(
     return ImageCounts(table, None if dilation is None else boundary)
 
 
-def total(images: Iterable[ImageCounts], *, count: int, boundary: bool) -> ImageCounts:
-    """The sum of images' counts; of none, zeros.
+@dataclass(frozen=True)
+class Gathered:
+    """What all scores over a data set follow from; the images' own tables, which would fill the memory, are gone.
 
-    Args:
-        count: number of classes.
-        boundary: whether boundaries were measured.
+    Attributes:
+        whole: the sum over all images.
+        sums: (images, n, 6) of each image, see `ImageCounts.class_sums`.
+        seen: (n,) images whose truth has the class.
     """
-    table = np.zeros((count, count + 1), dtype=np.int64)
-    edges = np.zeros((count, 2), dtype=np.int64)
-    for image in images:
-        table += image.table
-        if image.boundary is not None:
-            edges += image.boundary
-    return ImageCounts(table, edges if boundary else None)
+
+    whole: ImageCounts
+    sums: Counts
+    seen: Counts
+
+    @classmethod
+    def of(cls, images: Iterable[ImageCounts], *, count: int, boundary: bool) -> Gathered:
+        """Add up images.
+
+        Args:
+            images: taken one after the other.
+            count: number of classes.
+            boundary: whether boundaries were measured.
+        """
+        table = np.zeros((count, count + 1), dtype=np.int64)
+        edges = np.zeros((count, 2), dtype=np.int64)
+        seen = np.zeros(count, dtype=np.int64)
+        sums = []
+        for image in images:
+            table += image.table
+            edges += 0 if image.boundary is None else image.boundary
+            seen += image.table.any(axis=1)
+            sums.append(image.class_sums())
+        stacked = np.stack(sums) if sums else np.zeros((0, count, 6), dtype=np.int64)
+        return cls(ImageCounts(table, edges if boundary else None), stacked, seen)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.confusion_picture import CONFUSION_PICTURE, draw_confusion
-from patchword.evaluate.counts import total
 from patchword.evaluate.page import PAGE_FILE, render_page
 from patchword.evaluate.records import IMAGES_FILE, ImageScore, SetupRecord, read_images
-from patchword.evaluate.report import REPORT_FILE, EvaluationReport, make_report
+from patchword.evaluate.report import REPORT_FILE, EvaluationReport, gather, make_report
+from patchword.evaluate.tally import Counts
 from patchword.evaluate.worst import WorstImages
 from patchword.folders import Manifest, write_bytes, write_json, write_text
 
@@ -75,19 +75,21 @@ def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command:
         raise UnscoredError(failed, of=len(names), where=folder / IMAGES_FILE)
     images = list(found.values())
     try:
-        report = make_report(setup, images, command=command)
+        gathered = gather(setup, images)
     except ValueError as error:
         raise PatchwordError(f"{folder / IMAGES_FILE} is of another evaluation: {error}") from None
+    report = make_report(setup, gathered, command=command)
     worst = WorstImages(folder, setup=setup, known=images)
     worst.prune()
     if setup.shard is None:
-        _write_results(folder, report, images, worst)
+        _write_results(folder, report, images, table=gathered.whole.table, worst=worst)
     return report
 
 
-def _write_results(folder: Path, report: EvaluationReport, images: list[ImageScore], worst: WorstImages) -> None:
+def _write_results(
+    folder: Path, report: EvaluationReport, images: Sequence[ImageScore], *, table: Counts, worst: WorstImages
+) -> None:
     names = [entry.name for entry in report.classes]
-    table = total((image.counts(len(names)) for image in images), count=len(names), boundary=False).table
     write_text(folder / CONFUSION_FILE, _confusion_csv(table.tolist(), names))
     confusion = draw_confusion(table, names=names)
     write_bytes(folder / CONFUSION_PICTURE, confusion)

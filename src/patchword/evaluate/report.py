@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from patchword.evaluate.bootstrap import Interval, mean_of_known, percentiles, ratio, resampled_sums
 from patchword.evaluate.chance import Chance, chance_of
-from patchword.evaluate.counts import ImageCounts, total
+from patchword.evaluate.counts import Gathered
 from patchword.evaluate.records import ImageScore, SetupRecord
 from patchword.evaluate.settings import ScoringSettings
+from patchword.evaluate.tally import Counts
 from patchword.evaluate.task import DataRecord
 from patchword.runs.records import Record, ShardRecord
 from patchword.versions import versions
@@ -106,21 +107,31 @@ SCORES = {
 }
 
 
-def make_report(setup: SetupRecord, images: Sequence[ImageScore], *, command: str = "") -> EvaluationReport:
-    """Put the scores of images and where they come from into one record.
+def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
+    """Add up the counts of images.
 
     Args:
         setup: what was asked.
         images: every image of it, sorted by name, none of them failed.
-        command: the command line; empty when called from Python.
 
     Raises:
         ValueError: when the images' counts are not of the setup's classes.
     """
-    counts = [image.counts(len(setup.classes)) for image in images]
-    scoring = setup.scoring
-    whole = total(counts, count=len(setup.classes), boundary=scoring.boundary)
-    intervals, by_class = _intervals(counts, scoring) if scoring.resamples and counts else ({}, None)
+    count = len(setup.classes)
+    return Gathered.of((image.counts(count) for image in images), count=count, boundary=setup.scoring.boundary)
+
+
+def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") -> EvaluationReport:
+    """Put the scores of images and where they come from into one record.
+
+    Args:
+        setup: what was asked.
+        gathered: the counts of all images.
+        command: the command line; empty when called from Python.
+    """
+    scoring, whole = setup.scoring, gathered.whole
+    resampled = scoring.resamples and len(gathered.sums)
+    intervals, by_class = _intervals(gathered.sums, scoring) if resampled else ({}, None)
     matrix, boundary = whole.matrix, whole.boundary_iou()
     known = [value for value in boundary if value is not None]
     miou = matrix.mean_iou()
@@ -134,9 +145,9 @@ def make_report(setup: SetupRecord, images: Sequence[ImageScore], *, command: st
         coverage=matrix.coverage(),
         intervals=intervals,
         chance=chance_of(whole.table, names=setup.classes, least=least),
-        images=len(images),
+        images=len(gathered.sums),
         pixels=int(whole.table.sum()),
-        classes=_classes(setup.classes, whole, boundary=boundary, intervals=by_class, images=counts),
+        classes=_classes(setup.classes, gathered, boundary=boundary, intervals=by_class),
         data=setup.data,
         predicted_by=setup.predicted_by,
         scoring=scoring,
@@ -150,15 +161,11 @@ def make_report(setup: SetupRecord, images: Sequence[ImageScore], *, command: st
 
 def _classes(
     names: Sequence[str],
-    whole: ImageCounts,
+    gathered: Gathered,
     *,
     boundary: Sequence[float | None],
     intervals: Sequence[Interval | None] | None,
-    images: Sequence[ImageCounts],
 ) -> tuple[ClassReport, ...]:
-    seen = np.zeros(len(names), dtype=np.int64)
-    for image in images:
-        seen += image.table.any(axis=1)
     return tuple(
         ClassReport(
             name=names[score.index],
@@ -169,20 +176,16 @@ def _classes(
             truth_pixels=score.truth_pixels,
             predicted_pixels=score.predicted_pixels,
             correct_pixels=score.correct_pixels,
-            images=int(seen[score.index]),
+            images=int(gathered.seen[score.index]),
             confused_with=None if score.confused_with is None else names[score.confused_with],
         )
-        for score in whole.matrix.per_class()
+        for score in gathered.whole.matrix.per_class()
     )
 
 
-def _intervals(
-    images: Sequence[ImageCounts], scoring: ScoringSettings
-) -> tuple[dict[str, Interval | None], list[Interval | None]]:
+def _intervals(images: Counts, scoring: ScoringSettings) -> tuple[dict[str, Interval | None], list[Interval | None]]:
     """Of every score over all classes, and of every class's IoU."""
-    sums = resampled_sums(
-        np.stack([image.class_sums() for image in images]), resamples=scoring.resamples, seed=scoring.seed
-    )
+    sums = resampled_sums(images, resamples=scoring.resamples, seed=scoring.seed)
     right, truth, predicted, spoken, edge, edges = np.moveaxis(sums, -1, 0)  # (resamples, classes) each
     ious = ratio(right, truth + predicted - right)
     pixels = truth.sum(axis=1)

@@ -17,7 +17,7 @@ from patchword.evaluate.masks import Positions, Truth
 from patchword.evaluate.pairs import Pair
 from patchword.evaluate.predictors import Predictor
 from patchword.evaluate.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
-from patchword.evaluate.report import EvaluationReport, make_report
+from patchword.evaluate.report import EvaluationReport, gather, make_report
 from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import EvaluationTask
 from patchword.evaluate.worst import WorstImages
@@ -109,7 +109,7 @@ def evaluate_task(
         job.score(chunks, keep=remember)
     if job.failed:
         raise UnscoredError(job.failed, of=len(names), where=None)
-    return make_report(setup, found, command=command)
+    return make_report(setup, gather(setup, found), command=command)
 
 
 def _evaluate_into(
