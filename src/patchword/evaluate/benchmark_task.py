@@ -13,6 +13,9 @@ from patchword.evaluate.task import DataRecord, EvaluationTask
 from patchword.segment.settings import SegmentSettings
 
 
+_ONLY_SPEED = ("batch", "compile")  # settings that change no score beyond rounding
+
+
 @dataclass(frozen=True)
 class ProtocolRun:
     """How a protocol is to run a benchmark, and what a user wants otherwise.
@@ -32,7 +35,7 @@ class ProtocolRun:
         """What is not as the protocol has it; with anything in it the numbers are no longer the protocol's."""
         row = self.row.settings().model_dump(mode="json")
         given = self.segment_settings().model_dump(mode="json")
-        changed = {name: value for name, value in given.items() if value != row[name] and name != "batch"}
+        changed = {name: value for name, value in given.items() if value != row[name] and name not in _ONLY_SPEED}
         if self.templates not in (None, self.row.templates):
             changed["templates"] = self.templates
         return changed
@@ -80,8 +83,8 @@ def _remarks(opened: OpenBenchmark, *, images: int, run: ProtocolRun | None) -> 
     benchmark = opened.benchmark
     if images != benchmark.images:
         yield (
-            f"This is {benchmark.name} over {images:,} photographs; its official split has {benchmark.images:,}, so the "
-            "scores are not to be compared with others."
+            f"This is {benchmark.name} over {images:,} photographs; its official split has {benchmark.images:,}, so "
+            "the scores are not to be compared with others."
         )
     if run is not None and run.changed:
         changed = ", ".join(f"{name}={value}" for name, value in run.changed.items())
