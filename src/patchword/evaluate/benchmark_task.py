@@ -12,7 +12,6 @@ from patchword.evaluate.protocols import ProtocolRow
 from patchword.evaluate.task import DataRecord, EvaluationTask
 from patchword.segment.settings import SegmentSettings
 
-
 _ONLY_SPEED = ("batch", "compile")  # settings that change no score beyond rounding
 
 
