@@ -205,7 +205,7 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models)), code=1)
     first, second, third, fourth = ran.out.splitlines()
     assert first.endswith("failed")
-    assert second.startswith("4 labelled in ")
+    assert second.startswith("3 labelled and 1 failed in ")
     assert second.endswith("images a second")
     assert fourth == f"{tmp_path / 'labels' / 'report.html'} shows what they are worth, the worst first"
     assert third == "1 with the same content as another photograph, labelled all the same"

@@ -27,7 +27,7 @@ from patchword.options import (
     TextEncoder,
     VisionEncoder,
 )
-from patchword.terminal import command_line, parse_settings, parse_words, report_segmented
+from patchword.terminal import command_line, parse_settings, parse_words, print_plan, report_segmented
 
 
 def segment(
@@ -56,6 +56,7 @@ def segment(
     refine: Annotated[
         str | None, typer.Option(metavar="NAME", help="Sharpen edges: guided, pamr or sam (with --mask-proposer).")
     ] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile: minutes once, then faster.")] = False,
     settings: Assignments = None,
     overlays: Annotated[bool, typer.Option(help="Write pictures with the classes painted over.")] = True,
     confidence: Annotated[bool, typer.Option("--confidence", help="Write confidence/: grey, 255 is sure.")] = False,
@@ -78,11 +79,15 @@ def segment(
     resume: Resume = False,
     overwrite: Overwrite = False,
     retry_failed: RetryFailed = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Counts, models, settings, time and disk from three images; keep nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Stage 3: segment photographs or videos by any class names."""
-    from patchword import api
+    from patchword import api, plans
+    from patchword.segment.folder_settings import FolderSettings
 
     shorthands = {
         "image_size": image_size,
@@ -90,8 +95,11 @@ def segment(
         "stride": stride,
         "threshold": threshold,
         "refine": refine,
+        "compile": "true" if compile_ else None,
     }
     given = [f"{name}={value}" for name, value in shorthands.items() if value is not None]
+    numbers = parse_settings([*(settings or []), *given])
+    of_folder = {name: numbers.pop(name) for name in FolderSettings.model_fields if name in numbers}
     asked: dict[str, Any] = {
         "out": out,
         "model": model,
@@ -102,7 +110,7 @@ def segment(
         "mask_proposer": mask_proposer,
         "classes": classes,
         "background": parse_words(background),
-        "settings": parse_settings([*(settings or []), *given]),
+        "settings": numbers,
         "folder_settings": {
             "overlays": overlays,
             "confidence_bits": confidence_bits if confidence_bits is not None else 8 * confidence,
@@ -110,6 +118,7 @@ def segment(
             "rle": rle,
             "every": every,
             "overlay_video": overlay_video,
+            **of_folder,
         },
         "video": video,
         "device": device,
@@ -117,6 +126,9 @@ def segment(
         "limit": limit,
         "shard": shard,
     }
+    if dry_run:
+        print_plan(plans.plan_segment(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
+        return
     segmented = api.segment(
         photos,
         **asked,

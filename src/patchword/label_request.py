@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.inputs import Classes, check_limit, choose_images, label_settings, read_vocabulary, root_of
 from patchword.models.presets import find_preset
-from patchword.parts import Loader, ModelName, Named
+from patchword.parts import Loader, ModelName, Named, name_of
 from patchword.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LabelRequest:
     def models(self) -> dict[str, ModelName]:
         """The names of the models that take part, by role."""
         parts = {"image-text": self.image_text, "mask proposer": self.mask_proposer, "vision encoder": self.encoder}
-        return {role: _name_of(part) for role, part in parts.items() if part is not None}
+        return {role: name_of(part) for role, part in parts.items() if part is not None}
 
     def load(self, *, device: str = "auto", dtype: str = "auto") -> LabelParts:
         """Load the models and encode the vocabulary.
@@ -117,9 +117,3 @@ class LabelRequest:
             vocabulary=self.vocabulary,
             patch_encoder=None if self.encoder is None else loader.patch_encoder(self.encoder),
         )
-
-
-def _name_of(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder) -> ModelName:
-    if isinstance(part, ModelName):
-        return part
-    return ModelName.parse(part) if isinstance(part, str | Path) else ModelName.of(part.record)

@@ -90,6 +90,13 @@ class Loader:
         return load_mask_proposer(model.name, revision=model.revision, device=self.device, dtype=self.dtype)
 
 
+def name_of(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder) -> ModelName:
+    """The name of a model, or that of a loaded one, under which it can be loaded again."""
+    if isinstance(part, Named):
+        return _named(part)
+    return ModelName.of(part.record)
+
+
 def whereabouts(model: ModelName) -> str:
     """Where a model's weights are and how large, in words, without asking the hub.
 

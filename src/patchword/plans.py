@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
-from patchword.inputs import align_settings, open_labels
+from patchword.inputs import align_settings, open_labels, read_vocabulary
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
 from patchword.parts import Loader, ModelName, is_here, whereabouts
 from patchword.progress import byte_count, duration, rate
+from patchword.segment.request import SegmentRequest
 
 if TYPE_CHECKING:
     from patchword.label.preview import Preview
+    from patchword.runs.estimate import Estimate
+
+_NOTHING_WRITTEN = "nothing was written"
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,62 @@ def plan_label(
     return Plan(counts, described, output, request.settings.model_dump(mode="json"), estimate, remark)
 
 
+def plan_segment(
+    photos: str | Path,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    **asked: Any,
+) -> Plan:
+    """What `segment` would do with the same arguments; see there.
+
+    Where all models are on this machine they are loaded, and three images are segmented to see how long it takes and
+    how much disk; what they leave is removed.
+
+    Args:
+        asked: everything else that `SegmentRequest.read` takes.
+
+    Raises:
+        PatchwordError: for all that `segment` would refuse before it loads a model, and as `open_segmenter`.
+    """
+    from patchword.segment.estimate import estimate_segmentation
+    from patchword.segment.records import RESULTS
+
+    request = SegmentRequest.read(photos, out=out, **asked)
+    portion = request.portion()
+    counts = {"images": len(portion)}
+    if request.classes is not None:
+        vocabulary = read_vocabulary(request.classes, background=request.background)
+        counts |= {"classes": len(vocabulary), "background words": len(vocabulary.background)}
+    if request.left_out:
+        counts["videos left out"] = request.left_out
+    if resume:
+        done = Manifest(Path(out) / RESULTS).read()
+        portion = [(name, path) for name, path in portion if name not in done]
+        counts["segmented already"] = counts["images"] - len(portion)
+    models = request.models()
+    segmenter = {"method": request.method} if request.method else {"segmenter": str(request.model)}
+    cost, remark = None, f"none, for nothing is left to segment; {_NOTHING_WRITTEN}"
+    absent = [str(model) for model in models.values() if not is_here(model)]
+    if absent:
+        remark = f"none, for it needs {', '.join(absent)} on this machine; {_NOTHING_WRITTEN}"
+    elif portion:
+        try:
+            found = estimate_segmentation(portion, request=request, device=device, dtype=dtype)
+            cost, remark = _cost(found, out=Path(out)), _from_sample(found, done="segmented")
+        except PatchwordError as error:
+            remark = f"none: {error}; {_NOTHING_WRITTEN}"
+    settings = {
+        **request.settings.model_dump(mode="json"),
+        **request.folder_settings.model_dump(mode="json"),
+    }
+    described = {**segmenter, **_describe(models)}
+    return Plan(counts, described, _output(out, resume, overwrite), settings, cost, remark)
+
+
 def preview_label(
     photos: str | Path,
     *,
@@ -179,15 +239,19 @@ def _estimate(
 
     absent = [str(model) for model in names if not is_here(model)]
     if absent:
-        return None, f"none, for it needs {', '.join(absent)} on this machine; nothing was written"
+        return None, f"none, for it needs {', '.join(absent)} on this machine; {_NOTHING_WRITTEN}"
     if not portion:
-        return None, "none, for nothing is left to label; nothing was written"
+        return None, f"none, for nothing is left to label; {_NOTHING_WRITTEN}"
     parts = request.load(device=device, dtype=dtype)
     try:
         found = estimate_labelling(portion, parts=parts, settings=request.settings)
     except PatchwordError as error:
-        return None, f"none: {error}; nothing was written"
-    cost = Cost(
+        return None, f"none: {error}; {_NOTHING_WRITTEN}"
+    return _cost(found, out=out), _from_sample(found, done="labelled")
+
+
+def _cost(found: Estimate, *, out: Path) -> Cost:
+    return Cost(
         sample=found.sample,
         images_a_second=float(f"{1 / found.seconds_a_photograph:.3g}"),
         seconds=round(found.seconds, 1),
@@ -196,8 +260,11 @@ def _estimate(
         disk_bytes=found.disk,
         free_bytes=_free(out),
     )
+
+
+def _from_sample(found: Estimate, *, done: str) -> str:
     seen = "photograph" if len(found.sample) == 1 else "photographs"
-    return cost, f"from {len(found.sample)} {seen} labelled one at a time, models loaded; nothing was written"
+    return f"from {len(found.sample)} {seen} {done} one at a time, models loaded; {_NOTHING_WRITTEN}"
 
 
 def _done(out: Path) -> frozenset[str]:

@@ -177,7 +177,9 @@ def session_remarks(session: SessionRecord, *, done: str) -> list[str]:
     count, seconds = sum(session.done.values()), session.seconds or 0
     speed = f", {rate(count / seconds)}" if count and seconds else ""
     earlier = f"; {session.kept} were there before" if session.kept else ""
-    lines = [f"{count} {done} in {duration(seconds)}{speed}{earlier}"] if count or session.kept else []
+    failed = session.done.get("failed", 0)
+    what = f"{count - failed} {done} and {failed} failed" if failed else f"{count} {done}"
+    lines = [f"{what} in {duration(seconds)}{speed}{earlier}"] if count or session.kept else []
     if session.failed_before:
         lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
     if left_out := session.options.get("videos_left_out"):

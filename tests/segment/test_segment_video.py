@@ -248,7 +248,7 @@ def test_videos_of_a_folder_have_to_be_asked_for(photos: Path, tmp_path: Path) -
     assert [path.name for path in request.images] == ["a.png", "clip.mp4", "q.png", "z.mkv"]
     request = SegmentRequest.read(photos / "z.mkv", **asked)
     assert ([path.name for path in request.images], request.left_out) == (["z.mkv"], 0)
-    with pytest.raises(PatchwordError, match="but 1 videos; pass --video"):
+    with pytest.raises(PatchwordError, match="but a video; pass --video"):
         SegmentRequest.read(photos / "films", **asked)
 
 

@@ -117,12 +117,11 @@ class DenseSegmenter:
         return self._path.words.vocabulary_of(classes, background=background)
 
     def describe(self) -> dict[str, Any]:
-        """The models, the size at which they see images, and the temperature."""
+        """The models and the numbers that a segmentation depends on."""
         return {
             **self.features.describe(),
             "text_encoder": self.text.record.identity(),
             **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "computed_in": str(compute_type(self.text)).removeprefix("torch."),
-            "image_size": self._path.image_size,
-            "temperature": self._path.temperature,
+            **self._path.describe(),
         }

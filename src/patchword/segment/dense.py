@@ -117,6 +117,14 @@ class DensePath:
         self._compiled = Compiled(encode, goes_on="segmenting")
         self._batches = Batches()
 
+    def describe(self) -> dict[str, Any]:
+        """The numbers that a segmentation depends on, and the mask proposer where there is one."""
+        numbers: dict[str, Any] = {"image_size": self.image_size, "temperature": self.temperature}
+        if self.refiner is None:
+            return numbers
+        record = self.refiner.record
+        return {**numbers, "mask_proposer": {"name": record.name, "fingerprint": record.fingerprint}}
+
     def segment(
         self,
         image: AnyImage,

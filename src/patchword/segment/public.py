@@ -107,6 +107,6 @@ def segment(
         overwrite=overwrite,
         retry_failed=retry_failed,
         command=command,
-        options={"videos_left_out": request.left_out} if request.left_out else None,
+        options=request.facts(device=device, dtype=dtype),
         quiet=quiet,
     )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.inputs import Classes, check_limit, choose_images, read_vocabulary, root_of, trained_classes
-from patchword.segment.opening import check_parts, open_segmenter
+from patchword.parts import ModelName, name_of
+from patchword.segment.opening import ONNX, check_parts, open_segmenter
 
 if TYPE_CHECKING:
+    from patchword.align.artifact import Tower
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segment.dense import AnySegmenter
@@ -31,6 +33,7 @@ class SegmentRequest:
         method: the name of a training-free method; none where there is a model.
         image_text, encoder, text_encoder, mask_proposer: names, folders or loaded models, or none.
         classes: none for those of the training.
+        background: words, or none for those of the class list.
         settings, folder_settings: all numbers.
         limit: how many of the photographs are wanted; all by default.
         shard: which part of those; all by default.
@@ -46,6 +49,7 @@ class SegmentRequest:
     text_encoder: str | Path | ImageTextEncoder | None
     mask_proposer: str | Path | MaskProposer | None
     classes: Classes | None
+    background: Sequence[str] | None
     settings: SegmentSettings
     folder_settings: FolderSettings
     limit: int | None
@@ -77,16 +81,21 @@ class SegmentRequest:
             PatchwordError: for all that can be refused before a model is loaded.
         """
         from patchword.runs.shards import Shard
+        from patchword.segment.files import soft_classes
         from patchword.segment.folder_settings import FolderSettings
         from patchword.segment.settings import SegmentSettings
+        from patchword.segment.words import mask_names
 
         check_limit(limit)
         check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
+        if model is None or isinstance(model, str | Path):
+            _check_refining(chosen.refine, mask_proposer=mask_proposer)
         images, left_out = _choose(photos, out=out, video=video)
         if classes is not None:
-            read_vocabulary(classes, background=background)
+            vocabulary = read_vocabulary(classes, background=background)
+            soft_classes(how, names=mask_names(vocabulary, settings=chosen))
         return cls(
             images=images,
             left_out=left_out,
@@ -98,11 +107,71 @@ class SegmentRequest:
             text_encoder=text_encoder,
             mask_proposer=mask_proposer,
             classes=classes,
+            background=background,
             settings=chosen,
             folder_settings=how,
             limit=limit,
             shard=part,
         )
+
+    def facts(self, *, device: str, dtype: str) -> dict[str, Any]:
+        """What a session writes down beside what the result depends on: how the models were named, and the like."""
+        named = {
+            "model": self.model,
+            "method": self.method,
+            "image_text": self.image_text,
+            "encoder": self.encoder,
+            "text_encoder": self.text_encoder,
+            "mask_proposer": self.mask_proposer,
+        }
+        typed = {role: str(part) for role, part in named.items() if isinstance(part, str | Path)}
+        left_out = {"videos_left_out": self.left_out} if self.left_out else {}
+        return {**typed, **left_out, "device": device, "dtype": dtype}
+
+    def portion(self) -> list[tuple[str, Path]]:
+        """Name and path of all images that are wanted, frames of videos one by one as far as their heads tell of them.
+
+        Raises:
+            PatchwordError: when the shard has none.
+        """
+        from patchword.runs.shards import chunks_of
+        from patchword.segment.video import frames_told, is_video
+        from patchword.segment.video_job import frame_name
+
+        named = {path.relative_to(self.root).as_posix(): path for path in self.images}
+        names = sorted(named)[: self.limit]
+        photographs = [name for name in names if not is_video(named[name])]
+        chunks = chunks_of(photographs, size=self.settings.batch, shard=self.shard) if photographs else []
+        frames = [
+            (frame_name(name, number), named[name])
+            for name in names
+            if is_video(named[name])
+            for number in range(0, frames_told(named[name]), self.folder_settings.every)
+        ]
+        if self.shard is not None:
+            frames = frames[:: self.shard.count]
+        return [(name, named[name]) for chunk in chunks for name in chunk] + frames
+
+    def models(self) -> dict[str, ModelName]:
+        """The names of the frozen models that take part, by role.
+
+        Raises:
+            PatchwordError: when a trained segmenter is named and is none.
+        """
+        from patchword.align.artifact import read_artifact
+        from patchword.publish import find_artifact
+
+        parts: dict[str, Any] = {
+            "image-text": self.image_text,
+            "vision encoder": self.encoder,
+            "text encoder": self.text_encoder,
+            "mask proposer": self.mask_proposer,
+        }
+        if isinstance(self.model, str | Path) and Path(self.model).suffix != ONNX:
+            config = read_artifact(find_artifact(self.model)).config
+            parts["vision encoder"] = self.encoder or _name_of_tower(config.encoder)
+            parts["text encoder"] = self.text_encoder or _name_of_tower(config.text_encoder)
+        return {role: name_of(part) for role, part in parts.items() if part is not None}
 
     def open(self, *, device: str = "auto", dtype: str = "auto") -> AnySegmenter:
         """Load the segmenter.
@@ -144,5 +213,18 @@ def _choose(photos: str | Path, *, out: str | Path, video: bool) -> tuple[tuple[
         return tuple(found), 0
     images = tuple(path for path in found if not is_video(path))
     if not images:
-        raise PatchwordError(f"no photographs in {photos}, but {len(videos)} videos; pass --video for their frames")
+        there = "a video" if len(videos) == 1 else f"{len(videos)} videos"
+        raise PatchwordError(f"there are no photographs in {photos}, but {there}; pass --video for their frames")
     return images, len(videos)
+
+
+def _check_refining(refine: str, *, mask_proposer: object) -> None:
+    if refine == "sam" and mask_proposer is None:
+        raise PatchwordError("setting 'refine' is 'sam', but there is no mask proposer; name one, such as a SAM")
+    if refine != "sam" and mask_proposer is not None:
+        raise PatchwordError(f"a mask proposer is given, but setting 'refine' is {refine!r}; allowed with it is sam")
+
+
+def _name_of_tower(tower: Tower) -> ModelName:
+    """Where a trained segmenter's frozen model was in training."""
+    return ModelName(tower.name, None if Path(tower.name).is_absolute() else tower.revision)

@@ -149,8 +149,7 @@ class Segmenter:
             **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "data_fingerprint": self.config.training.data_fingerprint,
             "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
-            "image_size": self.config.image_size,
-            "temperature": self.config.temperature,
+            **self._path.describe(),
         }
 
     def save_pretrained(
