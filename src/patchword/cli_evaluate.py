@@ -52,7 +52,12 @@ def evaluate(
         typer.Option(metavar="PATH", help="Where --benchmark is, or --suite; or a file of lines 'voc21: FOLDER'."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of benchmarks: tcl448, sclip336 or native. [default: native]")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of benchmarks: tcl448, sclip336, native, or published (as the authors of --method ran it). "
+            "[default: native]",
+        ),
     ] = None,
     templates: Annotated[
         int | None, typer.Option(metavar="N", help="Prompt templates instead of the protocol's, 7 or 80.")

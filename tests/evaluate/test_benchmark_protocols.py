@@ -12,6 +12,7 @@ from patchword.evaluate.benchmarks.registry import BENCHMARKS
 from patchword.evaluate.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
 from patchword.evaluate.published import PUBLISHED, published_beside, published_table
 from patchword.models.pixels import resize
+from patchword.segment.methods import METHODS, Method
 from patchword.vocabulary import Vocabulary
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -67,8 +68,35 @@ def test_templates_can_be_chosen_and_change_the_hash():
 
 
 def test_an_unknown_protocol_names_the_known_ones():
-    with pytest.raises(PatchwordError, match="protocol 'tcl' is unknown; allowed are tcl448, sclip336, native"):
+    with pytest.raises(
+        PatchwordError, match="protocol 'tcl' is unknown; allowed are tcl448, sclip336, native, published"
+    ):
         protocol_row("tcl", benchmark=BENCHMARKS["voc20"])
+
+
+METHODS_WITH_SETTINGS = [each for each in METHODS.values() if each.published]
+
+
+@pytest.mark.parametrize("method", METHODS_WITH_SETTINGS, ids=lambda method: method.name)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_published_is_what_the_methods_authors_set(method: Method, name: str):
+    row = protocol_row("published", benchmark=BENCHMARKS[name], method=method.name)
+    settings, theirs = row.settings().model_dump(), method.published[name].model_dump()
+    assert settings.pop("temperature") == pytest.approx(theirs.pop("temperature"))
+    assert settings == theirs
+    assert bool(row.vocabulary().background) == BENCHMARKS[name].scores_background
+    assert len(row.vocabulary().templates) == 80
+
+
+@pytest.mark.parametrize("method", [None, "maskclip"])
+def test_published_is_refused_where_nothing_is_known(method: str | None):
+    with pytest.raises(PatchwordError, match=r"is not known for .*; allowed are the methods sclip, clearclip"):
+        protocol_row("published", benchmark=BENCHMARKS["voc21"], method=method)
+
+
+def test_beside_a_method_as_published_stands_its_own_row_alone():
+    assert [row.average for row in published_beside("published", method="sclip")] == [38.2]
+    assert published_beside("published", method="clearclip") == ()
 
 
 def test_the_documents_tables_are_the_codes():

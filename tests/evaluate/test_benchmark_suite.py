@@ -9,6 +9,7 @@ from benchmark_folders import every_value, make_split, make_voc
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.record import OpenBenchmark
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.evaluate.published import published_beside
 from patchword.evaluate.suite import plan_suite, read_mapping, run_suite
 from patchword.evaluate.suite_report import SuiteEntry, SuiteRecord, read_suite
 
@@ -27,7 +28,8 @@ def whole(opened: OpenBenchmark, miou: float) -> Any:
 
 def run(root: Path, out: Path, score: Any, **options: Any) -> SuiteRecord:
     plan = plan_suite("standard8", data=root)
-    return run_suite(plan, protocol="sclip336", row="model/", score=score, out=out, **options)
+    beside = published_beside("sclip336")
+    return run_suite(plan, protocol="sclip336", row="model/", published=beside, score=score, out=out, **options)
 
 
 def test_what_is_there_is_planned_and_what_is_not_is_said(tmp_path: Path):
@@ -89,6 +91,7 @@ def record_of(
         row="ours",
         changed=changed or {},
         entries=values,
+        published=published_beside(protocol) if protocol else (),
         command=None,
         versions={},
     )

@@ -44,7 +44,8 @@ def evaluate_benchmark(
         benchmark: its name; `patchword benchmarks` lists them.
         data: the folder that it is in, one above it, or one of its own folders.
         judged: a model, a method or predictions. Its settings are those that differ from the protocol's.
-        protocol: "tcl448", "sclip336" or "native", which is what None means; None beside predictions.
+        protocol: "tcl448", "sclip336" or "native", which is what None means; or "published", as the authors of a
+            training-free method run it. None beside predictions.
         templates: prompt templates a word instead of the protocol's, 7 or 80.
         limit: take the first so many photographs, at least 1; None for all.
         out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
@@ -111,6 +112,7 @@ def evaluate_suite(
         UnscoredError, PatchwordError: as `evaluate_benchmark`, and when none of the benchmarks is there.
     """
     from patchword.evaluate.benchmarks.registry import BENCHMARKS
+    from patchword.evaluate.published import published_beside
     from patchword.evaluate.suite import MARKER, SUITES, plan_suite, run_suite
 
     judged.check()
@@ -118,7 +120,7 @@ def evaluate_suite(
     plan = plan_suite(suite, data=Path(data))
     runs = {name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates) for name in SUITES[suite]}
     claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    row = _row_name(judged)
+    row, method = _row_name(judged), judged.method
     if judged.predictions is None:
         judged = _loaded(judged)
 
@@ -140,10 +142,12 @@ def evaluate_suite(
     changed: dict[str, Any] = {}
     for run in runs.values():
         changed |= {} if run is None else run.changed
+    named = None if judged.predictions is not None else protocol or NATIVE
     return run_suite(
         plan,
-        protocol=None if judged.predictions is not None else protocol or NATIVE,
+        protocol=named,
         row=row,
+        published=() if named is None else published_beside(named, method=method),
         changed=changed,
         score=score,
         out=out,
@@ -174,7 +178,7 @@ def _run_of(benchmark: Benchmark, judged: Judged, *, protocol: str | None, templ
         if protocol is not None or templates is not None:
             raise PatchwordError("a protocol or templates are given beside predictions, which they cannot change")
         return None
-    row = protocol_row(protocol or NATIVE, benchmark=benchmark)
+    row = protocol_row(protocol or NATIVE, benchmark=benchmark, method=judged.method)
     settings = judged.settings
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, SegmentSettings) else settings
     run = ProtocolRun(row, templates=templates, settings=given)

@@ -13,10 +13,12 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.lists import templates
 from patchword.evaluate.benchmarks.record import Benchmark
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.segment.methods import METHODS
 from patchword.segment.settings import Resize, SegmentSettings, SoftmaxOver
 from patchword.vocabulary import Vocabulary
 
-ProtocolName = Literal["tcl448", "sclip336", "native"]
+ProtocolName = Literal["tcl448", "sclip336", "native", "published"]
+PUBLISHED: ProtocolName = "published"  # every training-free method as its authors run it
 BackgroundRule = Literal["none", "words", "threshold", "words, threshold"]
 
 
@@ -121,16 +123,49 @@ PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {
 }
 
 
-def protocol_row(protocol: str, *, benchmark: Benchmark) -> ProtocolRow:
+def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = None) -> ProtocolRow:
     """The row of a protocol and a benchmark.
 
+    Args:
+        protocol: a key of `PROTOCOLS`, or "published": the settings of a training-free method's authors.
+        benchmark: which.
+        method: the training-free method that is measured; None for a model.
+
     Raises:
-        PatchwordError: for an unknown protocol.
+        PatchwordError: for an unknown protocol, and "published" without a method whose authors' settings are known.
     """
     rows = next((rows for name, rows in PROTOCOLS.items() if name == protocol), None)
-    if rows is None:
-        raise PatchwordError(f"protocol {protocol!r} is unknown; allowed are {', '.join(PROTOCOLS)}")
-    return rows[benchmark.name]
+    if rows is not None:
+        return rows[benchmark.name]
+    if protocol != PUBLISHED:
+        raise PatchwordError(f"protocol {protocol!r} is unknown; allowed are {', '.join((*PROTOCOLS, PUBLISHED))}")
+    known = [each.name for each in METHODS.values() if each.published]
+    if method not in known:
+        given = "a model" if method is None else method
+        raise PatchwordError(
+            f"the protocol {PUBLISHED} is how a method's authors run it, and is not known for {given}; allowed are the "
+            f"methods {', '.join(known)}"
+        )
+    return _row_of_authors(METHODS[str(method)].published[benchmark.name], benchmark)
+
+
+def _row_of_authors(settings: SegmentSettings, benchmark: Benchmark) -> ProtocolRow:
+    threshold = settings.background_threshold
+    by_words: BackgroundRule = "words, threshold" if threshold else "words"
+    return ProtocolRow(
+        protocol=PUBLISHED,
+        benchmark=benchmark.name,
+        shorter_side=settings.shorter_side,
+        longest_side=settings.longest_side,
+        resize=settings.resize,
+        window=settings.window,
+        stride=settings.stride,
+        templates=80,
+        logit_scale=None if settings.temperature is None else 1 / settings.temperature,
+        softmax_over=settings.softmax_over,
+        background=by_words if benchmark.scores_background else "none",
+        threshold=threshold,
+    )
 
 
 def protocol_table() -> str:

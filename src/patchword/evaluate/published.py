@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from patchword.runs.records import Record
 
 
-@dataclass(frozen=True)
-class PublishedRow:
+class PublishedRow(Record):
     """A method's published mIoU, averaged over the eight standard benchmarks.
 
     Attributes:
@@ -22,25 +21,32 @@ class PublishedRow:
 
 # As their authors report them; a family only where it is known.
 PUBLISHED = (
-    PublishedRow("CLIP-DINOiser", 40.2, "tcl448"),
-    PublishedRow("FreeDA", 41.0, "tcl448"),
-    PublishedRow("Talk2DINO-B", 43.8, "tcl448"),
-    PublishedRow("Talk2DINO-B with PAMR", 46.3, "tcl448"),
-    PublishedRow("SCLIP", 38.2, "sclip336"),
-    PublishedRow("NACLIP", 39.4, "sclip336"),
-    PublishedRow("ProxyCLIP", 42.3, "sclip336"),
-    PublishedRow("CorrCLIP-B", 51.0, "sclip336"),
-    PublishedRow("CorrCLIP-L", 53.6, "sclip336"),
-    PublishedRow("MaskCLIP", 30.3, None),
-    PublishedRow("Trident-B", 45.8, None),
-    PublishedRow("Trident-H", 48.6, None),
-    PublishedRow("SAM 3", 57.5, None),
-    PublishedRow("CorrCLIPv2-L", 59.5, None),
+    PublishedRow(method="CLIP-DINOiser", average=40.2, protocol="tcl448"),
+    PublishedRow(method="FreeDA", average=41.0, protocol="tcl448"),
+    PublishedRow(method="Talk2DINO-B", average=43.8, protocol="tcl448"),
+    PublishedRow(method="Talk2DINO-B with PAMR", average=46.3, protocol="tcl448"),
+    PublishedRow(method="SCLIP", average=38.2, protocol="sclip336"),
+    PublishedRow(method="NACLIP", average=39.4, protocol="sclip336"),
+    PublishedRow(method="ProxyCLIP", average=42.3, protocol="sclip336"),
+    PublishedRow(method="CorrCLIP-B", average=51.0, protocol="sclip336"),
+    PublishedRow(method="CorrCLIP-L", average=53.6, protocol="sclip336"),
+    PublishedRow(method="MaskCLIP", average=30.3, protocol=None),
+    PublishedRow(method="Trident-B", average=45.8, protocol=None),
+    PublishedRow(method="Trident-H", average=48.6, protocol=None),
+    PublishedRow(method="SAM 3", average=57.5, protocol=None),
+    PublishedRow(method="CorrCLIPv2-L", average=59.5, protocol=None),
 )
 
 
-def published_beside(protocol: str) -> tuple[PublishedRow, ...]:
-    """The rows of a protocol's own family, the lowest first."""
+def published_beside(protocol: str, *, method: str | None = None) -> tuple[PublishedRow, ...]:
+    """The rows that may stand beside what is measured by a protocol, the lowest first.
+
+    Args:
+        protocol: its name; the rows are those of its family.
+        method: the training-free method that is measured; with the protocol "published" the row is its own alone.
+    """
+    if protocol == "published":
+        return tuple(row for row in PUBLISHED if row.method.casefold() == method)
     return tuple(sorted((row for row in PUBLISHED if row.protocol == protocol), key=lambda row: row.average))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.layout import NotOnDiskError
 from patchword.evaluate.benchmarks.record import OpenBenchmark
 from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
+from patchword.evaluate.published import PublishedRow
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.suite_report import SUITE_FILE, SuiteEntry, SuiteRecord, read_suite, write_suite
 from patchword.folders import prepare_output, sole_use
@@ -105,6 +106,7 @@ def run_suite(
     row: str,
     score: Score,
     out: str | Path,
+    published: Sequence[PublishedRow] = (),
     changed: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -118,6 +120,7 @@ def run_suite(
         row: what the table calls what is measured.
         score: measures one benchmark into a folder of its own, and goes on there where a run was stopped.
         out: folder of the suite, with a folder a benchmark; must be new or empty unless `resume` or `overwrite` is set.
+        published: rows of others that may stand beside.
         changed: settings that are not as the protocol has them.
         resume: go on in it.
         overwrite: empty it first, if it is an earlier suite's.
@@ -140,6 +143,7 @@ def run_suite(
         row=row,
         changed=dict(changed or {}),
         entries=tuple(entries.values()),
+        published=tuple(published),
         command=command or None,
         versions=versions(),
     )

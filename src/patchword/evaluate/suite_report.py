@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ValidationError, computed_field
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.published import PublishedRow, published_beside
+from patchword.evaluate.published import PublishedRow
 from patchword.evaluate.report import percent
 from patchword.folders import write_json, write_text
 from patchword.runs.records import Record
@@ -54,6 +54,7 @@ class SuiteRecord(Record):
         row: what the table calls what was measured.
         changed: settings that are not as the protocol has them, by name.
         entries: one a benchmark, in the suite's order.
+        published: rows of others that may stand beside.
         command: the command line, where there was one.
         versions: software by name.
     """
@@ -65,6 +66,7 @@ class SuiteRecord(Record):
     row: str
     changed: dict[str, Any]
     entries: tuple[SuiteEntry, ...]
+    published: tuple[PublishedRow, ...] = ()
     command: str | None
     versions: dict[str, str]
 
@@ -80,7 +82,7 @@ class SuiteRecord(Record):
         names = [entry.benchmark for entry in self.entries]
         mark = "measured, protocol changed" if self.changed else "measured"
         ours = [self.row, *map(_cell, self.entries), percent(self.average), mark]
-        others = [[row.method, *["-"] * len(names), f"{row.average:.1f}%", "published"] for row in self._published()]
+        others = [[row.method, *["-"] * len(names), f"{row.average:.1f}%", "published"] for row in self.published]
         return [["mIoU", *names, "average", ""], ours, *others]
 
     def remarks(self) -> list[str]:
@@ -96,12 +98,9 @@ class SuiteRecord(Record):
             lines.append(f"not as the protocol {self.protocol} has it: {settings}")
         if self.protocol is None:
             lines.append("predictions of an unknown protocol: no published numbers stand beside them")
-        elif not self._published():
+        elif not self.published:
             lines.append(f"no published numbers have the protocol {self.protocol}")
         return lines
-
-    def _published(self) -> tuple[PublishedRow, ...]:
-        return published_beside(self.protocol) if self.protocol and self.suite == "standard8" else ()
 
     def markdown(self) -> str:
         """The table and its remarks as a page."""
