@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from patchword.align.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
+from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
 from patchword.align.settings import AlignSettings, ModuleKind
 from patchword.models import load_image_text, load_patch_encoder
@@ -22,7 +24,8 @@ def make_segmenter(
     folder: Path, *, encoder: Path | str, text: Path, kind: ModuleKind = "block", size: int = 40
 ) -> Path:
     """A segmenter's folder with a module of random weights, large enough that patches differ."""
-    vision = load_patch_encoder(str(encoder), device="cpu", dtype="float32").record
+    loaded = load_patch_encoder(str(encoder), device="cpu", dtype="float32")
+    vision = loaded.record
     words = load_image_text(str(text), device="cpu", dtype="float32").record
     shape = ModuleShape(kind=kind, dim=vision.dim, text_dim=words.dim, head_size=16, mlp_ratio=2.0)
     module = shape.build().eval()
@@ -30,6 +33,7 @@ def make_segmenter(
     for parameter in module.parameters():
         if parameter.ndim == 2:
             parameter.data.normal_(std=parameter.shape[1] ** -0.5, generator=generator)
+    _spread(module, loaded(torch.rand(1, 3, 6 * vision.patch_size, 6 * vision.patch_size, generator=generator)))
     vocabulary = Vocabulary.parse(CLASSES)
     config = ArtifactConfig(
         encoder=Tower.of(vision),
@@ -54,3 +58,13 @@ def make_segmenter(
     folder.mkdir(parents=True)
     write_artifact(folder, artifact=Artifact(module, config), card="")
     return folder
+
+
+@torch.no_grad()
+def _spread(module: AlignmentModule, patches: Tensor) -> None:
+    """Move what all patches have in common out of their vectors, so that they do not all take the same class."""
+    kept: list[Tensor] = []
+    hook = module.projection.register_forward_hook(lambda *passed: kept.append(passed[2]))
+    module(patches)
+    hook.remove()
+    module.projection.bias -= kept[0].mean(dim=(0, 1))

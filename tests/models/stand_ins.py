@@ -47,10 +47,10 @@ class TimmVit(nn.Module):
         table = self.pos_embed[:, 1:].transpose(1, 2).reshape(1, TIMM_DIM, 4, 4)
         table = nn.functional.interpolate(table, grid, mode="bicubic", antialias=True) if grid != (4, 4) else table
         tokens = (patches + table).flatten(2).transpose(1, 2)
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         tokens = self.block(torch.cat([first, tokens], dim=1))
         tokens = self.norm(tokens) if norm else tokens
-        return [tokens[:, 1:].transpose(1, 2).reshape(len(x), TIMM_DIM, *grid)]
+        return [tokens[:, 1:].transpose(1, 2).reshape(x.shape[0], TIMM_DIM, *grid)]
 
 
 class TimmNet(nn.Module):
@@ -153,7 +153,7 @@ class VisionTransformer(nn.Module):
     def tokens(self, x: Tensor) -> Tensor:
         """As `VisionTransformer.forward` does up to the pooling, at the trained size only."""
         x = self.conv1(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding
+        x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1) + self.positional_embedding
         x = self.ln_pre(x)
         for block in self.transformer.resblocks:
             x = block(x)
@@ -190,7 +190,7 @@ class OpenClip(nn.Module):
     def encode_text(self, text: Tensor) -> Tensor:
         """Pooled at the highest token, after all that comes before it."""
         x = (self.token_embedding(text) + self.positional_embedding).tanh().cumsum(dim=1)
-        return self.ln_final(x)[torch.arange(len(x)), text.argmax(dim=-1)]
+        return self.ln_final(x)[torch.arange(x.shape[0]), text.argmax(dim=-1)]
 
 
 def tokenize(texts: list[str]) -> Tensor:

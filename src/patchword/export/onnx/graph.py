@@ -18,7 +18,7 @@ from patchword.export.onnx.traceable import ImageSide, traceable
 # Batch, rows and columns: no two alike and none 1, or the trace would take them for fixed; neither rows nor columns are
 # whole windows of a model that has windows, or it would take their padding for none.
 _TRACED = (2, 11, 13)
-_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+_LOGGERS = ("torch.__trace", "torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 def trace(side: ImageSide, *, opset: int) -> Any:

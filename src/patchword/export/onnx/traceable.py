@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -47,12 +48,15 @@ class ImageSide(nn.Module):
 
 @contextmanager
 def traceable(encoder: PatchEncoder) -> Iterator[None]:
-    """Replace, while it lasts, what in an encoder's model would be traced with fixed sizes, by what computes the same.
+    """Replace, while it lasts, what would be traced with fixed sizes in an encoder, by what computes the same.
 
     torch's antialiased interpolation takes its size as plain numbers, MAE shuffles patches that are all kept, and
     SAM scales coordinates by a ratio that is 1.
     """
+    interpolate = functional.interpolate
     with ExitStack() as undo:
+        undo.callback(setattr, functional, "interpolate", interpolate)
+        functional.interpolate = _by_matrices(interpolate)
         for owner, name, value in _replacements(encoder):
             setattr(owner, name, value)
             undo.callback(delattr, owner, name)
@@ -61,12 +65,9 @@ def traceable(encoder: PatchEncoder) -> Iterator[None]:
 
 def _replacements(encoder: PatchEncoder) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
     model: Any = getattr(encoder, "model", None)
-    family = encoder.record.family
-    if family == "dinov2-with-registers":
-        return [(model.embeddings, "interpolate_pos_encoding", _antialiased_positions(model.embeddings))]
-    if family == "mae":
+    if encoder.record.family == "mae":
         return [(model.embeddings, "random_masking", lambda sequence, noise=None: (sequence, None, None))]
-    if family == "sam":
+    if encoder.record.family == "sam":
         return [
             replacement
             for layer in model.layers
@@ -77,6 +78,18 @@ def _replacements(encoder: PatchEncoder) -> list[tuple[nn.Module, str, Callable[
             )
         ]
     return []
+
+
+def _by_matrices(otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`interpolate`, by matrices where it is antialiased and cubic."""
+
+    @wraps(otherwise)
+    def interpolate(values: Tensor, size: Any = None, *rest: Any, **named: Any) -> Tensor:
+        if rest or not named.get("antialias") or named.get("mode") != "bicubic" or not isinstance(size, Sequence):
+            return otherwise(values, size, *rest, **named)
+        return resample_antialiased(values, grid=(size[0], size[1]))
+
+    return interpolate
 
 
 def split_windows(tokens: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
@@ -115,34 +128,21 @@ def relative_positions(query_size: int, key_size: int, table: Tensor) -> Tensor:
     return resampled[places[:, None] - places[None] + (key_size - 1)]
 
 
-def _antialiased_positions(embeddings: Any) -> Callable[[Tensor, int, int], Tensor]:
-    """DINOv2-with-registers' interpolation of its positions, as matrix products."""
-
-    def interpolate(tokens: Tensor, height: int, width: int) -> Tensor:
-        table = embeddings.position_embeddings
-        rows, columns = (
-            length // side for length, side in zip((height, width), embeddings.patch_embeddings.patch_size, strict=True)
-        )
-        resampled = resample_antialiased(table[0, 1:].float(), grid=(rows, columns))  # (rows * columns, c)
-        return torch.cat([table[:, :1], resampled[None].to(table.dtype)], dim=1)
-
-    return interpolate
-
-
-def resample_antialiased(positions: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Resample a table of positions as `interpolate(mode="bicubic", antialias=True)` does, for any size of the result.
+def resample_antialiased(values: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Resample maps as `interpolate(mode="bicubic", antialias=True)` does, for any size of the result.
 
     Args:
-        positions: (n, c) of a square grid in reading order.
+        values: (b, c, h, w).
         grid: (rows, columns) of the result.
 
     Returns:
-        (rows * columns, c).
+        (b, c, rows, columns).
     """
-    trained = round(positions.shape[0] ** 0.5)
-    table = positions.reshape(trained, trained, -1)
-    rows, columns = (cubic_weights(trained, count).to(positions) for count in grid)  # (count, trained)
-    return torch.einsum("rt,cu,tud->rcd", rows, columns, table).flatten(0, 1)
+    height, width = values.shape[-2:]
+    down, across = (
+        cubic_weights(before, after).to(values) for before, after in zip((height, width), grid, strict=True)
+    )
+    return down @ values @ across.T
 
 
 def linear_weights(before: int, after: int) -> Tensor:

@@ -1,0 +1,143 @@
+"""Every family of vision encoders as an ONNX file: other sizes, batches and class counts than it was traced with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_world
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.align.artifact import read_artifact
+from patchword.align.settings import ModuleKind
+from patchword.errors import PatchwordError
+from patchword.export.onnx import traceable
+from patchword.export.onnx.check import open_session
+from patchword.export.onnx.run import export_onnx
+from patchword.models import load_patch_encoder
+
+# Tracing takes seconds a layer: one layer where that is all a family needs, and those with windows only when asked for.
+FAMILIES: list[tuple[str, ModuleKind]] = [
+    ("tiny_dinov2_registers", "linear"),
+    ("tiny_dinov3", "two-blocks"),
+    ("tiny_dinov3_convnext", "linear"),
+    ("tiny_mae", "linear"),
+    ("tiny_siglip", "mlp"),
+    ("tiny_timm", "linear"),
+]
+SLOW: list[tuple[str, ModuleKind]] = [
+    ("tiny_vit", "block"),
+    ("tiny_clip", "block"),
+    ("tiny_open_clip", "linear"),
+    ("tiny_sam", "linear"),
+    ("tiny_sam2", "linear"),
+]
+slow = pytest.mark.skipif(not os.environ.get("PATCHWORD_SLOW_TESTS"), reason="set PATCHWORD_SLOW_TESTS for minutes")
+
+
+def shallow(folder: Path, *, out: Path) -> Path:
+    """A copy of a checkpoint that uses its first layer alone."""
+    shutil.copytree(folder, out)
+    config = json.loads((out / "config.json").read_text())
+    for part in (config, config.get("vision_config", {})):
+        if "num_hidden_layers" in part:
+            part["num_hidden_layers"] = 1
+        for name in ("out_features", "out_indices", "stage_names"):  # they list layers that are gone
+            part.pop(name, None)
+    (out / "config.json").write_text(json.dumps(config))
+    return out
+
+
+def upsampled(scores: Tensor, *, size: tuple[int, int], temperature: float) -> tuple[Tensor, Tensor]:
+    """What the file should say of scores (b, n, h, w): classes and confidences (b, height, width), all at once."""
+    full = functional.interpolate(scores, size, mode="bilinear")
+    return full.argmax(dim=1), (full / temperature).softmax(dim=1).amax(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "kind"),
+    [*FAMILIES, *(pytest.param(*family, marks=slow) for family in SLOW)],
+    ids=lambda each: str(each),
+)
+def test_equals_torch(
+    fixture: str, kind: ModuleKind, tiny_clip: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    encoder = request.getfixturevalue(fixture)
+    if isinstance(encoder, Path) and fixture not in ("tiny_sam", "tiny_sam2"):
+        encoder = shallow(encoder, out=tmp_path / "encoder")
+    folder = onnx_world.make_segmenter(tmp_path / "model", encoder=encoder, text=tiny_clip, kind=kind)
+    summary = export_onnx(folder, out=tmp_path / "model.onnx")
+    vision = load_patch_encoder(str(encoder), device="cpu", dtype="float32")
+    module, patch = read_artifact(folder).module, vision.record.patch_size
+    session = open_session(summary.path, threads=1)
+    for batch, rows, columns, class_of in ((1, 3, 5, [0, 1]), (2, 6, 4, [0, 0, 1, 2, 2, 3, 4]), (2, 4, 4, [0])):
+        images = torch.rand(batch, 3, rows * patch, columns * patch)
+        vectors = functional.normalize(torch.randn(len(class_of), 24), dim=1)
+        size = (rows * patch + 5, columns * patch - 3)
+        with torch.no_grad():
+            patches = module(vision(images))
+        words = torch.einsum("nd,bdyx->bnyx", vectors, patches)
+        members = [torch.tensor([row for row, each in enumerate(class_of) if each == c]) for c in sorted(set(class_of))]
+        scores = torch.stack([words[:, rows_of].amax(dim=1) for rows_of in members], dim=1)
+        classes, confidence = upsampled(scores, size=size, temperature=0.07)
+        given = {"images": images, "vectors": vectors, "class_of": torch.tensor(class_of), "size": torch.tensor(size)}
+        found = session.run(None, {name: value.numpy() for name, value in given.items()})
+        said: dict[str, Any] = dict(zip([output.name for output in session.get_outputs()], found, strict=True))
+        np.testing.assert_allclose(said["patches"], patches, atol=1e-4)
+        np.testing.assert_allclose(said["scores"], scores, atol=1e-4)
+        np.testing.assert_allclose(said["confidence"], confidence, atol=1e-4)
+        assert said["classes"].shape == (batch, *size)
+        assert (said["classes"] != classes.numpy()).mean() < 1e-3  # ties, decided by rounding
+
+
+def test_an_encoder_that_cannot_be_traced_is_refused_by_name(
+    tiny_clip: Path, tiny_dinov2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = onnx_world.make_segmenter(tmp_path / "model", encoder=tiny_dinov2, text=tiny_clip, kind="linear")
+    encoder = load_patch_encoder(str(tiny_dinov2), device="cpu", dtype="float32")
+    monkeypatch.setattr(encoder, "_tokens", lambda model, pixels: pixels[pixels > 0.5].reshape(len(pixels), -1, 32))
+    with pytest.raises(PatchwordError, match=r"dinov2.* \(dinov2\) cannot be exported to ONNX: ") as refused:
+        export_onnx(folder, out=tmp_path / "model.onnx", encoder=encoder)
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((4, 4), (7, 3)), ((16, 16), (5, 16)), ((5, 5), (1, 2)), ((6, 6), (6, 6))]
+)
+def test_cubic_weights_are_those_of_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
+    table = torch.randn(2, 3, *before)
+    expected = functional.interpolate(table, after, mode="bicubic", antialias=True, align_corners=False)
+    torch.testing.assert_close(traceable.resample_antialiased(table, grid=after), expected, atol=1e-5, rtol=0)
+
+
+def test_what_replaces_parts_of_sam_is_the_same(tiny_sam: Path) -> None:
+    encoder: Any = load_patch_encoder(str(tiny_sam), device="cpu", dtype="float32")
+    layer = encoder.model.layers[0]
+    for size in (3, 5, 12):
+        expected = layer.attn.get_rel_pos(size, size, layer.attn.rel_pos_h)
+        torch.testing.assert_close(traceable.relative_positions(size, size, layer.attn.rel_pos_h), expected)
+    for height, width in ((5, 10), (7, 3), (1, 1)):
+        tokens = torch.randn(2, height, width, 4)
+        windows, padded = layer.window_partition(tokens, 5)
+        mine, mine_padded = traceable.split_windows(tokens, 5)
+        assert padded == mine_padded
+        assert torch.equal(mine, windows)
+        assert torch.equal(traceable.join_windows(mine, 5, padded, (height, width)), tokens)
+
+
+def test_an_encoder_is_as_it_was_after_a_trace(tiny_sam: Path) -> None:
+    encoder: Any = load_patch_encoder(str(tiny_sam), device="cpu", dtype="float32")
+    interpolate = functional.interpolate
+    with traceable.traceable(encoder):
+        assert "get_rel_pos" in vars(encoder.model.layers[0].attn)
+        assert functional.interpolate is not interpolate
+    assert functional.interpolate is interpolate
+    assert "get_rel_pos" not in vars(encoder.model.layers[0].attn)
