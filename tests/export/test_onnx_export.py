@@ -32,9 +32,7 @@ from patchword.export.text_vectors import export_text_vectors
 from patchword.maps import LabelMap
 from patchword.models.stored_text import load_stored_text
 from patchword.segment.opening import load, open_segmenter
-from patchword.segment.pixels import assign_pixels
 from patchword.segment.result import SegmentationResult
-from patchword.segment.scores import GridScores
 from small_world import must, pixels, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
@@ -137,8 +135,6 @@ def test_the_words_side_against_all_scores_at_once(opset: int) -> None:
         assert (classes != full.argmax(dim=1).numpy()).mean() < 1e-3
         np.testing.assert_allclose(confidence, (full / 0.05).softmax(dim=1).amax(dim=1), atol=1e-5)
         np.testing.assert_allclose(on_patches, scores, atol=1e-6)
-        as_patchword = assign_pixels(GridScores(scores[0], size), temperature=0.05)
-        np.testing.assert_allclose(confidence[0], as_patchword.confidence, atol=1e-5)
 
 
 def test_the_page_without_torch(
@@ -220,7 +216,7 @@ class TestTextVectors:
         segmenter = open_segmenter(exported.path, text_encoder=words)
         assert segmenter.segment(PHOTOGRAPHS[0], classes="sofa, cat").label_map.names == ("sofa", "cat")
         with pytest.raises(
-            PatchwordError, match=r"no vector for 'a .*lamp.*'; allowed are the words .*: cat, dog, puppy"
+            PatchwordError, match=r"no vector for '.*lamp.*'; allowed are the words .*: cat, dog, puppy"
         ):
             segmenter.segment(PHOTOGRAPHS[0], classes="cat, lamp")
         with pytest.raises(PatchwordError, match="holds text vectors alone"):

@@ -16,6 +16,7 @@ from torch import Tensor
 from patchword.colours import with_one_more
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder
+from patchword.models.stored_text import StoredText
 from patchword.segment.pixels import Decision
 from patchword.segment.settings import SegmentSettings, SoftmaxOver
 from patchword.segment.text_store import TextStore
@@ -129,7 +130,9 @@ class WordEncoder:
         store: TextStore | None = None,
     ) -> None:
         self._encoder = encoder
-        self._store = TextStore.from_environment() if store is None else store
+        # Vectors from a file are read already, and could be others than those of the same words in another file.
+        usual = TextStore(None) if isinstance(encoder, StoredText) else TextStore.from_environment()
+        self._store = usual if store is None else store
         self._templates = tuple(templates)
         self._known: OrderedDict[str, ClassWords] = OrderedDict()
 

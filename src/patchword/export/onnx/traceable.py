@@ -50,8 +50,8 @@ class ImageSide(nn.Module):
 def traceable(encoder: PatchEncoder) -> Iterator[None]:
     """Replace, while it lasts, what would be traced with fixed sizes in an encoder, by what computes the same.
 
-    torch's antialiased interpolation takes its size as plain numbers, MAE shuffles patches that are all kept, and
-    SAM scales coordinates by a ratio that is 1.
+    torch's antialiased interpolation takes its size as plain numbers, as transformers' DINOv2 with registers does; MAE
+    shuffles patches that are all kept; SAM scales coordinates by a ratio that is 1.
     """
     interpolate = functional.interpolate
     with ExitStack() as undo:
@@ -65,6 +65,8 @@ def traceable(encoder: PatchEncoder) -> Iterator[None]:
 
 def _replacements(encoder: PatchEncoder) -> list[tuple[nn.Module, str, Callable[..., Any]]]:
     model: Any = getattr(encoder, "model", None)
+    if encoder.record.family == "dinov2-with-registers":
+        return [(model.embeddings, "interpolate_pos_encoding", _interpolated_positions(model.embeddings))]
     if encoder.record.family == "mae":
         return [(model.embeddings, "random_masking", lambda sequence, noise=None: (sequence, None, None))]
     if encoder.record.family == "sam":
@@ -88,6 +90,21 @@ def _by_matrices(otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if rest or not named.get("antialias") or named.get("mode") != "bicubic" or not isinstance(size, Sequence):
             return otherwise(values, size, *rest, **named)
         return resample_antialiased(values, grid=(size[0], size[1]))
+
+    return interpolate
+
+
+def _interpolated_positions(embeddings: Any) -> Callable[[Tensor, int, int], Tensor]:
+    """The positions of DINOv2 with registers at any size of an image."""
+
+    def interpolate(tokens: Tensor, height: int, width: int) -> Tensor:
+        table = embeddings.position_embeddings
+        first, around = table[:, :1], table[:, 1:]  # (1, 1, c) and (1, n, c)
+        trained = round(around.shape[1] ** 0.5)
+        maps = around.float().transpose(1, 2).unflatten(2, (trained, trained))  # (1, c, trained, trained)
+        patch_height, patch_width = embeddings.patch_embeddings.patch_size
+        resampled = resample_antialiased(maps, grid=(height // patch_height, width // patch_width))
+        return torch.cat([first, resampled.flatten(2).transpose(1, 2).to(table.dtype)], dim=1)
 
     return interpolate
 
