@@ -24,6 +24,7 @@ from patchword.label.settings import LabelSettings
 from patchword.maps import LabelMap
 from patchword.progress import Progress
 from patchword.toytown import miniatures
+from patchword.toytown.demo_compare import Comparison, compare_all
 from patchword.toytown.demo_report import Pictures, render
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
 from patchword.toytown.demo_work import (
@@ -115,6 +116,7 @@ def run_demo(
     record = {
         **scores,
         "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)},
+        "seconds_a_scene": run.comparison.seconds,
         "versions": versions(),
         "settings": {
             "seed": seed,
@@ -145,6 +147,7 @@ class _Run:
     clock: _Clock
     quiet: bool
     per_class: dict[str, EvaluationReport] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=Comparison)
 
     def stages(self) -> dict[str, Any]:
         """Label, align, train the oracle, evaluate; returns the scores."""
@@ -161,7 +164,15 @@ class _Run:
                 oracle.result()
             with self.clock.stage("evaluate"):
                 self._measure_all(workers)
-                return self._scores()
+            with self.clock.stage("compare"):
+                self.comparison = compare_all(
+                    workers,
+                    model=self.folder / "model",
+                    oracle=self.folder / "oracle",
+                    places={"day": self.day, "dusk": self.dusk},
+                    quiet=self.quiet,
+                )
+        return self._scores()
 
     def _measure_all(self, workers: Workers) -> None:
         model, oracle = self.folder / "model", self.folder / "oracle"
@@ -209,6 +220,8 @@ class _Run:
             },
             "oracle": {"miou_seen": miou["oracle"], "miou_unseen_classes": unseen["oracle"]},
             "baseline_dense_clip": {"miou_seen": miou["dense CLIP"], "miou_unseen_classes": unseen["dense CLIP"]},
+            "methods": self.comparison.methods,
+            "refinement": self.comparison.refinement,
             "ratio_to_oracle": (miou["aligned"] or 0) / (miou["oracle"] or 1),
             "chance_among_all_classes": 1 / len(ALL),
         }
