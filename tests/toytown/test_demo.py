@@ -33,12 +33,12 @@ def test_the_report_holds_every_score(twice: tuple[Path, Path]) -> None:
     assert record["ratio_to_oracle"] == pytest.approx(record["aligned"]["miou_seen"] / record["oracle"]["miou_seen"])
     assert not set(record["settings"]["unseen_classes"]) & set(record["settings"]["seen_classes"])
     methods = ["maskclip", "sclip", "clearclip", "naclip", "proxyclip", "aligned", "oracle: exact masks"]
-    assert list(record["methods"]) == methods
-    assert list(record["refinement"]) == list(record["seconds_a_scene"]) == ["none", "guided", "pamr", "sam"]
+    assert record["methods"].keys() == set(methods)
+    assert record["refinement"].keys() == record["seconds_a_scene"].keys() == {"none", "guided", "pamr", "sam"}
     assert record["methods"]["aligned"]["day_seen"]["miou"] == pytest.approx(record["aligned"]["miou_seen"])
     assert record["refinement"]["none"]["dusk_seen"]["miou"] == pytest.approx(record["aligned"]["miou_other_style"])
     unseen = record["methods"]["oracle: exact masks"]["day_unseen_classes"]["miou"]
-    assert unseen == pytest.approx(record["oracle"]["miou_unseen_classes"])
+    assert unseen == record["oracle"]["miou_unseen_classes"]
     for scores in (row[column] for row in record["methods"].values() for column in row):
         assert scores["miou"] is None or 0 <= scores["low"] <= scores["high"] <= 1
     assert record["quality_score"] == {"day": None, "dusk": None}  # too few scenes for fifths
