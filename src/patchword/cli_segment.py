@@ -86,8 +86,9 @@ def segment(
     quiet: Quiet = False,
 ) -> None:
     """Stage 3: segment photographs or videos by any class names."""
-    from patchword import api, plans
+    from patchword import api
     from patchword.segment.folder_settings import FolderSettings
+    from patchword.segment.plan import plan_segment
 
     shorthands = {
         "image_size": image_size,
@@ -127,7 +128,7 @@ def segment(
         "shard": shard,
     }
     if dry_run:
-        print_plan(plans.plan_segment(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
+        print_plan(plan_segment(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
         return
     segmented = api.segment(
         photos,

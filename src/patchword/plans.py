@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
-from patchword.inputs import align_settings, open_labels, read_vocabulary
+from patchword.inputs import align_settings, open_labels
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
 from patchword.parts import Loader, ModelName, is_here, whereabouts
 from patchword.progress import byte_count, duration, rate
-from patchword.segment.request import SegmentRequest
 
 if TYPE_CHECKING:
     from patchword.label.preview import Preview
     from patchword.runs.estimate import Estimate
 
-_NOTHING_WRITTEN = "nothing was written"
+NOTHING_WRITTEN = "nothing was written"
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def plan_label(
     """
     request = LabelRequest.read(photos, out=out, **asked)
     portion = request.portion()
-    output = _output(out, resume, overwrite)
+    output = describe_output(out, resume, overwrite)
     counts = {
         "photographs": len(portion),
         "classes": len(request.vocabulary),
@@ -125,64 +124,8 @@ def plan_label(
         counts["labelled already"] = counts["photographs"] - len(portion)
     models = request.models()
     estimate, remark = _estimate(request, portion, names=models.values(), out=Path(out), device=device, dtype=dtype)
-    described = _describe(models)
+    described = describe_models(models)
     return Plan(counts, described, output, request.settings.model_dump(mode="json"), estimate, remark)
-
-
-def plan_segment(
-    photos: str | Path,
-    *,
-    out: str | Path,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    dtype: str = "auto",
-    **asked: Any,
-) -> Plan:
-    """What `segment` would do with the same arguments; see there.
-
-    Where all models are on this machine they are loaded, and three images are segmented to see how long it takes and
-    how much disk; what they leave is removed.
-
-    Args:
-        asked: everything else that `SegmentRequest.read` takes.
-
-    Raises:
-        PatchwordError: for all that `segment` would refuse before it loads a model, and as `open_segmenter`.
-    """
-    from patchword.segment.estimate import estimate_segmentation
-    from patchword.segment.records import RESULTS
-
-    request = SegmentRequest.read(photos, out=out, **asked)
-    portion = request.portion()
-    counts = {"images": len(portion)}
-    if request.classes is not None:
-        vocabulary = read_vocabulary(request.classes, background=request.background)
-        counts |= {"classes": len(vocabulary), "background words": len(vocabulary.background)}
-    if request.left_out:
-        counts["videos left out"] = request.left_out
-    if resume:
-        done = Manifest(Path(out) / RESULTS).read()
-        portion = [(name, path) for name, path in portion if name not in done]
-        counts["segmented already"] = counts["images"] - len(portion)
-    models = request.models()
-    segmenter = {"method": request.method} if request.method else {"segmenter": str(request.model)}
-    cost, remark = None, f"none, for nothing is left to segment; {_NOTHING_WRITTEN}"
-    absent = [str(model) for model in models.values() if not is_here(model)]
-    if absent:
-        remark = f"none, for it needs {', '.join(absent)} on this machine; {_NOTHING_WRITTEN}"
-    elif portion:
-        try:
-            found = estimate_segmentation(portion, request=request, device=device, dtype=dtype)
-            cost, remark = _cost(found, out=Path(out)), _from_sample(found, done="segmented")
-        except PatchwordError as error:
-            remark = f"none: {error}; {_NOTHING_WRITTEN}"
-    settings = {
-        **request.settings.model_dump(mode="json"),
-        **request.folder_settings.model_dump(mode="json"),
-    }
-    described = {**segmenter, **_describe(models)}
-    return Plan(counts, described, _output(out, resume, overwrite), settings, cost, remark)
 
 
 def preview_label(
@@ -239,18 +182,19 @@ def _estimate(
 
     absent = [str(model) for model in names if not is_here(model)]
     if absent:
-        return None, f"none, for it needs {', '.join(absent)} on this machine; {_NOTHING_WRITTEN}"
+        return None, f"none, for it needs {', '.join(absent)} on this machine; {NOTHING_WRITTEN}"
     if not portion:
-        return None, f"none, for nothing is left to label; {_NOTHING_WRITTEN}"
+        return None, f"none, for nothing is left to label; {NOTHING_WRITTEN}"
     parts = request.load(device=device, dtype=dtype)
     try:
         found = estimate_labelling(portion, parts=parts, settings=request.settings)
     except PatchwordError as error:
-        return None, f"none: {error}; {_NOTHING_WRITTEN}"
-    return _cost(found, out=out), _from_sample(found, done="labelled")
+        return None, f"none: {error}; {NOTHING_WRITTEN}"
+    return cost_of(found, out=out), from_sample(found, done="labelled")
 
 
-def _cost(found: Estimate, *, out: Path) -> Cost:
+def cost_of(found: Estimate, *, out: Path) -> Cost:
+    """What a run would take, as a plan tells it."""
     return Cost(
         sample=found.sample,
         images_a_second=float(f"{1 / found.seconds_a_photograph:.3g}"),
@@ -262,9 +206,10 @@ def _cost(found: Estimate, *, out: Path) -> Cost:
     )
 
 
-def _from_sample(found: Estimate, *, done: str) -> str:
+def from_sample(found: Estimate, *, done: str) -> str:
+    """How an estimate was made."""
     seen = "photograph" if len(found.sample) == 1 else "photographs"
-    return f"from {len(found.sample)} {seen} {done} one at a time, models loaded; {_NOTHING_WRITTEN}"
+    return f"from {len(found.sample)} {seen} {done} one at a time, models loaded; {NOTHING_WRITTEN}"
 
 
 def _done(out: Path) -> frozenset[str]:
@@ -316,7 +261,7 @@ def plan_align(
         "vision encoder": encoder or find_preset(preset).patch_encoder,
         "text encoder": text_encoder or labelled_by or "",
     }
-    output = _output(out, resume, overwrite)
+    output = describe_output(out, resume, overwrite)
     chosen_encoder = models["vision encoder"]
     remark = foresee_features(
         chosen_encoder if isinstance(chosen_encoder, ModelName) else ModelName.parse(chosen_encoder),
@@ -325,15 +270,17 @@ def plan_align(
         cache=Path(cache) if cache else Path(out) / FEATURES,
         loader=Loader(device, dtype),
     )
-    return Plan(counts, _describe(models), output, chosen.model_dump(mode="json"), remark=remark)
+    return Plan(counts, describe_models(models), output, chosen.model_dump(mode="json"), remark=remark)
 
 
-def _describe(models: Mapping[str, str | Path | ModelName]) -> dict[str, str]:
+def describe_models(models: Mapping[str, str | Path | ModelName]) -> dict[str, str]:
+    """Role -> name, where the weights are and how large."""
     named = {role: part if isinstance(part, ModelName) else ModelName.parse(part) for role, part in models.items()}
     return {role: f"{model} ({whereabouts(model)})" for role, model in named.items()}
 
 
-def _output(out: str | Path, resume: bool, overwrite: bool) -> str:
+def describe_output(out: str | Path, resume: bool, overwrite: bool) -> str:
+    """The output folder and what would become of what is in it."""
     folder = Path(out)
     if resume and overwrite:
         raise PatchwordError("both resume and overwrite are set; allowed is one of them")
