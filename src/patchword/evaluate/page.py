@@ -62,7 +62,7 @@ def render_page(
         _head(report),
         _scores(report),
         _classes(report),
-        "<h2 id='confusion'>Confusion</h2><p>Blue is right, red is wrong; the scale shows small shares too.</p>"
+        "<h2 id='confusion'>Confusion</h2><p>Blue is right, red is wrong; the scale shows small shares too. Click to enlarge.</p>"
         f"<div class='matrix'>{embed(confusion, kind='png', description='confusion matrix of the classes')}</div>",
         _images(report, images, worst),
         _made_with(report),
@@ -229,7 +229,7 @@ def _plain(value: object) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else percent(value).replace("%", " %")
 
 
 def _between(interval: Interval | None) -> str:

@@ -223,8 +223,10 @@ def class_table(report: EvaluationReport) -> Table:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] as a percentage with one decimal, or a dash where there is none."""
-    return "-" if share is None else f"{share:.1%}"
+    """A share in [0, 1] as a percentage with one decimal, or with the first digit that is not 0; a dash for none."""
+    if share is None:
+        return "-"
+    return f"{100 * share:.1g}%" if 0 < share < 0.00095 else f"{share:.1%}"
 
 
 def percent_between(interval: Interval | None) -> str:
