@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from benchmark_folders import every_value, make_split, make_voc
+from benchmark_folders import every_value, make_split, make_voc, write_list
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.record import OpenBenchmark
@@ -37,6 +37,50 @@ def test_what_is_there_is_planned_and_what_is_not_is_said(tmp_path: Path):
     assert list(plan.found) == ["voc21", "voc20", "ade20k"]
     assert list(plan.missing) == ["context60", "coco-object", "context59", "coco-stuff", "cityscapes"]
     assert "leftImg8bit/val" in plan.missing["cityscapes"]
+
+
+def test_a_benchmark_without_predictions_is_missing(tmp_path: Path):
+    plan = plan_suite("standard8", data=make_some(tmp_path / "data"))
+    (tmp_path / "predictions" / "ade20k").mkdir(parents=True)
+    narrowed = plan.with_predictions(tmp_path / "predictions")
+    assert list(narrowed.found) == ["ade20k"]
+    assert narrowed.missing["voc21"] == f"there is no {tmp_path / 'predictions' / 'voc21'}"
+    with pytest.raises(PatchwordError, match="predictions of no benchmark; allowed are folders in it named voc21, voc"):
+        plan.with_predictions(tmp_path / "data")
+
+
+def test_all_eight_are_found_in_one_data_folder_of_a_toolbox(tmp_path: Path):
+    """The tree that mmsegmentation asks for, the masks of COCO-Object beside those of COCO-Stuff."""
+    make_voc(tmp_path / "VOCdevkit" / "VOC2012")
+    context, coco = tmp_path / "VOCdevkit" / "VOC2010", tmp_path / "coco_stuff164k"
+    ade, cities = tmp_path / "ade" / "ADEChallengeData2016", tmp_path / "cityscapes"
+    make_split(context / "JPEGImages", context / "SegmentationClassContext", {"2008_000002": [[0, 59]]})
+    write_list(context / "ImageSets" / "SegmentationContext" / "val.txt", ["2008_000002"])
+    for suffix in ("", "_labelTrainIds", "_instanceTrainIds"):
+        masks = {"000000000139": [[0, 1]]}
+        make_split(coco / "images/val2017", coco / "annotations/val2017", masks, suffix=f"{suffix}.png")
+    make_split(ade / "images/validation", ade / "annotations/validation", {"ADE_val_00000001": [[0, 1]]})
+    for suffix in ("labelIds", "labelTrainIds"):
+        make_split(
+            cities / "leftImg8bit/val/munster",
+            cities / "gtFine/val/munster",
+            {"munster_000000_000019": [[7, 7]]},
+            photo_suffix="_leftImg8bit.png",
+            suffix=f"_gtFine_{suffix}.png",
+        )
+    plan = plan_suite("standard8", data=tmp_path)
+    assert list(plan.found) == list(BENCHMARKS)
+    assert {name: opened.layout for name, opened in plan.found.items() if "voc" not in name} == {
+        "context60": "converted masks SegmentationClassContext",
+        "coco-object": "converted masks _instanceTrainIds.png",
+        "context59": "converted masks SegmentationClassContext",
+        "coco-stuff": "converted masks _labelTrainIds.png",
+        "cityscapes": "gtFine with labelTrainIds",
+        "ade20k": "ADEChallengeData2016",
+    }
+    for opened in plan.found.values():
+        for pair in opened.pairs:
+            assert opened.truth.read_truth(pair).max() < len(opened.truth.names)
 
 
 def test_a_partial_split_is_marked_and_makes_no_average(tmp_path: Path):

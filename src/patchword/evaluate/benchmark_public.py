@@ -118,6 +118,8 @@ def evaluate_suite(
     judged.check()
     check_limit(limit)
     plan = plan_suite(suite, data=Path(data))
+    if judged.predictions is not None:
+        plan = plan.with_predictions(Path(judged.predictions))
     runs = {name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates) for name in SUITES[suite]}
     claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     row, method = _row_name(judged), judged.method

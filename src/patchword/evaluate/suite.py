@@ -37,6 +37,19 @@ class SuitePlan:
     found: Mapping[str, OpenBenchmark]
     missing: Mapping[str, str]
 
+    def with_predictions(self, folder: Path) -> SuitePlan:
+        """The same where a benchmark counts as missing that has no folder of its name among predictions.
+
+        Raises:
+            PatchwordError: when none has.
+        """
+        without = {name: f"there is no {folder / name}" for name in self.found if not (folder / name).is_dir()}
+        found = {name: opened for name, opened in self.found.items() if name not in without}
+        if not found:
+            names = ", ".join(self.found)
+            raise PatchwordError(f"{folder} has predictions of no benchmark; allowed are folders in it named {names}")
+        return SuitePlan(self.suite, found, {**self.missing, **without})
+
 
 def plan_suite(suite: str, *, data: Path) -> SuitePlan:
     """Find the benchmarks of a suite.

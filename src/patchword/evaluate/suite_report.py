@@ -17,6 +17,7 @@ from patchword.settings import one_line
 
 SUITE_FILE = "suite.json"
 TABLE_FILE = "suite.md"
+_SHORT = 100  # characters of a reason that stands below the table
 
 
 class SuiteEntry(Record):
