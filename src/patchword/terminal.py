@@ -51,7 +51,8 @@ class PatchwordGroup(TyperGroup):
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             with suppress(OSError):  # a terminal that was closed
-                complain(f"interrupted; what is finished is on disk{self._how_to_go_on(ctx)}")
+                kept = f"; what is finished is on disk{self._how_to_go_on(ctx)}" if _has_output_folder() else ""
+                complain(f"interrupted{kept}")
             raise typer.Exit(BY_SIGNAL + number) from None
 
     def _how_to_go_on(self, ctx: Any) -> str:
@@ -62,6 +63,11 @@ class PatchwordGroup(TyperGroup):
             return "; go on with the same command"
         instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
         return f"; go on with the same command and --resume{instead}"
+
+
+def _has_output_folder() -> bool:
+    """Whether the command that was typed writes into a folder, which some can do without."""
+    return any(argument == "--out" or argument.startswith(("-o", "--out=")) for argument in sys.argv[1:])
 
 
 @contextmanager

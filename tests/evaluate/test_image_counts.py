@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,14 +10,10 @@ from hypothesis import strategies as st
 from patchword.evaluate.boundary import boundary_counts
 from patchword.evaluate.chance import chance_of
 from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.evaluate.counts import Gathered, ImageCounts, count_image
+from patchword.evaluate.counts import Gathered, ImageCounts, count_image, total
 from patchword.evaluate.records import ImageScore
 
 COUNT = 5
-
-
-def total(images: Iterable[ImageCounts], *, count: int = COUNT, boundary: bool = True) -> ImageCounts:
-    return Gathered.of(images, count=count, boundary=boundary).whole
 
 
 def image_of(seed: int) -> ImageCounts:
@@ -39,11 +33,11 @@ def same(one: ImageCounts, other: ImageCounts) -> bool:
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), st.data())
 def test_counts_add_in_any_order_and_grouping(seeds: list[int], data: st.DataObject) -> None:
     images = [image_of(seed) for seed in seeds]
-    whole = total(images)
+    whole = total(images, count=COUNT, boundary=True)
     shuffled = data.draw(st.permutations(images))
     cut = data.draw(st.integers(0, len(images)))
-    parts = [total(part) for part in (shuffled[:cut], shuffled[cut:])]
-    assert same(total(parts), whole)
+    parts = [total(part, count=COUNT, boundary=True) for part in (shuffled[:cut], shuffled[cut:])]
+    assert same(total(parts, count=COUNT, boundary=True), whole)
 
 
 @settings(deadline=None)

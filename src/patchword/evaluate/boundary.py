@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from patchword.evaluate.contours import DILATION, Indices
+from patchword.evaluate.contours import DILATION as DILATION
+from patchword.evaluate.contours import Indices
 from patchword.evaluate.tally import Counts, tally
 
 

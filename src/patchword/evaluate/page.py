@@ -62,7 +62,8 @@ def render_page(
         _head(report),
         _scores(report),
         _classes(report),
-        "<h2 id='confusion'>Confusion</h2><p>Blue is right, red is wrong; the scale shows small shares too. Click to enlarge.</p>"
+        "<h2 id='confusion'>Confusion</h2><p>Blue is right, red is wrong; the scale shows small shares too. "
+        "Click to enlarge.</p>"
         f"<div class='matrix'>{embed(confusion, kind='png', description='confusion matrix of the classes')}</div>",
         _images(report, images, worst),
         _made_with(report),

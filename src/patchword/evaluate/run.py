@@ -86,11 +86,14 @@ def evaluate_task(
 
     Raises:
         UnscoredError: when images could not be scored, naming them.
-        PatchwordError: for a folder that is neither resumed nor overwritten or that another run is at work in, a resume
-            of another evaluation, a shard without images, or a file that cannot be written.
+        PatchwordError: for a name that two photographs have, a folder that is neither resumed nor overwritten or that
+            another run is at work in, a resume of another evaluation, a shard without images, or a file that cannot be
+            written.
     """
     chosen = ScoringSettings.of(scoring)
     pairs = {pair.name: pair for pair in task.pairs}
+    if len(pairs) < len(task.pairs):
+        raise PatchwordError(f"{len(task.pairs)} photographs have {len(pairs)} names; allowed is a name for each")
     names = sorted(pairs)
     chunks = [[pairs[name] for name in chunk] for chunk in chunks_of(names, size=predictor.batch, shard=shard)]
     setup = _setup(task, predictor, chosen, names=names, shard=shard)

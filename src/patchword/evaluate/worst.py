@@ -20,6 +20,7 @@ from patchword.evaluate.records import ImageScore, SetupRecord, colours_of
 from patchword.folders import write_bytes
 from patchword.images import read_image
 from patchword.maps import LabelMap, ignore_index, overlay
+from patchword.runs.names import why_unwritten
 
 WORST_FOLDER = "worst"
 PANELS = ("photograph", "mask", "prediction", "errors")
@@ -72,10 +73,14 @@ class WorstImages:
             maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none.
 
         Raises:
-            PatchwordError: when the picture cannot be written.
+            PatchwordError: when the picture cannot be written for another reason than the image's name.
         """
-        if self._admit(record):
+        if not self._admit(record):
+            return
+        try:
             write_bytes(self.path(self._folder, record.name), self._draw(pair, *maps))
+        except PatchwordError as error:
+            why_unwritten(error, folder=self._folder)  # a name that no file can have costs the picture, not the score
 
     def pictures(self) -> tuple[WorstPicture, ...]:
         """The lowest first."""
