@@ -58,6 +58,12 @@ def test_converted_masks_hold_positions(tmp_path: Path):
     assert read("coco-object", tmp_path) == [*range(1, 81), *[0] * 91, -1]
 
 
+@pytest.mark.parametrize("folder", ["stuffthingmaps_detectron2", "annotations_detectron2"])
+def test_contiguous_maps_hold_positions(tmp_path: Path, folder: str):
+    make_split(tmp_path / "coco/val2017", tmp_path / "coco" / folder / "val2017", {NAME: every_value(0, 170)})
+    assert read("coco-stuff", tmp_path) == [*range(171), -1]
+
+
 def test_converted_masks_come_before_pixel_maps(tmp_path: Path):
     make_stuff(tmp_path, maps="annotations/val2017", photos="images/val2017")
     save_mask(tmp_path / "annotations/val2017" / f"{NAME}_labelTrainIds.png", np.full((1, 172), 7))

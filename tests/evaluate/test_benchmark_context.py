@@ -55,6 +55,18 @@ def test_converted_masks(tmp_path: Path):
     assert without.truth.names == with_background.truth.names[1:]
 
 
+def test_masks_of_the_59_classes_alone(tmp_path: Path):
+    make_photos(tmp_path, "2008_000003")
+    make_split(
+        tmp_path / "JPEGImages", tmp_path / "annotations_detectron2/pc59_val", {"2008_000002": every_value(0, 58)}
+    )
+    opened = BENCHMARKS["context60"].open(tmp_path)
+    assert [pair.name for pair in opened.pairs] == ["2008_000002.jpg"]
+    assert opened.truth.read_truth(opened.pairs[0])[0].tolist() == [*range(1, 60), 0]
+    without = BENCHMARKS["context59"].open(tmp_path)
+    assert without.truth.read_truth(without.pairs[0])[0].tolist() == [*range(59), -1]
+
+
 def make_mat(root: Path, *, list_name: str = "SegmentationContext") -> Path:
     make_photos(root, "2008_000002", "2008_000003")
     for name in ("2008_000002", "2008_000003"):
@@ -62,6 +74,12 @@ def make_mat(root: Path, *, list_name: str = "SegmentationContext") -> Path:
         savemat(str(root / "trainval" / f"{name}.mat"), {"LabelMap": label_row()})
     write_list(root / "ImageSets" / list_name / "val.txt", ["2008_000002"])
     return root
+
+
+def test_a_list_beside_the_label_maps_will_do(tmp_path: Path):
+    root = make_mat(tmp_path)
+    (root / "ImageSets" / "SegmentationContext" / "val.txt").rename(root / "pascalcontext_val.txt")
+    assert [pair.name for pair in BENCHMARKS["context59"].open(root).pairs] == ["2008_000002.jpg"]
 
 
 @pytest.mark.parametrize("list_name", ["SegmentationContext", "Main"])

@@ -19,7 +19,7 @@ _ALL = 171
 _NEVER_USED = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 _SPLIT = "all photographs of val2017"
 
-_PLACES = ("", "coco_stuff164k", "coco", "coco2017", "COCO", "COCO2017", "coco_object", "mscoco")
+_PLACES = ("", "coco_stuff164k", "coco", "coco2017", "COCO", "COCO2017", "coco_object", "mscoco", "coco-stuff")
 _PHOTOGRAPHS = Part("photographs", ("images/val2017", "val2017"), holds="*.jpg")
 _MAPS = (
     "annotations/val2017",
@@ -80,10 +80,12 @@ def _layout(name: str, masks: Part, read: Callable[[Found], Content]) -> Layout:
 
 _TRAIN_IDS = Part("masks", ("annotations/val2017", "val2017"), holds="*_labelTrainIds.png")
 _PIXEL_MAPS = Part("masks", _MAPS, holds="*[0-9].png")
+_CONTIGUOUS = Part("masks", ("stuffthingmaps_detectron2/val2017", "annotations_detectron2/val2017"), holds="*[0-9].png")
 
 STUFF_LAYOUTS = (
     _layout("converted masks _labelTrainIds.png", _TRAIN_IDS, _maps("_labelTrainIds", train_id_meaning())),
     _layout("stuffthingmaps_trainval2017", _PIXEL_MAPS, _maps("", pixel_map_meaning())),
+    _layout("stuffthingmaps_detectron2", _CONTIGUOUS, _maps("", train_id_meaning())),
 )
 OBJECT_LAYOUTS = (
     _layout(

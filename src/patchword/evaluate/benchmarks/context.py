@@ -17,6 +17,7 @@ _CLASSES = 59
 _LABELS = 459  # of the published annotations, counted from 1; 0 is unlabelled
 _CONTEXT_LIST = "ImageSets/SegmentationContext/val.txt"
 _MAIN_LIST = "ImageSets/Main/val.txt"
+_OTHER_LIST = "pascalcontext_val.txt"
 
 
 def label_meaning(ids: dict[str, int], names: tuple[str, ...]) -> dict[int, int]:
@@ -61,7 +62,7 @@ def _detail(found: Found) -> Content:
 
 
 def _fifty_nine(found: Found) -> Content:
-    """The archive 59_context_labels, whose order of classes is its own and stands in 59_labels.txt."""
+    """The archive 59_context_labels, whose order of classes is that of 59_labels.txt."""
     photos, masks = found["photographs"], found["masks"]
 
     def mask_of(name: str) -> Path:
@@ -76,8 +77,20 @@ def _fifty_nine(found: Found) -> Content:
     return Content(pairs, mask_values, meaning, f"no {_CONTEXT_LIST}: all photographs that have a mask")
 
 
+def _only_classes(found: Found) -> Content:
+    """Masks of the validation photographs alone: 0 to 58, and 255 for all that is none of the 59."""
+    photos, masks = found["photographs"], found["masks"]
+
+    def mask_of(name: str) -> Path:
+        return masks / f"{name}.png"
+
+    meaning = {255: BACKGROUND} | {position: position for position in range(_CLASSES)}
+    pairs = pairs_with_masks(photos, mask_of=mask_of)
+    return Content(pairs, mask_values, meaning, "all photographs with a mask in pc59_val")
+
+
 _PHOTOGRAPHS = Part("photographs", ("JPEGImages",))
-_LIST = Part("list", (_CONTEXT_LIST, _MAIN_LIST), needed=False)
+_LIST = Part("list", (_CONTEXT_LIST, _MAIN_LIST, _OTHER_LIST), needed=False)
 _PLACES = ("", "VOC2010", "VOCdevkit/VOC2010", "VOCtrainval_03-May-2010/VOCdevkit/VOC2010", "pascal_context")
 
 LAYOUTS = (
@@ -90,6 +103,12 @@ LAYOUTS = (
         ),
         _PLACES,
         _converted,
+    ),
+    Layout(
+        "annotations_detectron2/pc59_val",
+        (_PHOTOGRAPHS, Part("masks", ("annotations_detectron2/pc59_val",), holds="*.png")),
+        _PLACES,
+        _only_classes,
     ),
     Layout(
         "59_context_labels",

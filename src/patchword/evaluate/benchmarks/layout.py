@@ -38,9 +38,10 @@ class Part:
         return next((path for path in (root / each for each in self.paths) if self._is_at(path)), None)
 
     def _is_at(self, path: Path) -> bool:
-        if not self.holds:
-            return path.exists()
-        return path.is_dir() and next(path.glob(self.holds), None) is not None
+        try:
+            return path.is_dir() and next(path.glob(self.holds), None) is not None if self.holds else path.exists()
+        except OSError:  # a folder that may not be entered
+            return False
 
     def __str__(self) -> str:
         inside = f" with {self.holds}" if self.holds else ""
