@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from patchword.errors import PatchwordError
 from patchword.evaluate.bootstrap import bootstrap_interval
 from patchword.evaluate.boundary import DILATION
-from patchword.evaluate.counts import ImageCounts, count_image, total
+from patchword.evaluate.counts import Gathered, ImageCounts, count_image
 from patchword.maps import LabelMap
 from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter
@@ -26,6 +26,8 @@ from patchword.toytown.demo_work import Workers, finish_all
 from patchword.toytown.world import SEEN
 
 REFINEMENTS = ("none", "guided", "pamr", "sam")
+# Self-attention that is to find a patch's like spreads over a grid that is larger than CLIP was trained with.
+WINDOWS = {"image_size": SIZE, "window": 64, "stride": 32, "join": "logits"}
 EDGE_SCENES = 30  # of each style; snapping to SAM's masks takes most of a second a scene
 
 
@@ -104,8 +106,8 @@ def compare_all(workers: Workers, *, model: Path, oracle: Path, places: Mapping[
 
 
 def training_free() -> list[Contender]:
-    """All methods that need no training, at the scenes' own size."""
-    return [Contender(name, method=name, settings={"image_size": SIZE}) for name in METHODS]
+    """All methods that need no training, in windows of the miniature CLIP's own size, where they are at their best."""
+    return [Contender(name, method=name, settings=WINDOWS) for name in METHODS]
 
 
 def contend(contender: Contender, place: Place) -> dict[str, dict[str, Any]]:
@@ -130,8 +132,8 @@ def contend(contender: Contender, place: Place) -> dict[str, dict[str, Any]]:
         every.append(_count(found.label_map.indices, place.every / f"{path.name}.png", names=ALL))
     unseen = [position for position, name in enumerate(ALL) if name not in SEEN]
     return {
-        "seen": _scores(seen, scored=range(len(SEEN))),
-        "unseen_classes": _scores(every, scored=unseen),
+        "seen": _scores(Gathered.of(seen, count=len(SEEN), boundary=False), scored=range(len(SEEN))),
+        "unseen_classes": _scores(Gathered.of(every, count=len(ALL), boundary=False), scored=unseen),
     }
 
 
@@ -151,10 +153,10 @@ def contend_edges(contender: Contender, place: Place, *, scenes: int) -> dict[st
         spent += time.perf_counter() - started
         truth = place.seen / f"{path.name}.png"
         counted.append(_count(found.label_map.indices, truth, names=SEEN, dilation=DILATION))
-    edges = total(counted, count=len(SEEN), boundary=True).boundary_iou()
+    gathered = Gathered.of(counted, count=len(SEEN), boundary=True)
     return {
-        **_scores(counted, scored=range(len(SEEN))),
-        "boundary_iou": _mean(edges),
+        **_scores(gathered, scored=range(len(SEEN))),
+        "boundary_iou": _mean(gathered.whole.boundary_iou()),
         "seconds": spent / len(counted),
     }
 
@@ -167,9 +169,9 @@ def _count(
     return count_image(found.astype(np.int64), expected, count=len(names), dilation=dilation)
 
 
-def _scores(counted: Sequence[ImageCounts], *, scored: Sequence[int]) -> dict[str, Any]:
-    per_class = total(counted, count=len(counted[0].table), boundary=False).matrix.per_class()
-    interval = bootstrap_interval(np.stack([counts.class_sums()[list(scored), :3] for counts in counted]))
+def _scores(gathered: Gathered, *, scored: Sequence[int]) -> dict[str, Any]:
+    per_class = gathered.whole.matrix.per_class()
+    interval = bootstrap_interval(gathered.sums[:, list(scored), :3])
     return {
         "miou": _mean([per_class[position].iou for position in scored]),
         "low": None if interval is None else interval[0],

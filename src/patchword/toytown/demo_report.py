@@ -67,7 +67,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         _rows(pictures["dusk"]),
         "<h2>4. The same scenes by every method</h2>",
         "<p>Unseen scenes. Training-free methods take the same miniature CLIP (and ProxyCLIP the same ",
-        "miniature DINOv2), at the scenes' own size; brackets are 95 % intervals over scenes.</p>",
+        "miniature DINOv2) in windows of its own size; brackets are 95 % intervals over scenes.</p>",
         _methods(record["methods"]),
         "<h2>5. Edges</h2><p>The aligned segmenter, its edges left as they are or sharpened afterwards, on the ",
         f"first {EDGE_SCENES} scenes of each style.</p>",
