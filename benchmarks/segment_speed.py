@@ -12,8 +12,8 @@ machine does falls on all alike. Ratios are taken within a round; the medians of
 - module: the alignment module alone, on what the encoder gave;
 - N classes: everything after decoding, that is resizing, encoding, the module, cosines with N classes, upsampling,
   classes, confidences;
-- proxyclip: the same with ProxyCLIP's published windows of 336 pixels, 112 apart, shorter side 336, 171 classes; CLIP is
-  ViT-B/16 with random weights.
+- proxyclip: the same with ProxyCLIP's published windows of 336 pixels, 112 apart, shorter side 336, 171 classes; its
+  CLIP is ViT-B/16 with random weights.
 
 Processor time says more than the clock on a machine with other work. Text vectors are made before.
 """
@@ -102,9 +102,7 @@ def random_segmenter(encoder: PatchEncoder) -> Segmenter:
         head_size=settings.head_size,
         mlp_ratio=settings.mlp_ratio,
     )
-    last = StepRecord(
-        step=1, learning_rate=0, temperature=0.07, total=0, patch_patch=0, text_anchor=0, patch_anchor=0
-    )
+    last = StepRecord(step=1, learning_rate=0, temperature=0.07, total=0, patch_patch=0, text_anchor=0, patch_anchor=0)
     config = ArtifactConfig(
         encoder=Tower.of(encoder.record),
         text_encoder=Tower.of(text.record),
@@ -230,7 +228,8 @@ def main() -> None:
         return
     print(", ".join(f"{name} {value}" for name, value in record["machine"].items()))
     print(f"image {chosen.image[1]} x {chosen.image[0]}, medians of {chosen.rounds} rounds; baseline: bare pass\n")
-    print("| encoder | size | way | clock s | processor s | clock ratio | processor ratio |\n|---|---|---|---|---|---|---|")
+    columns = ("encoder", "size", "way", "clock s", "processor s", "clock ratio", "processor ratio")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for result in results:
         for cost in result.costs:
             print(
