@@ -339,4 +339,11 @@ def find_mask(folder: Path, *, name: str, suffix: str = "") -> Path | None:
         suffix: what stands between the name and `.png`.
     """
     candidates = (folder / f"{name}{suffix}.png", folder / f"{Path(name).with_suffix('').as_posix()}{suffix}.png")
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return next((candidate for candidate in candidates if _is_file(candidate)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False

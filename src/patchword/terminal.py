@@ -51,9 +51,16 @@ class PatchwordGroup(TyperGroup):
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             with suppress(OSError):  # a terminal that was closed
-                kept = f"; what is finished is on disk{self._how_to_go_on(ctx)}" if _has_output_folder() else ""
+                kept = f"; what is finished is on disk{self._how_to_go_on(ctx)}" if self._writes(ctx) else ""
                 complain(f"interrupted{kept}")
             raise typer.Exit(BY_SIGNAL + number) from None
+
+    def _writes(self, ctx: Any) -> bool:
+        """Whether the command writes into a folder; some can do without one."""
+        command = self.commands.get(ctx.invoked_subcommand or "")
+        needed = [each.required for each in command.params if each.name == "out"] if command else []
+        typed = any(argument == "--out" or argument.startswith(("-o", "--out=")) for argument in sys.argv[1:])
+        return all(needed) or typed
 
     def _how_to_go_on(self, ctx: Any) -> str:
         command = self.commands.get(ctx.invoked_subcommand or "")
@@ -63,11 +70,6 @@ class PatchwordGroup(TyperGroup):
             return "; go on with the same command"
         instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
         return f"; go on with the same command and --resume{instead}"
-
-
-def _has_output_folder() -> bool:
-    """Whether the command that was typed writes into a folder, which some can do without."""
-    return any(argument == "--out" or argument.startswith(("-o", "--out=")) for argument in sys.argv[1:])
 
 
 @contextmanager

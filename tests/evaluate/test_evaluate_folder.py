@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from scored_folder import CLASSES, RedSegmenter, files_of, make_folder, photogra
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.finish import UnscoredError
+from patchword.evaluate.masks import MaskRule
 from patchword.evaluate.merge import merge_evaluations
+from patchword.evaluate.predictors import SegmenterPredictor
 from patchword.evaluate.public import evaluate
 from patchword.evaluate.report import EvaluationReport
+from patchword.evaluate.run import evaluate_task
+from patchword.evaluate.task import folder_task
 
 
 @pytest.fixture
@@ -212,3 +217,25 @@ def test_a_score_at_chance_is_said_to_be_one(data: Path) -> None:
     assert report.chance is not None
     assert report.chance.at_chance
     assert "at the level of chance" in (data / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_name_too_long_for_a_picture_costs_the_picture_and_not_the_score(data: Path) -> None:
+    name = "n" * 248
+    for folder in ("photos", "masks"):
+        (data / folder / "0/8.png").rename(data / folder / f"0/{name}.png")
+    run(data, data / "out")
+    assert len(list((data / "out/worst").rglob("*.jpg"))) == 2
+    page = (data / "out/report.html").read_text(encoding="utf-8")
+    assert "No picture: its file is gone." in page
+    assert page.count("data:image/jpeg") == 2
+    for part in (1, 2):
+        run(data, data / f"part{part}", shard=f"{part}/2")
+    merge_evaluations([data / "part1", data / "part2"], out=data / "merged")
+    assert files_of(data / "merged") == files_of(data / "out")
+
+
+def test_two_photographs_of_one_name_are_refused(data: Path) -> None:
+    task = folder_task(data / "photos", masks=data / "masks", rule=MaskRule(CLASSES))
+    twice = replace(task, pairs=(*task.pairs, task.pairs[0]))
+    with pytest.raises(PatchwordError, match="10 photographs have 9 names"):
+        evaluate_task(twice, predictor=SegmenterPredictor.of(RedSegmenter(), truth=twice.truth), quiet=True)

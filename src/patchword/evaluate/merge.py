@@ -10,7 +10,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.finish import finish
 from patchword.evaluate.records import IMAGES_FILE, MARKER, ImageScore, SetupRecord, read_images
 from patchword.evaluate.report import EvaluationReport
-from patchword.evaluate.worst import WorstImages
+from patchword.evaluate.worst import WORST_FOLDER, WorstImages
 from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
 from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
 from patchword.runs.records import RUNS_FILE, ShardRecord
@@ -99,8 +99,8 @@ def _take_pictures(parts: Sequence[_Part], *, into: Path, setup: SetupRecord) ->
     """The pictures of the images that are among the lowest of all."""
     everything = [image for part in parts for image in part.images.values()]
     owner = {name: part for part in parts for name in part.images}
-    worst = WorstImages(into, setup=setup, known=everything)
-    for name in worst.names():
+    there = {path for part in parts for path in (part.folder / WORST_FOLDER).rglob("*.jpg")}
+    for name in WorstImages(into, setup=setup, known=everything).names():
         old = WorstImages.path(owner[name].folder, name)
-        if old.is_file():
+        if old in there:
             link_or_copy(old, WorstImages.path(into, name))
