@@ -36,11 +36,18 @@ def choose_images(
     check_limit(limit)
     found = find_images(photos, also=also)
     result = Path(out).resolve()
-    results = _Results(root_of(photos))
-    chosen = [path for path in found if not path.resolve().is_relative_to(result) and path not in results]
+    chosen = [
+        path for path in outside_results(found, root=root_of(photos)) if not path.resolve().is_relative_to(result)
+    ]
     if not chosen:
         raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
     return chosen[:limit]
+
+
+def outside_results(paths: Sequence[Path], *, root: Path) -> list[Path]:
+    """Those that lie in no folder below the root that patchword has written."""
+    results = _Results(root)
+    return [path for path in paths if path not in results]
 
 
 class _Results:

@@ -239,3 +239,10 @@ def test_two_photographs_of_one_name_are_refused(data: Path) -> None:
     twice = replace(task, pairs=(*task.pairs, task.pairs[0]))
     with pytest.raises(PatchwordError, match="10 photographs have 9 names"):
         evaluate_task(twice, predictor=SegmenterPredictor.of(RedSegmenter(), truth=twice.truth), quiet=True)
+
+
+def test_results_among_the_photographs_are_no_photographs(data: Path) -> None:
+    first = run(data, data / "photos/evaluation")
+    assert list((data / "photos/evaluation/worst").rglob("*.jpg"))
+    assert run(data, data / "photos/evaluation", resume=True).images == first.images == 9
+    assert run(data, None).images == 9

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.images import find_images
+from patchword.inputs import outside_results
 from patchword.maps import find_mask
 
 
@@ -30,7 +31,7 @@ def find_pairs(
     """Pair every photograph with the mask of its name.
 
     Args:
-        photos: a folder, searched recursively, or one photograph.
+        photos: a folder, searched recursively, or one photograph. What patchword has written below it is no photograph.
         masks: a folder; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`.
         suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds`: `a/b_labelTrainIds.png`.
         names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
@@ -43,7 +44,7 @@ def find_pairs(
     if not masks.is_dir():
         raise PatchwordError(f"no such folder of masks: {masks}")
     root = photos if photos.is_dir() else photos.parent
-    found = {path.relative_to(root).as_posix(): path for path in find_images(photos)}
+    found = {path.relative_to(root).as_posix(): path for path in outside_results(find_images(photos), root=root)}
     chosen = _only(found, names) if names is not None else found
     pairs = [(name, path, find_mask(masks, name=name, suffix=suffix)) for name, path in list(chosen.items())[:limit]]
     missing = [name for name, _, mask in pairs if mask is None]
