@@ -20,7 +20,7 @@ class GuidedSettings(Settings):
         "from its own. Larger follows the photograph farther and is slower.",
     )
     distance: float = Field(
-        0.5,
+        1.0,
         gt=0,
         le=8,
         description="Patches, above 0 to 8: standard deviation of the Gaussian over distance. Larger lets colour "
