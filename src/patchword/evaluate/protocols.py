@@ -65,6 +65,7 @@ class ProtocolRow:
             temperature=None if self.logit_scale is None else 1 / self.logit_scale,
             softmax_over=self.softmax_over,
             background_threshold=self.threshold,
+            refine="none",
         )
 
     def vocabulary(self, *, count: int | None = None) -> Vocabulary:

@@ -53,7 +53,14 @@ class Method:
 
 def _of_authors(by_benchmark: Mapping[str, Mapping[str, Any]], **shared: Any) -> dict[str, SegmentSettings]:
     """Settings by benchmark: those that the authors share among all, and where a benchmark has others."""
-    usual = {"longest_side": 2048, "resize": "plain", "join": "logits", "softmax_over": "words", **shared}
+    usual = {
+        "longest_side": 2048,
+        "resize": "plain",
+        "join": "logits",
+        "softmax_over": "words",
+        "refine": "none",
+        **shared,
+    }
     return {name: SegmentSettings(**{**usual, **by_benchmark.get(name, {})}) for name in BENCHMARKS}
 
 

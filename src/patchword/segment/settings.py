@@ -79,7 +79,7 @@ class SegmentSettings(Settings):
         description="0 to 1: pixels of lower confidence become background; 0 makes none. Higher means more background.",
     )
     refine: Refine = Field(
-        "none",
+        "guided",
         description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or "
         "sam (masks of a mask proposer).",
     )
