@@ -26,6 +26,7 @@ SETTINGS = SegmentSettings(
     join="logits",
     temperature=1 / FACTOR,
     softmax_over="words",
+    refine="none",
 )
 CLASSES = [("background", ["background", "sky", "grass"]), ("cat", ["cat"]), ("sofa", ["sofa", "couch"])]
 TEMPLATES = ("a photo of a {}.", "the {}")

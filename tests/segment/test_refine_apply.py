@@ -12,16 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
+from patchword.images import to_tensor
 from patchword.models.pixels import resize
 from patchword.segment.pixels import Decision, PixelClasses, assign_pixels
 from patchword.segment.refine import apply
-from patchword.segment.refine.apply import bounded_size, refine_pixels
+from patchword.segment.refine.apply import bounded_size, refine_pixels, refine_scores
 from patchword.segment.refine.guided import GuidedScores
 from patchword.segment.refine.pamr import pamr
 from patchword.segment.refine.sampling import SampledScores, at_size, patch_scores
 from patchword.segment.refine.settings import GuidedSettings, PamrSettings
-from patchword.segment.scores import GridScores, PixelScores
+from patchword.segment.scores import GridScores, PixelScores, WindowScores
 from patchword.segment.settings import SegmentSettings
+from patchword.segment.windows import plan_windows
 
 TEMPERATURE = 0.1
 FEW = PamrSettings(iterations=3, dilations=(1, 2), pixels=1024)
@@ -36,7 +38,7 @@ class Opaque:
 
     def __init__(self, scores: GridScores) -> None:
         self._scores = scores
-        self.count, self.size, self.device = scores.count, scores.size, scores.device
+        self.count, self.size, self.grid, self.device = scores.count, scores.size, scores.grid, scores.device
         self.most = 0
 
     def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
@@ -48,7 +50,11 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def refine(scores: PixelScores, *, image: Tensor, settings: SegmentSettings):
+def photograph(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, size=(height, width, 3), dtype=np.uint8)
+
+
+def refine(scores: PixelScores, *, image: np.ndarray, settings: SegmentSettings) -> PixelClasses:
     return refine_pixels(
         scores,
         assign=best_class,
@@ -76,16 +82,16 @@ def full_pamr(patches: Tensor, *, image: Tensor, size: tuple[int, int]) -> Tenso
     ("size", "work"), [((25, 40), (25, 40)), ((32, 32), (32, 32)), ((60, 90), (26, 39)), ((200, 20), (101, 10))]
 )
 def test_pamr_is_that_of_all_classes_at_once(size: tuple[int, int], work: tuple[int, int]) -> None:
-    patches, image = random(11, 5, 7, seed=1), random(1, 3, *size, seed=2)
+    patches, image = random(11, 5, 7, seed=1), photograph(*size)
     found = refine(GridScores(patches, size), image=image, settings=SegmentSettings(refine="pamr", pamr=FEW))
-    value, index = full_pamr(patches, image=image, size=work).max(dim=0)
+    value, index = full_pamr(patches, image=to_tensor(image), size=work).max(dim=0)
     torch.testing.assert_close(torch.from_numpy(found.confidence), value, rtol=1e-4, atol=1e-5)
     assert (found.indices == index.numpy()).mean() > 0.999  # but for ties
     assert found.indices.dtype == np.uint8
 
 
 def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
-    patches, image = random(6, 4, 4, seed=1), random(1, 3, 20, 22, seed=2)
+    patches, image = random(6, 4, 4, seed=1), photograph(20, 22)
     class_of = np.array([0, 0, 1, 2, 2, 2])
     decision = Decision(class_of, 3, TEMPERATURE)
     found = refine_pixels(
@@ -99,7 +105,7 @@ def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     )
     words = (functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0] / TEMPERATURE).softmax(dim=0)
     classes = torch.stack([words[class_of == name].amax(dim=0) for name in range(3)])
-    value, index = pamr(classes, image=image[0], iterations=3, dilations=(1, 2), contrast=0.1).max(dim=0)
+    value, index = pamr(classes, image=to_tensor(image)[0], iterations=3, dilations=(1, 2), contrast=0.1).max(dim=0)
     np.testing.assert_allclose(found.confidence, value, rtol=1e-4, atol=1e-5)
     assert (found.indices == index.numpy()).mean() > 0.99
 
@@ -119,7 +125,7 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
         scores,
         assign=best_class,
         class_of=np.arange(30),
-        image=random(1, 3, 20, 30),
+        image=photograph(20, 30),
         temperature=TEMPERATURE,
         settings=SegmentSettings(refine="pamr", pamr=FEW),
         proposer=None,
@@ -129,24 +135,31 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
     assert 0 < scores.most <= 500
 
 
-def test_guided_is_decided_as_other_scores_are() -> None:
-    patches, image = random(5, 4, 6), random(1, 3, 30, 40, seed=2)
+def test_guided_is_another_way_to_upsample() -> None:
+    patches, image = random(5, 4, 6), photograph(30, 40)
     settings = SegmentSettings(refine="guided", guided=GuidedSettings(radius=1))
-    found = refine(GridScores(patches, (30, 40)), image=image, settings=settings)
-    same = best_class(GuidedScores(patches, image=image[0], settings=settings.guided))
-    assert (found.indices == same.indices).all()
-    np.testing.assert_array_equal(found.confidence, same.confidence)
+    scores = refine_scores(GridScores(patches, (30, 40)), image=image, settings=settings)
+    same = GuidedScores(patches, image=to_tensor(image)[0], settings=settings.guided)
+    assert isinstance(scores, GuidedScores)
+    torch.testing.assert_close(scores.rows(range(30), maps=range(5)), same.rows(range(30), maps=range(5)))
+    assert (refine(scores, image=image, settings=settings).indices == best_class(same).indices).all()
+
+
+@pytest.mark.parametrize("name", ["none", "pamr", "sam"])
+def test_scores_of_other_refinements_stay(name: str) -> None:
+    scores = GridScores(random(5, 4, 6), (30, 40))
+    assert refine_scores(scores, image=photograph(30, 40), settings=SegmentSettings(refine=name)) is scores
 
 
 def test_none_is_what_was_found() -> None:
     scores = GridScores(random(5, 4, 6), (30, 40))
-    found = refine(scores, image=random(1, 3, 30, 40), settings=SegmentSettings())
+    found = refine(scores, image=photograph(30, 40), settings=SegmentSettings(refine="none"))
     assert (found.indices == best_class(scores).indices).all()
 
 
 def test_sam_without_a_mask_proposer_is_refused() -> None:
     with pytest.raises(PatchwordError, match="refine is 'sam' and there is no mask proposer"):
-        refine(GridScores(random(2, 2, 2), (8, 8)), image=random(1, 3, 8, 8), settings=SegmentSettings(refine="sam"))
+        refine(GridScores(random(2, 2, 2), (8, 8)), image=photograph(8, 8), settings=SegmentSettings(refine="sam"))
 
 
 def test_sampled_scores_are_those_of_the_middle_pixels() -> None:
@@ -158,13 +171,16 @@ def test_sampled_scores_are_those_of_the_middle_pixels() -> None:
     torch.testing.assert_close(sampled.rows(range(2, 6), maps=[3, 0]), everything[[3, 0]][:, 1::3, 3::7][:, 2:6])
 
 
-def test_scores_of_windows_are_taken_on_a_grid() -> None:
+def test_scores_of_windows_are_taken_once_a_patch() -> None:
     patches = random(4, 3, 5)
-    scores = GridScores(patches, (30, 50))
-    assert patch_scores(scores, cells=9) is patches
-    assert at_size(scores, (30, 50)) is scores
-    torch.testing.assert_close(patch_scores(Opaque(scores), cells=5), patches, rtol=0, atol=0.15)  # half a pixel apart
-    assert patch_scores(Opaque(scores), cells=500).shape == (4, 30, 50)
+    scores = GridScores(patches, (33, 55))
+    assert patch_scores(scores) is patches
+    assert at_size(scores, (33, 55)) is scores
+    torch.testing.assert_close(patch_scores(Opaque(scores)), patches)  # there is a pixel in the middle of each patch
+    plan = plan_windows((24, 40), window=16, stride=8)
+    windows = WindowScores(random(len(plan), 4, 2, 2), plan=plan, size=(36, 60))
+    assert windows.grid == (3, 5)
+    assert patch_scores(windows).shape == (4, 3, 5)
 
 
 @pytest.mark.parametrize(

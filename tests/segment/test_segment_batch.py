@@ -151,6 +151,7 @@ class TestWindows:
             "temperature": 1 / 40,
             "softmax_over": "words",
             "background_threshold": 0.7,
+            "refine": "none",
         }
         result = DenseSegmenter(text, templates=("{}",)).segment(picture, classes=names, settings=settings)
         words = ["red", "crimson", "green", "background", "blue", "lime"]

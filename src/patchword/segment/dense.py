@@ -19,7 +19,7 @@ from patchword.models.protocols import MaskProposer
 from patchword.segment.geometry import AnyImage, as_rgb
 from patchword.segment.joins import FeatureJoin, LogitJoin, SeenImage, share_batches
 from patchword.segment.pixels import assign_pixels, hold_back
-from patchword.segment.refine.apply import refine_pixels
+from patchword.segment.refine.apply import refine_pixels, refine_scores
 from patchword.segment.result import SegmentationResult
 from patchword.segment.scores import PixelScores
 from patchword.segment.settings import SegmentSettings
@@ -230,19 +230,16 @@ class DensePath:
         self, image: SeenImage, scores: PixelScores, words: ClassWords, settings: SegmentSettings
     ) -> SegmentationResult:
         classes, decision = words.decision(settings, temperature=self.temperature)
-        assign = partial(assign_pixels, decision=decision)
-        if settings.refine == "none":
-            found = assign(scores)
-        else:
-            found = refine_pixels(
-                scores,
-                assign=assign,
-                class_of=decision.class_of,
-                image=to_tensor(image.pixels),
-                temperature=decision.temperature,
-                settings=settings,
-                proposer=self.refiner,
-            )
+        scores = refine_scores(scores, image=image.pixels, settings=settings)
+        found = refine_pixels(
+            scores,
+            assign=partial(assign_pixels, decision=decision),
+            class_of=decision.class_of,
+            image=image.pixels,
+            temperature=decision.temperature,
+            settings=settings,
+            proposer=self.refiner,
+        )
         found = hold_back(found, decision=decision)
         return SegmentationResult(
             LabelMap(found.indices, classes.names, classes.colours),

@@ -54,7 +54,7 @@ class SegmentationResult:
         rows: range | None = None,
         dtype: Literal["float32", "float16"] = "float32",
     ) -> NDArray[np.floating[Any]]:
-        """Probabilities of classes at every pixel, before any threshold and any refinement of edges.
+        """Probabilities of classes at every pixel, before any threshold, and before PAMR and masks refine edges.
 
         What the label map needs of memory does not grow with the number of classes; this does, so it is for some
         classes, or for some rows.

@@ -21,6 +21,7 @@ class PixelScores(Protocol):
     Attributes:
         count: how many maps.
         size: (height, width) of the image in pixels.
+        grid: (rows, columns) of patches that the image was seen as; scores are smooth in between.
         device: that the scores are on.
     """
 
@@ -29,6 +30,9 @@ class PixelScores(Protocol):
 
     @property
     def size(self) -> tuple[int, int]: ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -56,7 +60,7 @@ class GridScores:
     def __init__(self, patches: Tensor, size: tuple[int, int]) -> None:
         self.patches = patches
         self.size = size
-        height, width = patches.shape[1:]
+        height, width = self.grid = (patches.shape[1], patches.shape[2])
         self._upsampled = _Upsampled(
             patches, rows=whole_axis(cells=height, pixels=size[0]), columns=whole_axis(cells=width, pixels=size[1])
         )
@@ -92,6 +96,7 @@ class WindowScores:
         self.count = windows.shape[1]
         self.size = size
         height, width = windows.shape[2:]
+        self.grid = (round(height * plan.size[0] / plan.window[0]), round(width * plan.size[1] / plan.window[1]))
         down, across = len(plan.rows), len(plan.columns)
         grid = windows.reshape(down, across, *windows.shape[1:]).permute(2, 0, 3, 1, 4)  # (n, down, h, across, w)
         self._upsampled = _Upsampled(

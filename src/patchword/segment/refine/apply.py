@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.images import to_tensor
 from patchword.models.pixels import longest_side_size, resize
 from patchword.models.protocols import MaskProposer
 from patchword.segment.pixels import PixelClasses, class_shares, pieces
@@ -28,23 +30,36 @@ Assign = Callable[[PixelScores], PixelClasses]
 _CLASSES_AT_ONCE = 4  # whose refined maps are in memory; changes no result
 
 
+def refine_scores(scores: PixelScores, *, image: NDArray[np.uint8], settings: SegmentSettings) -> PixelScores:
+    """Scores that follow the photograph's edges where `refine` is "guided", else the same.
+
+    Args:
+        scores: of the image.
+        image: (h, w, 3) uint8.
+        settings: `refine`, and the numbers of guided upsampling.
+    """
+    if settings.refine != "guided":
+        return scores
+    return GuidedScores(patch_scores(scores), image=torch.from_numpy(image).permute(2, 0, 1), settings=settings.guided)
+
+
 def refine_pixels(
     scores: PixelScores,
     *,
     assign: Assign,
     class_of: NDArray[np.int64],
-    image: Tensor,
+    image: NDArray[np.uint8],
     temperature: float,
     settings: SegmentSettings,
     proposer: MaskProposer | None,
 ) -> PixelClasses:
-    """Give every pixel a class and a confidence, with edges that follow the photograph.
+    """Give every pixel a class and a confidence, with the edges of "pamr" or "sam" where `refine` is one of them.
 
     Args:
-        scores: of the image.
+        scores: of the image; those of `refine_scores`.
         assign: how scores become classes; thresholds come after the refinement.
         class_of: (maps,) the class that each map of the scores speaks for.
-        image: (1, 3, h, w), RGB from 0 to 1, of the size of the scores.
+        image: (h, w, 3) uint8, of the size of the scores.
         temperature: of the softmax in `assign`.
         settings: `refine`, and the numbers of that refinement.
         proposer: draws masks, for "sam".
@@ -55,15 +70,12 @@ def refine_pixels(
     Raises:
         PatchwordError: for "sam" without a mask proposer.
     """
-    if settings.refine == "guided":
-        patches = patch_scores(scores, cells=settings.guided.cells)
-        return assign(GuidedScores(patches, image=image[0], settings=settings.guided))
     if settings.refine == "pamr":
         return _refine_by_pamr(
             scores, assign=assign, class_of=class_of, image=image, temperature=temperature, settings=settings.pamr
         )
     found = assign(scores)
-    if settings.refine == "none":
+    if settings.refine != "sam":
         return found
     if proposer is None:
         raise PatchwordError(
@@ -71,7 +83,7 @@ def refine_pixels(
         )
     coarse = at_size(scores, longest_side_size(scores.size, target=min(settings.sam.cells, max(scores.size))))
     ballot = Ballot.of(coarse, assign(coarse), class_of=class_of, temperature=temperature)
-    return snap(found, ballot=ballot, image=image, proposer=proposer, settings=settings.sam)
+    return snap(found, ballot=ballot, image=to_tensor(image), proposer=proposer, settings=settings.sam)
 
 
 def _refine_by_pamr(
@@ -79,7 +91,7 @@ def _refine_by_pamr(
     *,
     assign: Assign,
     class_of: NDArray[np.int64],
-    image: Tensor,
+    image: NDArray[np.uint8],
     temperature: float,
     settings: PamrSettings,
 ) -> PixelClasses:
@@ -90,7 +102,7 @@ def _refine_by_pamr(
     small = at_size(scores, bounded_size(scores.size, pixels=settings.pixels))
     before = assign(small)
     winners = np.unique(before.indices).astype(np.int64)
-    guide = resize(image.to(scores.device), size=small.size)[0]
+    guide = resize(to_tensor(image).to(scores.device), size=small.size)[0]
     weights = neighbour_weights(guide, dilations=settings.dilations, contrast=settings.contrast)
     indices = np.zeros(scores.size, dtype=before.indices.dtype)
     highest = np.full(scores.size, -1, dtype=np.float32)

@@ -48,7 +48,7 @@ class GuidedScores:
 
     Args:
         patches: (n, rows, columns) scores of n maps on patches that cover the whole photograph.
-        image: (3, h, w) the photograph, RGB from 0 to 1.
+        image: (3, h, w) the photograph, RGB from 0 to 1, or uint8.
         settings: radius, and the two Gaussians.
     """
 
@@ -59,8 +59,9 @@ class GuidedScores:
         self.device = patches.device
         self._image = image
         self._settings = settings
-        grid = (patches.shape[1], patches.shape[2])
-        self._colours = functional.adaptive_avg_pool2d(image, grid).to(patches.device)  # (3, rows, columns)
+        self.grid = grid = (patches.shape[1], patches.shape[2])
+        means = [functional.adaptive_avg_pool2d(_colours(channel[None]), grid) for channel in image]  # one at a time
+        self._colours = torch.cat(means).to(patches.device)  # (3, rows, columns)
         self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius)
         self._weights_a_row = self._columns.places.numel() * (2 * settings.radius + 1) ** 2
         self._known: tuple[range, list[_Strip]] = (range(0), [])
@@ -108,8 +109,8 @@ class GuidedScores:
         columns, (height, width) = self._columns, self.size
         near = self._colours[:, window][:, :, columns.around].permute(2, 1, 3, 0)  # (g, k, l, 3)
         middle = near.mean(dim=(1, 2), keepdim=True)  # (g, 1, 1, 3); numbers near 0 lose less in the product
-        pixels = self._image[:, rows.start : rows.stop].to(self.device)[:, :, columns.places.to(self.device)]
-        pixels = pixels.permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
+        pixels = _colours(self._image[:, rows.start : rows.stop].to(self.device))
+        pixels = pixels[:, :, columns.places.to(self.device)].permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
         y = _place(torch.arange(rows.start, rows.stop), pixels=height, patches=self.patches.shape[1]) - window[0]
         x = _place(columns.places, pixels=width, patches=self.patches.shape[2]) - columns.around[:, :1]  # (g, c)
         below = torch.arange(len(window), dtype=x.dtype)  # (k,) patches from the first row of the window
@@ -122,6 +123,11 @@ class GuidedScores:
         constant = constant.masked_fill(outside, -torch.inf)[..., None]
         logits = torch.baddbmm(constant, theirs * scale, own.transpose(1, 2))
         return logits.softmax(dim=1).to(self.patches.dtype)
+
+
+def _colours(pixels: Tensor) -> Tensor:
+    """Pixels as floats from 0 to 1."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 def _together(colours: Tensor, y: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchword.models.pixels import longest_side_size
 from patchword.segment.scores import GridScores, PixelScores
 
 
@@ -32,13 +31,20 @@ class SampledScores:
         return self.whole.count
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patches that the image was seen as."""
+        return self.whole.grid
+
+    @property
     def device(self) -> torch.device:
         """That the scores are on."""
         return self.whole.device
 
     def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
         """As of `PixelScores`: (len(maps), len(rows), width of the grid)."""
-        columns = torch.tensor([_middle(cell, cells=self.size[1], pixels=self.whole.size[1]) for cell in _all(self, 1)])
+        columns = torch.tensor(
+            [_middle(cell, cells=self.size[1], pixels=self.whole.size[1]) for cell in range(self.size[1])]
+        )
         parts = []
         for row in rows:
             middle = _middle(row, cells=self.size[0], pixels=self.whole.size[0])
@@ -53,16 +59,11 @@ def at_size(scores: PixelScores, size: tuple[int, int]) -> PixelScores:
     return GridScores(scores.patches, size) if isinstance(scores, GridScores) else SampledScores(scores, size)
 
 
-def patch_scores(scores: PixelScores, *, cells: int) -> Tensor:
-    """Scores (n, rows, columns) on the patches they were made on, or else on a grid, its longer side of `cells`."""
+def patch_scores(scores: PixelScores) -> Tensor:
+    """Scores (n, rows, columns) on the grid of patches; of windows joined by logits, at one pixel in each patch."""
     if isinstance(scores, GridScores):
         return scores.patches
-    grid = SampledScores(scores, longest_side_size(scores.size, target=min(cells, max(scores.size))))
-    return grid.rows(_all(grid, 0), maps=range(grid.count))
-
-
-def _all(scores: PixelScores, side: int) -> range:
-    return range(scores.size[side])
+    return SampledScores(scores, scores.grid).rows(range(scores.grid[0]), maps=range(scores.count))
 
 
 def _middle(cell: int, *, cells: int, pixels: int) -> int:

@@ -33,13 +33,6 @@ class GuidedSettings(Settings):
         description="Distance of colours in RGB from 0 to 1, 0.01 to 10: standard deviation of the Gaussian over "
         "colour. Smaller follows fainter edges, also those of shadow and texture; 10 follows none.",
     )
-    cells: int = Field(
-        64,
-        ge=2,
-        le=512,
-        description="Cells, 2 to 512: longer side of the grid that scores are taken on where there are none of "
-        "patches, as with windows whose logits are averaged. Finer keeps more of them and follows the photograph less.",
-    )
 
 
 class PamrSettings(Settings):
@@ -86,7 +79,7 @@ class SnapSettings(Settings):
         "them. Finer finds smaller regions and is slower.",
     )
     points: int = Field(
-        3,
+        1,
         ge=1,
         le=16,
         description="Points, 1 to 16: prompts in each connected region, each a query of its own. More find more of a "
@@ -117,10 +110,10 @@ class SnapSettings(Settings):
         description="0 to 1: masks that the mask proposer itself expects to be worse are not taken.",
     )
     agreement: float = Field(
-        0.7,
+        0.3,
         ge=0,
         le=1,
-        description="0 to 1: share of the probability inside a mask that one class must have for the mask to take it. "
+        description="0 to 1: share of the probability inside a mask that one class must have to take the mask. "
         "Higher changes less, and only what is sure.",
     )
     overlap: float = Field(
