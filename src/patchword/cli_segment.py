@@ -54,7 +54,10 @@ def segment(
         float | None, typer.Option(metavar="SHARE", help="Ignore pixels of lower confidence, 0 to 1 [default: 0]")
     ] = None,
     refine: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Sharpen edges: guided, pamr or sam (with --mask-proposer).")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Sharpen edges: none, guided [default], pamr, or sam (with --mask-proposer)."
+        ),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile: minutes once, then faster.")] = False,
     settings: Assignments = None,
