@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
+from patchword.evaluate.masks import MaskRule
 from patchword.images import to_tensor
 from patchword.models.pixels import resize
 from patchword.segment.baseline import DenseSegmenter
@@ -260,3 +261,22 @@ class TestSoft:
         kept_none = SegmentationResult(found.label_map, found.confidence, found.image)
         with pytest.raises(PatchwordError, match="were not kept"):
             kept_none.soft()
+
+
+class TestAgreementWithMasks:
+    @pytest.mark.parametrize("background", [None, ["sky"]])
+    def test_background_of_the_rule_is_background_of_the_masks(
+        self, segmenter: Segmenter, background: list[str] | None
+    ) -> None:
+        picture = draw(100, height=32, width=32)[0]
+        vocabulary = segmenter.vocabulary_of(list(COLOURS), background=background)
+        free = segmenter.segment(picture, classes=vocabulary)
+        level = float(np.median(free.confidence))
+        found = segmenter.segment(picture, classes=vocabulary, settings={"background_threshold": level})
+        rule = MaskRule(vocabulary, zero_is="background")
+        scored = rule.prediction(found.label_map)
+        assert rule.names[0] == "background"
+        assert (scored[free.confidence < np.float32(level)] == 0).all()
+        named = (found.label_map.indices < len(COLOURS)) & (free.confidence >= np.float32(level))
+        assert named.any()
+        np.testing.assert_array_equal(scored[named], found.label_map.indices[named] + 1)
