@@ -87,4 +87,3 @@ def test_real_photographs_are_read_as_they_lie(name: str, folder: str, images: i
     assert len(opened.pairs) == images
     present = {int(value) for pair in opened.pairs for value in np.unique(opened.truth.read_truth(pair))}
     assert len(present - {-1}) == classes
-    assert not opened.is_whole

@@ -37,7 +37,6 @@ def test_the_list_says_which_photographs(tmp_path: Path):
     opened = BENCHMARKS["voc21"].open(make_voc(tmp_path / "VOC2012"))
     assert [pair.name for pair in opened.pairs] == ["2007_000033.jpg", "2007_000042.jpg"]
     assert opened.split == "ImageSets/Segmentation/val.txt"
-    assert not opened.is_whole
 
 
 def test_without_a_list_the_masks_do_and_the_report_can_say_so(tmp_path: Path):

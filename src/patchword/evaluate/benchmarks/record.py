@@ -36,11 +36,6 @@ class OpenBenchmark:
         """The same with other templates, background words or words for its classes, which keep their order."""
         return replace(self, truth=replace(self.truth, vocabulary=vocabulary))
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether there are as many photographs as in the official split: a score over any others is none of it."""
-        return len(self.pairs) == self.benchmark.images
-
 
 @dataclass(frozen=True)
 class Benchmark:
