@@ -246,3 +246,13 @@ def test_results_among_the_photographs_are_no_photographs(data: Path) -> None:
     assert list((data / "photos/evaluation/worst").rglob("*.jpg"))
     assert run(data, data / "photos/evaluation", resume=True).images == first.images == 9
     assert run(data, None).images == 9
+
+
+def test_a_finished_run_is_resumed_for_other_intervals_without_predicting_again(data: Path) -> None:
+    first = run(data, data / "out")
+    nobody = RedSegmenter(stop_at=1)
+    second = run(data, data / "out", model=nobody, resume=True, scoring={"worst": 3, "resamples": 80, "level": 0.5})
+    assert second.miou == first.miou
+    (low, high), (lowest, highest) = second.intervals["miou"] or (0, 0), first.intervals["miou"] or (0, 0)
+    assert lowest < low < high < highest
+    assert EvaluationReport.model_validate_json((data / "out/evaluation.json").read_text()) == second

@@ -89,7 +89,7 @@ class _Part:
 def _check_same_evaluation(parts: Sequence[_Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
-        for what, one, other in first.setup.differences(part.setup, places=False):
+        for what, one, other in first.setup.differences(part.setup, merging=True):
             raise PatchwordError(
                 f"{first.folder} and {part.folder} are not of one evaluation: {what} is {one} and {other}"
             )

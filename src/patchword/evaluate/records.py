@@ -30,6 +30,8 @@ MARKER = "evaluation"
 SETUP_FILE = "setup.json"
 IMAGES_FILE = "images.jsonl"
 FORMAT_VERSION: Literal[1] = 1
+_PLACES = ("photographs", "masks", "predicted by: folder")
+_AFTERWARDS = tuple(f"scoring: {name}" for name in ("resamples", "level", "seed", "most failures"))
 
 
 class ImageScore(Record):
@@ -140,12 +142,13 @@ class SetupRecord(Record):
         """Write `setup.json`; the same record gives the same bytes."""
         write_json(folder / SETUP_FILE, self.model_dump(mode="json"))
 
-    def differences(self, other: SetupRecord, *, places: bool = True) -> list[tuple[str, object, object]]:
+    def differences(self, other: SetupRecord, *, merging: bool = False) -> list[tuple[str, object, object]]:
         """What two setups do not have in common, but for the shard: what it is, its value here, its value there.
 
         Args:
             other: the second.
-            places: whether it matters where photographs, masks and predictions are.
+            merging: whether they are of shards, which may have had their files in other places; else what follows from
+                the images' lines alone may differ.
         """
         pairs: list[tuple[str, object, object]] = [
             ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
@@ -156,7 +159,7 @@ class SetupRecord(Record):
         pairs += _differing("", self.data.model_dump(mode="json"), other.data.model_dump(mode="json"))
         pairs += _differing("predicted by: ", self.predicted_by, other.predicted_by)
         pairs += _differing("scoring: ", self.scoring.model_dump(mode="json"), other.scoring.model_dump(mode="json"))
-        left_out = () if places else ("photographs", "masks", "predicted by: folder")
+        left_out = _PLACES if merging else _AFTERWARDS
         return [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in left_out]
 
 
