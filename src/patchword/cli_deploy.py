@@ -83,7 +83,7 @@ def _export_onnx(
             ),
             ("operator set", facts.opset),
             ("numbers", facts.precision),
-            ("differs from torch by", f"{facts.largest_difference:.1e} at most, before any rounding to int8"),
+            ("differs from torch by", f"{facts.largest_difference:.1e} at most{', before 8 bits' * options.int8}"),
             ("licence of the encoder", facts.encoder.licence or "not known"),
             ("written", f"{summary.path}, {summary.megabytes:,.1f} MB"),
         ]

@@ -16,7 +16,8 @@ OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="
 PresetName = Annotated[str, typer.Option(help="Models (and settings of labelling): fast, balanced or thorough.")]
 Model = Annotated[Path, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made.")]
 AnyModel = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Segmenter that `patchword align` made; or --method.")
+    Path | None,
+    typer.Option(metavar="PATH", help="Segmenter that `patchword align` made, or its .onnx file; or --method."),
 ]
 Method = Annotated[
     str | None,
@@ -31,7 +32,9 @@ ImageText = Annotated[
 VisionEncoder = Annotated[
     str | None, typer.Option(metavar="NAME", help="Vision encoder of proxyclip; or where that of --model is now.")
 ]
-TextEncoder = Annotated[str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now.")]
+TextEncoder = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now; or text vectors.")
+]
 ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

@@ -176,8 +176,14 @@ def test_by_the_commands(model: Path, exported: OnnxSummary, photographs: Path, 
         mask = LabelMap.load(tmp_path / "out" / "masks" / f"{number}.png.png", names=("cat", "dog"))
         expected = by_torch.segment(photographs / f"{number}.png", classes="cat, dog; puppy").label_map
         assert (mask.indices != expected.indices).mean() < 1e-3
-    kind = json.loads((tmp_path / "out" / "segment.json").read_text())["segmenter"]["kind"]
-    assert kind == "onnx"
+    assert json.loads((tmp_path / "out" / "segment.json").read_text())["segmenter"]["kind"] == "onnx"
+    judged = must(
+        run(
+            *("evaluate", photographs, "--masks", tmp_path / "out" / "masks", "--classes", "cat, dog; puppy", "--json"),
+            *("--model", exported.path, "--text-encoder", tmp_path / "c.npz", "--device", "cpu", "-q"),
+        )
+    )
+    assert json.loads(judged.out)["miou"] == 1
 
 
 def test_export_says_what_it_wrote(
