@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from patchword.maps import LabelMap
 
 _LONGEST_NAME = 40
+_STRIP = 256  # rows that are painted at once
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -63,20 +64,24 @@ def overlay(
 def _paint(
     image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], opacity: float
 ) -> NDArray[np.uint8]:
-    named = label_map.indices != label_map.ignore
     painted = image.copy()
-    tint = colours[label_map.indices[named]] * np.float32(opacity)  # (pixels, 3)
-    painted[named] = np.rint(image[named] * np.float32(1 - opacity) + tint).astype(np.uint8)
-    dark, light = _hatching(*label_map.indices.shape)
-    painted[~named & dark] = 0
-    painted[~named & light] = 255
+    height, width = label_map.indices.shape
+    for top in range(0, height, _STRIP):  # the sums need many times the memory of the picture
+        rows = slice(top, min(top + _STRIP, height))
+        indices, shown = label_map.indices[rows], painted[rows]
+        named = indices != label_map.ignore
+        tint = colours[indices[named]] * np.float32(opacity)  # (pixels, 3)
+        shown[named] = np.rint(shown[named] * np.float32(1 - opacity) + tint).astype(np.uint8)
+        dark, light = _hatching(height, width, rows=rows)
+        shown[~named & dark] = 0
+        shown[~named & light] = 255
     return painted
 
 
-def _hatching(height: int, width: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _hatching(height: int, width: int, *, rows: slice | None = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Diagonal lines, dark beside light, so that they show on any picture; wider apart on larger ones."""
     line = max(1, round(min(height, width) / 250))
-    position = (np.arange(height)[:, None] + np.arange(width)) % (8 * line)
+    position = (np.arange(height)[rows or slice(None), None] + np.arange(width)) % (8 * line)
     return position < line, (position >= line) & (position < 2 * line)
 
 

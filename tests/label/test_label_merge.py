@@ -222,3 +222,11 @@ def test_what_other_shards_write_among_the_photographs_is_no_photograph(photos: 
     before = choose_images(photos, out=photos / "labels-2")
     run(photos, photos / "labels-1", shard=Shard(1, 2))
     assert choose_images(photos, out=photos / "labels-2") == before
+
+
+def test_chunks_hold_no_more_pixels_than_they_may() -> None:
+    pixels = {"a": 4, "b": 4, "c": 9, "d": 1, "e": 20, "f": 1}
+    chunks = chunks_of("abcdefg", size=4, pixels=pixels, most=10)
+    assert chunks == [("a", "b"), ("c", "d"), ("e",), ("f", "g")]
+    assert chunks_of("abcd", size=4, pixels=pixels, most=10, alone={"b"}) == [("a",), ("c", "d"), ("b",)]
+    assert chunks_of("abcdefg", size=4, pixels=pixels) == [tuple("abcd"), tuple("efg")]

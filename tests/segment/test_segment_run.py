@@ -158,6 +158,10 @@ def test_photographs_share_batches_by_their_place_and_as_far_as_memory_goes(phot
     limits = {"batch_megapixels": 1200 / 1e6}
     run(photos, small, settings={"batch": 3}, folder_settings=limits, overwrite=True)
     assert small.batches == [2, 1]
+    (photos.parent / "out/masks/deep/a.png.png").unlink()
+    last = Counting(segmenter)
+    run(photos, last, settings={"batch": 3}, folder_settings=limits, resume=True)
+    assert last.batches == [1]  # photographs that are too large together are chunks of their own
 
 
 def test_an_error_of_one_photograph_is_its_own(photos: Path, segmenter: Segmenter) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from patchword.errors import PatchwordError
@@ -63,7 +64,13 @@ def names_hash(names: Sequence[str]) -> str:
 
 
 def chunks_of(
-    names: Sequence[str], *, size: int, shard: Shard | None = None, alone: Collection[str] = ()
+    names: Sequence[str],
+    *,
+    size: int,
+    shard: Shard | None = None,
+    alone: Collection[str] = (),
+    pixels: Mapping[str, int] | None = None,
+    most: float = math.inf,
 ) -> list[tuple[str, ...]]:
     """Cut a folder's photographs into the chunks that go to the models together.
 
@@ -76,12 +83,15 @@ def chunks_of(
         shard: the part that is wanted; all by default.
         alone: names that are a chunk each, such as those of images that take hours; the others of their chunk stay
             together.
+        pixels: of each photograph; 0 for those that are not named.
+        most: pixels that a chunk has at most, unless it is of one photograph.
 
     Raises:
         PatchwordError: when nothing is left for the shard.
     """
     together = [names[start : start + size] for start in range(0, len(names), size)]
-    chunks = [part for chunk in together for part in _apart(chunk, alone=alone)]
+    apart = [part for chunk in together for part in _apart(chunk, alone=alone)]
+    chunks = [part for chunk in apart for part in _lighter(chunk, pixels=pixels or {}, most=most)]
     if shard is None:
         return chunks
     if shard.index > len(chunks):
@@ -95,6 +105,20 @@ def chunks_of(
 def _apart(chunk: Sequence[str], *, alone: Collection[str]) -> list[tuple[str, ...]]:
     others = tuple(name for name in chunk if name not in alone)
     return [*([others] if others else []), *((name,) for name in chunk if name in alone)]
+
+
+def _lighter(chunk: Sequence[str], *, pixels: Mapping[str, int], most: float) -> list[tuple[str, ...]]:
+    """Cut a chunk before each photograph that would make too many pixels."""
+    parts: list[tuple[str, ...]] = []
+    room = -1.0
+    for name in chunk:
+        size = pixels.get(name, 0)
+        if room < size or not parts:
+            parts.append(())
+            room = most
+        parts[-1] += (name,)
+        room -= size
+    return parts
 
 
 def shard_differences(before: ShardRecord | None, now: ShardRecord | None) -> list[tuple[str, object, object]]:

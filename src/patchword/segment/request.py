@@ -134,14 +134,20 @@ class SegmentRequest:
         Raises:
             PatchwordError: when the shard has none.
         """
-        from patchword.runs.shards import chunks_of
+        from patchword.segment.chunks import plan_chunks
         from patchword.segment.video import frames_told, is_video
         from patchword.segment.video_job import frame_name
 
         named = {path.relative_to(self.root).as_posix(): path for path in self.images}
         names = sorted(named)[: self.limit]
-        photographs = [name for name in names if not is_video(named[name])]
-        chunks = chunks_of(photographs, size=self.settings.batch, shard=self.shard) if photographs else []
+        photographs = {name: named[name] for name in names if not is_video(named[name])}
+        plan = plan_chunks(
+            photographs,
+            settings=self.settings,
+            how=self.folder_settings,
+            shard=self.shard,
+            or_none=len(photographs) < len(names),
+        )
         frames = [
             (frame_name(name, number), named[name])
             for name in names
@@ -150,7 +156,7 @@ class SegmentRequest:
         ]
         if self.shard is not None:
             frames = frames[:: self.shard.count]
-        return [(name, named[name]) for chunk in chunks for name in chunk] + frames
+        return [(name, named[name]) for chunk in plan.chunks for name in chunk] + frames
 
     def models(self) -> dict[str, ModelName]:
         """The names of the frozen models that take part, by role.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,12 @@ from patchword.progress import Progress
 from patchword.runs.names import name_images
 from patchword.runs.records import relative_root
 from patchword.runs.sessions import Session
-from patchword.runs.shards import Shard, chunks_of
+from patchword.runs.shards import Shard
+from patchword.segment.chunks import plan_chunks
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.files import soft_classes
 from patchword.segment.folder_settings import FolderSettings
 from patchword.segment.job import Job
-from patchword.segment.large.readers import wants_tiles
 from patchword.segment.records import (
     MARKER,
     RESULTS,
@@ -34,8 +32,6 @@ from patchword.segment.settings import SegmentSettings
 from patchword.segment.video import check_extra, is_video
 from patchword.segment.video_job import VideoJob, paint_videos
 from patchword.segment.words import Classes, mask_names
-
-_HEADS = 8  # files that are opened at once, which takes no memory
 
 
 def segment_folder(
@@ -97,8 +93,9 @@ def segment_folder(
     videos = [name for name in names if is_video(named[name])]
     _check_videos(videos, how=how, shard=shard)
     photographs = [name for name in names if name not in set(videos)]
-    large = _large_ones({name: named[name] for name in photographs}, settings=chosen)
-    chunks = chunks_of(photographs, size=chosen.batch, shard=shard, alone=large) if photographs or not videos else []
+    paths = {name: named[name] for name in photographs}
+    plan = plan_chunks(paths, settings=chosen, how=how, shard=shard, or_none=bool(videos))
+    chunks = plan.chunks
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     with sole_use(folder):
         record = SegmentationRecord(
@@ -141,7 +138,7 @@ def segment_folder(
                     manifest=manifest,
                     session=session,
                     progress=progress,
-                    large=frozenset(named[name] for name in large),
+                    large=plan.in_tiles,
                     ahead=ahead,
                     threads=threads,
                 )
@@ -151,13 +148,6 @@ def segment_folder(
                 if how.overlays and how.overlay_video:
                     paint_videos(job, films=films, names=record.names)
             return finish(folder, record=record, manifest=manifest, wanted=names)
-
-
-def _large_ones(named: Mapping[str, Path], *, settings: SegmentSettings) -> frozenset[str]:
-    """Names of the images that are segmented tile by tile; the head of every file is read, several at once."""
-    with ThreadPoolExecutor(_HEADS, thread_name_prefix="patchword-head") as pool:
-        wanted = pool.map(partial(wants_tiles, settings=settings), named.values())
-        return frozenset(name for name, is_large in zip(named, wanted, strict=True) if is_large)
 
 
 def _check_videos(videos: Sequence[str], *, how: FolderSettings, shard: Shard | None) -> None:

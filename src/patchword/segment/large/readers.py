@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.errors import PatchwordError
 from patchword.images import image_size, read_image
 from patchword.segment.large.header import TiffHeader, read_tiff_header
 from patchword.segment.large.tiles import Box
@@ -77,20 +78,35 @@ def sample_positions(length: int, *, count: int) -> NDArray[np.int64]:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
+class Head(NamedTuple):
+    """What the head of a file tells.
+
+    Attributes:
+        pixels: how many the image has; 0 where it cannot be read.
+        in_tiles: whether it is segmented tile by tile.
+    """
+
+    pixels: int
+    in_tiles: bool
+
+
 def wants_tiles(path: Path, *, settings: SegmentSettings) -> bool:
-    """Whether a file is segmented tile by tile: a TIFF with a georeference, or more than `large_megapixels`.
+    """Whether a file is segmented tile by tile; see `read_head`."""
+    return read_head(path, settings=settings).in_tiles
+
+
+def read_head(path: Path, *, settings: SegmentSettings) -> Head:
+    """How large an image is, and whether it wants tiles: a TIFF with a georeference, or more than `large_megapixels`.
 
     Only the head of the file is read. Files that cannot be read do not want tiles; reading them says why.
     """
     header = read_tiff_header(path)
-    if header is not None:
-        return header.georeferenced or _is_large(header.size, settings)
-    from patchword.errors import PatchwordError
-
     try:
-        return _is_large(image_size(path), settings)
+        height, width = image_size(path) if header is None else header.size
     except PatchwordError:
-        return False
+        return Head(0, in_tiles=False)
+    georeferenced = header is not None and header.georeferenced
+    return Head(height * width, in_tiles=georeferenced or _is_large((height, width), settings))
 
 
 def open_reader(path: Path, *, settings: SegmentSettings) -> WindowReader:
