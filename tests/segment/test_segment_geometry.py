@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from patchword.errors import PatchwordError
+from patchword.images import to_tensor
 from patchword.models.pixels import model_size
 from patchword.segment.geometry import as_rgb
 
@@ -60,6 +61,13 @@ def test_any_image_costs_about_as_much_as_the_square(size: tuple[int, int], imag
 )
 def test_every_form_is_the_same_image(image: Any) -> None:
     np.testing.assert_array_equal(as_rgb(image), PIXELS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_cannot_be_written_are_taken() -> None:
+    fixed = PIXELS.copy()
+    fixed.setflags(write=False)
+    np.testing.assert_array_equal(to_tensor(as_rgb(fixed))[0].permute(1, 2, 0).numpy() * 255, PIXELS)
 
 
 def test_path_is_read(tmp_path: Path) -> None:

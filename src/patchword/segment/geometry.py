@@ -38,7 +38,7 @@ def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise PatchwordError(f"image is {image.dtype} of shape {image.shape}; allowed is uint8 (height, width, 3)")
-        return image
+        return image if image.flags.writeable else image.copy()  # torch takes no array that cannot be written
     kind = type(image).__name__
     raise PatchwordError(f"image is a {kind}; allowed are a path, a Pillow image, an array and a tensor")
 
