@@ -131,3 +131,20 @@ class TestCompile:
         assert all(not isinstance(one, Exception) for one in found)
         assert sizes[0] == 4
         assert set(sizes[1:]) == {2}
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"window": 32, "stride": 16, "join": "logits"}, {"window": 32, "join": "features"}]
+)
+def test_other_devices_agree(tiny_clip: Path, device: str, settings: dict[str, Any]) -> None:
+    if not getattr(torch, device).is_available():
+        pytest.skip(f"there is no {device} here")
+    picture, _ = draw(9, height=40, width=70)
+    found = [
+        DenseSegmenter(load_image_text(str(tiny_clip), device=where, dtype="float32"))
+        .segment(picture, classes="red; crimson, lamp, sky", settings={"shorter_side": 48, **settings})
+        .soft()
+        for where in ("cpu", device)
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
