@@ -119,7 +119,7 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
         return original(maps, **others)
 
     monkeypatch.setattr(apply, "spread", watching)
-    monkeypatch.setattr("patchword.segment.pixels._VALUES_IN_CACHE", 500)
+    monkeypatch.setattr("patchword.segment.pixels.MOST_VALUES", 500)
     scores = Opaque(GridScores(random(30, 6, 6), (20, 30)))
     refine_pixels(
         scores,

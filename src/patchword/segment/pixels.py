@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.maps import ignore_index
-from patchword.segment.scores import PixelScores
+from patchword.segment.scores import GridScores, PixelScores, WindowScores
 
 MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
 _VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
@@ -143,8 +143,10 @@ def pieces(
         the rows of each strip, and the maps of each group.
     """
     height, width = scores.size
-    most = most_values or (_VALUES_IN_CACHE if scores.device.type == "cpu" else MOST_VALUES)
-    maps_at_once = max(1, min(scores.count, math.isqrt(most // width)))
+    is_linear = isinstance(scores, GridScores | WindowScores)
+    most = most_values or (_VALUES_IN_CACHE if is_linear and scores.device.type == "cpu" else MOST_VALUES)
+    # Of others the first map of a strip may cost more than all that follow.
+    maps_at_once = max(1, min(scores.count, math.isqrt(most // width) if is_linear else most // width))
     rows_at_once = max(1, most // (width * maps_at_once))
     groups = [range(first, min(first + maps_at_once, scores.count)) for first in range(0, scores.count, maps_at_once)]
     asked = range(height) if rows is None else rows
