@@ -77,7 +77,7 @@ def segment_one(path: Path, *, out: Path, image_text: str, settings: dict[str, i
         settings=SegmentSettings(**settings),
         confidence_bits=8,
     )
-    print(json.dumps({"tiles": facts["tiles"], "mask": facts["mask"]}))
+    print(json.dumps({"tiles": facts.tiles, "mask": facts.mask}))
 
 
 def measure(scratch: Path, *, side: int, kind: str, image_text: str, settings: dict[str, int]) -> Figure:
