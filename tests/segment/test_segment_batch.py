@@ -118,6 +118,30 @@ class TestBatch:
         assert isinstance(square, SegmentationResult)
         assert str(wide) == "squares only"
 
+    def test_an_image_of_broken_features_fails_alone_in_its_batch(self, segmenter: Segmenter) -> None:
+        class Overflowing(ColourPatches):
+            def __call__(self, images: torch.Tensor) -> torch.Tensor:
+                white = (images.amin(dim=(1, 2, 3)) == 1)[:, None, None, None]
+                return super().__call__(images).masked_fill(white, torch.inf)
+
+        images = [draw(0)[0], np.full_like(draw(0)[0], 255), draw(1)[0]]
+        fragile = Segmenter(
+            encoder=Overflowing(), module=segmenter.module, text=segmenter.text, config=segmenter.config
+        )
+        found = fragile.segment_batch(images, classes=list(COLOURS))
+        assert [type(one) for one in found] == [SegmentationResult, PatchwordError, SegmentationResult]
+        assert "not finite" in str(found[1])
+        for picture, one in ((images[0], found[0]), (images[2], found[2])):
+            assert isinstance(one, SegmentationResult)
+            same(one, segmenter.segment(picture, classes=list(COLOURS)))
+
+    def test_an_image_too_long_for_memory_is_an_error_in_one_line(self, segmenter: Segmenter) -> None:
+        images = [np.zeros((1, 500_000, 3), dtype=np.uint8), draw(0)[0]]
+        long = np.zeros((1, 500_000, 3), dtype=np.uint8)
+        settings = {"shorter_side": 8000, "resize": "plain"}  # 384 terabytes, more than a processor can address
+        (found,) = segmenter.segment_batch([long], classes="red", settings=settings)
+        assert "memory does not suffice to see 1 x 500000 pixels as 8000 x 4000000000" in str(found)
+
     def test_no_images_are_no_results(self, segmenter: Segmenter) -> None:
         assert segmenter.segment_batch([], classes="red") == []
 

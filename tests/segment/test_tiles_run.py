@@ -21,6 +21,7 @@ from patchword.segment.large.png import write_png
 from patchword.segment.large.readers import ArrayReader, wants_tiles
 from patchword.segment.large.run import segment_large
 from patchword.segment.large.tiles import Box
+from patchword.segment.large.unfinished import Unfinished
 from patchword.segment.settings import SegmentSettings
 
 TILES = 12  # of 70 x 95 pixels, in tiles of 32 that share 8
@@ -125,6 +126,34 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path: Path) -> Non
     assert not (tmp_path / "out/unfinished").exists()
     for name in ("masks/a/big.png.png", "confidence/a/big.png.png", "overlays/a/big.png.jpg"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "through/out" / name).read_bytes()
+
+
+def test_tiles_keep_their_company_when_a_batch_was_stopped_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sociable(LocalSegmenter):
+        """One whose answers depend on what else is in the batch, as sums in the last digits do."""
+
+        def segment_batch(self, images: Any, **options: Any) -> Any:
+            mean = np.mean([image.mean() for image in images])
+            return [self.segment(np.where(image > mean, image, 0), classes=NAMES) for image in images]
+
+    image = picture(70, 95)
+    (tmp_path / "through").mkdir()
+    large(image, tmp_path / "through", segmenter=Sociable(), batch=3)
+    add, added = Unfinished.add, [0]
+
+    def stop(self: Unfinished, tile: Any, **values: Any) -> None:
+        added[0] += 1
+        if added[0] == 5:
+            raise KeyboardInterrupt
+        add(self, tile, **values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Unfinished, "add", stop)
+        large(image, tmp_path, segmenter=Sociable(), batch=3)
+    large(image, tmp_path, segmenter=Sociable(), batch=3)
+    np.testing.assert_array_equal(mask_of(tmp_path).indices, mask_of(tmp_path / "through").indices)
 
 
 @pytest.mark.parametrize("change", [{"overlap": 10}, {"threshold": 0.5}, {"classes": ("black", "grey", "white")}])

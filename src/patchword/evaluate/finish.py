@@ -69,10 +69,11 @@ def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command:
     """
     manifest = Manifest(folder / IMAGES_FILE)
     manifest.finish()
-    found = {name: record for name, record in read_images(manifest).items() if name in set(names)}
+    wanted = frozenset(names)
+    found = {name: record for name, record in read_images(manifest).items() if name in wanted}
     failed = {name: record.reason or "" for name, record in found.items() if record.status == "failed"}
     if failed:
-        raise UnscoredError(failed, of=len(names), where=folder / IMAGES_FILE)
+        raise UnscoredError(failed, of=len(wanted), where=folder / IMAGES_FILE)
     images = list(found.values())
     try:
         gathered = gather(setup, images)

@@ -173,7 +173,7 @@ class DensePath:
     def _segment_together(
         self, seen: dict[int, SeenImage], words: ClassWords, settings: SegmentSettings
     ) -> dict[int, SegmentationResult | PatchwordError]:
-        """Segment images whose windows have one size; what fails here fails for all of them."""
+        """Segment images whose windows have one size; where one fails, each is on its own."""
         try:
             joined = self._encode_windows(list(seen.values()), words, settings)
             return {
@@ -181,14 +181,26 @@ class DensePath:
                 for (place, image), join in zip(seen.items(), joined, strict=True)
             }
         except PatchwordError as error:
-            return dict.fromkeys(seen, error)
+            if len(seen) == 1:
+                return dict.fromkeys(seen, error)
+        apart = [self._segment_together({place: image}, words, settings) for place, image in seen.items()]
+        return {place: found for each in apart for place, found in each.items()}
 
     def _resized(self, image: SeenImage, settings: SegmentSettings) -> Tensor:
         """The image at the size that it is seen at, (1, 3, h, w)."""
         pixels, size = to_tensor(image.pixels).to(self.device), image.plan.size
-        if settings.resize == "plain":
-            return resize(pixels, size=size, mode="bilinear", antialias=False)
-        return resize(pixels, size=size)
+        try:
+            if settings.resize == "plain":
+                return resize(pixels, size=size, mode="bilinear", antialias=False)
+            return resize(pixels, size=size)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            (height, width), (high, wide) = image.size, size
+            raise PatchwordError(
+                f"memory does not suffice to see {height} x {width} pixels as {high} x {wide}; allowed are a smaller "
+                "shorter_side or image_size, or a longest_side"
+            ) from error
 
     def _encode_windows(
         self, images: Sequence[SeenImage], words: ClassWords, settings: SegmentSettings

@@ -112,24 +112,34 @@ def _identity(
 
 
 def _segment_tiles(work: _Work, unfinished: Unfinished, note: Callable[[str], None]) -> int:
-    """Segment what is not done yet; how many tiles there are."""
+    """Segment what is not done yet; how many tiles there are.
+
+    Tiles that share a batch do so by their place in the image, and a batch of which a part is missing is done anew as
+    a whole: results differ in the last digits with the company.
+    """
     tiles = plan_tiles(work.reader.size, tile=work.settings.tile, overlap=work.settings.overlap)
     own_size = work.segmenter.describe().get("image_size")
     settings = settings_of_tile(work.settings, seen=tiles[0].seen, own_size=own_size)
-    batch: list[tuple[Tile, Pixels]] = []
-    for number, tile in enumerate(tiles, start=1):
-        if not unfinished.has(tile):
-            pixels = work.reader.read(tile.seen)
-            if _is_empty(tile, pixels):
-                indices, confidence, valid = nothing(tile.kept)
-                unfinished.add(tile, indices=indices, confidence=confidence, valid=valid)
-            else:
-                batch.append((tile, pixels))
-        if len(batch) == settings.batch or (batch and number == len(tiles)):
-            _segment_batch(batch, work=work, settings=settings, unfinished=unfinished)
-            batch.clear()
-        note(f"tile {number} of {len(tiles)}")
+    for start in range(0, len(tiles), settings.batch):
+        chunk = tiles[start : start + settings.batch]
+        if not all(map(unfinished.has, chunk)):
+            _segment_chunk(chunk, work=work, settings=settings, unfinished=unfinished)
+        note(f"tile {start + len(chunk)} of {len(tiles)}")
     return len(tiles)
+
+
+def _segment_chunk(chunk: Sequence[Tile], *, work: _Work, settings: SegmentSettings, unfinished: Unfinished) -> None:
+    """Read tiles, and segment those in which there is anything."""
+    batch: list[tuple[Tile, Pixels]] = []
+    for tile in chunk:
+        pixels = work.reader.read(tile.seen)
+        if _is_empty(tile, pixels):
+            indices, confidence, valid = nothing(tile.kept)
+            unfinished.add(tile, indices=indices, confidence=confidence, valid=valid)
+        else:
+            batch.append((tile, pixels))
+    if batch:
+        _segment_batch(batch, work=work, settings=settings, unfinished=unfinished)
 
 
 def _segment_batch(
