@@ -136,7 +136,6 @@ class TestBatch:
             same(one, segmenter.segment(picture, classes=list(COLOURS)))
 
     def test_an_image_too_long_for_memory_is_an_error_in_one_line(self, segmenter: Segmenter) -> None:
-        images = [np.zeros((1, 500_000, 3), dtype=np.uint8), draw(0)[0]]
         long = np.zeros((1, 500_000, 3), dtype=np.uint8)
         settings = {"shorter_side": 8000, "resize": "plain"}  # 384 terabytes, more than a processor can address
         (found,) = segmenter.segment_batch([long], classes="red", settings=settings)

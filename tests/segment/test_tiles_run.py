@@ -149,9 +149,10 @@ def test_tiles_keep_their_company_when_a_batch_was_stopped_half_way(
             raise KeyboardInterrupt
         add(self, tile, **values)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Unfinished, "add", stop)
-        large(image, tmp_path, segmenter=Sociable(), batch=3)
+        with pytest.raises(KeyboardInterrupt):
+            large(image, tmp_path, segmenter=Sociable(), batch=3)
     large(image, tmp_path, segmenter=Sociable(), batch=3)
     np.testing.assert_array_equal(mask_of(tmp_path).indices, mask_of(tmp_path / "through").indices)
 
