@@ -79,6 +79,16 @@ def test_a_terminal_sees_a_bar_only_when_it_takes_longer() -> None:
         assert ("10/10" in stream.getvalue()) is shown
 
 
+def test_what_is_told_shows_though_no_item_is_done() -> None:
+    clock, terminal, stream = _Clock(), _Terminal(), io.StringIO()
+    for where in (terminal, stream):
+        with Progress(1, "segmenting", "images", stream=where, clock=clock) as progress:
+            clock.now += 31
+            progress.tell("large.tif: tile 3 of 121")
+    assert "large.tif: tile 3 of 121" in terminal.getvalue()
+    assert stream.getvalue() == "segmenting: 0 of 1 images, large.tif: tile 3 of 121\n"
+
+
 def test_quiet_says_nothing() -> None:
     clock, stream = _Clock(), _Terminal()
     with Progress(3, "labelling", quiet=True, stream=stream, clock=clock) as progress:

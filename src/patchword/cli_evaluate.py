@@ -179,7 +179,8 @@ def print_report(report: EvaluationReport, *, out: Path | None, as_json: bool) -
         return
     if report.shard is not None:
         part = f"part {report.shard.index} of {report.shard.count}"
-        typer.echo(f"{out}: {report.images} images scored, {part}; `patchword merge` puts the parts together")
+        scored = "1 image" if report.images == 1 else f"{report.images} images"
+        typer.echo(f"{out}: {scored} scored, {part}; `patchword merge` puts the parts together")
         return
     _print_scores(report, out=out)
 

@@ -63,8 +63,14 @@ def export(
             as_json=as_json,
         )
         return
+    from patchword.export.run import FORMATS, export_labels
+
+    if export_format not in FORMATS:
+        raise PatchwordError(
+            f"format {export_format!r} is unknown; allowed are {', '.join(FORMATS)} of labels and "
+            f"{', '.join(MODEL_FORMATS)} of a segmenter"
+        )
     options.refuse_others(export_format)
-    from patchword.export.run import export_labels
     from patchword.export.settings import ExportSettings
     from patchword.label.dataset import LabelledDataset
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from patchword.errors import PatchwordError
 from patchword.options import AsJson, Moved, OutFolder, Overwrite, Quiet
 from patchword.terminal import command_line, report_labels, report_segmented
 
@@ -29,6 +30,11 @@ def merge(
     from patchword.segment.records import MARKER as SEGMENTATION
 
     kind = read_marker(shards[0])
+    if kind is None:
+        raise PatchwordError(
+            f"{shards[0]} is {_what(shards[0])}; allowed is a folder that `label`, `segment` or "
+            "`evaluate` has written with --shard I/N"
+        )
     if kind == EVALUATION:
         _merge_evaluations(shards, out=out, photos=photos, overwrite=overwrite, as_json=as_json)
         return
@@ -42,9 +48,14 @@ def merge(
     report_labels(dataset, out=out, done="labelled", as_json=as_json)
 
 
+def _what(path: Path) -> str:
+    if not path.exists():
+        return "not there"
+    return "a folder of other making" if path.is_dir() else "a file"
+
+
 def _merge_evaluations(shards: list[Path], *, out: Path, photos: Path | None, overwrite: bool, as_json: bool) -> None:
     from patchword.cli_evaluate import exit_unscored, print_report
-    from patchword.errors import PatchwordError
     from patchword.evaluate.finish import UnscoredError
     from patchword.evaluate.merge import merge_evaluations
 

@@ -129,15 +129,18 @@ def open_labels(
 
 
 def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
-    """The classes that a segmenter was trained on.
+    """The classes that a segmenter was trained on, or those of the file that its text vectors come from.
 
     Raises:
         PatchwordError: when it was trained on none.
     """
+    from patchword.models.stored_text import StoredText
     from patchword.segment.baseline import DenseSegmenter
     from patchword.segment.segmenter import Segmenter
 
     if isinstance(segmenter, Segmenter):
+        if isinstance(segmenter.text, StoredText):  # it knows the words of its file and no others
+            return segmenter.text.vocabulary
         return segmenter.config.parsed_vocabulary()
     if isinstance(segmenter, DenseSegmenter) and segmenter.trained is not None:
         return segmenter.trained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -17,7 +18,7 @@ class Progress:
     """How far a run is and how long it will take, on standard error.
 
     On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
-    What is set as `note` is shown below the bar, or at the end of the line.
+    What is told as a note is shown below the bar, or at the end of the line.
 
     Args:
         total: number of items, 0 or more.
@@ -52,17 +53,19 @@ class Progress:
         self._started = self._last_line = clock()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._lock = threading.Lock()  # one thread tells what it does while another one counts what is written
 
     def advance(self, count: int = 1) -> None:
         """Tell that `count` more items are done."""
-        self.done += count
-        if self._quiet:
-            return
-        stream = self._stream or sys.stderr
-        if stream.isatty():
-            self._show_bar(stream)
-        else:
-            self._write_line(stream)
+        with self._lock:
+            self.done += count
+            self._show()
+
+    def tell(self, note: str) -> None:
+        """Show what is being done now, also where no item is done for long."""
+        with self._lock:
+            self.note = note
+            self._show()
 
     def skip(self, count: int) -> None:
         """Tell that an earlier run has done `count` items; they say nothing about the speed of this one."""
@@ -79,6 +82,15 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _show(self) -> None:
+        if self._quiet:
+            return
+        stream = self._stream or sys.stderr
+        if stream.isatty():
+            self._show_bar(stream)
+        else:
+            self._write_line(stream)
 
     def _show_bar(self, stream: TextIO) -> None:
         if self._bar is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,10 +22,26 @@ class Settings(BaseModel):
     if not TYPE_CHECKING:  # type checkers know each setting's own type, which this signature would hide
 
         def __init__(self, **values: Any) -> None:
+            for name, part in _parts(type(self)).items():  # each by itself, so that a complaint says of which
+                if isinstance(values.get(name), Mapping):
+                    values[name] = _read_part(part, values[name], name=name)
             try:
                 super().__init__(**values)
             except ValidationError as error:
                 raise PatchwordError(one_line(error, place="setting", allowed=tuple(type(self).model_fields))) from None
+
+
+def _parts(kind: type[Settings]) -> dict[str, type[Settings]]:
+    """The settings that are settings themselves."""
+    annotations = {name: field.annotation for name, field in kind.model_fields.items()}
+    return {name: part for name, part in annotations.items() if isinstance(part, type) and issubclass(part, Settings)}
+
+
+def _read_part(part: type[Settings], values: Mapping[str, Any], *, name: str) -> Settings:
+    try:
+        return part(**values)
+    except PatchwordError as error:
+        raise PatchwordError(f"{name}: {error}") from None
 
 
 def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = ()) -> str:

@@ -128,7 +128,7 @@ def test_a_dry_run_tells_and_writes_nothing(photos: Path, tiny_clip: Path) -> No
         (("--stride", 5), "stride is 5"),
         (("--shard", "3/2"), "shard is 3/2"),
         (("--retry-failed",), "retry_failed is set without resume"),
-        (("--model", "x"), "both are given of a model and a method"),
+        (("--model", "x"), "a model and a method are both given"),
         (("--encoder", "x"), "has no use for a vision encoder"),
         (("--text-encoder", "x"), "text_encoder is given beside a method"),
         (("--resume", "--overwrite"), "both resume and overwrite"),
@@ -142,4 +142,4 @@ def test_mistakes_are_one_line(photos: Path, tiny_clip: Path, options: tuple[obj
 
 def test_without_model_or_method_there_is_one_line(photos: Path) -> None:
     ran = must(run("segment", photos, "-o", photos.parent / "out"), code=2)
-    assert "neither is given of a model and a method" in ran.complaint
+    assert "neither a model nor a method is given" in ran.complaint

@@ -13,8 +13,8 @@ from patchword.segment.public import open_segmenter
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({}, "neither is given of a model and a method"),
-        ({"model": "a", "method": "sclip"}, "both are given of a model and a method"),
+        ({}, "neither a model nor a method is given"),
+        ({"model": "a", "method": "sclip"}, "a model and a method are both given"),
         ({"model": "a", "image_text": "b"}, "image_text is given beside a model"),
         ({"model": "nowhere"}, "nowhere"),
         ({"method": "sclip"}, "method sclip needs an image-text model"),

@@ -12,6 +12,8 @@ from colour_world import COLOURS, VOCABULARY, ColourPatches, ColourText, draw
 from PIL import Image
 
 from patchword.errors import PatchwordError
+from patchword.inputs import trained_classes
+from patchword.models.stored_text import StoredText
 from patchword.segment.baseline import DenseSegmenter
 from patchword.segment.segmenter import Segmenter
 from patchword.vocabulary import Vocabulary
@@ -151,10 +153,28 @@ class TestSaved:
             Segmenter.from_pretrained(model_folder, encoder=ColourPatches("q" * 64), text_encoder=ColourText())
 
     def test_frozen_model_that_is_gone_can_be_named_anew(self, model_folder: Path) -> None:
-        with pytest.raises(PatchwordError, match=r"needs colour-patches: .*; if it is elsewhere now, pass encoder="):
+        with pytest.raises(PatchwordError, match=r"needs colour-patches: .*; if it is elsewhere now, pass --encoder"):
             Segmenter.from_pretrained(model_folder, text_encoder=ColourText())
-        with pytest.raises(PatchwordError, match=r"needs colour-text: .*; if it is elsewhere now, pass text_encoder="):
+        with pytest.raises(PatchwordError, match=r"needs colour-text: .*; if it is elsewhere now, pass --text-encoder"):
             Segmenter.from_pretrained(model_folder, encoder=ColourPatches())
+
+    @pytest.mark.parametrize(
+        ("wrong", "told"), [({"device": "toaster"}, "device 'toaster'"), ({"dtype": "x"}, "dtype is 'x'")]
+    )
+    def test_wrong_device_is_no_matter_of_the_frozen_model(
+        self, model_folder: Path, wrong: dict[str, str], told: str
+    ) -> None:
+        with pytest.raises(PatchwordError, match=f"^{told}"):
+            Segmenter.from_pretrained(model_folder, text_encoder=ColourText(), **wrong)
+
+    def test_classes_are_those_of_stored_text_vectors(self, model_folder: Path) -> None:
+        segmenter = Segmenter.from_pretrained(model_folder, encoder=ColourPatches(), text_encoder=ColourText())
+        assert trained_classes(segmenter) == segmenter.config.parsed_vocabulary()
+        words = Vocabulary.parse("mauve", source="test")
+        segmenter.text = StoredText(
+            torch.eye(1, segmenter.text.record.dim), record=segmenter.text.record, vocabulary=words, place="c.npz"
+        )
+        assert trained_classes(segmenter) == words
 
 
 class TestDense:
@@ -194,7 +214,7 @@ class TestWithRealAdapters:
         picture = Image.fromarray(draw(3, height=20, width=33)[0])
         first = Segmenter.from_pretrained(tmp_path / "model", device="cpu").segment(picture, classes="red, lamp")
         moved = Path(shutil.move(encoder_folder, tmp_path / "moved"))
-        with pytest.raises(PatchwordError, match=r"pass encoder="):
+        with pytest.raises(PatchwordError, match=r"pass --encoder"):
             Segmenter.from_pretrained(tmp_path / "model", device="cpu")
         again = Segmenter.from_pretrained(tmp_path / "model", encoder=moved, device="cpu")
         second = again.segment(picture, classes="red, lamp")

@@ -90,7 +90,7 @@ class Job:
 
     def tell(self, note: str) -> None:
         """Show beside the progress what is being done."""
-        self.progress.note = note
+        self.progress.tell(note)
 
     def _read(self, path: Path) -> Pixels:
         """Decode a photograph, unless it is to be read tile by tile."""

@@ -192,7 +192,7 @@ def find_method(name: str, *, encoder: object = None) -> Method:
         raise PatchwordError(f"method is {name!r}; allowed are {', '.join(METHODS)}")
     method = METHODS[name]
     if method.needs_encoder and encoder is None:
-        raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass encoder, such as a DINOv2")
+        raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass --encoder (encoder=)")
     if encoder is not None and not method.needs_encoder:
         needing = ", ".join(method.name for method in _METHODS if method.needs_encoder)
         raise PatchwordError(f"method {name} has no use for a vision encoder; allowed is one for {needing}")

@@ -120,8 +120,8 @@ def check_parts(
     from patchword.segment.methods import find_method
 
     if (model is None) == (method is None):
-        given = "neither is" if model is None else "both are"
-        raise PatchwordError(f"{given} given of a model and a method; allowed is exactly one: model= or method=")
+        given = "neither a model nor a method is given" if model is None else "a model and a method are both given"
+        raise PatchwordError(f"{given}; allowed is one of them: --model or --method (model=, method= in Python)")
     if method is None:
         if image_text is not None:
             raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
@@ -129,5 +129,5 @@ def check_parts(
     if text_encoder is not None:
         raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
     if image_text is None:
-        raise PatchwordError(f"method {method} needs an image-text model; pass image_text, such as a CLIP")
+        raise PatchwordError(f"method {method} needs an image-text model; pass a CLIP by --image-text (image_text=)")
     find_method(method, encoder=encoder)

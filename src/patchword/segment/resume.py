@@ -49,6 +49,7 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
     """What two runs do not have in common: what it is, its value in the first, its value in the second."""
     pairs: list[tuple[str, object, object]] = [
         ("the photographs' folder", before.photographs, now.photographs),
+        ("the classes", *_told(before.names, now.names)),
         ("the vocabulary's hash", before.vocabulary_hash, now.vocabulary_hash),
     ]
     first, second = dict(identity_of(before.segmenter)), dict(identity_of(now.segmenter))
@@ -57,6 +58,20 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
     pairs += shard_differences(before.shard, now.shard)
     pairs += _values(before.settings, now.settings) + _values(before.folder_settings, now.folder_settings)
     return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _told(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, str]:
+    """Two lists of classes in a few words: from the first on that differs, and no more than fit into a line."""
+    same = next((at for at, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), None)
+    start = min(len(before), len(now)) if same is None else same
+    return _few(before, start), _few(now, start)
+
+
+def _few(names: tuple[str, ...], start: int) -> str:
+    shown = ", ".join(repr(name) for name in names[start : start + 3]) or "nothing"
+    ahead = f"{start} alike, then " if start else ""
+    rest = len(names) - start - 3
+    return f"{ahead}{shown}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def _values(before: Settings, now: Settings) -> list[tuple[str, object, object]]:

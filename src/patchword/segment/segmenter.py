@@ -17,6 +17,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import prepare_output
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.common import compute_type
+from patchword.models.loading import choose_device, choose_dtype
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
@@ -266,10 +267,12 @@ def load_tower(
     if given is not None:
         return load(str(given), device=device, dtype=dtype)
     local = Path(tower.name).is_absolute()
+    choose_dtype(dtype, device=choose_device(device))  # a wrong one has nothing to do with where the tower is
     try:
         return load(tower.name, revision=None if local else tower.revision, device=device, dtype=dtype)
     except PatchwordError as error:
-        raise PatchwordError(f"{place} needs {tower.name}: {error}; if it is elsewhere now, pass {option}=") from error
+        told = f"--{option.replace('_', '-')} ({option}=)"
+        raise PatchwordError(f"{place} needs {tower.name}: {error}; if it is elsewhere now, pass {told}") from error
 
 
 def _check_parts(

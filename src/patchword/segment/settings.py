@@ -156,7 +156,8 @@ class SegmentSettings(Settings):
         if self.longest_side is not None and self.shorter_side is None:
             raise ValueError(f"longest_side is {self.longest_side}; allowed only beside shorter_side")
         if self.stride is not None and (self.window is None or self.stride > self.window):
-            raise ValueError(f"stride is {self.stride}; allowed is 1 to the window's side, {self.window}")
+            allowed = "only beside window" if self.window is None else f"is 1 to the window's side, {self.window}"
+            raise ValueError(f"stride is {self.stride}; allowed {allowed}")
         self._check_large()
         return self
 

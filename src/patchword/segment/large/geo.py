@@ -306,5 +306,5 @@ def _told(path: Path) -> Iterator[None]:
         with _quiet():
             yield
     except (OSError, MemoryError, RasterioError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())  # GDAL's own words; rasterio's only point to them
         raise PatchwordError(f"cannot read {path}: damaged ({reason})") from None

@@ -1,0 +1,60 @@
+"""What a person reads who has made a mistake: the place, the value, and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from patchword.errors import PatchwordError
+from patchword.segment.resume import _told
+from patchword.segment.settings import SegmentSettings
+from small_world import must, run
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"guided": {"colr": 3}}, "guided: setting 'colr' is unknown; allowed are radius, distance, colour"),
+        ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; input should be less than or equal to 10"),
+        ({"guided": 3}, "setting 'guided' is 3; "),
+        ({"stride": 100}, "stride is 100; allowed only beside window"),
+        ({"stride": 100, "window": 64}, "stride is 100; allowed is 1 to the window's side, 64"),
+    ],
+)
+def test_wrong_setting_names_its_place(values: dict[str, object], told: str) -> None:
+    with pytest.raises(PatchwordError) as raised:
+        SegmentSettings.of(values)
+    assert str(raised.value).startswith(told)
+
+
+def test_parts_of_settings_are_read() -> None:
+    assert SegmentSettings.of({"guided": {"radius": 3}}).guided.radius == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (("cat", "dog"), ("cat", "dog"), None),
+        (("cat", "dog"), ("cat",), ("1 alike, then 'dog'", "1 alike, then nothing")),
+        (("a", "b", "c", "d", "e"), ("x",), ("'a', 'b', 'c' and 2 more", "'x'")),
+    ],
+)
+def test_other_classes_are_told_by_name(
+    before: tuple[str, ...], now: tuple[str, ...], told: tuple[str, str] | None
+) -> None:
+    first, second = _told(before, now)
+    assert (first == second) if told is None else ((first, second) == told)
+
+
+@pytest.mark.parametrize(("name", "told"), [("absent", "is not there"), ("photos", "is a folder of other making")])
+def test_merge_of_what_is_no_result(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "photos").mkdir()
+    complaint = must(run("merge", tmp_path / name, "-o", tmp_path / "out"), code=2).complaint
+    assert f"{told}; allowed is a folder that `label`, `segment` or `evaluate` has written" in complaint
+
+
+def test_export_tells_all_formats(tmp_path: Path) -> None:
+    complaint = must(run("export", tmp_path, "--format", "foo", "-o", tmp_path / "out"), code=2).complaint
+    assert "allowed are coco, " in complaint
+    assert complaint.endswith("of labels and onnx, text-vectors of a segmenter")
