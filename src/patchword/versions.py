@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from patchword import __version__
 
-_PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors", "pycocotools")
+_PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors", "pycocotools", "open_clip_torch", "timm")
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
 from patchword.segment.text_store import TextStore, text_identity
 from patchword.segment.words import ClassWords, WordEncoder
+from patchword.versions import versions
 from patchword.vocabulary import Vocabulary
 
 CLASSES = "red; crimson, green, blue"
@@ -49,6 +52,29 @@ def test_anything_that_matters_makes_another_entry(tmp_path: Path, change: str) 
     words(text, tmp_path, classes, background=["sky"] if change == "background" else None)
     assert text.prompts
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class Tokens:
+    """A tokenizer as transformers has them, and as OpenCLIP wraps them."""
+
+    def __init__(self, text: str) -> None:
+        self.backend_tokenizer = SimpleNamespace(to_str=lambda: text)
+
+
+@pytest.mark.parametrize("wrap", [lambda tokens: tokens, lambda tokens: SimpleNamespace(tokenizer=tokens)])
+def test_another_tokenizer_is_another_entry(wrap: Callable[[Tokens], object]) -> None:
+    encoders = [ColourText(), ColourText(), ColourText()]
+    for encoder, text in zip(encoders, ("a", "b", "a"), strict=True):
+        encoder.tokenizer = wrap(Tokens(text))  # type: ignore[attr-defined]
+    first, other, again = (text_identity(encoder, Vocabulary.of(CLASSES)) for encoder in encoders)
+    assert first == again != other
+
+
+@pytest.mark.parametrize("package", ["patchword", "torch", "transformers", "open_clip_torch"])
+def test_other_software_is_another_entry(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = text_identity(ColourText(), Vocabulary.of(CLASSES))
+    monkeypatch.setattr("patchword.segment.text_store.versions", lambda: {**versions(), package: "another"})
+    assert text_identity(ColourText(), Vocabulary.of(CLASSES)) != before
 
 
 @pytest.mark.parametrize("damage", ["short", "empty", "flipped", "foreign"])

@@ -1,8 +1,8 @@
 """Text vectors on disk, so that a vocabulary is encoded once and not once a process.
 
 An entry is named by the content that it depends on: the text tower's weights and tokenizer, the type and the kind of
-device that it computes in, the vocabulary with its words, templates and background words, and the versions of patchword
-and transformers. Nothing else can give other vectors, so no entry is ever out of date. A damaged one is made again.
+device that it computes in, the vocabulary with its words, templates and background words, and the versions of the
+software that encodes. Nothing else can give other vectors, so no entry is out of date. A damaged one is made again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 VARIABLE = "PATCHWORD_CACHE"
 _FORMAT = "patchword-text-cache-1"
+_ENCODES = ("patchword", "torch", "transformers", "open_clip_torch")
 _MOST_BYTES = 2**28  # kept on disk, what was used last; a matter of disk only
 
 
@@ -103,7 +104,9 @@ class TextStore:
 
 def text_identity(encoder: ImageTextEncoder, vocabulary: Vocabulary) -> dict[str, Any]:
     """All that text vectors depend on."""
-    tokenizer = getattr(getattr(encoder, "tokenizer", None), "backend_tokenizer", None)
+    tokenizer = getattr(encoder, "tokenizer", None)
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps those of transformers
+    tokenizer = getattr(tokenizer, "backend_tokenizer", None)
     software = versions()
     return {
         "format": _FORMAT,
@@ -113,7 +116,7 @@ def text_identity(encoder: ImageTextEncoder, vocabulary: Vocabulary) -> dict[str
         "computed_in": str(compute_type(encoder)),
         "device": encoder.device.type,
         "vocabulary": vocabulary.hash,
-        "versions": {name: software.get(name, "") for name in ("patchword", "transformers")},
+        "versions": {name: software.get(name, "") for name in _ENCODES},
     }
 
 
