@@ -90,6 +90,16 @@ def test_pamr_is_that_of_all_classes_at_once(size: tuple[int, int], work: tuple[
     assert found.indices.dtype == np.uint8
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 5)])
+def test_pamr_of_the_smallest_images(size: tuple[int, int]) -> None:
+    patches, image = random(3, 2, 2), photograph(*size)
+    settings = SegmentSettings(refine="pamr", pamr=FEW)
+    found = refine(GridScores(patches, size), image=image, settings=settings)
+    expected = full_pamr(patches, image=to_tensor(image), size=size)
+    np.testing.assert_array_equal(found.indices, expected.argmax(dim=0).numpy())
+    np.testing.assert_allclose(found.confidence, expected.amax(dim=0).numpy(), atol=1e-5)
+
+
 def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     patches, image = random(6, 4, 4, seed=1), photograph(20, 22)
     class_of = np.array([0, 0, 1, 2, 2, 2])
