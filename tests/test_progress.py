@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -87,6 +88,15 @@ def test_what_is_told_shows_though_no_item_is_done() -> None:
             progress.tell("large.tif: tile 3 of 121")
     assert "large.tif: tile 3 of 121" in terminal.getvalue()
     assert stream.getvalue() == "segmenting: 0 of 1 images, large.tif: tile 3 of 121\n"
+
+
+def test_a_bar_appears_before_the_first_item_is_done() -> None:
+    terminal = _Terminal()
+    with Progress(7, "segmenting", "images", stream=terminal, patience=0.01):
+        until = time.monotonic() + 10
+        while "0/7" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "0/7" in terminal.getvalue()
 
 
 def test_quiet_says_nothing() -> None:

@@ -28,6 +28,7 @@ class Progress:
         quiet: whether to show nothing at all.
         stream: where to write; standard error by default.
         clock: seconds from some fixed moment.
+        patience: seconds, 0 and more, before a bar appears.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Progress:
         quiet: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        patience: float = 2.0,
     ) -> None:
         self.total = total
         self.done = already
@@ -53,6 +55,8 @@ class Progress:
         self._started = self._last_line = clock()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._patience = patience
+        self._timer: threading.Timer | None = None
         self._lock = threading.Lock()  # one thread tells what it does while another one counts what is written
 
     def advance(self, count: int = 1) -> None:
@@ -74,14 +78,27 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started = self._last_line = self._clock()
+        if not self._quiet and (self._stream or sys.stderr).isatty():  # the first item may take long
+            self._timer = threading.Timer(self._patience, self._show_waiting)
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._timer = None
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+
+    def _show_waiting(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._show()
 
     def _show(self) -> None:
         if self._quiet:
@@ -94,7 +111,7 @@ class Progress:
 
     def _show_bar(self, stream: TextIO) -> None:
         if self._bar is None:
-            if self._clock() - self._started < 2:
+            if self._clock() - self._started < self._patience:
                 return
             self._bar = _rich_bar(stream, speed=self._speed_and_rest, note=lambda: self.note)
             self._task = self._bar.add_task(self._description, total=self.total)

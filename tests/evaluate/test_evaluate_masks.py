@@ -175,7 +175,7 @@ def test_wrong_names_and_folders(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks/one.png", [[0]])
     names = tmp_path / "val.txt"
     names.write_text("one\nseven\n")
-    with pytest.raises(PatchwordError, match=r"val\.txt names 1 photographs that are not there, such as seven"):
+    with pytest.raises(PatchwordError, match=r"val\.txt names a photograph that is not there, such as seven"):
         find_pairs(tmp_path / "photos", masks=tmp_path / "masks", names=names)
     names.write_text("\n")
     with pytest.raises(PatchwordError, match=r"val\.txt is empty"):

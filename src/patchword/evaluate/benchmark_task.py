@@ -81,8 +81,9 @@ def _remarks(opened: OpenBenchmark, *, images: int, run: ProtocolRun | None) -> 
     """What keeps the scores from being the benchmark's and the protocol's."""
     benchmark = opened.benchmark
     if images != benchmark.images:
+        photographs = "photograph" if images == 1 else "photographs"
         yield (
-            f"This is {benchmark.name} over {images:,} photographs; its official split has {benchmark.images:,}, so "
+            f"This is {benchmark.name} over {images:,} {photographs}; its official split has {benchmark.images:,}, so "
             "the scores are not to be compared with others."
         )
     if run is not None and run.changed:

@@ -63,7 +63,8 @@ def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
     known = {*chosen, *map(_without_suffix, chosen)}
     absent = [name for name in wanted if name not in known]
     if absent:
-        raise PatchwordError(f"{names} names {len(absent)} photographs that are not there, such as {absent[0]}")
+        many = "a photograph that is" if len(absent) == 1 else f"{len(absent)} photographs that are"
+        raise PatchwordError(f"{names} names {many} not there, such as {absent[0]}")
     return chosen
 
 
