@@ -113,7 +113,8 @@ def _refine_by_pamr(
         upsampled = GridScores(refined, scores.size)
         for rows, _ in pieces(upsampled):
             value, winner = upsampled.rows(rows, maps=range(len(classes))).max(dim=0)  # (rows, width)
-            _raise(indices[rows.start : rows.stop], highest[rows.start : rows.stop], value, by=classes[winner.cpu().numpy()])
+            by = classes[winner.cpu().numpy()]  # a tensor of one value would be taken for a number
+            _raise(indices[rows.start : rows.stop], highest[rows.start : rows.stop], value, by=by)
     return PixelClasses(indices, highest.clip(0, 1))
 
 
