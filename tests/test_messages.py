@@ -36,7 +36,8 @@ def test_parts_of_settings_are_read() -> None:
     ("before", "now", "told"),
     [
         (("cat", "dog"), ("cat", "dog"), None),
-        (("cat", "dog"), ("cat",), ("1 alike, then 'dog'", "1 alike, then nothing")),
+        (("cat", "dog"), ("cat",), ("'cat', 'dog'", "'cat'")),
+        (("a", "b", "c", "d"), ("a", "b", "c"), ("3 alike, then 'd'", "3 alike, then nothing")),
         (("a", "b", "c", "d", "e"), ("x",), ("'a', 'b', 'c' and 2 more", "'x'")),
     ],
 )

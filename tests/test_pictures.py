@@ -73,6 +73,12 @@ def test_the_legend_names_what_is_present_largest_first() -> None:
     assert _legend_swatches(picture, 60, palette(4)) == [3, 0, 1]
 
 
+@pytest.mark.parametrize(("side", "letters"), [(64, 13), (720, 20), (2048, 28), (4000, 44), (6000, 67)])
+def test_letters_grow_with_the_photograph(side: int, letters: int) -> None:
+    strip = pictures.legend([("cat", None)], width=side, height=side // 2)
+    assert strip.height == round(letters * 1.5) + round(letters * 1.5) // 2
+
+
 def test_legend_text() -> None:
     indices = np.zeros((10, 100), int)
     indices[0] = 255

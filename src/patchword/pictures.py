@@ -101,7 +101,8 @@ def legend(classes: Sequence[tuple[str, NDArray[np.uint8] | None]], *, width: in
 
 
 def _letter_size(width: int, height: int) -> int:
-    return min(28, max(13, round(max(width, height) / 36)))
+    side = max(width, height)
+    return round(max(13, min(28, side / 36), side / 90))  # of a large photograph too, on a screen that shows all of it
 
 
 def _drawn_legend(

@@ -247,7 +247,7 @@ def test_shards_that_are_no_whole_are_refused(photos: Path, segmenter: Segmenter
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"classes": ["red"]}, "the vocabulary's hash was"),
+        ({"classes": ["red"]}, "the class list was"),
         ({"settings": {"threshold": 0.5}}, "setting `threshold` was 0.0, now 0.5"),
         ({"folder_settings": {"rle": True}}, "setting `rle` was False, now True"),
         ({"segmenter": DenseSegmenter(ColourText())}, "the vocabulary's hash was"),

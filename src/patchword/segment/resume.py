@@ -14,6 +14,8 @@ from patchword.segment.files import files_of_record
 from patchword.segment.records import RESULTS, SETTINGS, SegmentationRecord, read_results
 from patchword.settings import Settings
 
+_SHOWN = 3  # names of a class list in a message
+
 
 def begin(folder: Path, record: SegmentationRecord) -> SegmentationRecord:
     """Write down what a run is about; where an earlier one left its record, check that it is the same.
@@ -49,7 +51,7 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
     """What two runs do not have in common: what it is, its value in the first, its value in the second."""
     pairs: list[tuple[str, object, object]] = [
         ("the photographs' folder", before.photographs, now.photographs),
-        ("the classes", *_told(before.names, now.names)),
+        ("the class list", *_told(before.names, now.names)),
         ("the vocabulary's hash", before.vocabulary_hash, now.vocabulary_hash),
     ]
     first, second = dict(identity_of(before.segmenter)), dict(identity_of(now.segmenter))
@@ -64,13 +66,15 @@ def _told(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, str]:
     """Two lists of classes in a few words: from the first on that differs, and no more than fit into a line."""
     same = next((at for at, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), None)
     start = min(len(before), len(now)) if same is None else same
+    if max(len(before), len(now)) <= _SHOWN:
+        start = 0
     return _few(before, start), _few(now, start)
 
 
 def _few(names: tuple[str, ...], start: int) -> str:
-    shown = ", ".join(repr(name) for name in names[start : start + 3]) or "nothing"
+    shown = ", ".join(repr(name) for name in names[start : start + _SHOWN]) or "nothing"
     ahead = f"{start} alike, then " if start else ""
-    rest = len(names) - start - 3
+    rest = len(names) - start - _SHOWN
     return f"{ahead}{shown}" + (f" and {rest} more" if rest > 0 else "")
 
 
