@@ -84,6 +84,17 @@ def test_sixteen_bit_masks_hold_many_classes_and_ignore_65535(tmp_path: Path) ->
     assert truth.tolist() == [[0, 255, 499, -1]]
 
 
+@pytest.mark.parametrize(("zero_is", "count"), [("class", 256), ("background", 255), ("ignore", 255)])
+def test_a_value_that_is_a_class_and_ignore_as_well_is_refused(tmp_path: Path, zero_is: ZeroIs, count: int) -> None:
+    mask = pair_of(write_mask(tmp_path / "a.png", [[1, 255]]))
+    many = [f"thing {number}" for number in range(count)]
+    with pytest.raises(PatchwordError, match=r"value 255, which is a class .* 16-bit masks"):
+        MaskRule(Vocabulary.of(many), zero_is=zero_is).read_truth(mask)
+    assert MaskRule(Vocabulary.of(many[1:]), zero_is=zero_is).read_truth(mask)[0, 1] == -1
+    named = MaskRule(Vocabulary.of(many), zero_is=zero_is, ignore_index=300)
+    assert named.read_truth(mask)[0, 1] == 255 - (zero_is == "ignore")
+
+
 def test_another_ignore_index(tmp_path: Path) -> None:
     rule = MaskRule(THREE, ignore_index=9)
     assert rule.read_truth(pair_of(write_mask(tmp_path / "a.png", [[0, 9]]))).tolist() == [[0, -1]]

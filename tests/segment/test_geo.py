@@ -212,6 +212,19 @@ def test_other_depths_are_scaled_alike_in_all_tiles_and_bands(tmp_path: Path, dt
     assert run(path).on_earth.value_range == pytest.approx((low, high))
 
 
+def test_the_sample_of_the_range_is_a_setting(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.arange(30 * 40, dtype=np.uint16).reshape(30, 40, 1))
+    ranges = []
+    for sample in (1, 1024):
+        reader = open_reader(path, settings=SegmentSettings(value_sample=sample))
+        assert isinstance(reader, GeoReader)
+        assert reader.value_range is not None
+        ranges.append(reader.value_range)
+        reader.close()
+    assert ranges[0][0] == ranges[0][1]  # of one pixel
+    assert ranges[1] == pytest.approx(np.percentile(np.arange(30 * 40), (2, 98)))
+
+
 def test_nodata_takes_no_part_in_the_range(tmp_path: Path) -> None:
     values = picture(40, 40).astype(np.int16)
     values[:30] = -9999

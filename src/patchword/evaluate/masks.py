@@ -110,10 +110,16 @@ class MaskRule:
             (h, w) of a small signed type.
 
         Raises:
-            PatchwordError: for a value that is no class.
+            PatchwordError: for a value that is no class, or that is one and means ignore as well.
         """
         positions = _signed(values)
-        ignored = positions == (self.ignore_index or (255 if values.dtype == np.uint8 else 65535))
+        ignore = self.ignore_index or (255 if values.dtype == np.uint8 else 65535)
+        ignored = positions == ignore
+        if ignore <= self.largest and ignored.any():
+            raise PatchwordError(
+                f"{source} holds the value {ignore}, which is a class of {len(self.vocabulary)} and by default what "
+                f"does not count; name another ignore index, {self.largest + 1} to 65535, or write 16-bit masks"
+            )
         outside = ((positions > self.largest) | (positions < 0)) & ~ignored
         if outside.any():
             raise PatchwordError(

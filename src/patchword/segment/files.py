@@ -21,7 +21,7 @@ from patchword.segment.records import ClassArea, ResultRecord, RunLengthsRecord,
 from patchword.segment.result import MASKS, OVERLAYS, SegmentationResult
 
 CONFIDENCE, SOFT = "confidence", "soft"
-_JPEG_QUALITY = 90
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def write_files(result: SegmentationResult, folder: Path, *, name: str, settings
     for path in files_of(folder, name, settings=settings):
         kind = path.relative_to(folder).parts[0]
         if kind == OVERLAYS:
-            write_bytes(path, _encoded(result.overlay(), "JPEG", quality=_JPEG_QUALITY))
+            write_bytes(path, _encoded(result.overlay(), "JPEG", quality=JPEG_QUALITY))
         elif kind == CONFIDENCE:
             write_bytes(path, _encoded(confidence_picture(result.confidence, bits=settings.confidence_bits), "PNG"))
         elif kind == SOFT:

@@ -122,6 +122,12 @@ class SegmentSettings(Settings):
         description="Per cent, 0 to 100, the lower first: which values of a TIFF of more than 8 bits become 0 and 255; "
         "the same in all its tiles and bands. Closer together means more contrast.",
     )
+    value_sample: int = Field(
+        1024,
+        ge=1,
+        description="Pixels, 1 and more: longer side, at most, of the sample of a TIFF that value_percentiles are of. "
+        "More is nearer to all its values, and slower to begin.",
+    )
     overview_side: int = Field(
         2048,
         ge=1,

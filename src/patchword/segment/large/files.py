@@ -11,7 +11,7 @@ import numpy as np
 
 from patchword.folders import replacing, write_bytes, write_json
 from patchword.maps import LabelMap, ignore_index, overlay, png_palette
-from patchword.segment.files import CONFIDENCE
+from patchword.segment.files import CONFIDENCE, JPEG_QUALITY
 from patchword.segment.large.facts import LargeFacts, OnEarth
 from patchword.segment.large.geo import BLOCK, BandMeaning, GeoReader, GeoReference, write_geotiff
 from patchword.segment.large.png import write_png
@@ -19,8 +19,6 @@ from patchword.segment.large.readers import WindowReader, sample_positions
 from patchword.segment.large.store import PixelStore
 from patchword.segment.large.unfinished import Shown, Unfinished
 from patchword.segment.result import MASKS, OVERLAYS
-
-_JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class LargeFiles:
         indices[indices == self.unfinished.ignore] = ignore_index(len(self.shown.names))
         picture = overlay(self.reader.preview((height, width)), LabelMap(indices, *self.shown))
         buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+        picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
         write_bytes(self.out / OVERLAYS / f"{self.name}.jpg", buffer.getvalue())
 
     def _write(self, path: Path, store: PixelStore, reference: GeoReference | None, shown: Shown | None) -> None:

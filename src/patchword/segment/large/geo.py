@@ -21,7 +21,6 @@ from patchword.segment.settings import SegmentSettings
 
 BLOCK = 256  # side in pixels of the blocks of files that are written
 _CACHE_MEGABYTES = 256  # of decoded blocks of files that are read; bounds memory, changes no result
-_SAMPLE = 1024  # pixels a side, at most, that value percentiles are taken from
 _LEAST_OVERVIEW = 256  # pixels of the longer side below which no further overview is made
 
 
@@ -145,7 +144,7 @@ class GeoReader:
             return self._settings.value_range
         if self._file.dtypes[self.bands[0] - 1] == "uint8":
             return None
-        scale = min(1.0, _SAMPLE / max(self.size))
+        scale = min(1.0, self._settings.value_sample / max(self.size))
         size = tuple(max(1, round(side * scale)) for side in self.size)
         with _told(self.path):
             values = self._file.read(self.bands, out_shape=(len(self.bands), *size))

@@ -51,7 +51,7 @@ def segment_large(
         out: folder of the result. The mask is `masks/<name>.png`, or for an image with a georeference
             `masks/<name>.tif` with `masks/<name>.json` beside it; likewise `confidence/<name>` on request.
         name: of the image, relative, with forward slashes.
-        settings: `tile`, `overlap`, `bands`, `value_range`, `value_percentiles`, `overview_side` are of large images.
+        settings: `tile`, `overlap`, `bands`, `overview_side` and those named `value_...` are of large images.
         overlays: whether to write `overlays/<name>.jpg`, at most `settings.overview_side` pixels a side.
         confidence_bits: of the confidences that are written, 0 to 255 (8) or to 65535 (16); 0 writes none.
         note: told how far it is.
