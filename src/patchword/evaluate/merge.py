@@ -11,9 +11,9 @@ from patchword.evaluate.finish import finish
 from patchword.evaluate.records import IMAGES_FILE, MARKER, ImageScore, SetupRecord, read_images
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.worst import WORST_FOLDER, WorstImages
-from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
-from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
-from patchword.runs.records import RUNS_FILE, ShardRecord
+from patchword.folders import Manifest, prepare_output, sole_use
+from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.records import ShardRecord
 from patchword.runs.sessions import Session
 
 
@@ -47,7 +47,7 @@ def merge_evaluations(
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     with sole_use(folder):
         setup.save(folder)
-        write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
+        keep_sessions(parts, into=folder)
         with Session(folder, command=command, options={"shards": len(parts)}):
             with Manifest(folder / IMAGES_FILE) as manifest:
                 for part in parts:
@@ -79,11 +79,6 @@ class _Part:
     def names(self) -> list[str]:
         """Of the images that it has scored, or has failed to."""
         return list(self.images)
-
-    def runs(self) -> bytes:
-        """Its lines of `runs.jsonl`."""
-        path = self.folder / RUNS_FILE
-        return path.read_bytes() if path.exists() else b""
 
 
 def _check_same_evaluation(parts: Sequence[_Part]) -> None:

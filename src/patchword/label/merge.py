@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
+from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
 from patchword.label.quality.file import gather_quality
 from patchword.label.records import MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
 from patchword.label.resume import differences
 from patchword.progress import Progress
-from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
-from patchword.runs.records import RUNS_FILE, ShardRecord, relative_root
+from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.records import ShardRecord, relative_root
 from patchword.runs.sessions import Session
 
 
@@ -62,7 +62,7 @@ def merge_labels(
     record = first.dataset.model_copy(update=whole)
     with sole_use(folder):
         record.save(folder)
-        write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
+        keep_sessions(parts, into=folder)
         with Session(folder, command=command, options={"shards": len(parts)}):
             manifest = Manifest(folder / MANIFEST_FILE)
             with Progress(len(names), "merging", "images", quiet=quiet) as progress, manifest:
@@ -101,11 +101,6 @@ class _Part:
             if lost is not None:
                 raise PatchwordError(f"{folder} has lost {lost.relative_to(folder)}; make it with --resume")
         return cls(folder, dataset, dataset.shard, images)
-
-    def runs(self) -> bytes:
-        """Its lines of `runs.jsonl`."""
-        path = self.folder / RUNS_FILE
-        return path.read_bytes() if path.exists() else b""
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

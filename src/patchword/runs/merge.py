@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from patchword.errors import PatchwordError, WriteError
-from patchword.folders import replacing
-from patchword.runs.records import ShardRecord
+from patchword.folders import replacing, write_bytes
+from patchword.runs.records import RUNS_FILE, ShardRecord
 from patchword.runs.shards import names_hash
 
 
@@ -81,6 +81,22 @@ def check_apart(shards: Sequence[Path], *, out: Path) -> None:
         outer = shard.resolve()
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise PatchwordError(f"shard {shard} and the output folder {out} lie in each other; choose another")
+
+
+def keep_sessions(parts: Sequence[Part], *, into: Path) -> None:
+    """Write the lines of all parts' `runs.jsonl` into that of the whole, one part after the other.
+
+    Raises:
+        PatchwordError: when one cannot be read or the new one not be written.
+    """
+    lines = []
+    for part in parts:
+        path = part.folder / RUNS_FILE
+        try:
+            lines.append(path.read_bytes() if path.exists() else b"")
+        except OSError as error:
+            raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    write_bytes(into / RUNS_FILE, b"".join(lines))
 
 
 def link_or_copy(old: Path, new: Path) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, sole_use, write_bytes
+from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.progress import Progress
-from patchword.runs.merge import all_names, check_apart, check_parts, link_or_copy
-from patchword.runs.records import RUNS_FILE, ShardRecord, relative_root
+from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.records import ShardRecord, relative_root
 from patchword.runs.sessions import Session
 from patchword.segment.files import files_of_record
 from patchword.segment.records import (
@@ -66,7 +66,7 @@ def merge_segmentations(
     record = first.record.model_copy(update=whole)
     with sole_use(folder):
         record.save(folder)
-        write_bytes(folder / RUNS_FILE, b"".join(part.runs() for part in parts))
+        keep_sessions(parts, into=folder)
         with Session(folder, command=command, options={"shards": len(parts)}, statuses=STATUSES):
             manifest = Manifest(folder / RESULTS)
             results = {name: (result, part.folder) for part in parts for name, result in part.results.items()}
@@ -108,11 +108,6 @@ class _Part:
         results = self.results.values()
         videos = [each.name for each in results if each.is_video] if self.shard.index == 1 else []
         return [each.name for each in results if each.source == each.name and not each.is_video] + videos
-
-    def runs(self) -> bytes:
-        """Its lines of `runs.jsonl`."""
-        path = self.folder / RUNS_FILE
-        return path.read_bytes() if path.exists() else b""
 
 
 def _check_same_run(parts: Sequence[_Part]) -> None:

@@ -92,7 +92,7 @@ def segment_folder(
     names = sorted(named)[:limit]
     videos = [name for name in names if is_video(named[name])]
     _check_videos(videos, how=how, shard=shard)
-    photographs = [name for name in names if name not in set(videos)]
+    photographs = [name for name in names if not is_video(named[name])]
     paths = {name: named[name] for name in photographs}
     plan = plan_chunks(paths, settings=chosen, how=how, shard=shard, or_none=bool(videos))
     chunks = plan.chunks
