@@ -76,7 +76,11 @@ def segment_large(
                 confidence_bits=confidence_bits,
             ) as unfinished,
         ):
-            tiles = _segment_tiles(_Work(segmenter, vocabulary, chosen, reader), unfinished, note or _silent)
+            try:
+                tiles = _segment_tiles(_Work(segmenter, vocabulary, chosen, reader), unfinished, note or _silent)
+            except PatchwordError:  # what a damaged image has filled would stay beside the results for good
+                unfinished.remove(below=out / UNFINISHED)
+                raise
             shown = unfinished.shown or _asked_for(vocabulary, settings=chosen)
             files = LargeFiles(out, name, reader, unfinished, tiles, shown)
             facts = files.write(overview_side=chosen.overview_side if overlays else None)
