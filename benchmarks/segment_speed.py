@@ -10,8 +10,9 @@ machine does falls on all alike. Ratios are taken within a round; the medians of
 
 - bare: the encoder alone, on the image as it sees it;
 - module: the alignment module alone, on what the encoder gave;
-- N classes: everything after decoding, that is resizing, encoding, the module, cosines with N classes, upsampling,
-  classes, confidences;
+- N classes: everything after decoding, that is resizing, encoding, the module, cosines with N classes, bilinear
+  upsampling (`refine=none`), classes, confidences;
+- N classes, guided: the same as it is by default, upsampled along the photograph's edges (`refine=guided`);
 - proxyclip: the same with ProxyCLIP's published windows of 336 pixels, 112 apart, shorter side 336, 171 classes; its
   CLIP is ViT-B/16 with random weights.
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from patchword.segment.segmenter import Segmenter
 
 CLIP, TEXT_DIM, MOST_CLASSES = "clip-vit-base-patch16", 512, 171
-PROXY = {"shorter_side": 336, "longest_side": 2048, "window": 336, "stride": 112, "join": "logits"}
+PROXY = {"shorter_side": 336, "longest_side": 2048, "window": 336, "stride": 112, "join": "logits", "refine": "none"}
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,13 @@ def ways_of(
         with torch.no_grad():
             segmenter.module(features)
 
-    def segmented(count: int) -> Callable[[], object]:
+    def segmented(count: int, refine: str) -> Callable[[], object]:
         names = [f"class {number}" for number in range(count)]
-        return lambda: segmenter.segment(image, classes=names, settings={"image_size": size})
+        return lambda: segmenter.segment(image, classes=names, settings={"image_size": size, "refine": refine})
 
     ways: dict[str, Callable[[], object]] = {"bare": lambda: encoder(resized), "module": aligned}
-    ways |= {f"{count} classes": segmented(count) for count in classes}
+    for refine, suffix in (("none", ""), ("guided", ", guided")):
+        ways |= {f"{count} classes{suffix}": segmented(count, refine) for count in classes}
     if clip is not None:
         proxy = load_method("proxyclip", image_text=clip, encoder=encoder, device="cpu")
         names = [f"class {number}" for number in range(MOST_CLASSES)]
