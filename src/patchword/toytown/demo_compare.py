@@ -28,7 +28,7 @@ from patchword.toytown.world import SEEN
 REFINEMENTS = ("none", "guided", "pamr", "sam")
 # Self-attention that is to find a patch's like spreads over a grid that is larger than CLIP was trained with.
 WINDOWS = {"image_size": SIZE, "window": 64, "stride": 32, "join": "logits"}
-EDGE_SCENES = 30  # of each style; snapping to SAM's masks takes most of a second a scene
+EDGE_SCENES = 20  # of each style; snapping to SAM's masks takes most of a second a scene
 
 
 @dataclass(frozen=True)
