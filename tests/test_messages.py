@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.segment.resume import _told
@@ -59,3 +60,12 @@ def test_export_tells_all_formats(tmp_path: Path) -> None:
     complaint = must(run("export", tmp_path, "--format", "foo", "-o", tmp_path / "out"), code=2).complaint
     assert "allowed are coco, " in complaint
     assert complaint.endswith("of labels and onnx, text-vectors of a segmenter")
+
+
+def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_path: Path) -> None:
+    for folder, mode in (("photos", "RGB"), ("masks", "L")):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (8, 8)).save(tmp_path / folder / "a.png")
+    command = ["evaluate", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", "cat", "--model", "absent"]
+    complaint = must(run(*command, "--set", "refine=sam"), code=2).complaint
+    assert "there is no mask proposer; name one, such as a SAM, by --mask-proposer" in complaint

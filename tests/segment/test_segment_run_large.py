@@ -69,6 +69,14 @@ def test_a_large_image_is_read_tile_by_tile_beside_photographs(photos: Path) -> 
     assert not (done.folder / "unfinished").exists()
 
 
+def test_what_is_being_done_is_told_with_the_name_of_the_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(job.Job, "tell", lambda _, note: told.append(note))
+    run(photos, LocalSegmenter())
+    assert told[-1] == ""
+    assert told[-2].startswith("large.png: tile ")
+
+
 @pytest.mark.parametrize("after", [0, 3, 17, 18])
 def test_it_goes_on_in_the_midst_of_an_image(photos: Path, tmp_path: Path, after: int) -> None:
     whole = run(photos, LocalSegmenter(), out=tmp_path / "whole")
@@ -89,6 +97,8 @@ def test_shards_merge_to_the_same_bytes(photos: Path, tmp_path: Path) -> None:
     shards = [tmp_path / "1", tmp_path / "2"]
     for index, shard in enumerate(shards, start=1):
         run(photos, LocalSegmenter(), out=shard, shard=Shard(index, 2))
+    with pytest.raises(PatchwordError, match="no such folder of photographs: absent"):
+        merge_segmentations(shards, out=tmp_path / "merged", photos="absent", quiet=True)
     merged = merge_segmentations(shards, out=tmp_path / "merged", quiet=True)
     assert contents(merged.folder) == contents(whole.folder)
 

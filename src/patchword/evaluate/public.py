@@ -55,6 +55,7 @@ class Judged:
             PatchwordError: for none or several of a model, a method and predictions, and for settings out of range or
                 beside predictions.
         """
+        from patchword.segment.request import check_refining
         from patchword.segment.settings import SegmentSettings
 
         kinds = {"a model": self.model, "a method": self.method, "predictions": self.predictions}
@@ -62,7 +63,9 @@ class Judged:
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
             raise PatchwordError(f"an evaluation needs a model, a method or predictions, one of them; given: {found}")
-        SegmentSettings.of(self.settings)
+        settings = SegmentSettings.of(self.settings)
+        if self.predictions is None and (self.model is None or isinstance(self.model, str | Path)):
+            check_refining(settings.refine, mask_proposer=self.mask_proposer)
         if self.predictions is not None and self.settings:
             raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
 

@@ -123,7 +123,7 @@ class Job:
                 settings=self.settings,
                 overlays=self.how.overlays,
                 confidence_bits=self.how.confidence_bits,
-                note=self.tell,
+                note=lambda note: self.tell(f"{photograph.name}: {note}"),
             )
         except WriteError:
             raise

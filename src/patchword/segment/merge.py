@@ -60,6 +60,8 @@ def merge_segmentations(
     _check_frames(parts)
     first = parts[0]
     root = first.folder / first.record.photographs if photos is None else Path(photos)
+    if photos is not None and not root.is_dir():
+        raise PatchwordError(f"no such folder of photographs: {photos}; pass where they are now, or leave it out")
     check_apart([part.folder for part in parts], out=Path(out))
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}

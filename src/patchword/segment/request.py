@@ -91,7 +91,7 @@ class SegmentRequest:
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
         if model is None or isinstance(model, str | Path):
-            _check_refining(chosen.refine, mask_proposer=mask_proposer)
+            check_refining(chosen.refine, mask_proposer=mask_proposer)
         images, left_out = _choose(photos, out=out, video=video)
         if classes is not None:
             vocabulary = read_vocabulary(classes, background=background)
@@ -224,9 +224,17 @@ def _choose(photos: str | Path, *, out: str | Path, video: bool) -> tuple[tuple[
     return images, len(videos)
 
 
-def _check_refining(refine: str, *, mask_proposer: object) -> None:
+def check_refining(refine: str, *, mask_proposer: object) -> None:
+    """Refuse, before anything is loaded, snapping to masks without what draws them, and one without the other.
+
+    Raises:
+        PatchwordError: naming the setting and what is allowed.
+    """
     if refine == "sam" and mask_proposer is None:
-        raise PatchwordError("setting 'refine' is 'sam', but there is no mask proposer; name one, such as a SAM")
+        raise PatchwordError(
+            "setting 'refine' is 'sam', but there is no mask proposer; name one, such as a SAM, by --mask-proposer "
+            "(mask_proposer=)"
+        )
     if refine != "sam" and mask_proposer is not None:
         raise PatchwordError(f"a mask proposer is given, but setting 'refine' is {refine!r}; allowed with it is sam")
 
