@@ -69,3 +69,8 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
     command = ["evaluate", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", "cat", "--model", "absent"]
     complaint = must(run(*command, "--set", "refine=sam"), code=2).complaint
     assert "there is no mask proposer; name one, such as a SAM, by --mask-proposer" in complaint
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate"])
+def test_help_says_what_a_mask_proposer_is_for(command: str) -> None:
+    assert "with the setting refine=sam" in " ".join(must(run(command, "--help")).out.split())

@@ -18,11 +18,11 @@ from patchword.options import (
     ImageText,
     Limit,
     Method,
-    ModelPart,
     Overwrite,
     Part,
     Quiet,
     Resume,
+    Snapper,
     TextEncoder,
     VisionEncoder,
 )
@@ -67,7 +67,7 @@ def evaluate(
     image_text: ImageText = None,
     encoder: VisionEncoder = None,
     text_encoder: TextEncoder = None,
-    mask_proposer: ModelPart = None,
+    mask_proposer: Snapper = None,
     predictions: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Instead, label maps that any program has made.")
     ] = None,

@@ -16,7 +16,6 @@ from patchword.options import (
     ImageText,
     Limit,
     Method,
-    ModelPart,
     OutFolder,
     Overwrite,
     Part,
@@ -24,6 +23,7 @@ from patchword.options import (
     Quiet,
     Resume,
     RetryFailed,
+    Snapper,
     TextEncoder,
     VisionEncoder,
 )
@@ -38,7 +38,7 @@ def segment(
     image_text: ImageText = None,
     encoder: VisionEncoder = None,
     text_encoder: TextEncoder = None,
-    mask_proposer: ModelPart = None,
+    mask_proposer: Snapper = None,
     classes: Annotated[
         str | None, typer.Option(help="Class list file or names; by default those of the training.")
     ] = None,

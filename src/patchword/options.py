@@ -36,6 +36,10 @@ TextEncoder = Annotated[
     str | None, typer.Option(metavar="NAME", help="Where the text encoder of --model is now; or text vectors.")
 ]
 ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
+Snapper = Annotated[
+    str | None,
+    typer.Option("--mask-proposer", metavar="NAME", help="SAM whose masks edges follow, with the setting refine=sam."),
+]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
