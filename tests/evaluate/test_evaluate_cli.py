@@ -44,7 +44,7 @@ def test_json_is_the_report(data: Path) -> None:
     ran = typed(data, "--json", "--quiet", "-o", data / "out")
     printed = json.loads(ran.stdout)
     assert printed == json.loads((data / "out/evaluation.json").read_text(encoding="utf-8"))
-    assert printed["command"].startswith("patchword ")
+    assert printed["command"].startswith("patchword")
 
 
 def test_images_that_cannot_be_scored_are_named_and_the_code_is_1(data: Path) -> None:

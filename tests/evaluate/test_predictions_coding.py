@@ -86,8 +86,10 @@ def test_sixteen_bits(tmp_path: Path) -> None:
     mask = np.array([[0, 300, 399, 65535]], dtype=np.uint16)
     assert score(tmp_path, mask, mask=mask, zero_is="class", classes=many).miou == 1
     eight = np.array([[0, 44, 143, 255]], dtype=np.uint8)
-    report = score(tmp_path, eight, mask=mask, zero_is="class", classes=many)
-    assert report.coverage == 1  # 255 is no prediction, where the mask does not count either
+    with pytest.raises(PatchwordError, match=r"value 255, which is a class of 400 .* or write 16-bit masks"):
+        score(tmp_path, eight, mask=mask, zero_is="class", classes=many)
+    below = np.array([[0, 44, 143, 254]], dtype=np.uint8)
+    assert score(tmp_path, below, mask=mask, zero_is="class", classes=many).coverage == 1
     with pytest.raises(PatchwordError, match="8-bit label map; 400 names need a 16-bit one"):
         score(tmp_path, eight, mask=mask, zero_is="class", classes=many, predictions_are="positions")
 
