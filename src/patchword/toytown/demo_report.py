@@ -25,7 +25,7 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; line-height: 1.5; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
 table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .8rem; text-align: right; }
-th { background: #f2f2f2; } td:first-child, th:first-child { text-align: left; }
+td { white-space: nowrap; } th { background: #f2f2f2; } td:first-child, th:first-child { text-align: left; }
 tr:nth-child(even) td { background: #fafafa; }
 .row { display: flex; gap: .5rem; margin: .5rem 0; flex-wrap: wrap; } figure { margin: 0; }
 figcaption { font-size: .8rem; color: #555; } img { display: block; width: 192px; image-rendering: pixelated; }

@@ -140,6 +140,7 @@ def measure(
         classes=classes,
         model=dense_segmenter() if model is None and predictions is None else model,
         predictions=predictions,
+        scoring={"boundary": False, "resamples": 0},
         device="cpu",
         quiet=True,
     )
