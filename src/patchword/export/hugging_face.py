@@ -1,6 +1,7 @@
 """A folder that the library `datasets` loads as "imagefolder": photographs, masks, and a line for each pair.
 
-Reference: huggingface.co/docs/datasets/image_dataset, `metadata.jsonl` with columns that end in `_file_name`.
+Reference: the documentation of datasets, "Create an image dataset": `metadata.jsonl` with columns that end in
+`_file_name`.
 """
 
 from __future__ import annotations

@@ -231,7 +231,7 @@ class _Run:
         alone = {generator: _pseudo_scores(self.per_class[f"{name}, {generator} alone"]) for generator in GENERATORS}
         return {**_pseudo_scores(self.per_class[name]), "by_generator": alone}
 
-    def pictures(self, *, count: int = 6) -> Pictures:
+    def pictures(self, *, count: int = 4) -> Pictures:
         """Collect what the report shows: the first scenes of each set with what each stage made of them."""
 
         def truth(place: Place, path: Path) -> LabelMap:

@@ -14,7 +14,7 @@ from PIL import Image
 from patchword.evaluate.report import EvaluationReport
 from patchword.maps import LabelMap, overlay, palette
 from patchword.segment.methods import METHODS
-from patchword.toytown.demo_compare import EDGE_SCENES
+from patchword.toytown.demo_compare import EDGE_SCENES, METHOD_SCENES
 from patchword.toytown.world import UNSEEN
 
 Panel = tuple[str, Image.Image, LabelMap | None]
@@ -66,8 +66,8 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
         "<h2>3. The other style</h2><p>Labels and training came from day scenes only.</p>",
         _rows(pictures["dusk"]),
         "<h2>4. The same scenes by every method</h2>",
-        "<p>Unseen scenes. Training-free methods take the same miniature CLIP (and ProxyCLIP the same ",
-        "miniature DINOv2) in windows of its own size; brackets are 95 % intervals over scenes.</p>",
+        f"<p>The first {METHOD_SCENES} unseen scenes of each style. Training-free methods take the same miniature ",
+        "CLIP (and ProxyCLIP the same miniature DINOv2) in windows of its own size; brackets are 95 % intervals over scenes.</p>",
         _methods(record["methods"]),
         "<h2>5. Edges</h2><p>The aligned segmenter, its edges left as they are or sharpened afterwards, on the ",
         f"first {EDGE_SCENES} scenes of each style.</p>",
@@ -108,7 +108,8 @@ def _summary(record: Mapping[str, Any]) -> str:
             ("oracle: exact masks", "–", _percent(oracle["miou_seen"]), _percent(oracle["miou_unseen_classes"]), "–"),
         ],
     )
-    free = {"dense CLIP": dense["miou_seen"]} | {name: record["methods"][name]["day_seen"]["miou"] for name in METHODS}
+    free = {name: record["methods"][name]["day_seen"]["miou"] for name in METHODS}
+    same = record["methods"]["aligned"]["day_seen"]["miou"]  # of the same scenes
     best = max(free, key=lambda name: free[name] or 0)
     gain = aligned["miou_same_scenes"] - pseudo["miou"]
     chance = record["chance_among_all_classes"]
@@ -121,9 +122,8 @@ def _summary(record: Mapping[str, Any]) -> str:
             (aligned["miou_unseen_classes"] or 0) >= 3 * chance,
         ),
         (
-            f"aligned above the best training-free method, {best}, by {_percent(aligned['miou_seen'] - free[best])} "
-            "points (aim: 10)",
-            aligned["miou_seen"] >= free[best] + 0.1,
+            f"aligned above the best training-free method, {best}, by {_percent(same - free[best])} points (aim: 10)",
+            same >= free[best] + 0.1,
         ),
     ]
     listed = "".join(
