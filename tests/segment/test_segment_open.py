@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -31,3 +32,11 @@ def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:
 def test_a_method_is_loaded_by_name(tiny_clip: Path) -> None:
     segmenter = open_segmenter(method="sclip", image_text=tiny_clip, device="cpu")
     assert segmenter.describe()["method"] == "sclip"
+
+
+def test_a_loaded_segmenter_is_taken_as_it_is_and_takes_no_other_part() -> None:
+    loaded = cast(Any, object())
+    assert open_segmenter(loaded) is loaded
+    for part in ("encoder", "text_encoder", "mask_proposer"):
+        with pytest.raises(PatchwordError, match="beside a segmenter that has its own"):
+            open_segmenter(loaded, **{part: "somewhere"})

@@ -12,7 +12,15 @@ from patchword.evaluate.records import IMAGES_FILE, MARKER, ImageScore, SetupRec
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.worst import WORST_FOLDER, WorstImages
 from patchword.folders import Manifest, prepare_output, sole_use
-from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.merge import (
+    all_names,
+    check_apart,
+    check_folder,
+    check_parts,
+    check_shard,
+    keep_sessions,
+    link_or_copy,
+)
 from patchword.runs.records import ShardRecord
 from patchword.runs.sessions import Session
 
@@ -66,14 +74,10 @@ class _Part:
 
     @classmethod
     def open(cls, folder: Path) -> _Part:
-        if not folder.is_dir():
-            raise PatchwordError(
-                f"no such folder: {folder}; allowed is one that `patchword evaluate --shard i/n` wrote"
-            )
+        check_folder(folder, command="evaluate")
         setup = SetupRecord.load(folder)
-        if setup.shard is None:
-            raise PatchwordError(f"{folder} is no shard; allowed are folders that `patchword evaluate --shard` wrote")
-        return cls(folder, setup, setup.shard, read_images(Manifest(folder / IMAGES_FILE)))
+        shard = check_shard(setup.shard, folder=folder, command="evaluate")
+        return cls(folder, setup, shard, read_images(Manifest(folder / IMAGES_FILE)))
 
     @property
     def names(self) -> list[str]:

@@ -77,8 +77,6 @@ class Judged:
         """
         from patchword.segment.public import open_segmenter
 
-        if self.model is not None and not isinstance(self.model, str | Path):
-            return self.model
         return open_segmenter(
             self.model,
             method=self.method,

@@ -14,7 +14,16 @@ from patchword.label.quality.file import gather_quality
 from patchword.label.records import MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
 from patchword.label.resume import differences
 from patchword.progress import Progress
-from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.merge import (
+    all_names,
+    check_apart,
+    check_finished,
+    check_folder,
+    check_parts,
+    check_shard,
+    keep_sessions,
+    link_or_copy,
+)
 from patchword.runs.records import ShardRecord, relative_root
 from patchword.runs.sessions import Session
 
@@ -87,20 +96,14 @@ class _Part:
 
     @classmethod
     def open(cls, folder: Path) -> _Part:
-        if not folder.is_dir():
-            raise PatchwordError(f"no such folder: {folder}; allowed is one that `patchword label --shard i/n` wrote")
+        check_folder(folder, command="label")
         dataset = DatasetRecord.load(folder)
-        if dataset.shard is None:
-            raise PatchwordError(f"{folder} is no shard; allowed are folders that `patchword label --shard i/n` wrote")
-        if not dataset.complete:
-            raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
+        shard = check_shard(dataset.shard, folder=folder, command="label")
         images = read_manifest(Manifest(folder / MANIFEST_FILE))
-        for image in images.values():
-            files = () if image.status == "failed" else _files(folder, image.name)
-            lost = next((path for path in files if not path.is_file()), None)
-            if lost is not None:
-                raise PatchwordError(f"{folder} has lost {lost.relative_to(folder)}; make it with --resume")
-        return cls(folder, dataset, dataset.shard, images)
+        labelled = (image.name for image in images.values() if image.status != "failed")
+        files = (path for name in labelled for path in _files(folder, name))
+        check_finished(folder, complete=dataset.complete, files=files)
+        return cls(folder, dataset, shard, images)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,40 @@ class Part(Protocol):
     @property
     def names(self) -> Collection[str]:
         """Of the photographs that it has done."""
+
+
+def check_folder(folder: Path, *, command: str) -> None:
+    """Refuse what is no folder, before its records are looked for.
+
+    Raises:
+        PatchwordError: naming the folder, and the command whose shards are allowed.
+    """
+    if not folder.is_dir():
+        raise PatchwordError(f"no such folder: {folder}; allowed is one that `patchword {command} --shard i/n` wrote")
+
+
+def check_shard(shard: ShardRecord | None, *, folder: Path, command: str) -> ShardRecord:
+    """What a folder's record says of its part; one that is whole is no shard.
+
+    Raises:
+        PatchwordError: naming the folder, and the command whose shards are allowed.
+    """
+    if shard is None:
+        raise PatchwordError(f"{folder} is no shard; allowed are folders that `patchword {command} --shard i/n` wrote")
+    return shard
+
+
+def check_finished(folder: Path, *, complete: bool, files: Iterable[Path]) -> None:
+    """Refuse a shard whose run did not finish, or that has lost a file since.
+
+    Raises:
+        PatchwordError: naming the folder, or the file.
+    """
+    if not complete:
+        raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
+    lost = next((path for path in files if not path.is_file()), None)
+    if lost is not None:
+        raise PatchwordError(f"{folder} has lost {lost.relative_to(folder)}; make it with --resume")
 
 
 def check_parts(parts: Sequence[Part]) -> None:

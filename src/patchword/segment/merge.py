@@ -10,7 +10,16 @@ from pathlib import Path
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, prepare_output, sole_use
 from patchword.progress import Progress
-from patchword.runs.merge import all_names, check_apart, check_parts, keep_sessions, link_or_copy
+from patchword.runs.merge import (
+    all_names,
+    check_apart,
+    check_finished,
+    check_folder,
+    check_parts,
+    check_shard,
+    keep_sessions,
+    link_or_copy,
+)
 from patchword.runs.records import ShardRecord, relative_root
 from patchword.runs.sessions import Session
 from patchword.segment.files import files_of_record
@@ -89,20 +98,17 @@ class _Part:
 
     @classmethod
     def open(cls, folder: Path) -> _Part:
-        if not folder.is_dir():
-            raise PatchwordError(f"no such folder: {folder}; allowed is one of `patchword segment --shard i/n`")
+        check_folder(folder, command="segment")
         record = SegmentationRecord.load(folder)
-        if record.shard is None:
-            raise PatchwordError(f"{folder} is no shard; allowed are folders of `patchword segment --shard i/n`")
-        if not record.complete:
-            raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
+        shard = check_shard(record.shard, folder=folder, command="segment")
         results = read_results(Manifest(folder / RESULTS))
-        for result in results.values():
-            files = files_of_record(folder, result, settings=record.folder_settings)
-            lost = next((path for path in files if not path.is_file()), None)
-            if lost is not None:
-                raise PatchwordError(f"{folder} has lost {lost.relative_to(folder)}; make it with --resume")
-        return cls(folder, record, record.shard, results)
+        files = (
+            path
+            for result in results.values()
+            for path in files_of_record(folder, result, settings=record.folder_settings)
+        )
+        check_finished(folder, complete=record.complete, files=files)
+        return cls(folder, record, shard, results)
 
     @property
     def names(self) -> Collection[str]:

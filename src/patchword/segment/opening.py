@@ -53,7 +53,7 @@ def load(
 
 
 def open_segmenter(
-    model: str | Path | None = None,
+    model: str | Path | AnySegmenter | None = None,
     *,
     method: str | None = None,
     image_text: str | Path | ImageTextEncoder | None = None,
@@ -66,8 +66,8 @@ def open_segmenter(
     """Load whatever segments: what `align` made, its export to ONNX, or a training-free method.
 
     Args:
-        model: folder of a segmenter that `align` made, or an .onnx file of it. Exactly one of `model` and `method` is
-            needed.
+        model: folder of a segmenter that `align` made, an .onnx file of it, or a segmenter, which is given back as it
+            is and takes no other part. Exactly one of `model` and `method` is needed.
         method: name of a training-free method, such as "proxyclip".
         image_text: the image-text model of `method`: hub name, `name@revision`, folder, or loaded.
         encoder: the vision encoder: of `model`, where it is now; of `method`, the one that it takes features from.
@@ -81,6 +81,10 @@ def open_segmenter(
     from patchword.segment.baselines import load_method
 
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
+    if model is not None and not isinstance(model, str | Path):
+        if any(part is not None for part in (encoder, text_encoder, mask_proposer)):
+            raise PatchwordError("parts are given beside a segmenter that has its own; allowed is to load it with them")
+        return model
     segmenter: Segmenter | DenseSegmenter
     if model is not None and Path(model).suffix == ONNX:
         segmenter = _load_onnx(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)

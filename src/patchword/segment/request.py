@@ -185,8 +185,6 @@ class SegmentRequest:
         Raises:
             PatchwordError: when a model cannot be had or used.
         """
-        if self.model is not None and not isinstance(self.model, str | Path):
-            return self.model
         return open_segmenter(
             self.model,
             method=self.method,

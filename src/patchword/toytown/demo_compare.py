@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from patchword.progress import Progress
 from patchword.segment.dense import AnySegmenter
 from patchword.segment.methods import METHODS
 from patchword.segment.opening import open_segmenter
+from patchword.segment.settings import Refine
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import Workers, finish_all
 from patchword.toytown.world import SEEN
 
-REFINEMENTS = ("none", "guided", "pamr", "sam")
 # Self-attention that is to find a patch's like spreads over a grid that is larger than CLIP was trained with.
 WINDOWS = {"image_size": SIZE, "window": 64, "stride": 32, "join": "logits"}
 METHOD_SCENES = 40  # of each style; the demo has five minutes
@@ -83,7 +83,7 @@ def compare_all(workers: Workers, *, model: Path, oracle: Path, places: Mapping[
         quiet: whether to show no progress.
     """
     everyone = [*training_free(), Contender("aligned", model=model), Contender("oracle: exact masks", model=oracle)]
-    refined = [Contender(name, model=model, settings={"refine": name}) for name in REFINEMENTS]
+    refined = [Contender(name, model=model, settings={"refine": name}) for name in get_args(Refine)]
     begun = [
         (who.title, style, workers.start(contend, who, place)) for who in everyone for style, place in places.items()
     ]
