@@ -8,8 +8,8 @@ import pytest
 
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.toytown.claims import claims_grid, run_claims
 from patchword.toytown.world import SEEN
+from tools.claims import claims_grid, run_claims
 
 
 def test_every_row_has_settings_that_exist() -> None:

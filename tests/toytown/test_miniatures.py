@@ -71,7 +71,7 @@ def test_each_has_a_card(name: str) -> None:
     card = (present(name) / "README.md").read_text(encoding="utf-8")
     assert "\n# " in f"\n{card}"
     assert f"train-{name}" in card
-    assert f"python -m patchword.toytown.train {name}" in card
+    assert f"python -m tools.miniatures.train {name}" in card
     assert "validate" in card
 
 

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from patchword.toytown.captions import caption, describe
-from patchword.toytown.train_clip import pick_window, same_content
 from patchword.toytown.world import CLASSES, COLOURS, STUFF, Placed, Scene, draw_scene
+from tools.miniatures.captions import caption, describe
+from tools.miniatures.train_clip import pick_window, same_content
 
 Window = tuple[int, int, int, int]
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.toytown import measure_clip, measure_dino
-from patchword.toytown.measure_clip import single_object_crops
-from patchword.toytown.measure_dino import fit_probe, mean_class_accuracy, patch_classes, raw_pixels
-from patchword.toytown.pool import draw_pool
 from patchword.toytown.shapes import THINGS
 from patchword.toytown.world import CLASSES, Scene, draw_scene
+from tools.miniatures import measure_clip, measure_dino
+from tools.miniatures.measure_clip import single_object_crops
+from tools.miniatures.measure_dino import fit_probe, mean_class_accuracy, patch_classes, raw_pixels
+from tools.miniatures.pool import draw_pool
 
 
 def naive_patch_classes(classes: Any, *, majority: float) -> list[int]:

@@ -15,23 +15,17 @@ from hypothesis import strategies as st
 
 import patchword.toytown
 from patchword.errors import PatchwordError
-from patchword.toytown import (
-    demo,
-    demo_scenes,
-    measure_clip,
-    measure_dino,
-    measure_sam,
-    pool,
-    train_clip,
-    train_dino,
-    train_sam,
-)
+from patchword.toytown import demo, demo_scenes
 from patchword.toytown.seeds import PURPOSES, RANGE, scene_seed
 from patchword.toytown.world import Scene, draw_scene
+from tools import miniatures
+from tools.miniatures import measure_clip, measure_dino, measure_sam, pool, train_clip, train_dino, train_sam
 
 purposes = st.sampled_from(PURPOSES)
 indices = st.integers(0, RANGE - 1)
-SOURCES = sorted(Path(patchword.toytown.__file__).parent.glob("*.py"))
+SOURCES = sorted(
+    source for package in (patchword.toytown, miniatures) for source in Path(str(package.__file__)).parent.glob("*.py")
+)
 
 
 @given(first=st.tuples(purposes, indices), second=st.tuples(purposes, indices))

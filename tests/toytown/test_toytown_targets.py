@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.toytown.dino_targets import (
+from tools.miniatures.dino_targets import (
     SPECTRUM,
     SURROUNDINGS,
     contrast,
@@ -17,8 +17,8 @@ from patchword.toytown.dino_targets import (
     random_masks,
     surroundings,
 )
-from patchword.toytown.start import start_from_patches
-from patchword.toytown.train_clip import contrastive_loss, same_content
+from tools.miniatures.start import start_from_patches
+from tools.miniatures.train_clip import contrastive_loss, same_content
 
 
 def started(*, scale: float = 1.0, bias: bool = True) -> tuple[nn.Conv2d, nn.Linear, nn.Linear, Tensor]:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchword.errors import PatchwordError
-from patchword.toytown.pool import draw_pool
-from patchword.toytown.tokenizer import END, START, train_tokenizer
 from patchword.toytown.world import CLASSES, COLOURS, Scene
+from tools.miniatures.pool import draw_pool
+from tools.miniatures.tokenizer import END, START, train_tokenizer
 
 SIZE, CONTEXT = 900, 24
 

@@ -16,9 +16,9 @@ import torch
 
 from patchword.errors import PatchwordError
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.toytown import train, train_clip, train_dino, train_sam
-from patchword.toytown.train_clip import ClipRecipe
-from patchword.toytown.train_dino import DinoRecipe
+from tools.miniatures import train, train_clip, train_dino, train_sam
+from tools.miniatures.train_clip import ClipRecipe
+from tools.miniatures.train_dino import DinoRecipe
 
 CLIP = ClipRecipe(
     steps=3,
@@ -191,10 +191,10 @@ def test_the_recipe_is_kept(clip: Path, dino: Path) -> None:
 
 
 def test_progress_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="patchword.toytown"):
+    with caplog.at_level(logging.INFO):
         train_dino.train_dino(tmp_path / "dino", recipe=replace(DINO, steps=2), log_every=1)
         train_clip.train_clip(tmp_path / "clip", recipe=replace(CLIP, steps=2), log_every=1)
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("patchword.toytown")]
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("tools.miniatures")]
     assert [line.split(" [")[0] for line in lines if line.startswith("step")] == ["step 0", "step 1"] * 2
     assert sum("6 scenes drawn" in line for line in lines) == 2
 
@@ -257,7 +257,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 def test_the_command_and_the_world_import_nothing_heavy() -> None:
     script = (
-        "import sys, patchword.toytown.train, patchword.toytown.world; assert 'torch' not in sys.modules;"
-        "import patchword.toytown.train_clip, patchword.toytown.train_dino; assert 'transformers' not in sys.modules"
+        "import sys, tools.miniatures.train, patchword.toytown.world; assert 'torch' not in sys.modules;"
+        "import tools.miniatures.train_clip, tools.miniatures.train_dino; assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(train.__file__).parents[2])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.toytown.dino_targets import matched
-from patchword.toytown.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
+from tools.miniatures.dino_targets import matched
+from tools.miniatures.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
 
 COUNT = 64
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.toytown.pool import draw_pool, stack_images, style_of
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.shapes import THINGS
 from patchword.toytown.textures import NAMES, texture
 from patchword.toytown.world import CLASSES, COLOURS, SEEN, STUFF, STYLES, UNSEEN, Scene, draw_scene
+from tools.miniatures.pool import draw_pool, stack_images, style_of
 
 MASKS = "577702340007539d0a4d8d076f7637138db15e950c3fecbed54729290cf8749e"
 """SHA-256 of class and instance masks of the seeds 0 to 19 at 96 x 128 pixels."""

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from patchword.errors import PatchwordError
-from patchword.toytown.measure_sam import Probe, draw_probes, mask_scores, measure_model, measure_sam
-from patchword.toytown.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
-from patchword.toytown.sam_prompts import decode_all, gathering_loss, mask_losses, sample_prompts
-from patchword.toytown.train_sam import SamRecipe, augment, train_sam
 from patchword.toytown.world import draw_scene
+from tools.miniatures.measure_sam import Probe, draw_probes, mask_scores, measure_model, measure_sam
+from tools.miniatures.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
+from tools.miniatures.sam_prompts import decode_all, gathering_loss, mask_losses, sample_prompts
+from tools.miniatures.train_sam import SamRecipe, augment, train_sam
 
 FEW = SamRecipe(images=1, single=2, several=1, warm=2, falling=0.1, check_scenes=1)
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("patchword.toytown.train_sam")
+    logger = logging.getLogger("tools.miniatures.train_sam")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     threads = torch.get_num_threads()

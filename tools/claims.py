@@ -1,7 +1,7 @@
 """The paper's claims about stage 2, tried on Toytown: the grid of trainings that docs/claims.md reports.
 
 patchword demo -o demo --scenes 400
-python -m patchword.toytown.claims demo -o claims
+python -m tools.claims demo -o claims
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run_claims(demo: Path, *, out: Path, seeds: tuple[int, ...], resume: bool, o
 
 
 def main() -> None:
-    """Entry point of `python -m patchword.toytown.claims`."""
+    """Entry point of `python -m tools.claims`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="folder that `patchword demo` made")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the results")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from patchword.folders import write_json, write_text
-from patchword.toytown.measure_clip import NamingMeasurement, measure_clip
-from patchword.toytown.measure_dino import ProbeMeasurement, measure_dino
-from patchword.toytown.measure_sam import SamMeasurement, measure_sam
+from tools.miniatures.measure_clip import NamingMeasurement, measure_clip
+from tools.miniatures.measure_dino import ProbeMeasurement, measure_dino
+from tools.miniatures.measure_sam import SamMeasurement, measure_sam
 
 _COMMON = """
 It knows the drawn world that comes with patchword and nothing else: it is there so that every stage can be run, tested
@@ -17,7 +17,7 @@ and measured without a download, and is no use on photographs. It was trained on
 ("train-{kind}") and measured on scenes of the purpose "validate", which nothing is trained on.
 
 Train it again: {commands}. The weights that ship took {seconds} seconds on one shared core of an AMD EPYC.
-Measure again: `python -m patchword.toytown.train cards --out FOLDER`, with the three models in FOLDER.
+Measure again: `python -m tools.miniatures.train cards --out FOLDER`, with the three models in FOLDER.
 
 Licence: Apache-2.0, as the project.
 """
@@ -105,7 +105,7 @@ def _commands(kind: str, trained: dict[str, Any]) -> str:
     """What made the weights, one command for every training that went on from another."""
     recipe = trained["recipe"]
     steps = recipe.get("steps", trained["step"])
-    command = f"python -m patchword.toytown.train {kind} --out FOLDER --steps {steps} --seed {recipe['seed']}"
+    command = f"python -m tools.miniatures.train {kind} --out FOLDER --steps {steps} --seed {recipe['seed']}"
     stopped = "" if steps == trained["step"] else f" stopped after {trained['step']} steps"
     note = f" ({trained['note']})" if "note" in trained else ""
     if "before" not in recipe:

@@ -31,8 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.toytown.checkpoints import check_counts, earlier_run, save_checkpoint
-from patchword.toytown.dino_targets import (
+from tools.miniatures.checkpoints import check_counts, earlier_run, save_checkpoint
+from tools.miniatures.dino_targets import (
     PATCH,
     SPECTRUM,
     SURROUNDINGS,
@@ -42,9 +42,9 @@ from patchword.toytown.dino_targets import (
     random_masks,
     surroundings,
 )
-from patchword.toytown.pool import draw_pool, stack_images
-from patchword.toytown.start import start_from_patches
-from patchword.toytown.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
+from tools.miniatures.pool import draw_pool, stack_images
+from tools.miniatures.start import start_from_patches
+from tools.miniatures.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
 
 if TYPE_CHECKING:
     from transformers import Dinov2Config

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.toytown.captions import caption, describe
-from patchword.toytown.checkpoints import check_counts, earlier_run, save_checkpoint
-from patchword.toytown.pool import draw_pool
-from patchword.toytown.start import start_from_patches
-from patchword.toytown.tokenizer import train_tokenizer
 from patchword.toytown.world import Scene
+from tools.miniatures.captions import caption, describe
+from tools.miniatures.checkpoints import check_counts, earlier_run, save_checkpoint
+from tools.miniatures.pool import draw_pool
+from tools.miniatures.start import start_from_patches
+from tools.miniatures.tokenizer import train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from patchword.errors import PatchwordError
-from patchword.toytown.captions import caption, describe
 from patchword.toytown.world import COLOURS, Scene
+from tools.miniatures.captions import caption, describe
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer

@@ -1,4 +1,4 @@
-"""Train the miniature models again: `python -m patchword.toytown.train clip --out FOLDER`, likewise `dino` and `sam`.
+"""Train the miniature models again: `python -m tools.miniatures.train clip --out FOLDER`, likewise `dino` and `sam`.
 
 `cards` measures the three and writes a card beside each.
 """
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: instead of the command line's.
     """
-    parser = argparse.ArgumentParser(prog="python -m patchword.toytown.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.miniatures.train", description=__doc__)
     parser.add_argument(
         "model", choices=["clip", "dino", "sam", "cards"], help="what to train; cards measures what is there"
     )
@@ -47,23 +47,23 @@ def _run(chosen: argparse.Namespace) -> None:
             raise PatchwordError(f"--{name} with {chosen.model}; allowed with {', '.join(models)}")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
-        from patchword.toytown.train_clip import ClipRecipe, train_clip
+        from tools.miniatures.train_clip import ClipRecipe, train_clip
 
         recipe = replace(ClipRecipe(seed=chosen.seed), **numbers)
         train_clip(chosen.out, recipe=recipe, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "dino":
-        from patchword.toytown.train_dino import DinoRecipe, train_dino
+        from tools.miniatures.train_dino import DinoRecipe, train_dino
 
         dino = replace(DinoRecipe(seed=chosen.seed), **numbers)
         train_dino(chosen.out, recipe=dino, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "sam":
-        from patchword.toytown.train_sam import train_sam
+        from tools.miniatures.train_sam import train_sam
 
         train_sam(
             chosen.out, **{"steps": 5000, **numbers}, start=chosen.start, seed=chosen.seed, threads=chosen.threads
         )
     else:
-        from patchword.toytown.cards import write_cards
+        from tools.miniatures.cards import write_cards
 
         write_cards(chosen.out, scenes=200 if chosen.scenes is None else chosen.scenes)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.toytown.views import Boxes
+from tools.miniatures.views import Boxes
 
 PATCH = 8
 SPECTRUM = 41

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models import load_patch_encoder
-from patchword.toytown.checkpoints import check_counts
-from patchword.toytown.dino_targets import PATCH
-from patchword.toytown.pool import draw_pool
 from patchword.toytown.world import CLASSES, Scene
+from tools.miniatures.checkpoints import check_counts
+from tools.miniatures.dino_targets import PATCH
+from tools.miniatures.pool import draw_pool
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from patchword.errors import PatchwordError
-from patchword.toytown.sam_model import SIDE, load_sam, to_input
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import Scene, draw_scene
+from tools.miniatures.sam_model import SIDE, load_sam, to_input
 
 _LEAST_AREA = 40
 

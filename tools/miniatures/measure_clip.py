@@ -12,10 +12,10 @@ from torch import Tensor
 from patchword.errors import PatchwordError
 from patchword.models import load_image_text
 from patchword.text import encode_vocabulary
-from patchword.toytown.pool import draw_pool
 from patchword.toytown.shapes import THINGS
 from patchword.toytown.world import STYLES, Scene
 from patchword.vocabulary import Vocabulary
+from tools.miniatures.pool import draw_pool
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.folders import write_json
-from patchword.toytown.checkpoints import check_counts, earlier_run
-from patchword.toytown.measure_sam import draw_probes, measure_model
-from patchword.toytown.pool import draw_pool
-from patchword.toytown.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
-from patchword.toytown.sam_prompts import PromptTerms, gathering_loss, prompt_terms, sample_prompts
 from patchword.toytown.world import Scene
+from tools.miniatures.checkpoints import check_counts, earlier_run
+from tools.miniatures.measure_sam import draw_probes, measure_model
+from tools.miniatures.pool import draw_pool
+from tools.miniatures.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
+from tools.miniatures.sam_prompts import PromptTerms, gathering_loss, prompt_terms, sample_prompts
 
 _log = logging.getLogger(__name__)
 
