@@ -156,7 +156,7 @@ def followed_calls() -> dict[str, Follower]:
         Image.fromarray(np.minimum(scene.classes, len(SEEN) - 1)).save(folder / "masks" / "scene.png")
         clip = str(miniatures.CLIP)
         shared: dict[str, Any] = {"classes": list(SEEN), "quiet": True, "device": "cpu"}
-        judged = {"method": "maskclip", "image_text": clip}
+        judged: dict[str, Any] = {"method": "maskclip", "image_text": clip}
         return {
             "label": follow(
                 lambda: pw.label(
