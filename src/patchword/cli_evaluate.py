@@ -62,6 +62,14 @@ def evaluate(
     templates: Annotated[
         int | None, typer.Option(metavar="N", help="Prompt templates instead of the protocol's, 7 or 80.")
     ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Pixels of coco-object that nobody labelled: background, as in published numbers, or ignored. "
+            "[default: background]",
+        ),
+    ] = None,
     model: AnyModel = None,
     method: Method = None,
     image_text: ImageText = None,
@@ -143,7 +151,12 @@ def evaluate(
         "background": parse_words(background),
         "names": names,
     }
-    of_benchmarks: dict[str, Any] = {"data": data, "protocol": protocol, "templates": templates}
+    of_benchmarks: dict[str, Any] = {
+        "data": data,
+        "protocol": protocol,
+        "templates": templates,
+        "unlabelled": unlabelled,
+    }
     kind = check_data(benchmark, suite=suite, of_folder=of_folder, of_benchmarks=of_benchmarks)
     try:
         if kind == "folder":

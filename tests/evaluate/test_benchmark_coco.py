@@ -55,7 +55,7 @@ def test_converted_masks_hold_positions(tmp_path: Path):
         suffix="_labelTrainIds.png",
     )
     assert read("coco-stuff", tmp_path) == [*range(171), -1]
-    assert read("coco-object", tmp_path) == [*range(1, 81), *[0] * 91, -1]
+    assert read("coco-object", tmp_path) == [*range(1, 81), *[0] * 91, 0]
 
 
 @pytest.mark.parametrize("folder", ["stuffthingmaps_detectron2", "annotations_detectron2"])
@@ -78,7 +78,41 @@ def test_values_of_categories_that_nobody_annotated_are_refused(tmp_path: Path, 
 
 
 def test_objects_from_pixel_maps(tmp_path: Path):
-    assert read("coco-object", make_stuff(tmp_path)) == [*range(1, 81), *[0] * 91, -1]
+    assert read("coco-object", make_stuff(tmp_path)) == [*range(1, 81), *[0] * 91, 0]
+
+
+def test_unlabelled_pixels_are_background_as_in_the_converter_that_published_numbers_come_from(tmp_path: Path):
+    """GroupViT's converter: every number one higher, in 8 bits, then stuff to 0; 255 becomes 0 by either."""
+    make_stuff(tmp_path)
+    values = np.array([each - 1 for each in COCO_IDS] + [each - 1 for each in STUFF_IDS] + [255])
+    converted = [COCO_IDS.index(value + 1) + 1 if value <= 90 else 0 for value in values.tolist()]
+    assert read("coco-object", tmp_path) == converted
+    opened = BENCHMARKS["coco-object"].open(tmp_path)
+    assert opened.truth.rule.endswith("unlabelled pixels are background")
+    assert read("coco-stuff", tmp_path)[-1] == -1
+
+
+def test_unlabelled_pixels_can_be_ignored(tmp_path: Path):
+    opened = BENCHMARKS["coco-object"].open(make_stuff(tmp_path)).with_unlabelled("ignored")
+    assert opened.truth.read_truth(opened.pairs[0])[0].tolist() == [*range(1, 81), *[0] * 91, -1]
+    assert opened.truth.rule.endswith("unlabelled pixels do not count")
+
+
+def test_masks_that_made_background_of_unlabelled_pixels_cannot_ignore_them(tmp_path: Path):
+    make_split(
+        tmp_path / "images/val2017",
+        tmp_path / "annotations/val2017",
+        {NAME: every_value(0, 80)},
+        suffix="_instanceTrainIds.png",
+    )
+    with pytest.raises(PatchwordError, match=r"unlabelled is 'ignored', but the masks in .* have made background"):
+        BENCHMARKS["coco-object"].open(tmp_path).with_unlabelled("ignored")
+
+
+@pytest.mark.parametrize(("name", "rule"), [("voc21", "ignored"), ("coco-stuff", "background"), ("coco-object", "no")])
+def test_a_rule_for_unlabelled_pixels_that_cannot_be_chosen_is_refused(name: str, rule: str):
+    with pytest.raises(PatchwordError, match="unlabelled is"):
+        BENCHMARKS[name].check_unlabelled(rule)
 
 
 def test_objects_from_converted_masks(tmp_path: Path):

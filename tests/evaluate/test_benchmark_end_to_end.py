@@ -13,8 +13,10 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmark_public import evaluate_benchmark, evaluate_suite
+from patchword.evaluate.benchmark_task import ProtocolRun
 from patchword.evaluate.benchmarks.lists import class_list, templates
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
+from patchword.evaluate.protocols import PROTOCOLS
 from patchword.evaluate.public import Judged
 from patchword.evaluate.suite_report import read_suite
 from patchword.models.protocols import ModelRecord
@@ -262,3 +264,26 @@ def test_a_suite_of_predictions(tmp_path: Path):
     assert {entry.miou for entry in record.entries if entry.status == "partial"} == {1.0}
     assert record.protocol is None
     assert "unknown protocol" in (tmp_path / "out" / "suite.md").read_text()
+
+
+@pytest.mark.parametrize(("rule", "counted"), [(None, 128), ("background", 128), ("ignored", 64)])
+def test_pixels_of_coco_object_that_nobody_labelled(tmp_path: Path, rule: Any, counted: int):
+    maps = tmp_path / "data" / "stuffthingmaps_trainval2017" / "val2017"
+    make_split(tmp_path / "data" / "val2017", maps, {"000000000139": truth_of(0, 255)[:1]})
+    make_split(tmp_path / "photos", tmp_path / "predictions", {"000000000139": truth_of(0, 80)[:1]})
+    report = evaluate_benchmark(
+        "coco-object",
+        data=tmp_path / "data",
+        judged=Judged(predictions=tmp_path / "predictions", predictions_are="positions"),
+        unlabelled=rule,
+        quiet=True,
+    )
+    assert report.pixels == counted
+    assert report.miou == 1
+    assert ("are background" in report.data.reading["rule"]) == (rule != "ignored")
+
+
+def test_a_run_that_ignores_unlabelled_pixels_is_not_the_protocols():
+    row = PROTOCOLS["sclip336"]["coco-object"]
+    assert ProtocolRun(row, unlabelled="ignored").changed == {"unlabelled": "ignored"}
+    assert ProtocolRun(row, unlabelled="background").changed == {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.benchmarks.lists import class_list, templates
+from patchword.evaluate.benchmarks.lists import Words, class_list, templates
 from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 
@@ -38,6 +38,39 @@ def test_background_words_are_the_protocols():
     assert "bed" in objects.background
     assert "bed" in objects.names
     assert objects.shared == ("bed",)
+
+
+PERSONS = ("person", "person in shirt", "person in jeans", "person in dress", "person in sweater", "person in skirt",
+           "person in jacket")  # fmt: skip
+SCREENS = ("television monitor", "tv monitor", "monitor", "television", "screen")
+
+
+@pytest.mark.parametrize("author", ["sclip", "naclip"])
+def test_words_of_sclip_and_naclip(author: Words):
+    """As their repositories' configs/cls_voc21.txt and cls_coco_object.txt have them."""
+    voc, objects = class_list("voc", words=author), class_list("coco_object", words=author)
+    assert voc.classes[14].words == PERSONS
+    assert voc.classes[19].words == SCREENS
+    assert objects.classes[0].words == (*PERSONS, "body")
+    assert len(voc.background) == len(objects.background) == 26
+    assert voc.background == objects.background == class_list("voc").background
+
+
+def test_words_of_clearclip():
+    for name in ("voc", "coco_object"):
+        vocabulary = class_list(name, words="clearclip")
+        assert vocabulary.background == ("background",)
+        assert vocabulary.names == class_list(name).names
+
+
+@pytest.mark.parametrize("author", ["sclip", "naclip", "clearclip"])
+@pytest.mark.parametrize("name", ["voc", "coco_object", "context", "coco_stuff", "ade20k", "cityscapes"])
+def test_every_authors_classes_have_one_order(name: str, author: Words):
+    ours, theirs = class_list(name), class_list(name, words=author)
+    assert len(ours) == len(theirs)
+    differ = [mine.name for mine, its in zip(ours.classes, theirs.classes, strict=True) if mine.words != its.words]
+    assert set(differ) <= {"person", "tvmonitor"}
+    assert Vocabulary.parse(theirs.to_text()) == theirs
 
 
 def test_things_are_the_same_in_both_coco_benchmarks():

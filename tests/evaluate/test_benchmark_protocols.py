@@ -86,6 +86,54 @@ def test_published_is_what_the_methods_authors_set(method: Method, name: str):
     assert settings == theirs
     assert bool(row.vocabulary().background) == BENCHMARKS[name].scores_background
     assert len(row.vocabulary().templates) == 80
+    assert json.loads(json.dumps(dict(row.more))) == row.more, "a report holds it"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "words", "background"),
+    [
+        ("sclip", "voc21", 30, 26),
+        ("sclip", "voc20", 30, 0),
+        ("sclip", "coco-object", 87, 26),
+        ("naclip", "voc21", 30, 26),
+        ("naclip", "coco-object", 87, 26),
+        ("clearclip", "voc21", 20, 1),
+        ("clearclip", "coco-object", 80, 1),
+        ("proxyclip", "voc21", 20, 26),
+        ("proxyclip", "coco-object", 80, 17),
+        ("clearclip", "context60", 59, 1),
+    ],
+)
+def test_published_asks_in_the_authors_words(method: str, name: str, words: int, background: int):
+    vocabulary = protocol_row("published", benchmark=BENCHMARKS[name], method=method).vocabulary()
+    assert sum(len(entry.words) for entry in vocabulary.classes) == words
+    assert len(vocabulary.background) == background
+
+
+def test_sizes_that_the_authors_set_for_one_benchmark():
+    def seen(method: str, name: str):
+        row = protocol_row("published", benchmark=BENCHMARKS[name], method=method)
+        return row.shorter_side, row.window, row.stride
+
+    assert seen("sclip", "coco-stuff") == (448, 224, 112)
+    assert seen("sclip", "ade20k") == (336, 224, 112)
+    assert seen("naclip", "coco-stuff") == (336, 224, 112)
+    assert seen("naclip", "voc21") == seen("naclip", "voc20") == (336, None, None)
+    assert seen("naclip", "context60") == (336, 224, 112)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_naclip_is_refined_as_its_authors_do(name: str):
+    settings = protocol_row("published", benchmark=BENCHMARKS[name], method="naclip").settings()
+    assert (settings.refine, settings.partial_patches, settings.join) == ("pamr", "stretch", "logits")
+    assert settings.pamr.dilations == (8, 16)
+    assert (settings.pamr.iterations, settings.pamr.spreads, settings.pamr.guide) == (10, "cosines", "seen")
+
+
+def test_published_resizes_in_whole_numbers_and_the_families_do_not():
+    for method in METHODS_WITH_SETTINGS:
+        assert {settings.resize for settings in method.published.values()} == {"uint8"}
+    assert {row.resize for name in ("tcl448", "sclip336") for row in PROTOCOLS[name].values()} == {"plain"}
 
 
 @pytest.mark.parametrize("method", [None, "maskclip"])
@@ -96,6 +144,7 @@ def test_published_is_refused_where_nothing_is_known(method: str | None):
 
 def test_beside_a_method_as_published_stands_its_own_row_alone():
     assert [row.average for row in published_beside("published", method="sclip")] == [38.2]
+    assert [row.average for row in published_beside("published", method="naclip")] == [39.4, 42.5]
     assert published_beside("published", method="clearclip") == ()
 
 
@@ -110,6 +159,7 @@ def test_published_rows_are_those_of_their_family():
         "SCLIP",
         "NACLIP",
         "ProxyCLIP",
+        "NACLIP with PAMR",
         "CorrCLIP-B",
         "CorrCLIP-L",
     ]

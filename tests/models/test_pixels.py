@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from patchword.models.pixels import crop_logits, longest_side_size, map_points, normalise, pad_bottom_right, resize
+from patchword.models.pixels import (
+    crop_logits,
+    longest_side_size,
+    map_points,
+    normalise,
+    pad_bottom_right,
+    resize,
+    resize_uint8,
+)
 
 ONE_LEVEL = 1.01 / 255  # Pillow rounds to whole levels after each of its two passes
 BICUBIC_LEVELS = 4  # and clips after each, which shows where bicubic overshoots
@@ -146,3 +154,29 @@ def test_crop_of_a_ramp_lies_where_the_valid_part_lies(valid: tuple[float, float
     torch.testing.assert_close(
         cropped[0, 0, 1:-1, 1:-1], (y[:, None] + 1000 * x[None])[1:-1, 1:-1], rtol=1e-5, atol=1e-1
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((375, 500), (336, 448)), ((333, 500), (336, 505)), ((1, 1), (5, 7)), ((64, 48), (32, 24)), ((40, 31), (80, 62))],
+)
+def test_resizing_in_whole_numbers_is_opencvs_bit_for_bit(size: tuple[int, int], target: tuple[int, int]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = cv2.resize(pixels, target[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize_uint8(pixels, size=target), expected)
+
+
+sides = st.integers(1, 70)
+
+
+@given(st.tuples(sides, sides), st.tuples(sides, sides), st.booleans(), st.integers(0, 2**32 - 1))
+def test_resizing_in_whole_numbers_is_opencvs_at_any_size(
+    size: tuple[int, int], target: tuple[int, int], stark: bool, seed: int
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    if stark:
+        pixels = np.where(pixels > 127, 255, 0).astype(np.uint8)
+    expected = cv2.resize(pixels, target[::-1], interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize_uint8(pixels, size=target), expected)

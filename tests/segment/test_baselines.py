@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,3 +129,33 @@ def test_command_lists_all_of_a_method_as_json() -> None:
     (sclip,) = (method for method in listed if method["name"] == "sclip")
     assert sclip["published"]["voc21"]["window"] == 224
     assert "softmax(q q^T" in sclip["equation"]
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 6)])
+@torch.no_grad()
+def test_dino_can_be_seen_as_its_authors_code_does(tiny_clip: Path, tiny_vit: Path, grid: tuple[int, int]) -> None:
+    """Positions resampled by a scale that 0.1 patches are added to, and 1e-6 in every layer norm."""
+    vision: Any = load_patch_encoder(str(tiny_vit), device="cpu")
+    usual = load_method("proxyclip", image_text=tiny_clip, encoder=vision)
+    theirs = load_method("proxyclip", image_text=tiny_clip, encoder=vision, as_published=True)
+    assert theirs.describe()["as_published"] is True
+    assert "as_published" not in usual.describe()
+    images = torch.rand(1, 3, 8 * grid[0], 8 * grid[1], generator=torch.Generator().manual_seed(0))
+    before = vision(images)
+    found = theirs.features._encode.encoder(images)  # type: ignore[attr-defined]
+    torch.testing.assert_close(vision(images), before, rtol=0, atol=0)  # the encoder that was given stays as it is
+
+    model = copy.deepcopy(vision.model)
+    for part in model.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-6
+    if grid != (4, 4):
+        table = model.embeddings.position_embeddings
+        square = table[0, 1:].T.reshape(1, -1, 4, 4)
+        scale = ((grid[0] + 0.1) / 4, (grid[1] + 0.1) / 4)
+        resampled = torch.nn.functional.interpolate(square, scale_factor=scale, mode="bicubic")
+        assert resampled.shape[-2:] == grid
+        positions = torch.cat([table[:, :1], resampled.flatten(2).transpose(1, 2)], dim=1)
+        model.embeddings.interpolate_pos_encoding = lambda tokens, height, width: positions
+    expected = model((images - 0.5) / 0.5, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), expected, rtol=1e-4, atol=1e-5)

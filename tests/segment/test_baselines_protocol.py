@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.pixels import normalise
 from patchword.segment.baselines import load_method
 from patchword.segment.methods import METHODS
+from patchword.segment.refine.pamr import pamr
 from patchword.segment.settings import SegmentSettings
 from patchword.vocabulary import Vocabulary, VocabularyClass
 
@@ -93,6 +95,41 @@ def test_method_decides_as_the_published_programs(name: str, tiny_clip: Path, ti
     assert result.scores is not None
     torch.testing.assert_close(result.scores.rows(range(25), maps=range(len(owners))), cosines, rtol=1e-4, atol=1e-5)
     clear = (best - second > 1e-4) & ((best - threshold).abs() > 1e-5)
+    assert clear.float().mean() > 0.9
+    found = torch.from_numpy(result.label_map.indices.astype(np.int64))
+    assert torch.equal(found[clear], expected[clear])
+
+
+@torch.no_grad()
+def test_naclip_on_voc_decides_as_its_authors_program(tiny_clip: Path) -> None:
+    """The image whole, what is no whole patch cut off and its scores stretched, PAMR on every word's cosine."""
+    cv2 = pytest.importorskip("cv2")
+    clip = load_image_text(str(tiny_clip), device="cpu")
+    segmenter = load_method("naclip", image_text=clip)
+    pixels = np.random.default_rng(1).integers(0, 256, (25, 44, 3), dtype=np.uint8)
+
+    small = cv2.resize(pixels, (63, 36), interpolation=cv2.INTER_LINEAR)  # 44 * 36 / 25 = 63.4
+    image = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
+    words, owners = naive_word_vectors(clip)
+    cosines = torch.einsum("wd,bdyx->bwyx", words, segmenter.features(image[..., :32, :56]))  # patches of 8
+    for size in ((36, 63), (25, 44)):
+        cosines = functional.interpolate(cosines, size, mode="bilinear", align_corners=False)
+    inputs = normalise(image, mean=clip.record.mean, std=clip.record.std)
+    guide = functional.interpolate(inputs, (25, 44), mode="bilinear", align_corners=False)[0]
+    refined = pamr(cosines[0], image=guide, iterations=10, dilations=(8, 16), contrast=0.1)
+    classes = naive_classes(refined, owners)
+    (best, second), (first, _) = classes.topk(2, dim=0)
+    threshold = float(best.median())
+    expected = torch.where(best < threshold, 0, first)
+
+    vocabulary = Vocabulary(
+        classes=tuple(VocabularyClass(name, tuple(words[1:])) for name, words in CLASSES), templates=TEMPLATES
+    )
+    changed = {"shorter_side": 36, "background_threshold": threshold}
+    settings = METHODS["naclip"].published["voc21"].model_copy(update=changed)
+    result = segmenter.segment(pixels, classes=vocabulary, settings=settings)
+    np.testing.assert_allclose(result.confidence, best, rtol=1e-3, atol=1e-4)
+    clear = (best - second > 1e-4) & ((best - threshold).abs() > 1e-4)
     assert clear.float().mean() > 0.9
     found = torch.from_numpy(result.label_map.indices.astype(np.int64))
     assert torch.equal(found[clear], expected[clear])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pytest
@@ -57,10 +56,8 @@ def photograph(height: int, width: int) -> np.ndarray:
 def refine(scores: PixelScores, *, image: np.ndarray, settings: SegmentSettings) -> PixelClasses:
     return refine_pixels(
         scores,
-        assign=best_class,
-        class_of=np.arange(scores.count),
+        decision=Decision(np.arange(scores.count), scores.count, TEMPERATURE),
         image=image,
-        temperature=TEMPERATURE,
         settings=settings,
         proposer=None,
     )
@@ -106,10 +103,8 @@ def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     decision = Decision(class_of, 3, TEMPERATURE)
     found = refine_pixels(
         GridScores(patches, (20, 22)),
-        assign=partial(assign_pixels, decision=decision),
-        class_of=class_of,
+        decision=decision,
         image=image,
-        temperature=TEMPERATURE,
         settings=SegmentSettings(refine="pamr", pamr=FEW),
         proposer=None,
     )
@@ -118,6 +113,36 @@ def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     value, index = pamr(classes, image=to_tensor(image)[0], iterations=3, dilations=(1, 2), contrast=0.1).max(dim=0)
     np.testing.assert_allclose(found.confidence, value, rtol=1e-4, atol=1e-5)
     assert (found.indices == index.numpy()).mean() > 0.99
+
+
+@pytest.mark.parametrize(("pixels", "work"), [(4096, (40, 50)), (1024, (29, 36))])
+def test_pamr_of_cosines_is_that_of_every_map_before_the_softmax(pixels: int, work: tuple[int, int]) -> None:
+    patches, image, size = random(7, 5, 6, seed=1), photograph(40, 50), (40, 50)
+    settings = SegmentSettings(refine="pamr", pamr=FEW.model_copy(update={"spreads": "cosines", "pixels": pixels}))
+    found = refine(GridScores(patches, size), image=image, settings=settings)
+    maps = functional.interpolate(patches[None], size=work, mode="bilinear")[0]
+    guide = resize(to_tensor(image), size=work)[0]
+    maps = pamr(maps, image=guide, iterations=3, dilations=(1, 2), contrast=0.1)
+    maps = functional.interpolate(maps[None], size=size, mode="bilinear")[0]
+    value, index = (maps / TEMPERATURE).softmax(dim=0).max(dim=0)
+    np.testing.assert_allclose(found.confidence, value, rtol=1e-4, atol=1e-5)
+    assert (found.indices == index.numpy()).mean() > 0.999  # but for ties
+
+
+def test_pamr_can_follow_the_image_as_the_model_sees_it() -> None:
+    patches, image, seen = random(5, 4, 4, seed=1), photograph(20, 22), random(1, 3, 12, 16, seed=3)
+    found = refine_pixels(
+        GridScores(patches, (20, 22)),
+        decision=Decision(np.arange(5), 5, TEMPERATURE),
+        image=image,
+        seen=seen,
+        settings=SegmentSettings(refine="pamr", pamr=FEW.model_copy(update={"spreads": "cosines"})),
+        proposer=None,
+    )
+    guide = functional.interpolate(seen, size=(20, 22), mode="bilinear")[0]
+    maps = functional.interpolate(patches[None], size=(20, 22), mode="bilinear")[0]
+    maps = pamr(maps, image=guide, iterations=3, dilations=(1, 2), contrast=0.1)
+    np.testing.assert_allclose(found.confidence, (maps / TEMPERATURE).softmax(dim=0).amax(dim=0), rtol=1e-4, atol=1e-5)
 
 
 def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +158,8 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
     scores = Opaque(GridScores(random(30, 6, 6), (20, 30)))
     refine_pixels(
         scores,
-        assign=best_class,
-        class_of=np.arange(30),
+        decision=Decision(np.arange(30), 30, TEMPERATURE),
         image=photograph(20, 30),
-        temperature=TEMPERATURE,
         settings=SegmentSettings(refine="pamr", pamr=FEW),
         proposer=None,
     )

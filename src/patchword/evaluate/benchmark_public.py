@@ -12,14 +12,14 @@ from patchword.inputs import check_limit, claim_output
 
 if TYPE_CHECKING:
     from patchword.evaluate.benchmark_task import ProtocolRun
-    from patchword.evaluate.benchmarks.record import Benchmark, OpenBenchmark
+    from patchword.evaluate.benchmarks.record import Benchmark, OpenBenchmark, Unlabelled
     from patchword.evaluate.public import Judged
     from patchword.evaluate.report import EvaluationReport
     from patchword.evaluate.settings import ScoringSettings
     from patchword.evaluate.suite_report import SuiteRecord
     from patchword.runs.shards import Shard
 
-NATIVE = "native"
+NATIVE, PUBLISHED = "native", "published"
 
 
 def evaluate_benchmark(
@@ -29,6 +29,7 @@ def evaluate_benchmark(
     judged: Judged,
     protocol: str | None = None,
     templates: int | None = None,
+    unlabelled: Unlabelled | None = None,
     out: str | Path | None = None,
     scoring: ScoringSettings | Mapping[str, Any] | None = None,
     limit: int | None = None,
@@ -47,6 +48,8 @@ def evaluate_benchmark(
         protocol: "tcl448", "sclip336" or "native", which is what None means; or "published", as the authors of a
             training-free method run it. None beside predictions.
         templates: prompt templates a word instead of the protocol's, 7 or 80.
+        unlabelled: "background" or "ignored", what pixels of coco-object are that nobody labelled; None for background,
+            as in the published numbers.
         limit: take the first so many photographs, at least 1; None for all.
         out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
 
@@ -63,9 +66,10 @@ def evaluate_benchmark(
     chosen = find_benchmark(benchmark)
     judged.check()
     check_limit(limit)
-    run = _run_of(chosen, judged, protocol=protocol, templates=templates)
+    chosen.check_unlabelled(unlabelled)
+    run = _run_of(chosen, judged, protocol=protocol, templates=templates, unlabelled=unlabelled)
     return _measure(
-        chosen.open(data),
+        chosen.open(data).with_unlabelled(unlabelled),
         judged,
         run=run,
         limit=limit,
@@ -87,6 +91,7 @@ def evaluate_suite(
     out: str | Path,
     protocol: str | None = None,
     templates: int | None = None,
+    unlabelled: Unlabelled | None = None,
     scoring: ScoringSettings | Mapping[str, Any] | None = None,
     limit: int | None = None,
     resume: bool = False,
@@ -101,7 +106,7 @@ def evaluate_suite(
         data: a folder that holds the benchmarks, or a text file with lines such as `voc21: data/VOCdevkit`.
         judged: a model, a method, or a folder of predictions with a folder a benchmark.
         out: folder of the suite; each benchmark's report is in a folder of its name.
-        protocol, templates: as for `evaluate_benchmark`.
+        protocol, templates, unlabelled: as for `evaluate_benchmark`.
         limit: of each benchmark.
         scoring, resume, overwrite, quiet, command: as for `evaluate`.
 
@@ -120,17 +125,24 @@ def evaluate_suite(
     plan = plan_suite(suite, data=Path(data))
     if judged.predictions is not None:
         plan = plan.with_predictions(Path(judged.predictions))
-    runs = {name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates) for name in SUITES[suite]}
+    rules: dict[str, Unlabelled | None] = dict.fromkeys(SUITES[suite])
+    if unlabelled is not None:
+        rules["coco-object"] = unlabelled
+        BENCHMARKS["coco-object"].check_unlabelled(unlabelled)
+    runs = {
+        name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates, unlabelled=rule)
+        for name, rule in rules.items()
+    }
     claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     row, method = _row_name(judged), judged.method
     if judged.predictions is None:
-        judged = _loaded(judged)
+        judged = _loaded(judged, protocol=protocol)
 
     def score(opened: OpenBenchmark, folder: Path) -> EvaluationReport:
         name = opened.benchmark.name
         asked = judged if judged.predictions is None else replace(judged, predictions=Path(judged.predictions) / name)
         return _measure(
-            opened,
+            opened.with_unlabelled(rules[name]),
             asked,
             run=runs[name],
             limit=limit,
@@ -166,11 +178,20 @@ def _measure(
     from patchword.evaluate.public import judge
 
     task = benchmark_task(opened, run=run, limit=limit)
-    asked = judged if run is None else replace(judged, settings=run.segment_settings())
+    asked = judged
+    if run is not None:
+        asked = replace(judged, settings=run.segment_settings(), as_published=run.row.protocol == PUBLISHED)
     return judge(task, asked, **options)
 
 
-def _run_of(benchmark: Benchmark, judged: Judged, *, protocol: str | None, templates: int | None) -> ProtocolRun | None:
+def _run_of(
+    benchmark: Benchmark,
+    judged: Judged,
+    *,
+    protocol: str | None,
+    templates: int | None,
+    unlabelled: Unlabelled | None,
+) -> ProtocolRun | None:
     """How a model is run; None for predictions."""
     from patchword.evaluate.benchmark_task import ProtocolRun
     from patchword.evaluate.protocols import protocol_row
@@ -183,15 +204,15 @@ def _run_of(benchmark: Benchmark, judged: Judged, *, protocol: str | None, templ
     row = protocol_row(protocol or NATIVE, benchmark=benchmark, method=judged.method)
     settings = judged.settings
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, SegmentSettings) else settings
-    run = ProtocolRun(row, templates=templates, settings=given)
+    run = ProtocolRun(row, templates=templates, settings=given, unlabelled=unlabelled)
     row.vocabulary(count=templates)
     run.segment_settings()
     return run
 
 
-def _loaded(judged: Judged) -> Judged:
+def _loaded(judged: Judged, *, protocol: str | None) -> Judged:
     """The same with its model loaded, once for all benchmarks."""
-    segmenter = judged.open()
+    segmenter = replace(judged, as_published=protocol == PUBLISHED).open()
     return replace(
         judged, model=segmenter, method=None, image_text=None, encoder=None, text_encoder=None, mask_proposer=None
     )

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from patchword.evaluate.benchmarks.record import OpenBenchmark
+from patchword.evaluate.benchmarks.record import OpenBenchmark, Unlabelled
+from patchword.evaluate.benchmarks.registry import BENCHMARKS
 from patchword.evaluate.protocols import ProtocolRow
 from patchword.evaluate.task import DataRecord, EvaluationTask
 from patchword.segment.settings import SegmentSettings
@@ -23,11 +24,13 @@ class ProtocolRun:
         row: of the protocol's table.
         templates: prompt templates instead of the row's, 7 or 80; None for the row's.
         settings: names and values of segment settings that differ from the row's.
+        unlabelled: what unlabelled pixels are, where that is not what they are in the published numbers.
     """
 
     row: ProtocolRow
     templates: int | None = None
     settings: Mapping[str, Any] | None = None
+    unlabelled: Unlabelled | None = None
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -37,6 +40,8 @@ class ProtocolRun:
         changed = {name: value for name, value in given.items() if value != row[name] and name not in _ONLY_SPEED}
         if self.templates not in (None, self.row.templates):
             changed["templates"] = self.templates
+        if self.unlabelled not in (None, BENCHMARKS[self.row.benchmark].unlabelled):
+            changed["unlabelled"] = self.unlabelled
         return changed
 
     def segment_settings(self) -> SegmentSettings:

@@ -6,11 +6,12 @@ it sees. Source: the papers and configurations that docs/benchmarks.md names; wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, cast
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.benchmarks.lists import templates
+from patchword.evaluate.benchmarks.lists import Words, templates
 from patchword.evaluate.benchmarks.record import Benchmark
 from patchword.evaluate.benchmarks.registry import BENCHMARKS
 from patchword.segment.methods import METHODS
@@ -30,7 +31,7 @@ class ProtocolRow:
         protocol, benchmark: which row this is.
         shorter_side: length of the resized image's shorter side; none shows it at the model's own size, whole.
         longest_side: bound of the other side, before which the shorter side yields.
-        resize: "plain", bilinear without antialiasing, or "antialiased".
+        resize: "plain", bilinear without antialiasing, "uint8", the same in OpenCV's whole numbers, or "antialiased".
         window, stride: of square sliding windows, whose upsampled scores are averaged; none shows the image whole.
         templates: prompt templates a word, 7 or 80.
         logit_scale: what cosines are multiplied by before the softmax; none is the model's own.
@@ -38,6 +39,8 @@ class ProtocolRow:
         background: what makes a pixel background: words of its own, a confidence below the threshold, both, or nothing
             where background is not scored.
         threshold: confidence below which a pixel is background; 0 where there is no such rule.
+        words: whose class list is asked for, see `lists.class_list`.
+        more: segment settings by name that no other field has and that are not the defaults.
     """
 
     protocol: ProtocolName
@@ -52,21 +55,24 @@ class ProtocolRow:
     softmax_over: SoftmaxOver
     background: BackgroundRule
     threshold: float
+    words: Words = "proxyclip"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> SegmentSettings:
         """The row as a segmenter takes it."""
-        return SegmentSettings(
-            shorter_side=self.shorter_side,
-            longest_side=self.longest_side,
-            resize=self.resize,
-            window=self.window,
-            stride=self.stride,
-            join="features" if self.window is None else "logits",
-            temperature=None if self.logit_scale is None else 1 / self.logit_scale,
-            softmax_over=self.softmax_over,
-            background_threshold=self.threshold,
-            refine="none",
-        )
+        values: dict[str, Any] = {
+            "shorter_side": self.shorter_side,
+            "longest_side": self.longest_side,
+            "resize": self.resize,
+            "window": self.window,
+            "stride": self.stride,
+            "join": "features" if self.window is None else "logits",
+            "temperature": None if self.logit_scale is None else 1 / self.logit_scale,
+            "softmax_over": self.softmax_over,
+            "background_threshold": self.threshold,
+            "refine": "none",
+        }
+        return SegmentSettings(**{**values, **self.more})
 
     def vocabulary(self, *, count: int | None = None) -> Vocabulary:
         """The class list that a model is asked for.
@@ -81,11 +87,14 @@ class ProtocolRow:
         if number not in (7, 80):
             raise PatchwordError(f"templates are {number}; allowed are 7 and 80, as the protocols have them")
         benchmark = BENCHMARKS[self.benchmark]
-        return benchmark.vocabulary(templates=templates(number), background="words" in self.background)
+        return benchmark.vocabulary(
+            templates=templates(number), background="words" in self.background, words=self.words
+        )
 
 
 # [chosen] where tcl448 leaves it to the method: 80 templates, the softmax over classes at the model's own temperature,
-# and sclip336's thresholds; `background_threshold` is the setting. native is all [chosen].
+# and sclip336's thresholds; `background_threshold` is the setting. native is all [chosen]. The words are ProxyCLIP's,
+# whose thresholds these are; in tcl448 they are [chosen].
 # fmt: off
 _Row = ProtocolRow
 _ROWS = (
@@ -147,13 +156,14 @@ def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = No
             f"the protocol {PUBLISHED} is how a method's authors run it, and is not known for {given}; allowed are the "
             f"methods {', '.join(known)}"
         )
-    return _row_of_authors(METHODS[str(method)].published[benchmark.name], benchmark)
+    return _row_of_authors(str(method), benchmark)
 
 
-def _row_of_authors(settings: SegmentSettings, benchmark: Benchmark) -> ProtocolRow:
+def _row_of_authors(method: str, benchmark: Benchmark) -> ProtocolRow:
+    settings = METHODS[method].published[benchmark.name]
     threshold = settings.background_threshold
     by_words: BackgroundRule = "words, threshold" if threshold else "words"
-    return ProtocolRow(
+    row = ProtocolRow(
         protocol=PUBLISHED,
         benchmark=benchmark.name,
         shorter_side=settings.shorter_side,
@@ -162,16 +172,21 @@ def _row_of_authors(settings: SegmentSettings, benchmark: Benchmark) -> Protocol
         window=settings.window,
         stride=settings.stride,
         templates=80,
+        words=cast(Words, method),
         logit_scale=None if settings.temperature is None else 1 / settings.temperature,
         softmax_over=settings.softmax_over,
         background=by_words if benchmark.scores_background else "none",
         threshold=threshold,
     )
+    known = row.settings().model_dump(mode="json")
+    theirs = settings.model_dump(mode="json")
+    more = {name: value for name, value in theirs.items() if value != known[name] and name != "temperature"}
+    return replace(row, more=more)
 
 
 def protocol_table() -> str:
-    """All rows as a Markdown table, as docs/benchmarks.md has it."""
-    names = [field.name for field in fields(ProtocolRow)]
+    """All rows as a Markdown table, as docs/benchmarks.md has it; their words are ProxyCLIP's."""
+    names = [each.name for each in fields(ProtocolRow) if each.name not in ("words", "more")]
     lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in _ROWS]
     return "\n".join(lines) + "\n"

@@ -34,6 +34,7 @@ class Judged:
         predictions_are: how their values are coded, as for `find_predictions`.
         settings: how images are seen, as `SegmentSettings` or by name; not beside predictions.
         device, dtype: as for `label`.
+        as_published: as for `open_segmenter`.
     """
 
     model: str | Path | AnySegmenter | None = None
@@ -47,6 +48,7 @@ class Judged:
     settings: SegmentSettings | Mapping[str, Any] | None = None
     device: str = "auto"
     dtype: str = "auto"
+    as_published: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be evaluated, before anything is loaded.
@@ -86,6 +88,7 @@ class Judged:
             mask_proposer=self.mask_proposer,
             device=self.device,
             dtype=self.dtype,
+            as_published=self.as_published,
         )
 
 

@@ -27,6 +27,7 @@ PUBLISHED = (
     PublishedRow(method="Talk2DINO-B with PAMR", average=46.3, protocol="tcl448"),
     PublishedRow(method="SCLIP", average=38.2, protocol="sclip336"),
     PublishedRow(method="NACLIP", average=39.4, protocol="sclip336"),
+    PublishedRow(method="NACLIP with PAMR", average=42.5, protocol="sclip336"),
     PublishedRow(method="ProxyCLIP", average=42.3, protocol="sclip336"),
     PublishedRow(method="CorrCLIP-B", average=51.0, protocol="sclip336"),
     PublishedRow(method="CorrCLIP-L", average=53.6, protocol="sclip336"),
@@ -43,10 +44,10 @@ def published_beside(protocol: str, *, method: str | None = None) -> tuple[Publi
 
     Args:
         protocol: its name; the rows are those of its family.
-        method: the training-free method that is measured; with the protocol "published" the row is its own alone.
+        method: the training-free method that is measured; with the protocol "published" the rows are its own alone.
     """
     if protocol == "published":
-        return tuple(row for row in PUBLISHED if row.method.casefold() == method)
+        return tuple(row for row in PUBLISHED if row.method.casefold().removesuffix(" with pamr") == method)
     return tuple(sorted((row for row in PUBLISHED if row.protocol == protocol), key=lambda row: row.average))
 
 

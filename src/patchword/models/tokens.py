@@ -5,13 +5,14 @@ What comes before the patch tokens (class token, registers, a pooled token) is d
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchword.models.common import side, to_map
+from patchword.models.common import interpolate_positions, side, to_map
 from patchword.models.pixels import normalise
 from patchword.models.protocols import ModelRecord, check_images
 
@@ -66,6 +67,26 @@ def interpolated_tokens(model: Any, pixels: Tensor) -> Tensor:
     """Of a model that must be told to interpolate its position embeddings: ViT, SigLIP's image tower."""
     hidden: Tensor = model(pixels, interpolate_pos_encoding=True).last_hidden_state
     return hidden
+
+
+def as_dino(encoder: TokenEncoder) -> TokenEncoder:
+    """A ViT as DINO's own code computes it: offset 0.1 in its positions, 1e-6 in its layer norms; weights shared.
+
+    Source: Caron et al., arXiv 2104.14294, and their published code.
+    """
+    shared = {id(tensor): tensor for tensor in (*encoder.model.parameters(), *encoder.model.buffers())}
+    model = copy.deepcopy(encoder.model, shared)
+    for part in model.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-6
+    positions, patch = model.embeddings.position_embeddings[0], encoder.record.patch_size  # (1 + n, D)
+
+    def interpolate(tokens: Tensor, height: int, width: int) -> Tensor:
+        grid = (height // patch, width // patch)
+        return torch.cat([positions[:1], interpolate_positions(positions[1:], grid=grid, offset=0.1)])[None]
+
+    model.embeddings.interpolate_pos_encoding = interpolate
+    return TokenEncoder(model, record=encoder.record, tokens=interpolated_tokens)
 
 
 def clip_tokens(model: Any, pixels: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ def load_method(
     encoder: str | Path | PatchEncoder | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    as_published: bool = False,
 ) -> DenseSegmenter:
     """A segmenter by a training-free method.
 
@@ -36,6 +37,9 @@ def load_method(
         encoder: the vision encoder of "proxyclip", any that `load_patch_encoder` loads; none for the others.
         device: "auto" or a torch device; of models that are loaded here.
         dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
+        as_published: have DINO, or another encoder of the family "vit", as in its authors' code: positions resampled
+            with an offset of 0.1 patches, 1e-6 in layer norms. transformers stretches positions exactly and has what
+            the checkpoint's config says, 1e-12 for DINO.
 
     Returns:
         the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
@@ -46,6 +50,7 @@ def load_method(
     """
     from patchword.models.clip import ClipEncoder
     from patchword.models.proxy import ProxyClip
+    from patchword.models.tokens import TokenEncoder, as_dino
     from patchword.parts import Loader, ModelName
     from patchword.segment.baseline import DenseSegmenter
 
@@ -59,8 +64,12 @@ def load_method(
     variant = clip.varied(dense=method.dense, position_offset=method.position_offset)
     if encoder is None:
         return DenseSegmenter(clip, features=MethodFeatures(method, clip=variant))
-    proxy = ProxyClip(variant, encoder=loader.patch_encoder(encoder))
-    return DenseSegmenter(clip, features=MethodFeatures(method, clip=variant, proxy=proxy))
+    vision = loader.patch_encoder(encoder)
+    if as_published and isinstance(vision, TokenEncoder) and vision.record.family == "vit":
+        vision = as_dino(vision)
+    proxy = ProxyClip(variant, encoder=vision)
+    features = MethodFeatures(method, clip=variant, proxy=proxy, as_published=as_published)
+    return DenseSegmenter(clip, features=features)
 
 
 def _check_family(method: Method, model: ModelName) -> None:
@@ -90,10 +99,14 @@ class MethodFeatures:
         method: which one.
         clip: CLIP, with the method's path to patch features.
         proxy: what goes on from there, for a method that takes a vision encoder.
+        as_published: as for `load_method`; for the record.
     """
 
-    def __init__(self, method: Method, *, clip: ClipEncoder, proxy: ProxyClip | None = None) -> None:
+    def __init__(
+        self, method: Method, *, clip: ClipEncoder, proxy: ProxyClip | None = None, as_published: bool = False
+    ) -> None:
         self._method = method
+        self._as_published = as_published
         self._encoder = None if proxy is None else proxy.encoder
         self._encode = clip.encode_patches if proxy is None else proxy
         self.patch_size = (clip if proxy is None else proxy.encoder).record.patch_size
@@ -109,4 +122,6 @@ class MethodFeatures:
         facts: dict[str, Any] = {"kind": "dense", "method": self._method.name}
         if self._encoder is not None:
             facts["encoder"] = self._encoder.record.identity()
+            if self._as_published:
+                facts["as_published"] = True
         return facts

@@ -14,11 +14,11 @@ from patchword.errors import PatchwordError
 from patchword.images import to_tensor
 from patchword.maps import LabelMap
 from patchword.models.batching import Batches, is_out_of_memory
-from patchword.models.pixels import resize
+from patchword.models.pixels import resize, resize_uint8
 from patchword.models.protocols import MaskProposer
 from patchword.segment.geometry import AnyImage, as_rgb
 from patchword.segment.joins import FeatureJoin, LogitJoin, SeenImage, share_batches
-from patchword.segment.pixels import assign_pixels, hold_back
+from patchword.segment.pixels import hold_back
 from patchword.segment.refine.apply import refine_pixels, refine_scores
 from patchword.segment.result import SegmentationResult
 from patchword.segment.scores import PixelScores
@@ -188,8 +188,11 @@ class DensePath:
 
     def _resized(self, image: SeenImage, settings: SegmentSettings) -> Tensor:
         """The image at the size that it is seen at, (1, 3, h, w)."""
-        pixels, size = to_tensor(image.pixels).to(self.device), image.plan.size
+        size = image.plan.size
         try:
+            if settings.resize == "uint8":
+                return to_tensor(resize_uint8(image.pixels, size=size)).to(self.device)
+            pixels = to_tensor(image.pixels).to(self.device)
             if settings.resize == "plain":
                 return resize(pixels, size=size, mode="bilinear", antialias=False)
             return resize(pixels, size=size)
@@ -207,7 +210,8 @@ class DensePath:
     ) -> list[FeatureJoin | LogitJoin]:
         """Encode the windows of images in batches and join each image's again."""
         score = partial(words.scores, over=settings.softmax_over)
-        by_logits = settings.join == "logits" and settings.window is not None
+        stretched = settings.partial_patches == "stretch"
+        by_logits = settings.join == "logits" and (settings.window is not None or stretched)
         joined = [
             LogitJoin(image.plan, score=score)
             if by_logits
@@ -216,11 +220,12 @@ class DensePath:
         ]
         model = self._compiled if settings.compile else self.encode
         resized = [self._resized(image, settings) for image in images]
+        patch_size = self.patch_size if stretched else 1
         windows = [(owner, place) for owner, image in enumerate(images) for place in range(len(image.plan))]
 
         def encode(start: int, stop: int) -> None:
             asked = windows[start:stop]
-            crops = [images[owner].plan.crop(resized[owner], place) for owner, place in asked]
+            crops = [images[owner].plan.crop(resized[owner], place, patch_size=patch_size) for owner, place in asked]
             patches = model(torch.cat(crops)).float()  # (b, d, h, w)
             _check_finite(patches)
             for (owner, place), one in zip(asked, patches, strict=True):
@@ -243,12 +248,12 @@ class DensePath:
     ) -> SegmentationResult:
         classes, decision = words.decision(settings, temperature=self.temperature)
         scores = refine_scores(scores, image=image.pixels, settings=settings)
+        as_seen = settings.refine == "pamr" and settings.pamr.guide == "seen"
         found = refine_pixels(
             scores,
-            assign=partial(assign_pixels, decision=decision),
-            class_of=decision.class_of,
+            decision=decision,
             image=image.pixels,
-            temperature=decision.temperature,
+            seen=self._resized(image, settings) if as_seen else None,
             settings=settings,
             proposer=self.refiner,
         )

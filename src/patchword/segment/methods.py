@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from patchword.errors import PatchwordError
+from patchword.segment.refine.settings import PamrSettings
 from patchword.segment.settings import SegmentSettings
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ MethodName = Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip"]
 
 BENCHMARKS = ("voc21", "context60", "coco-object", "voc20", "context59", "coco-stuff", "cityscapes", "ade20k")
 DINO_OFFSET = 0.1  # patches; in the authors' code of all methods but MaskCLIP, from DINO's
+_WHOLE = {"window": None, "stride": None}
+# Ten rounds on the cosines of every word, at the photograph's own size, whatever that is.
+_NACLIP_PAMR = PamrSettings(iterations=10, dilations=(8, 16), spreads="cosines", guide="seen", pixels=4_000_000)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def _of_authors(by_benchmark: Mapping[str, Mapping[str, Any]], **shared: Any) ->
     """Settings by benchmark: those that the authors share among all, and where a benchmark has others."""
     usual = {
         "longest_side": 2048,
-        "resize": "plain",
+        "resize": "uint8",
         "join": "logits",
         "softmax_over": "words",
         "refine": "none",
@@ -77,6 +81,7 @@ _METHODS = (
         beyond=(
             "its code normalises pixels as for ImageNet, activates by GELU and has 1e-6 in its layer norms, whatever "
             "CLIP was trained with; here these are the checkpoint's",
+            "images are padded below and to the right to whole patches; here they are resized to them",
             "key smoothing and prompt denoising, both optional there",
         ),
     ),
@@ -93,14 +98,19 @@ _METHODS = (
                 "voc21": {"temperature": 1 / 65, "background_threshold": 0.1},
                 "context60": {"temperature": 1 / 50, "background_threshold": 0.1},
                 "coco-object": {"temperature": 1 / 50, "background_threshold": 0.1},
+                "coco-stuff": {"shorter_side": 448},
                 "cityscapes": {"shorter_side": 560},
             },
             shorter_side=336,
+            partial_patches="stretch",
             window=224,
             stride=112,
             temperature=1 / 40,
         ),
-        beyond=("on voc21, classes that cover less than a tenth of the foreground of an image become background",),
+        beyond=(
+            "on voc21, pixels of a class that covers no more than a tenth of an image's foreground go to the best of "
+            "the other classes, background among them",
+        ),
     ),
     Method(
         "clearclip",
@@ -134,17 +144,21 @@ _METHODS = (
         position_offset=DINO_OFFSET,
         published=_of_authors(
             {
-                "voc21": {"background_threshold": 0.1},
+                "voc21": {"background_threshold": 0.1, **_WHOLE},
+                "voc20": _WHOLE,
                 "context60": {"background_threshold": 0.1},
                 "coco-object": {"background_threshold": 0.1},
                 "cityscapes": {"shorter_side": 560},
             },
             shorter_side=336,
+            partial_patches="stretch",
             window=224,
             stride=112,
             temperature=1 / 40,
+            refine="pamr",
+            pamr=_NACLIP_PAMR,
         ),
-        beyond=("ten steps of PAMR by default; the paper has rows with and without (here: refine=pamr)",),
+        beyond=("float16; the rows without PAMR in the paper are refine=none",),
     ),
     Method(
         "proxyclip",
@@ -170,7 +184,8 @@ _METHODS = (
         beyond=(
             "windows are padded to multiples of 56 pixels with the mean colour, in float16; here images are resized",
             "SAM sees every window at 1,024 x 1,024 pixels, MAE at 336 x 336; here at the window's own size",
-            "DINO's position embeddings are resampled with its own offset; here to the grid exactly",
+            "DINO's positions are resampled with an offset of 0.1 and its layer norms have 1e-6; here so with "
+            "as_published, and with the protocol published",
         ),
     ),
 )

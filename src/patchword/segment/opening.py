@@ -62,6 +62,7 @@ def open_segmenter(
     mask_proposer: str | Path | MaskProposer | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    as_published: bool = False,
 ) -> AnySegmenter:
     """Load whatever segments: what `align` made, its export to ONNX, or a training-free method.
 
@@ -74,6 +75,7 @@ def open_segmenter(
         text_encoder: where the image-text model of `model` is now, or a file of text vectors (.npz) in its place.
         mask_proposer: what snaps edges where the setting `refine` is "sam".
         device, dtype: as for `label`.
+        as_published: of `method`, as for `load_method`.
 
     Raises:
         PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
@@ -91,7 +93,14 @@ def open_segmenter(
     elif model is not None:
         segmenter = load(model, encoder=encoder, text_encoder=text_encoder, device=device, dtype=dtype)
     else:
-        segmenter = load_method(method or "", image_text=image_text or "", encoder=encoder, device=device, dtype=dtype)
+        segmenter = load_method(
+            method or "",
+            image_text=image_text or "",
+            encoder=encoder,
+            device=device,
+            dtype=dtype,
+            as_published=as_published,
+        )
     if mask_proposer is not None:
         segmenter.refiner = Loader(device=device, dtype=dtype).mask_proposer(mask_proposer)
     return segmenter

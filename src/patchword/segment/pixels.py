@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +73,25 @@ def assign_pixels(scores: PixelScores, *, decision: Decision, most_values: int |
     """
     indices = np.empty(scores.size, dtype=np.uint8 if decision.count < 255 else np.uint16)
     confidence = np.empty(scores.size, dtype=np.float32)
-    class_of = torch.from_numpy(decision.class_of).to(scores.device)
     for rows, groups in pieces(scores, most_values=most_values):
-        best, _, total = _best_of_strip(scores, rows, groups, decision.temperature)
-        certainty = total.reciprocal()  # the best map's own exponential is 1, so this is its share
-        indices[rows.start : rows.stop] = class_of[best].cpu().numpy()
-        confidence[rows.start : rows.stop] = certainty.cpu().numpy()
+        part = assign_maps((scores.rows(rows, maps=maps) for maps in groups), decision=decision)
+        indices[rows.start : rows.stop] = part.indices
+        confidence[rows.start : rows.stop] = part.confidence
     return PixelClasses(indices, confidence)
+
+
+def assign_maps(groups: Iterable[Tensor], *, decision: Decision) -> PixelClasses:
+    """What `assign_pixels` does, of maps that come some at a time, each for all pixels.
+
+    Args:
+        groups: (k, h, w) finite scores of k maps each, all maps in their order; they are overwritten. At least one.
+        decision: as of `assign_pixels`.
+    """
+    best, _, total = _best_of_groups(groups, decision.temperature)
+    class_of = torch.from_numpy(decision.class_of).to(best.device)
+    classes = class_of[best].cpu().numpy()
+    indices = classes.astype(np.uint8) if decision.count < 255 else classes.astype(np.uint16)
+    return PixelClasses(indices, total.reciprocal().cpu().numpy())  # the best map's own exponential is 1
 
 
 def hold_back(found: PixelClasses, *, decision: Decision) -> PixelClasses:
@@ -120,7 +132,7 @@ def class_shares(
     shares = torch.zeros((len(classes), len(asked), scores.size[1]), dtype=dtype, device=scores.device)
     maps_of = [np.flatnonzero(class_of == index).tolist() for index in classes]
     for strip, groups in pieces(scores, rows=asked, most_values=most_values):
-        _, highest, total = _best_of_strip(scores, strip, groups, temperature)
+        _, highest, total = _best_of_groups((scores.rows(strip, maps=maps) for maps in groups), temperature)
         inside = slice(strip.start - asked.start, strip.stop - asked.start)
         for share, maps in zip(shares, maps_of, strict=True):
             if maps:
@@ -154,15 +166,16 @@ def pieces(
         yield range(top, min(top + rows_at_once, asked.stop)), groups
 
 
-def _best_of_strip(
-    scores: PixelScores, rows: range, groups: list[range], temperature: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best map (rows, width) of a strip, its score, and the sum over maps of exp((score - best score) / t)."""
-    scale = _scale(temperature)
-    best, highest, total = _best_of_group(scores.rows(rows, maps=groups[0]), scale)
-    for maps in groups[1:]:
-        index, value, share = _best_of_group(scores.rows(rows, maps=maps), scale)
-        best = torch.where(value > highest, index + maps.start, best)
+def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The best map (rows, width) of all groups, its score, and the sum over maps of exp((score - best score) / t)."""
+    scale, rest = _scale(temperature), iter(groups)
+    first = next(rest)
+    count = len(first)
+    best, highest, total = _best_of_group(first, scale)
+    for maps in rest:
+        index, value, share = _best_of_group(maps, scale)
+        best = torch.where(value > highest, index + count, best)
+        count += len(maps)
         raised = torch.maximum(value, highest)
         total = total * ((highest - raised) * scale).exp2_() + share * ((value - raised) * scale).exp2_()
         highest = raised

@@ -12,7 +12,8 @@ from patchword.settings import Settings
 
 Join = Literal["features", "logits"]
 SoftmaxOver = Literal["classes", "words"]
-Resize = Literal["antialiased", "plain"]
+Resize = Literal["antialiased", "plain", "uint8"]
+PartialPatches = Literal["resize", "stretch"]
 Refine = Literal["none", "guided", "pamr", "sam"]
 
 
@@ -39,8 +40,15 @@ class SegmentSettings(Settings):
     )
     resize: Resize = Field(
         "antialiased",
-        description="How an image is brought to the size that the model sees: antialiased (bicubic, as Pillow does) or "
-        "plain (bilinear without antialiasing, as OpenCV does and the benchmark protocols have it).",
+        description="How an image is brought to the size that the model sees: antialiased (bicubic, as Pillow does), "
+        "plain (bilinear without antialiasing, as the benchmark protocols have it) or uint8 (plain, rounded to whole "
+        "numbers, bit for bit as OpenCV does).",
+    )
+    partial_patches: PartialPatches = Field(
+        "resize",
+        description="Sides that are no whole patches are brought to the nearest whole number of them (resize); or what "
+        "is left over below and to the right is not seen, and the scores of the rest are stretched over it (stretch, "
+        "as the code of SCLIP and NACLIP does; needs shorter_side and join=logits).",
     )
     window: int | None = Field(
         None,
@@ -164,6 +172,8 @@ class SegmentSettings(Settings):
         if self.stride is not None and (self.window is None or self.stride > self.window):
             allowed = "only beside window" if self.window is None else f"is 1 to the window's side, {self.window}"
             raise ValueError(f"stride is {self.stride}; allowed {allowed}")
+        if self.partial_patches == "stretch" and (self.shorter_side is None or self.join != "logits"):
+            raise ValueError("partial_patches is stretch; this needs shorter_side and join=logits")
         self._check_large()
         return self
 

@@ -30,10 +30,15 @@ class WindowPlan:
         """(top, left) of the window at a place in reading order."""
         return self.rows[place // len(self.columns)], self.columns[place % len(self.columns)]
 
-    def crop(self, images: Tensor, place: int) -> Tensor:
-        """The window at a place in reading order, of images (b, c, h, w) of the plan's size."""
+    def crop(self, images: Tensor, place: int, *, patch_size: int = 1) -> Tensor:
+        """The window at a place in reading order, of images (b, c, h, w) of the plan's size.
+
+        Args:
+            patch_size: side of a patch in pixels; what is no whole patch below and to the right is left out.
+        """
         top, left = self.start(place)
-        return images[..., top : top + self.window[0], left : left + self.window[1]]
+        height, width = (side // patch_size * patch_size for side in self.window)
+        return images[..., top : top + height, left : left + width]
 
     def __len__(self) -> int:
         """How many windows."""
@@ -78,7 +83,8 @@ def plan_seeing(size: tuple[int, int], *, settings: SegmentSettings, image_size:
     would see. Only where windows are joined by their logits, and the side is no shorter than a window, does it stay
     as it is, as the protocols have it: windows are whole patches then, and may begin at any pixel. Where windows are
     joined by their features, they lie on one grid of patches, and the stride is rounded down to whole patches (at least
-    one).
+    one). With `partial_patches` "stretch" every side of a patch or more stays as it is, and windows need not be whole
+    patches.
 
     Args:
         size: (height, width) in pixels of the image.
@@ -105,6 +111,8 @@ def _seen_size(
         scale = min(scale, settings.longest_side / max(size))
     exact = (max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5)))
     kept = settings.window if settings.window is not None and settings.join == "logits" else None
+    if settings.partial_patches == "stretch":
+        kept = patch_size
     height, width = (
         side if kept is not None and side >= kept else nearest_multiple(side, of=patch_size) for side in exact
     )

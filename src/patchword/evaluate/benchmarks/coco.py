@@ -8,7 +8,7 @@ from pathlib import Path
 from patchword.evaluate.benchmarks.coco_instances import InstanceMasks
 from patchword.evaluate.benchmarks.layout import Content, Found, Layout, Part
 from patchword.evaluate.benchmarks.pairing import pairs_of, photographs_in
-from patchword.evaluate.benchmarks.truth import BACKGROUND, mask_values
+from patchword.evaluate.benchmarks.truth import BACKGROUND, UNLABELLED, mask_values
 from patchword.evaluate.benchmarks.voc import counted_from_one
 from patchword.evaluate.masks import IGNORE
 
@@ -47,8 +47,13 @@ def train_id_meaning() -> dict[int, int]:
 
 
 def only_things(meaning: dict[int, int]) -> dict[int, int]:
-    """The same values where stuff is background."""
-    return {value: BACKGROUND if position >= THINGS else position for value, position in meaning.items()}
+    """The same values where stuff is background.
+
+    Unlabelled pixels are a choice. GroupViT's converter, whose masks the published numbers come from, makes background
+    of them as of stuff: its 8-bit masks have no other number for them.
+    """
+    of_objects = {value: BACKGROUND if position >= THINGS else position for value, position in meaning.items()}
+    return of_objects | {255: UNLABELLED}
 
 
 def _maps(suffix: str, meaning: dict[int, int]) -> Callable[[Found], Content]:

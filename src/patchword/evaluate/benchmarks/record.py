@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
+from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.layout import Layout, find_layout
-from patchword.evaluate.benchmarks.lists import class_list
-from patchword.evaluate.benchmarks.truth import BenchmarkTruth
+from patchword.evaluate.benchmarks.lists import Words, class_list
+from patchword.evaluate.benchmarks.truth import UNLABELLED, BenchmarkTruth
 from patchword.evaluate.pairs import Pair
 from patchword.vocabulary import Vocabulary
+
+Unlabelled = Literal["background", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,21 @@ class OpenBenchmark:
         """The same with other templates, background words or words for its classes, which keep their order."""
         return replace(self, truth=replace(self.truth, vocabulary=vocabulary))
 
+    def with_unlabelled(self, unlabelled: Unlabelled | None) -> OpenBenchmark:
+        """The same where unlabelled pixels are background or ignored; None for what they are in published numbers.
+
+        Raises:
+            PatchwordError: when they are to be ignored and the masks cannot tell them from background.
+        """
+        if unlabelled is None:
+            return self
+        if unlabelled == "ignored" and UNLABELLED not in self.truth.meaning.values():
+            raise PatchwordError(
+                f"unlabelled is 'ignored', but the masks in {self.root} ({self.layout}) have made background of "
+                "unlabelled pixels; leave it out, or use COCO-Stuff's pixel maps"
+            )
+        return replace(self, truth=replace(self.truth, unlabelled_is_background=unlabelled == "background"))
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -48,6 +67,7 @@ class Benchmark:
         classes: name of the class list in the package.
         scores_background: whether background is a class of its own, the first; else its pixels do not count.
         layouts: how it may lie on disk, the form that published numbers come from first.
+        unlabelled: what pixels that nobody labelled (255) are in the published numbers.
     """
 
     name: str
@@ -56,23 +76,41 @@ class Benchmark:
     classes: str
     scores_background: bool
     layouts: tuple[Layout, ...]
+    unlabelled: Unlabelled = "ignored"
 
     @property
     def class_count(self) -> int:
         """Classes that are scored, background included where it is one."""
         return len(class_list(self.classes)) + self.scores_background
 
-    def vocabulary(self, *, templates: tuple[str, ...] | None = None, background: bool = True) -> Vocabulary:
+    def vocabulary(
+        self, *, templates: tuple[str, ...] | None = None, background: bool = True, words: Words = "proxyclip"
+    ) -> Vocabulary:
         """The class list that a model is asked for.
 
         Args:
             templates: prompt templates; None for the usual seven.
             background: whether background has words; without them it can only come from a threshold.
+            words: whose list.
         """
-        vocabulary = class_list(self.classes)
+        vocabulary = class_list(self.classes, words=words)
         if not (self.scores_background and background):
             vocabulary = replace(vocabulary, background=(), shared=())
         return vocabulary if templates is None else replace(vocabulary, templates=templates)
+
+    def check_unlabelled(self, unlabelled: str | None) -> None:
+        """Refuse a rule for unlabelled pixels that this benchmark gives no choice of.
+
+        Raises:
+            PatchwordError: naming what can be chosen.
+        """
+        if unlabelled is not None and unlabelled not in get_args(Unlabelled):
+            raise PatchwordError(f"unlabelled is {unlabelled!r}; choose background or ignored")
+        if unlabelled is not None and self.unlabelled == "ignored":
+            raise PatchwordError(
+                f"unlabelled is given for {self.name}, where unlabelled pixels never count; only coco-object has the "
+                "choice"
+            )
 
     def open(self, data: str | Path) -> OpenBenchmark:
         """Find the benchmark on disk.
@@ -86,5 +124,11 @@ class Benchmark:
         """
         hit = find_layout(self.name, self.layouts, Path(data))
         content = hit.layout.read(hit.found)
-        truth = BenchmarkTruth(self.vocabulary(), self.scores_background, content.values, content.meaning)
+        truth = BenchmarkTruth(
+            self.vocabulary(),
+            self.scores_background,
+            content.values,
+            content.meaning,
+            unlabelled_is_background=self.unlabelled == "background",
+        )
         return OpenBenchmark(self, hit.root, hit.layout.name, content.split, content.pairs, truth)

@@ -11,7 +11,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     for each in (
         Benchmark("voc21", "PASCAL VOC 2012 with background", 1449, "voc", True, voc.LAYOUTS),
         Benchmark("context60", "PASCAL Context with background", 5105, "context", True, context.LAYOUTS),
-        Benchmark("coco-object", "COCO-Object", 5000, "coco_object", True, coco.OBJECT_LAYOUTS),
+        Benchmark("coco-object", "COCO-Object", 5000, "coco_object", True, coco.OBJECT_LAYOUTS, "background"),
         Benchmark("voc20", "PASCAL VOC 2012", 1449, "voc", False, voc.LAYOUTS),
         Benchmark("context59", "PASCAL Context", 5105, "context", False, context.LAYOUTS),
         Benchmark("coco-stuff", "COCO-Stuff 164k", 5000, "coco_stuff", False, coco.STUFF_LAYOUTS),

@@ -16,7 +16,8 @@ from patchword.maps import LabelMap, read_indices
 from patchword.vocabulary import Vocabulary
 
 BACKGROUND = -2  # what a table of mask values says of background; IGNORE is the other that is no class
-_UNKNOWN = -3
+UNLABELLED = -3  # pixels that nobody labelled, where it is a choice whether they are background or ignored
+_UNKNOWN = -4
 _LARGEST = 65535
 
 Values = Callable[[Pair], NDArray[np.integer]]
@@ -36,13 +37,15 @@ class BenchmarkTruth:
         vocabulary: what a model is asked for; it has background words only where background is scored by words.
         scores_background: whether background is a class, the first; else its pixels do not count.
         values: reads the values of a pair's mask, (h, w) integers.
-        meaning: what each value is: a position in the class list, BACKGROUND or IGNORE.
+        meaning: what each value is: a position in the class list, BACKGROUND, IGNORE or UNLABELLED.
+        unlabelled_is_background: whether UNLABELLED is background; else it is ignored.
     """
 
     vocabulary: Vocabulary
     scores_background: bool
     values: Values
     meaning: Meaning
+    unlabelled_is_background: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +56,9 @@ class BenchmarkTruth:
     def rule(self) -> str:
         """How mask values were read, in words."""
         background = "background is scored, as class 0" if self.scores_background else "background does not count"
-        return f"{len(self.vocabulary)} classes; {background}; unlabelled pixels do not count"
+        chosen = self.unlabelled_is_background and UNLABELLED in self.meaning.values()
+        unlabelled = "are background" if chosen else "do not count"
+        return f"{len(self.vocabulary)} classes; {background}; unlabelled pixels {unlabelled}"
 
     def read_truth(self, pair: Pair) -> NDArray[np.int64]:
         """The truth of a photograph as indices of `names`, -1 where a pixel does not count.
@@ -108,7 +113,9 @@ class BenchmarkTruth:
     def _table(self) -> NDArray[np.int64]:
         """Index of `names` of every mask value, (65536,)."""
         shift = int(self.scores_background)
-        special = {IGNORE: IGNORE, BACKGROUND: 0 if self.scores_background else IGNORE}
+        background = 0 if self.scores_background else IGNORE
+        unlabelled = background if self.unlabelled_is_background else IGNORE
+        special = {IGNORE: IGNORE, BACKGROUND: background, UNLABELLED: unlabelled}
         table = np.full(_LARGEST + 1, _UNKNOWN, dtype=np.int64)
         for value, position in self.meaning.items():
             table[value] = special.get(position, position + shift)

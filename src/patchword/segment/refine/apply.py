@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from patchword.errors import PatchwordError
 from patchword.images import to_tensor
 from patchword.models.pixels import longest_side_size, resize
 from patchword.models.protocols import MaskProposer
-from patchword.segment.pixels import PixelClasses, class_shares, pieces
+from patchword.segment.pixels import Decision, PixelClasses, assign_maps, assign_pixels, class_shares, pieces
 from patchword.segment.refine.guided import GuidedScores
 from patchword.segment.refine.pamr import neighbour_weights, spread
 from patchword.segment.refine.sampling import at_size, patch_scores
@@ -23,9 +23,6 @@ from patchword.segment.refine.settings import PamrSettings
 from patchword.segment.refine.snap import Ballot, snap
 from patchword.segment.scores import GridScores, PixelScores
 from patchword.segment.settings import SegmentSettings
-
-Assign = Callable[[PixelScores], PixelClasses]
-"""The rule by which scores become classes and confidences; no threshold has a part in it."""
 
 _CLASSES_AT_ONCE = 4  # whose refined maps are in memory; changes no result
 
@@ -46,10 +43,9 @@ def refine_scores(scores: PixelScores, *, image: NDArray[np.uint8], settings: Se
 def refine_pixels(
     scores: PixelScores,
     *,
-    assign: Assign,
-    class_of: NDArray[np.int64],
+    decision: Decision,
     image: NDArray[np.uint8],
-    temperature: float,
+    seen: Tensor | None = None,
     settings: SegmentSettings,
     proposer: MaskProposer | None,
 ) -> PixelClasses:
@@ -57,10 +53,9 @@ def refine_pixels(
 
     Args:
         scores: of the image; those of `refine_scores`.
-        assign: how scores become classes; thresholds come after the refinement.
-        class_of: (maps,) the class that each map of the scores speaks for.
+        decision: how scores become classes; its thresholds come after the refinement.
         image: (h, w, 3) uint8, of the size of the scores.
-        temperature: of the softmax in `assign`.
+        seen: (1, 3, h', w'), the image as the model sees it, where that is the guide of "pamr"; None for the image.
         settings: `refine`, and the numbers of that refinement.
         proposer: draws masks, for "sam".
 
@@ -71,10 +66,13 @@ def refine_pixels(
         PatchwordError: for "sam" without a mask proposer.
     """
     if settings.refine == "pamr":
-        return _refine_by_pamr(
-            scores, assign=assign, class_of=class_of, image=image, temperature=temperature, settings=settings.pamr
-        )
-    found = assign(scores)
+        guide = to_tensor(image) if seen is None else resize(seen, size=scores.size, mode="bilinear", antialias=False)
+        guide = guide.to(scores.device)
+        if settings.pamr.spreads == "cosines":
+            maps = _spread_scores(scores, guide=guide, settings=settings.pamr)
+            return assign_maps(maps, decision=decision)
+        return _refine_by_pamr(scores, decision=decision, guide=guide, settings=settings.pamr)
+    found = assign_pixels(scores, decision=decision)
     if settings.refine != "sam":
         return found
     if proposer is None:
@@ -82,33 +80,47 @@ def refine_pixels(
             "refine is 'sam' and there is no mask proposer; allowed is one beside it (mask_proposer=, --mask-proposer)"
         )
     coarse = at_size(scores, longest_side_size(scores.size, target=min(settings.sam.cells, max(scores.size))))
-    ballot = Ballot.of(coarse, assign(coarse), class_of=class_of, temperature=temperature)
+    ballot = Ballot.of(
+        coarse,
+        assign_pixels(coarse, decision=decision),
+        class_of=decision.class_of,
+        temperature=decision.temperature,
+    )
     return snap(found, ballot=ballot, image=to_tensor(image), proposer=proposer, settings=settings.sam)
 
 
-def _refine_by_pamr(
-    scores: PixelScores,
-    *,
-    assign: Assign,
-    class_of: NDArray[np.int64],
-    image: NDArray[np.uint8],
-    temperature: float,
-    settings: PamrSettings,
-) -> PixelClasses:
+def _spread_scores(scores: PixelScores, *, guide: Tensor, settings: PamrSettings) -> Iterator[Tensor]:
+    """All maps of scores, a few at a time (k, h, w), refined at a bounded number of pixels by a guide (1, 3, h, w)."""
+    small = at_size(scores, bounded_size(scores.size, pixels=settings.pixels))
+    weights = neighbour_weights(
+        resize(guide, size=small.size)[0], dilations=settings.dilations, contrast=settings.contrast
+    )
+    for first in range(0, scores.count, _CLASSES_AT_ONCE):
+        maps = small.rows(range(small.size[0]), maps=range(first, min(first + _CLASSES_AT_ONCE, scores.count)))
+        refined = spread(maps, weights=weights, iterations=settings.iterations, dilations=settings.dilations)
+        if small.size != scores.size:
+            refined = GridScores(refined, scores.size).rows(range(scores.size[0]), maps=range(len(refined)))
+        yield refined
+
+
+def _refine_by_pamr(scores: PixelScores, *, decision: Decision, guide: Tensor, settings: PamrSettings) -> PixelClasses:
     """Refine, at a bounded number of pixels, the probabilities of the classes that win somewhere; the best one wins.
 
     Only the weights of neighbours, the maps of a few classes and the best of the classes before are in memory.
     """
     small = at_size(scores, bounded_size(scores.size, pixels=settings.pixels))
-    before = assign(small)
+    before = assign_pixels(small, decision=decision)
     winners = np.unique(before.indices).astype(np.int64)
-    guide = resize(to_tensor(image).to(scores.device), size=small.size)[0]
-    weights = neighbour_weights(guide, dilations=settings.dilations, contrast=settings.contrast)
+    weights = neighbour_weights(
+        resize(guide, size=small.size)[0], dilations=settings.dilations, contrast=settings.contrast
+    )
     indices = np.zeros(scores.size, dtype=before.indices.dtype)
     highest = np.full(scores.size, -1, dtype=np.float32)
     for first in range(0, len(winners), _CLASSES_AT_ONCE):
         classes = winners[first : first + _CLASSES_AT_ONCE]
-        shares = class_shares(small, class_of=class_of, classes=classes.tolist(), temperature=temperature)
+        shares = class_shares(
+            small, class_of=decision.class_of, classes=classes.tolist(), temperature=decision.temperature
+        )
         refined = spread(shares, weights=weights, iterations=settings.iterations, dilations=settings.dilations)
         upsampled = GridScores(refined, scores.size)
         for rows, _ in pieces(upsampled):

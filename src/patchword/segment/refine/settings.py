@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,16 @@ class PamrSettings(Settings):
         le=10,
         description="Share of the local standard deviation of colour, above 0 to 10, over which a neighbour's weight "
         "falls by a factor e. Smaller stops at fainter edges.",
+    )
+    spreads: Literal["probabilities", "cosines"] = Field(
+        "probabilities",
+        description="What is averaged: the probabilities of the classes that are the best somewhere, or the cosines of "
+        "every class or word, from which probabilities follow afterwards (as the code of SCLIP and NACLIP does).",
+    )
+    guide: Literal["photograph", "seen"] = Field(
+        "photograph",
+        description="Whose colours are followed: the photograph's, or those of the resized image that the model sees, "
+        "brought back to the photograph's size (as the code of SCLIP and NACLIP does).",
     )
     pixels: int = Field(
         500_000,
