@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from patchword import folders
 from patchword.errors import PatchwordError
-from patchword.folders import MARKER_FILE, Manifest, prepare_output, sole_use, write_bytes, write_json, write_text
+from patchword.folders import (
+    MARKER_FILE,
+    Manifest,
+    check_output,
+    prepare_output,
+    remove_leftovers,
+    sole_use,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def _files(folder: Path) -> list[str]:
@@ -79,7 +89,23 @@ def test_resuming_clears_files_that_were_cut_off(tmp_path: Path) -> None:
     folder = _used(tmp_path / "out")
     (folder / "masks" / ".patchword-0123456789abcdef.tmp").write_text("half")
     prepare_output(folder, marker="labels", resume=True)
+    assert len(_files(folder)) == 3  # the run may still be refused
+    remove_leftovers(folder)
     assert _files(folder) == [MARKER_FILE, "masks/a.png"]
+
+
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_checking_an_output_changes_nothing(tmp_path: Path, flags: dict[str, bool]) -> None:
+    check_output(tmp_path / "new" / "out", marker="labels", **flags)
+    assert list(tmp_path.iterdir()) == []
+    folder = _used(tmp_path / "out")
+    before = _files(folder)
+    if flags:
+        check_output(folder, marker="labels", **flags)
+    else:
+        with pytest.raises(PatchwordError, match="out is not empty"):
+            check_output(folder, marker="labels")
+    assert _files(folder) == before
 
 
 def test_output_that_cannot_be_a_folder(tmp_path: Path) -> None:

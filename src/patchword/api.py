@@ -10,11 +10,11 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.benchmark_public import evaluate_benchmark as evaluate_benchmark
 from patchword.evaluate.benchmark_public import evaluate_suite as evaluate_suite
 from patchword.evaluate.public import evaluate as evaluate
+from patchword.folders import check_output
 from patchword.inputs import (
     Classes,
     align_settings,
     check_needs_resume,
-    claim_output,
     open_labels,
 )
 from patchword.label_request import LabelRequest
@@ -52,6 +52,7 @@ def label(
     shard: str | Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    overwrite_corrections: bool = False,
     forget_missing: bool = False,
     retry_failed: bool = False,
     quiet: bool = False,
@@ -77,7 +78,8 @@ def label(
         limit: take the first so many photographs, at least 1; None for all.
         shard: take the part "i/n" of them, for `merge_labels` to put together again; None for all.
         resume: go on where an earlier run with the same models, classes and settings stopped.
-        overwrite: empty the folder first, if it is an earlier run's.
+        overwrite: empty the folder first, if it is an earlier run's; not where it holds labels that a person corrected.
+        overwrite_corrections: empty it even then.
         forget_missing: with `resume`, drop the labels of photographs that no longer exist, which are an error else.
         retry_failed: with `resume`, try photographs again that failed; else they are kept as failed.
         quiet: whether to show no progress on standard error.
@@ -90,9 +92,13 @@ def label(
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
     from patchword.label.records import MARKER
+    from patchword.label.resume import CORRECTIONS, refuse_corrections
     from patchword.label.run import label_folder
 
     check_needs_resume(resume, retry_failed=retry_failed, forget_missing=forget_missing)
+    if overwrite and not overwrite_corrections:
+        refuse_corrections(out, instead=CORRECTIONS)
+    overwrite = overwrite or overwrite_corrections
     request = LabelRequest.read(
         photos,
         classes=classes,
@@ -107,7 +113,7 @@ def label(
         limit=limit,
         shard=shard,
     )
-    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     return label_folder(
         request.images,
         root=request.root,
@@ -118,6 +124,7 @@ def label(
         shard=request.shard,
         resume=resume,
         overwrite=overwrite,
+        overwrite_corrections=overwrite_corrections,
         forget_missing=forget_missing,
         retry_failed=retry_failed,
         command=command,
@@ -169,7 +176,7 @@ def align(
     named_text = text_encoder or labelled_by
     if named_text is None:
         raise PatchwordError("the labels do not say which image-text model they were made with; pass text_encoder")
-    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     loader = Loader(device=device, dtype=dtype)
     vision = loader.patch_encoder(encoder or find_preset(preset).patch_encoder)
     text = loader.image_text(named_text)

@@ -106,7 +106,7 @@ def align(
 ) -> None:
     """Stage 2: train a segmenter on pseudo masks."""
     from patchword import api, plans
-    from patchword.align.run import RUN
+    from patchword.align.run import RUN, read_skipped
 
     numbers = parse_settings([*(settings or []), *([] if seed is None else [f"seed={seed}"])])
     shared: dict[str, Any] = {
@@ -130,7 +130,8 @@ def align(
         print_json(config.model_dump(mode="json"))
     else:
         typer.echo(f"{out}: trained for {facts.steps} steps on {facts.images} photographs, loss {facts.last.total:.3f}")
-    exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN)
+    reasons = read_skipped(out) if facts.images_skipped else {}
+    exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)
 
 
 app.command()(segment)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from patchword.errors import PatchwordError
-from patchword.options import AsJson, Assignments, ClassList, Moved, Overwrite, Quiet
+from patchword.options import AsJson, Assignments, ClassList, Moved, Overwrite, OverwriteCorrections, Quiet
 from patchword.terminal import command_line, parse_settings, print_columns, print_json, report_labels
 
 ExportFormat = Annotated[
@@ -75,7 +75,7 @@ def export(
     from patchword.label.dataset import LabelledDataset
 
     chosen = ExportSettings(**parse_settings(settings or []))
-    dataset = LabelledDataset.open(labels, photos=photos)
+    dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     summary = export_labels(dataset, format=export_format, out=out, settings=chosen, overwrite=overwrite, quiet=quiet)
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -104,6 +104,7 @@ def import_(
     classes: ClassList,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the labels.")],
     overwrite: Overwrite = False,
+    overwrite_corrections: OverwriteCorrections = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -118,6 +119,7 @@ def import_(
         vocabulary=Vocabulary.of(classes),
         out=out,
         overwrite=overwrite,
+        overwrite_corrections=overwrite_corrections,
         quiet=quiet,
         command=command_line(),
     )

@@ -18,6 +18,7 @@ from patchword.options import (
     ModelPart,
     OutFolder,
     Overwrite,
+    OverwriteCorrections,
     Part,
     Photos,
     PresetName,
@@ -52,6 +53,7 @@ def label(
     shard: Part = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    overwrite_corrections: OverwriteCorrections = False,
     retry_failed: RetryFailed = False,
     forget_missing: Annotated[
         bool, typer.Option("--forget-missing", help="With --resume, drop the labels of photographs that are gone.")
@@ -101,6 +103,7 @@ def label(
         **asked,
         resume=resume,
         overwrite=overwrite,
+        overwrite_corrections=overwrite_corrections,
         forget_missing=forget_missing,
         retry_failed=retry_failed,
         quiet=quiet,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchword.options import AsJson, Device, Dtype, Moved, Quiet
-from patchword.terminal import print_columns, print_json
+from patchword.terminal import FAILED, complain, print_columns, print_json
 
 if TYPE_CHECKING:
     from patchword.label.dataset import LabelledDataset
@@ -32,13 +33,18 @@ def quality(
     from patchword.label.dataset import LabelledDataset
     from patchword.label.quality.report import REPORT_FILE, write_report
 
-    dataset = LabelledDataset.open(labels, photos=photos)
-    doubted = [] if model is None else _ask(model, dataset, device=device, dtype=dtype, quiet=quiet)[:worst]
+    dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    unusable = dataset.unusable(quiet=quiet)
+    doubted = []
+    if model is not None:
+        doubted = _ask(model, dataset, unusable=unusable, device=device, dtype=dtype, quiet=quiet)[:worst]
     summary = write_report(labels, photos=dataset.root, quiet=quiet)
     summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
     if as_json:
         masks = [{"name": name, **mask.model_dump(mode="json")} for name, mask in doubted]
-        print_json(summary.model_dump(mode="json") | ({} if model is None else {"doubted_masks": masks}))
+        counts = summary.model_dump(mode="json") | {"unusable_photographs": unusable}
+        print_json(counts | ({} if model is None else {"doubted_masks": masks}))
+        _exit_with_unusable(unusable)
         return
     print_columns(_totals(summary))
     if summary.worst:
@@ -49,18 +55,29 @@ def quality(
         rows = [(name, mask.class_name, mask.instead, _number(mask.doubt), mask.pixels) for name, mask in doubted]
         print_columns([("most doubted masks", "labelled as", "the model says", "doubt", "pixels"), *rows])
     typer.echo(f"\n{labels / REPORT_FILE}")
+    _exit_with_unusable(unusable)
 
 
-def _ask(model: Path, dataset: LabelledDataset, *, device: str, dtype: str, quiet: bool) -> list[tuple[str, MaskDoubt]]:
+def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
+    """Leave with exit code 1 when labels are of photographs that are not there any more as they were."""
+    from patchword.label.dataset import why_unusable
+
+    if unusable:
+        complain(f"{why_unusable(unusable)}; their labels count above all the same: `patchword label ... --resume`")
+        raise typer.Exit(FAILED)
+
+
+def _ask(
+    model: Path, dataset: LabelledDataset, *, unusable: Mapping[str, str], device: str, dtype: str, quiet: bool
+) -> list[tuple[str, MaskDoubt]]:
     """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
     from patchword import api
     from patchword.evaluate.disagreement import find_disagreement
     from patchword.label.quality.doubts import DISAGREEMENT_FILE, worst_masks
 
     segmenter = api.load(model, device=device, dtype=dtype)
-    return worst_masks(
-        find_disagreement(dataset, segmenter=segmenter, out=dataset.folder / DISAGREEMENT_FILE, quiet=quiet)
-    )
+    out = dataset.folder / DISAGREEMENT_FILE
+    return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=quiet))
 
 
 def _totals(summary: QualitySummary) -> list[tuple[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -26,7 +27,8 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
 
     Args:
         path: the folder; made with its parents when missing.
-        resume: go on in a folder that an earlier run of the same kind has left.
+        resume: go on in a folder that an earlier run of the same kind has left, which stays as it is; once the run is
+            sure to go on, `remove_leftovers` clears it.
         overwrite: empty such a folder first, whatever it holds.
         marker: the kind of result, such as "labels" or "model".
 
@@ -34,8 +36,31 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
         the folder.
 
     Raises:
+        PatchwordError: as `check_output`, and when the folder cannot be made.
+    """
+    path = Path(path)
+    check_output(path, resume=resume, overwrite=overwrite, marker=marker)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if overwrite and holds_anything(path):
+            with sole_use(path):
+                _empty(path)
+    except OSError as error:
+        raise PatchwordError(f"cannot use output folder {path}: {error.strerror}") from None
+    if read_marker(path) != marker:
+        write_text(path / MARKER_FILE, marker + "\n")
+    return path
+
+
+def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> None:
+    """Refuse an output folder that a run cannot have, before minutes of loading; nothing on disk changes.
+
+    Args:
+        path, resume, overwrite, marker: as for `prepare_output`.
+
+    Raises:
         PatchwordError: when the folder is not empty and neither is asked for, when both are, when it is of another kind
-            or not of patchword's making, when another run is at work in it, or when it cannot be made.
+            or not of patchword's making, when another run is at work in it, or when it cannot be made or written to.
     """
     path = Path(path)
     if resume and overwrite:
@@ -43,14 +68,21 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
     try:
         if path.exists() and not path.is_dir():
             raise PatchwordError(f"{path} is a file; the output must be a folder")
-        path.mkdir(parents=True, exist_ok=True)
-        if _holds_anything(path):
-            _enter_used_folder(path, resume, overwrite, marker)
+        if path.exists() and holds_anything(path):
+            _check_used_folder(path, resume, overwrite, marker)
+        there = next(each for each in (path, *path.absolute().parents) if each.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise PatchwordError(f"cannot use output folder {path}: {error.strerror}") from None
-    if read_marker(path) != marker:
-        write_text(path / MARKER_FILE, marker + "\n")
-    return path
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that an interrupted run has left in its folder; nobody else may be at work there."""
+    for leftover in path.rglob(_TEMPORARY.format("*")):
+        leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -209,12 +241,12 @@ def _end_of_lines(file: FileIO) -> int:
     return 0
 
 
-def _holds_anything(path: Path) -> bool:
-    """Whether there is more than the marker, or the beginning of one from a run that was killed at once."""
+def holds_anything(path: Path) -> bool:
+    """Whether a folder holds more than the marker, or the beginning of one from a run that was killed at once."""
     return any(entry.name != MARKER_FILE and not entry.match(_TEMPORARY.format("*")) for entry in path.iterdir())
 
 
-def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
+def _check_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -> None:
     found = read_marker(path)
     if found is None:
         raise PatchwordError(
@@ -225,12 +257,8 @@ def _enter_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -
         raise PatchwordError(f"output folder {path} holds {found!r}, not {marker!r}; choose another folder")
     if not resume and not overwrite:
         raise PatchwordError(f"output folder {path} is not empty; choose another, or --resume or --overwrite it")
-    with sole_use(path):  # the temporary files of a run at work are no leftovers
-        if overwrite:
-            _empty(path)
-            return
-        for leftover in path.rglob(_TEMPORARY.format("*")):
-            leftover.unlink(missing_ok=True)
+    with sole_use(path):
+        pass
 
 
 def read_marker(path: Path) -> str | None:

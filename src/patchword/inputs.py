@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import MARKER_FILE, prepare_output
+from patchword.folders import MARKER_FILE
 from patchword.parts import ModelName
 from patchword.vocabulary import Vocabulary
 
@@ -35,9 +36,11 @@ def choose_images(
 
     check_limit(limit)
     found = find_images(photos, also=also)
-    result = Path(out).resolve()
+    result = os.path.realpath(out)  # of `Path.resolve`, a link that leads to itself makes an error
     chosen = [
-        path for path in outside_results(found, root=root_of(photos)) if not path.resolve().is_relative_to(result)
+        path
+        for path in outside_results(found, root=root_of(photos))
+        if not Path(os.path.realpath(path)).is_relative_to(result)
     ]
     if not chosen:
         raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
@@ -116,14 +119,17 @@ def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignS
 def open_labels(
     labels: str | Path | LabelledImages, *, photos: str | Path | None
 ) -> tuple[LabelledImages, ModelName | None]:
-    """A labelled data set and, where it tells, the image-text model that labelled it.
+    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone.
 
     Raises:
         PatchwordError: when the folder is no finished data set or its photographs are gone.
     """
     from patchword.label.dataset import LabelledDataset
 
-    dataset = LabelledDataset.open(labels, photos=photos) if isinstance(labels, str | Path) else labels
+    if isinstance(labels, str | Path):
+        dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    else:
+        dataset = labels
     labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
     return dataset, ModelName.of(labeller) if labeller is not None else None
 
@@ -166,14 +172,3 @@ def check_needs_resume(resume: bool, **asked: bool) -> None:
     name = next((name for name, is_set in asked.items() if is_set), None)
     if name is not None and not resume:
         raise PatchwordError(f"{name} is set without resume; allowed is with it, for it concerns an earlier run")
-
-
-def claim_output(out: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> None:
-    """Refuse an output folder before minutes of loading. What it holds stays until the run can begin.
-
-    Raises:
-        PatchwordError: as `prepare_output`.
-    """
-    if resume and overwrite:
-        raise PatchwordError("both resume and overwrite are set; allowed is one of them")
-    prepare_output(out, resume=resume or overwrite, marker=marker)

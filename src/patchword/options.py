@@ -50,6 +50,10 @@ Part = Annotated[
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="With --resume, try photographs again that failed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty the folder first, if it is an earlier result.")]
+OverwriteCorrections = Annotated[
+    bool,
+    typer.Option("--overwrite-corrections", help="As --overwrite, also where a person's imported labels would go."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show counts, models and settings; do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

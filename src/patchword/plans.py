@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest
+from patchword.folders import Manifest, holds_anything
 from patchword.inputs import align_settings, open_labels
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
@@ -286,7 +286,7 @@ def describe_output(out: str | Path, resume: bool, overwrite: bool) -> str:
         raise PatchwordError("both resume and overwrite are set; allowed is one of them")
     if folder.exists() and not folder.is_dir():
         raise PatchwordError(f"{folder} is a file; the output must be a folder")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not holds_anything(folder):
         return f"{folder} (new)"
     if resume:
         return f"{folder} (gone on with)"

@@ -139,6 +139,18 @@ class Progress:
         return f"{separator}{rate(done / seconds, self._unit)}{separator}{left} left"
 
 
+def say(message: str, *, quiet: bool = False) -> None:
+    """Say something about a run in a line on standard error."""
+    if not quiet:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+
+def photograph_count(count: int) -> str:
+    """`1 photograph`, `2 photographs`."""
+    return f"{count} photograph{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time span for a person: `12 s`, `3 min 05 s`, `2 h 07 min`, `1 d 04 h`."""
     minutes, rest = divmod(round(seconds), 60)

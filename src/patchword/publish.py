@@ -9,7 +9,8 @@ from typing import Literal, TypeVar
 from patchword.align.artifact import CONFIG, WEIGHTS
 from patchword.align.artifact import MARKER as MODEL
 from patchword.errors import PatchwordError, first_line
-from patchword.folders import MARKER_FILE
+from patchword.folders import MARKER_FILE, Manifest
+from patchword.label.dataset import check_manifest
 from patchword.label.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.label.records import MARKER as LABELS
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
@@ -101,7 +102,8 @@ def _contents(folder: Path) -> tuple[Literal["model", "dataset"], list[str]]:
         marker = ""
     if marker == MODEL and (folder / CONFIG).is_file():
         return "model", _MODEL_FILES
-    if marker == LABELS and DatasetRecord.load(folder).complete:
+    if marker == LABELS and (record := DatasetRecord.load(folder)).complete:
+        check_manifest(folder, record, found=len(Manifest(folder / MANIFEST_FILE).read()))
         return "dataset", _LABEL_FILES
     if marker in (MODEL, LABELS):
         raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")

@@ -1,4 +1,4 @@
-"""Which software a result was made with."""
+"""Which software a result was made with, and which of it decides what comes out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from patchword import __version__
 
 _PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors", "pycocotools", "open_clip_torch", "timm")
+_DECISIVE = ("patchword", "torch", "transformers")
 
 
 def versions() -> dict[str, str]:
@@ -19,3 +20,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def decisive_versions() -> dict[str, str]:
+    """Versions of what a run must not change on its way, as far as they decide: the first number of each.
+
+    patchword decides the method, torch the arithmetic, transformers the models' code and tokenizers. A new first number
+    says that results may change; before 1.0 the second one does. What else is installed reads and writes files.
+    """
+    return {name: _leading(found) for name, found in versions().items() if name in _DECISIVE}
+
+
+def _leading(text: str) -> str:
+    first, _, rest = text.partition(".")
+    return f"0.{rest.partition('.')[0]}" if first == "0" else first

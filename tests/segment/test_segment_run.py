@@ -176,16 +176,20 @@ def test_an_error_of_one_photograph_is_its_own(photos: Path, segmenter: Segmente
 
 
 def test_what_failed_is_tried_again_where_that_is_asked(photos: Path, segmenter: Segmenter) -> None:
-    good = (photos / "b.jpg").read_bytes()
-    (photos / "b.jpg").write_bytes(b"")
-    folder = run(photos, segmenter).folder
-    (photos / "b.jpg").write_bytes(good)
+    class Choosy(Counting):
+        def segment_batch(self, images: Any, **options: Any) -> list[SegmentationResult | PatchwordError]:
+            found = super().segment_batch(images, **options)
+            return [PatchwordError("not now") if len(self.batches) == 2 else each for each in found]
+
+    folder = run(photos, Choosy(segmenter), settings={"batch": 1}).folder
     again = Counting(segmenter)
-    assert set(run(photos, again, resume=True).failed) == {"b.jpg"}
+    assert set(run(photos, again, settings={"batch": 1}, resume=True).failed) == {"b.jpg"}
     assert again.batches == []
     assert read_sessions(folder)[-1].failed_before == 1
-    assert run(photos, segmenter, resume=True, retry_failed=True).failed == {}
-    assert contents(folder) == contents(run(photos, segmenter, out=photos.parent / "new").folder)
+    assert run(photos, segmenter, settings={"batch": 1}, resume=True, retry_failed=True).failed == {}
+    assert contents(folder) == contents(
+        run(photos, segmenter, settings={"batch": 1}, out=photos.parent / "new").folder
+    )
 
 
 def test_lost_files_are_made_again(photos: Path, segmenter: Segmenter) -> None:

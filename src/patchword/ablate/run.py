@@ -21,7 +21,7 @@ from patchword.evaluate.predictors import FolderPredictor, Predictor, SegmenterP
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.run import evaluate_task
 from patchword.evaluate.task import DataRecord, EvaluationTask
-from patchword.folders import Manifest, prepare_output, write_json, write_text
+from patchword.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
 from patchword.label.dataset import LabelledDataset
 from patchword.models.presets import find_preset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
@@ -98,6 +98,7 @@ def run_ablation(
     for item in labels.items:  # before hours of training, not after
         exact_mask(truth, item.record.name)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    remove_leftovers(folder)
     loader = Loader(device=device, dtype=dtype)
     vision = encoder or loader.patch_encoder(grid.encoder or find_preset("balanced").patch_encoder)
     text = text_encoder or _labeller(labels, loader)

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,10 +40,12 @@ from patchword.folders import write_json
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 from patchword.progress import Progress
+from patchword.versions import decisive_versions
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = 2  # raised when a shard, or the features that an adapter gives for the same weights, become others
+_NEW = ("computed_on", "versions")  # of an identity: what earlier versions did not have in it
 _OPEN_SHARDS = 64  # files held open at once; a limit of the operating system, without effect on results
 _MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
 
@@ -67,7 +69,7 @@ class FeatureCache:
         self._settings = settings
         self._cache = folder
         self._identity = feature_identity(encoder, side=self.side, feature_dtype=settings.feature_dtype)
-        self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = folder / _folder_name(self._identity)
         self._shard_of: dict[str, Path] = {}
         self._sizes: dict[str, ImageSize] = {}
         self._paths: dict[str, Path] = {}
@@ -75,8 +77,22 @@ class FeatureCache:
         self._known: set[Path] = set()
         self._marked: set[Path] = set()
         self._lock = threading.RLock()
+        self._take_over_earlier()
         remove_leftovers(self.folder)
         self._look()
+
+    def _take_over_earlier(self) -> None:
+        """Go on with the features of an earlier version, which did not record what they were computed on or by."""
+        told_then = {name: value for name, value in self._identity.items() if name not in _NEW}
+        earlier = self._cache / _folder_name(told_then)
+        if earlier.is_dir() and not self.folder.exists():
+            _log.warning(
+                "feature cache: %s is of an earlier version of patchword, which did not record the device; its features"
+                " are used, as of this kind of device",
+                earlier,
+            )
+            earlier.replace(self.folder)
+            write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
 
     def __contains__(self, key: str) -> bool:
         return key in self._shard_of
@@ -292,7 +308,8 @@ def feature_identity(encoder: PatchEncoder, *, side: int, feature_dtype: str) ->
     """All that features depend on besides their photograph; two runs that differ in any of it share nothing.
 
     Args:
-        encoder: its weights, family, patch, channels, normalisation and, where it tells one, the type it computes in.
+        encoder: its weights, family, patch, channels, normalisation, kind of device and, where it tells one, the type
+            it computes in; with the versions of torch and transformers, beside which patchword's own is the format.
         side: in pixels of the square that photographs are resized to.
         feature_dtype: type that features are kept in.
     """
@@ -306,9 +323,15 @@ def feature_identity(encoder: PatchEncoder, *, side: int, feature_dtype: str) ->
         "mean": list(record.mean),
         "std": list(record.std),
         "computed_in": str(getattr(encoder, "dtype", "")),
+        "computed_on": encoder.device.type,
+        "versions": {name: found for name, found in decisive_versions().items() if name != "patchword"},
         "image_size": side,
         "feature_dtype": feature_dtype,
     }
+
+
+def _folder_name(identity: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _bytes_of(shard: dict[str, CachedFeatures]) -> int:

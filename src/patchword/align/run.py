@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from patchword.align.artifact import (
     CONFIG,
@@ -38,13 +39,15 @@ from patchword.align.state import compute_type
 from patchword.align.trackers import require_tracker, start_tracker
 from patchword.align.trainer import TrainingResult, TrainingSet, train
 from patchword.errors import PatchwordError
-from patchword.folders import prepare_output, write_json
+from patchword.folders import prepare_output, remove_leftovers, write_json
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
-from patchword.progress import Progress
+from patchword.progress import Progress, say
+from patchword.runs.records import Numerics, unrecorded_numerics
 from patchword.text import encode_vocabulary
 from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
+NUMERICS = "numerics"
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,12 @@ def align_labels(
         prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     out = Path(out)
     skipped: dict[str, str] = {}
-    hashed = hash_items(dataset, skipped=skipped, quiet=quiet)
+    hashed = _unchanged(hash_items(dataset, skipped=skipped, quiet=quiet), dataset, skipped=skipped)
     identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
     with processes.first_before_others():
-        finished = _enter(out, identity)
+        finished = _enter(out, identity, quiet=quiet)
+        if finished is None and processes.is_first:
+            remove_leftovers(out)
     if finished is not None:
         return finished
     _check_any(hashed, skipped=skipped)
@@ -160,6 +165,18 @@ def align_labels(
     return result
 
 
+def _unchanged(hashed: Sequence[HashedItem], dataset: LabelledImages, *, skipped: dict[str, str]) -> list[HashedItem]:
+    """The items whose photographs are those that were labelled, where the data set tells by their hashes."""
+    labelled = {item.image: getattr(getattr(item, "record", None), "content", None) for item in dataset.items}
+    same = []
+    for item in hashed:
+        if labelled[item.image] in (None, item.key):
+            same.append(item)
+        else:
+            skipped[str(item.image)] = f"{item.image} has changed since it was labelled; label it again"
+    return same
+
+
 def _check_any(items: Sequence[HashedItem], *, skipped: dict[str, str]) -> None:
     """Refuse a data set of which nothing is left, naming why its first image was skipped."""
     if not items:
@@ -204,6 +221,8 @@ def _identity(
     settings: AlignSettings,
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped."""
+    numerics = Numerics.of({"vision encoder": encoder, "text encoder": text_encoder})
+    trained_in = str(compute_type(settings.precision, device=encoder.device)).removeprefix("torch.")
     contents = "\n".join(f"{item.key} {item.label_key}" for item in hashed)
     return {
         "data": hashlib.sha256(contents.encode()).hexdigest(),
@@ -211,11 +230,12 @@ def _identity(
         "encoder": encoder.record.fingerprint,
         "text_encoder": text_encoder.record.fingerprint,
         "settings": settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)),
+        NUMERICS: numerics.model_copy(update={"dtypes": {**numerics.dtypes, "training": trained_in}}).model_dump(),
     }
 
 
-def _enter(out: Path, identity: dict[str, Any]) -> AlignmentResult | None:
-    """Compare with the run that the folder holds; the result, when it is finished.
+def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResult | None:
+    """Compare with the run that the folder holds; the result, when it is finished, wherever that was.
 
     Raises:
         PatchwordError: when the folder holds another run.
@@ -230,13 +250,36 @@ def _enter(out: Path, identity: dict[str, Any]) -> AlignmentResult | None:
     except (OSError, ValueError, KeyError, TypeError):
         raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
     for name, value in identity.items():
-        if before.get(name) != value:
+        if name != NUMERICS and before.get(name) != value:
             difference = _difference(name, before.get(name), value)
             raise PatchwordError(f"cannot resume in {out}: {difference}; pass --overwrite to start again")
     if not (out / CONFIG).exists():
+        _check_numerics(before.get(NUMERICS), identity[NUMERICS], out=out, quiet=quiet)
         return None
     history = tuple(StepRecord(**record) for record in run["history"])
     return AlignmentResult(out, read_artifact(out), history, run["skipped"])
+
+
+def _check_numerics(before: object, now: dict[str, Any], *, out: Path, quiet: bool) -> None:
+    """Refuse to go on with a training in another type, on another kind of device or by other software."""
+    if before is None:
+        say(unrecorded_numerics(out), quiet=quiet)
+        return
+    try:
+        earlier = Numerics.model_validate(before)
+    except ValidationError:
+        raise PatchwordError(f"{out / RUN} is damaged; pass --overwrite to start again") from None
+    for what, was, becomes in earlier.differences(Numerics.model_validate(now)):
+        raise PatchwordError(
+            f"cannot resume in {out}: {what} was {was}, now {becomes}; {earlier.advice()}, or pass --overwrite to "
+            "start again"
+        )
+
+
+def read_skipped(folder: Path) -> dict[str, str]:
+    """Name of a photograph -> why the finished run in a folder could not use it."""
+    skipped = json.loads((folder / RUN).read_bytes())["skipped"]
+    return {Path(path).name: reason for path, reason in skipped.items()}
 
 
 def _begun_with(out: Path) -> str | None:

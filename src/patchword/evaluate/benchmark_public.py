@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.inputs import check_limit, claim_output
+from patchword.folders import check_output
+from patchword.inputs import check_limit
 
 if TYPE_CHECKING:
     from patchword.evaluate.benchmark_task import ProtocolRun
@@ -133,7 +134,7 @@ def evaluate_suite(
         name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates, unlabelled=rule)
         for name, rule in rules.items()
     }
-    claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     row, method = _row_name(judged), judged.method
     if judged.predictions is None:
         judged = _loaded(judged, protocol=protocol)

@@ -12,9 +12,11 @@ from patchword.errors import PatchwordError
 from patchword.evaluate.masks import Truth
 from patchword.evaluate.pairs import Pair
 from patchword.evaluate.predictors import FolderPredictor
-from patchword.label.records import DATASET_FILE, DatasetRecord
+from patchword.folders import Manifest
+from patchword.label.dataset import check_manifest
+from patchword.label.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.maps import find_mask
-from patchword.segment.records import SETTINGS
+from patchword.segment.records import RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
 from patchword.segment.result import MASKS
 from patchword.segment.words import BACKGROUND_NAME
 from patchword.vocabulary import Vocabulary
@@ -80,7 +82,10 @@ def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
     """The class list of a folder that `label` or `segment` made, or of its `masks/`; None for any other folder."""
     made = folder.resolve().parent if folder.resolve().name == MASKS else folder
     if (made / DATASET_FILE).is_file():
-        return Vocabulary.parse(DatasetRecord.load(made).vocabulary.text, source=str(made / DATASET_FILE))
+        labelled = DatasetRecord.load(made)
+        if (made / MANIFEST_FILE).is_file():
+            check_manifest(made, labelled, found=len(Manifest(made / MANIFEST_FILE).read()))
+        return Vocabulary.parse(labelled.vocabulary.text, source=str(made / DATASET_FILE))
     path = made / SETTINGS
     if not path.is_file():
         return None
@@ -89,6 +94,8 @@ def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
         text, names = str(record["vocabulary"]), tuple(record.get("names", ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise PatchwordError(f"{path} is damaged; segment again, or give its masks folder") from None
+    if (made / RESULTS).is_file():
+        check_results(made, SegmentationRecord.load(made), read_results(Manifest(made / RESULTS)))
     vocabulary = Vocabulary.parse(text, source=str(path))
     # a threshold makes a background as words do
     return vocabulary if vocabulary.background else replace(vocabulary, background=names[len(vocabulary) :])

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.inputs import Classes, check_limit, claim_output, read_vocabulary
+from patchword.folders import check_output
+from patchword.inputs import Classes, check_limit, read_vocabulary
 
 if TYPE_CHECKING:
     from patchword.evaluate.masks import Truth, ZeroIs
@@ -235,7 +236,7 @@ def judge(
     if out is None and (part is not None or resume):
         raise PatchwordError(f"{'a shard' if part else 'resume'} is asked for without an output folder; pass out")
     if out is not None:
-        claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+        check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     predictor: Predictor
     if judged.predictions is not None:
         predictor = find_predictions(

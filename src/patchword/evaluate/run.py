@@ -21,8 +21,9 @@ from patchword.evaluate.report import EvaluationReport, gather, make_report
 from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import EvaluationTask
 from patchword.evaluate.worst import WorstImages
-from patchword.folders import Manifest, prepare_output, sole_use
-from patchword.progress import Progress
+from patchword.folders import Manifest, prepare_output, remove_leftovers, sole_use
+from patchword.progress import Progress, say
+from patchword.runs.contents import changed_photographs, told
 from patchword.runs.records import VocabularyRecord
 from patchword.runs.sessions import Session
 from patchword.runs.shards import Shard, chunks_of, names_hash, shard_differences
@@ -118,9 +119,14 @@ def evaluate_task(
 def _evaluate_into(
     folder: Path, setup: SetupRecord, job: _Job, chunks: Chunks, *, command: str, quiet: bool
 ) -> EvaluationReport:
-    _begin(folder, setup)
+    _check_resumed(folder, setup)
     manifest = Manifest(folder / IMAGES_FILE)
     kept = {name: record for name, record in read_images(manifest).items() if record.status != "failed"}
+    for name in _changed(kept, job, chunks, quiet=quiet):
+        del kept[name]
+    remove_leftovers(folder)
+    withdraw(folder)
+    setup.save(folder)
     missing = [chunk for chunk in chunks if not all(pair.name in kept for pair in chunk)]
     names = [pair.name for chunk in chunks for pair in chunk]
     already = len(names) - sum(map(len, missing))
@@ -156,8 +162,8 @@ def _setup(
     )
 
 
-def _begin(folder: Path, setup: SetupRecord) -> None:
-    """Write down what is asked; where an earlier run left that, check that it is the same, and withdraw its scores.
+def _check_resumed(folder: Path, setup: SetupRecord) -> None:
+    """Where an earlier run left what it was asked, check that it is the same.
 
     Raises:
         PatchwordError: naming the first thing that differs.
@@ -175,8 +181,19 @@ def _begin(folder: Path, setup: SetupRecord) -> None:
         raise PatchwordError(
             f"cannot resume {folder}: it has images but no {SETUP_FILE}; pass --overwrite, or choose another folder"
         )
-    withdraw(folder)
-    setup.save(folder)
+
+
+def _changed(kept: Mapping[str, ImageScore], job: _Job, chunks: Chunks, *, quiet: bool) -> list[str]:
+    """Images of which the file that was predicted from, or the prediction, is another one since; said in a line."""
+    pairs = {pair.name: pair for chunk in chunks for pair in chunk if pair.name in kept}
+    recorded = {name: kept[name].content for name in pairs}
+    paths = {name: job.predictor.source(pair) for name, pair in pairs.items()}
+    gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
+    again = sorted([*gone, *changed])
+    if again:
+        since = told(again, "changed since it was scored", more="changed since they were scored")
+        say(f"{since}; scored again", quiet=quiet)
+    return again
 
 
 @dataclass

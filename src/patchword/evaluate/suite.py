@@ -14,7 +14,7 @@ from patchword.evaluate.benchmarks.registry import BENCHMARKS, find_benchmark
 from patchword.evaluate.published import PublishedRow
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.suite_report import SUITE_FILE, SuiteEntry, SuiteRecord, read_suite, write_suite
-from patchword.folders import prepare_output, sole_use
+from patchword.folders import prepare_output, remove_leftovers, sole_use
 from patchword.versions import versions
 
 MARKER = "suite"
@@ -161,6 +161,7 @@ def run_suite(
         versions=versions(),
     )
     with sole_use(folder):
+        remove_leftovers(folder)
         for name, opened in plan.found.items():
             entries[name] = _entry(opened, score(opened, folder / name))
             record = record.model_copy(update={"entries": tuple(entries.values())})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 import numpy as np
@@ -20,8 +20,10 @@ from patchword.folders import Manifest, prepare_output, write_json
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
 from patchword.label.finish import finish
 from patchword.label.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
+from patchword.label.resume import CORRECTIONS, refuse_corrections
 from patchword.maps import LabelMap, Segment, ignore_index
 from patchword.progress import Progress
+from patchword.runs.contents import content_of
 from patchword.runs.records import VocabularyRecord, relative_root
 from patchword.runs.sessions import Session
 from patchword.vocabulary import Vocabulary
@@ -42,6 +44,7 @@ def import_labels(
     vocabulary: Vocabulary,
     out: str | Path,
     overwrite: bool = False,
+    overwrite_corrections: bool = False,
     quiet: bool = False,
     command: str = "",
 ) -> LabelledDataset:
@@ -57,7 +60,8 @@ def import_labels(
         photos: folder of the photographs.
         vocabulary: of the labels; its order gives the indices.
         out: folder of the data set.
-        overwrite: empty such a folder first.
+        overwrite: empty such a folder first, unless it holds corrected labels of photographs that `source` has none of.
+        overwrite_corrections: empty it even then.
         quiet: whether to show no progress.
         command: what the user typed, for the record.
 
@@ -75,7 +79,9 @@ def import_labels(
     photographs = Photographs(Path(photos))
     corrections = read(Path(source), photographs=photographs, vocabulary=vocabulary)
     _check(corrections, source=Path(source))
-    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
+    if overwrite and not overwrite_corrections:
+        refuse_corrections(out, keeping={correction.name for correction in corrections}, instead=CORRECTIONS)
+    folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
     record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
     manifest = Manifest(folder / MANIFEST_FILE)
     reasons = []
@@ -140,6 +146,7 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
         segments=len(segments),
         coverage=float(np.count_nonzero(painted.indices != NOTHING) / painted.indices.size),
         reason=None if present else "no region has a class",
+        content=content_of(photographs.root / PurePosixPath(name)),
     )
 
 

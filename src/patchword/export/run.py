@@ -22,7 +22,7 @@ from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
 from patchword.export.yolo import write_yolo
 from patchword.folders import prepare_output, write_json
-from patchword.label.dataset import LabelledDataset
+from patchword.label.dataset import LabelledDataset, why_unusable
 from patchword.progress import Progress
 
 SUMMARY_FILE = "export.json"
@@ -89,14 +89,21 @@ def export_labels(
         what was written and what was lost. A folder has it too, in `export.json`, written last.
 
     Raises:
-        PatchwordError: for an unknown format, an `out` that is in use or not what the format is, labels that the
-            format cannot hold or that are damaged, or files that cannot be written.
+        PatchwordError: for an unknown format, an `out` that is in use or not what the format is, photographs that are
+            gone or changed since they were labelled, labels that the format cannot hold or that are damaged, or files
+            that cannot be written.
     """
     chosen = FORMATS.get(format)
     if chosen is None:
         raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
     out = Path(out)
     refuse_inside(out, labels.folder, labels.root)
+    unusable = labels.unusable(quiet=quiet)
+    if unusable:
+        raise PatchwordError(
+            f"{why_unusable(unusable)}; nothing is exported: label again with `patchword label ... --resume` (and "
+            "--forget-missing for what is gone), or import again"
+        )
     is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
     settings = settings or ExportSettings()
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -12,14 +12,19 @@ from pydantic import ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
-from patchword.label.records import MANIFEST_FILE, Counts, DatasetRecord, ImageRecord
+from patchword.label.records import DATASET_FILE, MANIFEST_FILE, Counts, DatasetRecord, ImageRecord
 from patchword.label.settings import LabelSettings
 from patchword.maps import Segment
 from patchword.models.protocols import ModelRecord
+from patchword.runs.contents import changed_photographs, told
+from patchword.runs.records import check_counted
 from patchword.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from patchword.label.quality.records import QualityRecord
+
+GONE = "the photograph is gone"
+CHANGED = "the photograph has changed since it was labelled"
 
 
 @dataclass(frozen=True)
@@ -79,16 +84,20 @@ class LabelledDataset:
     counts: Counts
 
     @classmethod
-    def open(cls, folder: str | Path, *, photos: str | Path | None = None) -> LabelledDataset:
+    def open(
+        cls, folder: str | Path, *, photos: str | Path | None = None, allow_missing: bool = False
+    ) -> LabelledDataset:
         """Open and check a folder that `label` wrote.
 
         Args:
             folder: the data set.
             photos: where the photographs are now; by default where they were, relative to the data set.
+            allow_missing: whether some photographs, not all, may be gone; their items stay, and whoever reads them
+                finds out. `unusable` names them.
 
         Raises:
             PatchwordError: when the folder is missing, is no label folder, is of another format version, comes from
-                a run that did not finish, or when photographs or label maps are gone.
+                a run that did not finish, has lost lines of its manifest, or when photographs or label maps are gone.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -100,9 +109,10 @@ class LabelledDataset:
             )
         root = folder / dataset.photographs if photos is None else Path(photos)
         records = read_manifest(Manifest(folder / MANIFEST_FILE))
+        check_manifest(folder, dataset, found=len(records))
         labelled = [record for record in records.values() if record.status != "failed"]
         items = tuple(_item(record, folder=folder, root=root) for record in labelled)
-        _check_files(items, folder=folder, root=root)
+        _check_files(items, folder=folder, root=root, allow_missing=allow_missing)
         return cls(
             folder=folder,
             root=root,
@@ -118,6 +128,21 @@ class LabelledDataset:
     def __len__(self) -> int:
         return len(self.items)
 
+    def unusable(self, *, quiet: bool = True) -> dict[str, str]:
+        """Which photographs are gone or are no longer those that were labelled, by the hash of their content.
+
+        Args:
+            quiet: whether to show no progress; every photograph is read.
+
+        Returns:
+            name -> reason, by name. Labels that were imported without hashes are only looked for.
+        """
+        recorded = {item.record.name: item.record.content for item in self.items}
+        paths = {item.record.name: item.image for item in self.items}
+        gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
+        reasons = dict.fromkeys(gone, GONE) | dict.fromkeys(changed, CHANGED)
+        return dict(sorted(reasons.items()))
+
     def quality(self) -> Iterator[QualityRecord]:
         """What the labels of each photograph are worth, by name, one in memory at a time.
 
@@ -132,6 +157,38 @@ class LabelledDataset:
         names = self.vocabulary.names
         wanted = assessors(self.folder, images=images, names=names, settings=self.settings)
         return read_quality(self.folder, wanted=wanted)
+
+
+def why_unusable(reasons: Mapping[str, str]) -> str:
+    """What `LabelledDataset.unusable` found, in a line, which has the counts and a name of each."""
+    gone = [name for name, reason in reasons.items() if reason == GONE]
+    changed = [name for name, reason in reasons.items() if reason == CHANGED]
+    parts = [told(gone, "is gone", more="are gone")] if gone else []
+    if changed:
+        parts.append(told(changed, "changed since it was labelled", more="changed since they were labelled"))
+    return "; ".join(parts)
+
+
+def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
+    """Refuse the manifest of a finished data set that has lost lines.
+
+    Args:
+        folder: the data set's.
+        dataset: its record.
+        found: photographs in its manifest.
+
+    Raises:
+        PatchwordError: naming both counts.
+    """
+    again = "`patchword label ... --resume`" if dataset.source == "models" else "`patchword import` again"
+    if dataset.counts is not None:
+        check_counted(
+            folder / MANIFEST_FILE,
+            found=found,
+            counted=dataset.counts.images,
+            by=DATASET_FILE,
+            mend=f"make what is lost with {again}",
+        )
 
 
 def read_manifest(manifest: Manifest) -> dict[str, ImageRecord]:
@@ -168,11 +225,19 @@ def _item(record: ImageRecord, *, folder: Path, root: Path) -> LabelledItem:
     return LabelledItem(image, label_map_path(folder, record.name), segments_path(folder, record.name), record)
 
 
-def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path) -> None:
-    gone = [item.image for item in items if not item.image.is_file()]
-    if not root.is_dir() or gone:
-        example = f"; {len(gone)} of {len(items)} are gone, such as {gone[0].name}" if gone else ""
-        raise PatchwordError(f"the photographs of {folder} are not in {root}{example}; pass photos= their folder")
+def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, allow_missing: bool) -> None:
+    gone = [item for item in items if not item.image.is_file()]
+    if not root.is_dir() or (gone and len(gone) == len(items)):
+        example = f"; {len(gone)} of {len(items)} are gone, such as {gone[0].record.name}" if gone else ""
+        raise PatchwordError(
+            f"the photographs of {folder} are not in {root}{example}; pass --photos (photos=) their folder"
+        )
+    if gone and not allow_missing:
+        raise PatchwordError(
+            f"{len(gone)} of {len(items)} photographs of {folder} are gone from {root}, such as {gone[0].record.name}; "
+            "put them back, pass --photos (photos=) where they are now, or drop their labels with `patchword label "
+            "... --resume --forget-missing`"
+        )
     lost = [item.label_map for item in items if not item.label_map.is_file()]
     if lost:
         raise PatchwordError(f"{folder} has lost {len(lost)} label maps, such as {lost[0]}; make them with --resume")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, prepare_output, sole_use
-from patchword.label.dataset import LabelledDataset, label_map_path, read_manifest, segments_path
+from patchword.label.dataset import LabelledDataset, check_manifest, label_map_path, read_manifest, segments_path
 from patchword.label.finish import finish
 from patchword.label.quality.file import gather_quality
 from patchword.label.records import MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
-from patchword.label.resume import differences
+from patchword.label.resume import differences, numerical_differences, refuse_corrections
 from patchword.progress import Progress
 from patchword.runs.merge import (
     all_names,
@@ -66,6 +66,8 @@ def merge_labels(
     if not root.is_dir():
         raise PatchwordError(f"the photographs of {first.folder} are not in {root}; pass photos= their folder")
     check_apart([part.folder for part in parts], out=Path(out))
+    if overwrite:
+        refuse_corrections(out, instead="choose another folder")
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}
     record = first.dataset.model_copy(update=whole)
@@ -103,6 +105,7 @@ class _Part:
         labelled = (image.name for image in images.values() if image.status != "failed")
         files = (path for name in labelled for path in _files(folder, name))
         check_finished(folder, complete=dataset.complete, files=files)
+        check_manifest(folder, dataset, found=len(images))
         return cls(folder, dataset, shard, images)
 
 
@@ -114,7 +117,8 @@ def _check_same_run(parts: Sequence[_Part]) -> None:
     """Refuse what was not made alike; where the photographs were on each machine does not matter."""
     alike = [part.dataset.model_copy(update={"shard": None, "photographs": ""}) for part in parts]
     for part, dataset in zip(parts[1:], alike[1:], strict=True):
-        for what, first, other in differences(alike[0], dataset):
+        told = differences(alike[0], dataset) + numerical_differences(alike[0], dataset)
+        for what, first, other in told:
             raise PatchwordError(
                 f"{parts[0].folder} and {part.folder} are not of one run: {what} is {first} and {other}"
             )

@@ -3,7 +3,8 @@
 A data set is the same to the byte for the same photographs, vocabulary, models and settings, however often its run was
 stopped and resumed and whether it was made whole or in shards. What differs from run to run (when, where, how fast, by
 which command and versions) stands in `runs.jsonl` alone. That holds for one kind of machine: other processors round
-otherwise, and so does a batch of images that was halved because memory ran out.
+otherwise, and so does a batch of images that was halved because memory ran out. Types and kinds of devices, and the
+versions that decide, stand in `dataset.json`, and no run mixes them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import write_json
 from patchword.label.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
-from patchword.runs.records import Record, ShardRecord, VocabularyRecord
+from patchword.runs.records import Numerics, Record, ShardRecord, VocabularyRecord
 
 FORMAT: Literal["patchword-labels"] = "patchword-labels"
 FORMAT_VERSION: Literal[2] = 2
@@ -41,7 +42,7 @@ class ImageRecord(Record):
         segments: number of masks.
         coverage: share of pixels with a label, in [0, 1].
         reason: why the status is not "ok"; none otherwise.
-        content: sha256 of the photograph's file; none where it could not be read, and for imported labels.
+        content: sha256 of the photograph's file; none where it could not be read.
         duplicate_of: the first photograph, by name, with the same content; none for that one, and before a run's end.
             A duplicate is labelled all the same.
     """
@@ -106,6 +107,7 @@ class DatasetRecord(Record):
         patch_encoder: the vision encoder that said where to ask for masks; none where none did.
         shard: which part of the photographs this is; none for all of them.
         counts: none until the run is complete.
+        numerics: how the models computed; none for imported labels, and where an earlier version began the run.
     """
 
     format: Literal["patchword-labels"]
@@ -120,6 +122,7 @@ class DatasetRecord(Record):
     patch_encoder: ModelRecord | None
     shard: ShardRecord | None
     counts: Counts | None
+    numerics: Numerics | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Self:

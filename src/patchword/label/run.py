@@ -19,9 +19,9 @@ from patchword.label.image import ImageClaims, ImageLabels, LabelParts, claim_im
 from patchword.label.quality.assess import assess
 from patchword.label.quality.file import QUALITY_FILE, append_quality
 from patchword.label.records import MANIFEST_FILE, MARKER
-from patchword.label.resume import begin, keep_done
+from patchword.label.resume import CORRECTIONS, begin, refuse_corrections
 from patchword.label.settings import LabelSettings
-from patchword.progress import Progress
+from patchword.progress import Progress, say
 from patchword.runs.names import name_images, why_unread
 from patchword.runs.sessions import Session
 from patchword.runs.shards import Shard, chunks_of
@@ -40,6 +40,7 @@ def label_folder(
     shard: Shard | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    overwrite_corrections: bool = False,
     forget_missing: bool = False,
     retry_failed: bool = False,
     command: str = "",
@@ -63,7 +64,8 @@ def label_folder(
         limit: take the first so many photographs by name, at least 1; None for all.
         shard: take one of several parts of them.
         resume: go on in a folder that an earlier run left.
-        overwrite: empty such a folder first.
+        overwrite: empty such a folder first, unless it holds labels that a person corrected.
+        overwrite_corrections: empty it even then.
         forget_missing: with resume, drop the labels of photographs that no longer exist, which are an error else.
         retry_failed: with resume, try again what failed; else it is kept as failed.
         command: what the user typed, for the record.
@@ -85,15 +87,30 @@ def label_folder(
     names = sorted(named)[:limit]
     chunks = chunks_of(names, size=settings.image_batch, shard=shard)
     _check_parts(parts, settings)
+    if overwrite and not overwrite_corrections:
+        refuse_corrections(out, instead=CORRECTIONS)
+    overwrite = overwrite or overwrite_corrections
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     with sole_use(folder):
         part = None if shard is None else shard.record(names)
-        record = begin(folder, root=root, parts=parts, settings=settings, shard=part)
         manifest = Manifest(folder / MANIFEST_FILE)
         wanted = {name for chunk in chunks for name in chunk}
-        kept = keep_done(
-            folder, root=root, manifest=manifest, names=wanted, forget_missing=forget_missing, retry_failed=retry_failed
+        begun = begin(
+            folder,
+            root=root,
+            names=wanted,
+            parts=parts,
+            settings=settings,
+            manifest=manifest,
+            shard=part,
+            forget_missing=forget_missing,
+            retry_failed=retry_failed,
+            quiet=quiet,
         )
+        for note in begun.notes:
+            say(note, quiet=quiet)
+        begun.write(folder, manifest=manifest)
+        kept = begun.kept
         missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
         already = len(wanted) - sum(map(len, missing))
         options = {"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads}
@@ -103,7 +120,7 @@ def label_folder(
             with progress, manifest, Manifest(folder / QUALITY_FILE) as quality:
                 job = _Job(folder, parts, settings, manifest, quality, session, progress)
                 job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
-            finish(folder, record=record, manifest=manifest)
+            finish(folder, record=begun.record, manifest=manifest)
     return LabelledDataset.open(folder, photos=root)
 
 

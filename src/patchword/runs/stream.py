@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
 from patchword.images import read_image
+from patchword.runs.contents import content_of
 
 Pixels = NDArray[np.uint8]
 
@@ -76,20 +76,10 @@ def decoded(
 def _decode(name: str, path: Path, read: Callable[[Path], Pixels]) -> Photograph:
     content = None
     try:
-        content = _content(path)
+        content = content_of(path)
         return Photograph(name, path, read(path), content)
     except PatchwordError as error:
         return Photograph(name, path, error, content)
     except (OSError, MemoryError) as error:  # a file that vanished, or too little memory for this one
         reason = f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}"
         return Photograph(name, path, PatchwordError(reason), content)
-
-
-def _content(path: Path) -> str | None:
-    if not path.is_file():  # a pipe would be waited for; the reader says what is wrong
-        return None
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

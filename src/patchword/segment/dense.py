@@ -16,6 +16,7 @@ from patchword.maps import LabelMap
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import resize, resize_uint8
 from patchword.models.protocols import MaskProposer
+from patchword.runs.records import COMPUTED_ON
 from patchword.segment.geometry import AnyImage, as_rgb
 from patchword.segment.joins import FeatureJoin, LogitJoin, SeenImage, share_batches
 from patchword.segment.pixels import hold_back
@@ -119,7 +120,11 @@ class DensePath:
 
     def describe(self) -> dict[str, Any]:
         """The numbers that a segmentation depends on, and the mask proposer where there is one."""
-        numbers: dict[str, Any] = {"image_size": self.image_size, "temperature": self.temperature}
+        numbers: dict[str, Any] = {
+            COMPUTED_ON: self.device.type,
+            "image_size": self.image_size,
+            "temperature": self.temperature,
+        }
         if self.refiner is None:
             return numbers
         record = self.refiner.record

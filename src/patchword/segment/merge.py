@@ -30,6 +30,7 @@ from patchword.segment.records import (
     ResultRecord,
     SegmentationRecord,
     SegmentedFolder,
+    check_results,
     read_results,
 )
 from patchword.segment.resume import differences
@@ -108,6 +109,7 @@ class _Part:
             for path in files_of_record(folder, result, settings=record.folder_settings)
         )
         check_finished(folder, complete=record.complete, files=files)
+        check_results(folder, record, results)
         return cls(folder, record, shard, results)
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.inputs import Classes, check_needs_resume, claim_output
+from patchword.folders import check_output
+from patchword.inputs import Classes, check_needs_resume
 from patchword.segment.opening import load as load
 from patchword.segment.opening import open_segmenter as open_segmenter
 from patchword.segment.request import SegmentRequest
@@ -89,8 +90,7 @@ def segment(
         limit=limit,
         shard=shard,
     )
-    if Path(out).exists():  # what cannot be used is said before minutes of loading; what is not there is not made yet
-        claim_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     segmenter = request.open(device=device, dtype=dtype)
     return segment_folder(
         request.images,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, write_json
-from patchword.runs.records import Record, ShardRecord
+from patchword.runs.records import Record, ShardRecord, check_counted
 from patchword.segment.folder_settings import FolderSettings
 from patchword.segment.settings import SegmentSettings
 
@@ -79,7 +79,7 @@ class ResultRecord(Record):
             of a frame, the video's and the frame's number from 0, as in `clip.mp4/000250`.
         status: "ok" or "failed".
         reason: why it failed.
-        content: sha256 of a photograph's file; none where it could not be read.
+        content: sha256 of a photograph's or a video's file; none where it could not be read, and of frames.
         size: [height, width] in pixels.
         classes: those that are there.
         ignored: pixels of no class.
@@ -226,6 +226,22 @@ class SegmentedFolder:
     folder: Path
     names: tuple[str, ...]
     failed: dict[str, str]
+
+
+def check_results(folder: Path, record: SegmentationRecord, results: Mapping[str, ResultRecord]) -> None:
+    """Refuse the results of a finished folder that have lost lines.
+
+    Raises:
+        PatchwordError: naming both counts.
+    """
+    if record.complete and record.counts is not None:
+        check_counted(
+            folder / RESULTS,
+            found=sum(result.is_counted for result in results.values()),
+            counted=record.counts.images,
+            by=SETTINGS,
+            mend="make what is lost with `patchword segment ... --resume`",
+        )
 
 
 def read_results(manifest: Manifest) -> dict[str, ResultRecord]:

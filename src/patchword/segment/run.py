@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from patchword.errors import PatchwordError
-from patchword.folders import Manifest, prepare_output, sole_use
-from patchword.progress import Progress
+from patchword.folders import Manifest, prepare_output, remove_leftovers, sole_use
+from patchword.progress import Progress, say
 from patchword.runs.names import name_images
 from patchword.runs.records import relative_root
 from patchword.runs.sessions import Session
@@ -27,7 +27,7 @@ from patchword.segment.records import (
     SegmentedFolder,
     read_results,
 )
-from patchword.segment.resume import begin, keep_done
+from patchword.segment.resume import begin
 from patchword.segment.settings import SegmentSettings
 from patchword.segment.video import check_extra, is_video
 from patchword.segment.video_job import VideoJob, paint_videos
@@ -110,9 +110,13 @@ def segment_folder(
             shard=None if shard is None else shard.record(names),
             counts=None,
         )
-        record = begin(folder, record)
         manifest = Manifest(folder / RESULTS)
-        kept = keep_done(folder, manifest=manifest, record=record, retry_failed=retry_failed)
+        begun = begin(folder, record, root=root, manifest=manifest, retry_failed=retry_failed, quiet=quiet)
+        for note in begun.notes:
+            say(note, quiet=quiet)
+        record, kept = begun.record, begun.kept
+        remove_leftovers(folder)
+        record.save(folder)
         missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
         films = [VideoJob(name, named[name], how.every, chosen.batch, shard, kept) for name in videos]
         likely = [film.likely() for film in films]

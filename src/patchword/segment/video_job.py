@@ -11,6 +11,7 @@ from pathlib import Path
 from patchword.colours import with_one_more
 from patchword.errors import PatchwordError
 from patchword.runs.ahead import made_ahead
+from patchword.runs.contents import content_of
 from patchword.runs.names import named_alike, remove_files
 from patchword.runs.shards import Shard
 from patchword.runs.stream import Photograph
@@ -98,6 +99,7 @@ class VideoJob:
             name=self.name,
             status="failed" if count.cut_off else "ok",
             reason=count.cut_off,
+            content=content_of(self.path),
             frames=-(-count.frames // self.every),
         )
 

@@ -40,12 +40,14 @@ class ImageDoubt(Record):
         doubt: as a mask's, over all labelled pixels; 0 where there are none.
         masks: those with pixels in the label map, most doubtful first.
         reason: why the photograph could not be looked at; none otherwise.
+        of: hash of the model, the photograph and the labels that were compared; none where an earlier version did.
     """
 
     name: str
     doubt: float = Field(ge=0, le=1)
     masks: tuple[MaskDoubt, ...]
     reason: str | None = None
+    of: str | None = None
 
 
 def read_doubts(folder: Path) -> tuple[ImageDoubt, ...]:
