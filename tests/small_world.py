@@ -98,3 +98,11 @@ def must(ran: Ran, *, code: int = 0) -> Ran:
 def names(paths: Sequence[Path]) -> list[str]:
     """Last parts of paths."""
     return [path.name for path in paths]
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file and folder below a folder: when it was last changed, and what it holds."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in [folder, *sorted(folder.rglob("*"))]
+    }

@@ -17,6 +17,7 @@ from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap
 from patchword.vocabulary import Vocabulary
+from small_world import state_of
 
 QUICK = SETTINGS.model_copy(update={"steps": None, "epochs": 2})
 
@@ -316,3 +317,54 @@ def test_settings_out_of_range_are_one_line(values: dict[str, object], message: 
         AlignSettings(**values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def stopped(tmp_path: Path) -> AlignmentData:
+    """Data, and a run on it in `model` that was stopped in the features."""
+    data = make_data(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "model", encoder=Stops())
+    return data
+
+
+def in_bfloat16() -> ColourPatches:
+    encoder = ColourPatches()
+    encoder.dtype = torch.bfloat16  # type: ignore[attr-defined]
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"encoder": in_bfloat16()},
+            "the dtype of the vision encoder was float32, now bfloat16; go on with --device cpu",
+        ),
+        ({"settings": QUICK.model_copy(update={"seed": 7})}, "setting 'seed' was 0 and is 7"),
+    ],
+)
+def test_a_refusal_to_go_on_changes_nothing(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    data = stopped(tmp_path)
+    before = state_of(tmp_path / "model")
+    with pytest.raises(PatchwordError, match=message):
+        run(data, tmp_path / "model", resume=True, **change)  # type: ignore[arg-type]
+    assert state_of(tmp_path / "model") == before
+
+
+def test_a_finished_model_is_returned_whatever_computes(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    first = run(data, tmp_path / "model")
+    assert run(data, tmp_path / "model", resume=True, encoder=in_bfloat16()).history == first.history
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = stopped(tmp_path)
+    path = tmp_path / "model" / "training.json"
+    record = json.loads(path.read_text())
+    assert record["identity"]["numerics"].pop("dtypes")["training"] == "float32"
+    del record["identity"]["numerics"]
+    path.write_text(json.dumps(record))
+    align_labels(
+        data, encoder=ColourPatches(), text_encoder=ColourText(), out=tmp_path / "model", settings=QUICK, resume=True
+    )
+    assert "was begun by an earlier version of patchword, which recorded neither dtype" in capsys.readouterr().err

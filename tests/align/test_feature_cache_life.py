@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 import signal
@@ -231,6 +233,31 @@ def test_name_and_place_of_an_encoder_do_not_count() -> None:
     other.record = dataclasses.replace(other.record, name="elsewhere", revision="abc", licence="MIT")
     identities = [feature_identity(encoder, side=16, feature_dtype="float16") for encoder in (one, other)]
     assert identities[0] == identities[1]
+
+
+class OnAnother(ColourPatches):
+    """Says that it computes on another kind of device."""
+
+    device = torch.device("meta")
+
+
+def test_features_of_another_device_are_not_mixed_in(tmp_path: Path) -> None:
+    filled(tmp_path / "cache", photographs(tmp_path))
+    assert len(FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SMALL)) == 6
+    assert len(FeatureCache(tmp_path / "cache", encoder=OnAnother(), settings=SMALL)) == 0
+
+
+def test_features_of_an_earlier_version_are_taken_over_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = filled(tmp_path / "cache", photographs(tmp_path))
+    identity = feature_identity(ColourPatches(), side=cache.side, feature_dtype=SMALL.feature_dtype)
+    del identity["computed_on"], identity["versions"]
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    cache.folder.rename(tmp_path / "cache" / name)
+    caplog.set_level(logging.WARNING)
+    assert len(FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SMALL)) == 6
+    assert "earlier version of patchword, which did not record the device" in caplog.text
+    assert json.loads((cache.folder / "cache.json").read_text())["computed_on"] == "cpu"
+    assert len(FeatureCache(tmp_path / "cache", encoder=OnAnother(), settings=SMALL)) == 0
 
 
 def shard_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.disagreement import doubts, find_disagreement
-from patchword.label.quality.doubts import worst_masks
+from patchword.label.quality.doubts import ImageDoubt, worst_masks
 from patchword.maps import LabelMap, Segment
 from patchword.segment.result import SegmentationResult
 from patchword.vocabulary import Vocabulary
@@ -88,35 +90,60 @@ def test_other_sizes_are_refused() -> None:
 
 
 class Stub:
-    """Says "dog" everywhere, surely for photographs whose name has an x; cannot read c."""
+    """Says "dog" everywhere, surely for photographs that are not black; is stopped at one of them."""
 
-    def segment(self, image: Path, *, classes: Vocabulary, background: list[str]) -> SegmentationResult:
+    def __init__(self, *, stop_at: int | None = None, temperature: float = 0.1) -> None:
+        self.looked = 0
+        self.stop_at = stop_at
+        self.temperature = temperature
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "stub", "temperature": self.temperature}
+
+    def segment(self, image: np.ndarray, *, classes: Vocabulary, background: list[str]) -> SegmentationResult:
         assert classes.names == NAMES
         assert background == []
-        if image.name == "c.png":
-            raise PatchwordError("cannot read it")
-        return prediction(np.ones((2, 2), np.uint8), np.full((2, 2), 0.9 if "x" in image.name else 0.4))
+        self.looked += 1
+        if self.looked == self.stop_at:
+            raise KeyboardInterrupt
+        return prediction(np.ones((2, 2), np.uint8), np.full((2, 2), 0.9 if image.any() else 0.4))
 
 
-def test_a_data_set_is_looked_through_and_written_down(tmp_path: Path) -> None:
+LABELLED = (("a.png", 0), ("b.png", 1), ("c.png", 0), ("x.png", 2))
+
+
+def labelled(folder: Path) -> Any:
+    """Four photographs of which c cannot be read, with their labels."""
     items = []
-    for name, index in (("a.png", 0), ("b.png", 1), ("c.png", 0), ("x.png", 2)):
-        LabelMap(np.full((2, 2), index, dtype=np.uint8), NAMES).save(tmp_path / f"{name}.map")
+    for name, index in LABELLED:
+        Image.new("RGB", (2, 2), "white" if name == "x.png" else "black").save(folder / name)
+        if name == "c.png":
+            (folder / name).write_bytes(b"no picture")
+        LabelMap(np.full((2, 2), index, dtype=np.uint8), NAMES).save(folder / f"{name}.map")
+        (folder / f"{name}.json").write_text(name)
         part = segment(np.ones((2, 2), dtype=bool), index)
         items.append(
             SimpleNamespace(
-                record=SimpleNamespace(name=name),
-                image=tmp_path / name,
-                label_map=tmp_path / f"{name}.map",
+                record=SimpleNamespace(name=name, content=hashlib.sha256((folder / name).read_bytes()).hexdigest()),
+                image=folder / name,
+                label_map=folder / f"{name}.map",
+                segments_file=folder / f"{name}.json",
                 segments=lambda part=part: (part,),
             )
         )
-    labels: Any = SimpleNamespace(items=tuple(items), vocabulary=Vocabulary.of(list(NAMES), background=["wall"]))
-    stub: Any = Stub()
-    found = find_disagreement(labels, segmenter=stub, out=tmp_path / "disagreement.jsonl", quiet=True)
+    return SimpleNamespace(items=tuple(items), vocabulary=Vocabulary.of(list(NAMES), background=["wall"]))
+
+
+def compare(labels: Any, stub: Stub, **options: Any) -> tuple[ImageDoubt, ...]:
+    out = labels.items[0].image.parent / "disagreement.jsonl"
+    return find_disagreement(labels, segmenter=stub, out=out, quiet=True, **options)  # type: ignore[arg-type]
+
+
+def test_a_data_set_is_looked_through_and_written_down(tmp_path: Path) -> None:
+    found = compare(labelled(tmp_path), Stub())
     assert [record.name for record in found] == ["x.png", "a.png", "b.png", "c.png"]
     assert [record.doubt for record in found] == pytest.approx([0.9, 0.4, 0, 0])
-    assert found[-1].reason == "cannot read it"
+    assert "c.png: not an image" in (found[-1].reason or "")
     lines = [json.loads(line) for line in (tmp_path / "disagreement.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == ["a.png", "b.png", "c.png", "x.png"]
     assert [(name, mask.instead) for name, mask in worst_masks(found)] == [
@@ -124,3 +151,37 @@ def test_a_data_set_is_looked_through_and_written_down(tmp_path: Path) -> None:
         ("a.png", "dog"),
         ("b.png", "dog"),
     ]
+
+
+def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    labels = labelled(tmp_path)
+    whole = compare(labels, Stub())
+    written = (tmp_path / "disagreement.jsonl").read_bytes()
+    (tmp_path / "disagreement.jsonl").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        compare(labels, Stub(stop_at=3))
+    again = Stub()
+    assert compare(labels, again) == whole
+    assert again.looked == 1  # x; c is read anew and fails anew
+    assert (tmp_path / "disagreement.jsonl").read_bytes() == written
+
+
+def test_what_was_compared_with_something_else_is_compared_again(tmp_path: Path) -> None:
+    labels = labelled(tmp_path)
+    compare(labels, Stub())
+    LabelMap(np.full((2, 2), 2, dtype=np.uint8), NAMES).save(labels.items[1].label_map)
+    stub = Stub()
+    assert {record.name: record.doubt for record in compare(labels, stub)}["b.png"] == pytest.approx(0.4)
+    assert stub.looked == 1
+    other = Stub(temperature=0.2)
+    compare(labels, other)
+    assert other.looked == 3
+    stub = Stub()
+    compare(labels, stub, unusable={"a.png": "it is gone"})
+    assert stub.looked == 2
+
+
+def test_lines_of_an_earlier_version_are_made_again(tmp_path: Path) -> None:
+    labels = labelled(tmp_path)
+    (tmp_path / "disagreement.jsonl").write_text('{"name": "a.png", "doubt": 1, "masks": []}\n{"name": "z"}\n')
+    assert [record.doubt for record in compare(labels, Stub())] == pytest.approx([0.9, 0.4, 0, 0])

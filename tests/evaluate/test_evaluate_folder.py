@@ -21,6 +21,7 @@ from patchword.evaluate.public import evaluate
 from patchword.evaluate.report import EvaluationReport
 from patchword.evaluate.run import evaluate_task
 from patchword.evaluate.task import folder_task
+from small_world import state_of
 
 
 @pytest.fixture
@@ -256,3 +257,35 @@ def test_a_finished_run_is_resumed_for_other_intervals_without_predicting_again(
     (low, high), (lowest, highest) = second.intervals["miou"] or (0, 0), first.intervals["miou"] or (0, 0)
     assert lowest < low < high < highest
     assert EvaluationReport.model_validate_json((data / "out/evaluation.json").read_text()) == second
+
+
+def test_a_refusal_to_go_on_changes_nothing(data: Path) -> None:
+    run(data, data / "out")
+    before = state_of(data / "out")
+    with pytest.raises(PatchwordError, match="predicted by: temperature was"):
+        run(data, data / "out", model=RedSegmenter(temperature=0.2), resume=True)
+    assert state_of(data / "out") == before
+    (data / "out" / "images.jsonl").write_text("{}\n")
+    before = state_of(data / "out")
+    with pytest.raises(PatchwordError, match="not a JSON object with a name"):
+        run(data, data / "out", resume=True)
+    assert state_of(data / "out") == before
+
+
+def test_a_photograph_that_changed_is_scored_again_and_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(data, data / "out")
+    save(data / "photos/0/2.png", photograph_of(np.full((24, 30), 2)))
+    segmenter = RedSegmenter()
+    report = evaluate(
+        data / "photos",
+        masks=data / "masks",
+        classes=CLASSES,
+        out=data / "out",
+        model=segmenter,
+        settings={"batch": 2},
+        scoring={"worst": 3, "resamples": 50},
+        resume=True,
+    )
+    assert segmenter.sizes == [2]  # its chunk
+    assert "1 photograph changed since it was scored: 0/2.png; scored again" in capsys.readouterr().err
+    assert report.miou == run(data, None).miou

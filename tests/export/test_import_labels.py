@@ -24,9 +24,12 @@ from patchword.export.painting import Photographs
 from patchword.export.read_coco import _runs
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
+from patchword.folders import prepare_output
 from patchword.label.dataset import LabelledDataset
 from patchword.label.records import DatasetRecord
+from patchword.label.resume import CORRECTIONS, refuse_corrections
 from patchword.vocabulary import Vocabulary
+from small_world import state_of
 
 ROUND_TRIPS = [
     ("coco", "masks"),
@@ -307,3 +310,48 @@ def test_a_photograph_without_a_name_is_a_mistake_and_no_crash(tmp_path: Path) -
     labels = make_labels(tmp_path)
     with pytest.raises(PatchwordError, match=r"tasks\.json: photograph '' is not in"):
         Photographs(labels.root).named("", place="tasks.json")
+
+
+def test_corrections_are_not_overwritten_by_machine_output(labels: LabelledDataset, tmp_path: Path) -> None:
+    source = exported(labels, "coco", tmp_path)
+    bring(source, "coco", labels, tmp_path / "back")
+    before = state_of(tmp_path / "back")
+    with pytest.raises(PatchwordError, match=r"labels of 6 photographs .* imported from coco.*--overwrite-corrections"):
+        refuse_corrections(tmp_path / "back", instead=CORRECTIONS)
+    for marker in ("segmentation", "evaluation", "model"):
+        with pytest.raises(PatchwordError, match=f"holds 'labels', not '{marker}'"):
+            prepare_output(tmp_path / "back", overwrite=True, marker=marker)
+    assert state_of(tmp_path / "back") == before
+    refuse_corrections(labels.folder, instead=CORRECTIONS)  # made by models
+    refuse_corrections(tmp_path / "nowhere", instead=CORRECTIONS)
+
+
+def test_an_import_replaces_another_of_the_same_photographs_only(labels: LabelledDataset, tmp_path: Path) -> None:
+    source = exported(labels, "coco", tmp_path)
+    bring(source, "coco", labels, tmp_path / "back")
+    bring(source, "coco", labels, tmp_path / "back", overwrite=True)
+
+    def leave_one_out(data: Any) -> None:
+        gone = data["images"].pop()["id"]
+        data["annotations"] = [each for each in data["annotations"] if each["image_id"] != gone]
+
+    changed_json(source, leave_one_out)
+    before = state_of(tmp_path / "back")
+    with pytest.raises(PatchwordError, match="labels of 1 photograph that were corrected"):
+        bring(source, "coco", labels, tmp_path / "back", overwrite=True)
+    assert state_of(tmp_path / "back") == before
+    assert len(bring(source, "coco", labels, tmp_path / "back", overwrite_corrections=True)) == 5
+
+
+def test_imported_labels_know_their_photographs(labels: LabelledDataset, tmp_path: Path) -> None:
+    back = bring(exported(labels, "voc", tmp_path), "voc", labels, tmp_path / "back")
+    shutil.copytree(labels.root, tmp_path / "photos")
+    moved = LabelledDataset.open(back.folder, photos=tmp_path / "photos")
+    assert moved.unusable() == {}
+    Image.new("RGB", (53, 37)).save(tmp_path / "photos" / "a" / "x.jpg")
+    assert list(moved.unusable()) == ["a/x.jpg"]
+    with pytest.raises(
+        PatchwordError, match=r"1 photograph changed since it was labelled: a/x\.jpg; nothing is exported"
+    ):
+        export_labels(moved, format="voc", out=tmp_path / "again", quiet=True)
+    assert not (tmp_path / "again").exists()

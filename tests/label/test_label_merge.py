@@ -161,7 +161,7 @@ def test_unfinished_and_damaged_shards_are_refused(photos: Path, tmp_path: Path)
     run(photos, two, shard=Shard(2, 2), resume=True)
     lines = (two / "manifest.jsonl").read_bytes().splitlines(keepends=True)
     (two / "manifest.jsonl").write_bytes(b"".join(lines[1:]))
-    with pytest.raises(PatchwordError, match=r"manifest\.jsonl has lines of 3 images, dataset\.json counts 4"):
+    with pytest.raises(PatchwordError, match=r"manifest\.jsonl lists 3 images, but dataset\.json counts 4"):
         merge_labels([one, two], out=tmp_path / "merged")
     (two / "manifest.jsonl").write_bytes(b"".join([*lines, (one / "manifest.jsonl").read_bytes().splitlines(True)[0]]))
     with pytest.raises(PatchwordError, match=r"overlap: both have 'broken\.jpg'"):

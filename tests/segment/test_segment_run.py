@@ -187,9 +187,7 @@ def test_what_failed_is_tried_again_where_that_is_asked(photos: Path, segmenter:
     assert again.batches == []
     assert read_sessions(folder)[-1].failed_before == 1
     assert run(photos, segmenter, settings={"batch": 1}, resume=True, retry_failed=True).failed == {}
-    assert contents(folder) == contents(
-        run(photos, segmenter, settings={"batch": 1}, out=photos.parent / "new").folder
-    )
+    assert contents(folder) == contents(run(photos, segmenter, settings={"batch": 1}, out=photos.parent / "new").folder)
 
 
 def test_lost_files_are_made_again(photos: Path, segmenter: Segmenter) -> None:

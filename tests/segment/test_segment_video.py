@@ -23,6 +23,7 @@ from patchword.segment.records import SegmentedFolder
 from patchword.segment.request import SegmentRequest
 from patchword.segment.run import segment_folder
 from patchword.segment.video import VIDEO_SUFFIXES, FrameCount, VideoFrame, frames_told, read_frames
+from small_world import state_of
 
 av = pytest.importorskip("av")
 
@@ -213,6 +214,15 @@ def test_broken_videos_and_frames_end_nothing(photos: Path) -> None:
     mended = run(photos, resume=True, retry_failed=True)
     assert mended.failed == {}
     assert "films/clip.mp4/000006" in mended.names
+
+
+def test_another_film_of_the_same_name_is_refused(photos: Path) -> None:
+    done = run(photos)
+    before = state_of(done.folder)
+    make_film(photos / "films/clip.mp4", frames=3)
+    with pytest.raises(PatchwordError, match=r"video films/clip\.mp4 changed since it was segmented; pass --overwrite"):
+        run(photos, resume=True)
+    assert state_of(done.folder) == before
 
 
 def test_an_overlay_video_shows_what_the_masks_say_when_the_video_does(tmp_path: Path) -> None:

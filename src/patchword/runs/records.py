@@ -121,7 +121,8 @@ def check_counted(path: Path, *, found: int, counted: int, by: str, mend: str) -
         PatchwordError: naming both counts.
     """
     if found != counted:
-        raise PatchwordError(f"{path} has lines of {found} images, {by} counts {counted}: the file was changed; {mend}")
+        images = "1 image" if found == 1 else f"{found} images"
+        raise PatchwordError(f"{path} lists {images}, but {by} counts {counted}: the file was changed; {mend}")
 
 
 def relative_root(root: Path, *, folder: Path) -> str:
