@@ -81,21 +81,13 @@ def test_a_cut_manifest_is_refused_by_every_command(made: Path, tmp_path: Path, 
     labels = tmp_path / "cut" / "labels"
     manifest = labels / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes().splitlines(keepends=True)[0])
+    evaluate: list[object] = ["evaluate", made / "photos", "--masks", labels / "masks"]
     commands: list[list[object]] = [
         align_command(labels, out=tmp_path / "model", models=models),
         ["export", labels, "--format", "voc", "-o", tmp_path / "voc"],
         ["quality", labels],
         ["push", labels, "somebody/labels"],
-        [
-            "evaluate",
-            made / "photos",
-            "--masks",
-            labels / "masks",
-            "--classes",
-            "cat, dog, sofa",
-            "--predictions",
-            labels,
-        ],
+        [*evaluate, "--classes", "cat, dog, sofa", "--predictions", labels],
     ]
     for command in commands:
         complaint = must(run(*command), code=2).complaint

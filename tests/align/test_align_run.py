@@ -338,7 +338,7 @@ def in_bfloat16() -> ColourPatches:
     [
         (
             {"encoder": in_bfloat16()},
-            "the dtype of the vision encoder was float32, now bfloat16; go on with --device cpu",
+            "the dtype of the vision encoder was float32, now bfloat16; go on with",
         ),
         ({"settings": QUICK.model_copy(update={"seed": 7})}, "setting 'seed' was 0 and is 7"),
     ],

@@ -164,6 +164,9 @@ def test_unfinished_and_damaged_shards_are_refused(photos: Path, tmp_path: Path)
     with pytest.raises(PatchwordError, match=r"manifest\.jsonl lists 3 images, but dataset\.json counts 4"):
         merge_labels([one, two], out=tmp_path / "merged")
     (two / "manifest.jsonl").write_bytes(b"".join([*lines, (one / "manifest.jsonl").read_bytes().splitlines(True)[0]]))
+    data = json.loads((two / "dataset.json").read_text())
+    data["counts"]["images"] += 1
+    (two / "dataset.json").write_text(json.dumps(data))
     with pytest.raises(PatchwordError, match=r"overlap: both have 'broken\.jpg'"):
         merge_labels([one, two], out=tmp_path / "merged")
     data = json.loads((two / "dataset.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -146,7 +147,8 @@ def test_each_frame_has_a_mask_and_a_line_and_the_video_one_too(photos: Path) ->
     assert done.failed == {}
     told = lines(done.folder)
     assert list(told) == sorted(told)
-    assert told["films/clip.mp4"] == {"name": "films/clip.mp4", "status": "ok", "frames": 7}
+    content = hashlib.sha256((photos / "films/clip.mp4").read_bytes()).hexdigest()
+    assert told["films/clip.mp4"] == {"name": "films/clip.mp4", "status": "ok", "frames": 7, "content": content}
     for number, pixels in enumerate(decode(photos / "films/clip.mp4")):
         expected = LocalSegmenter().segment(pixels, classes=NAMES)
         name = f"films/clip.mp4/{number:06d}"
