@@ -108,7 +108,7 @@ def test_labels_go_up_as_a_data_set(hub: StandIn, tmp_path: Path, monkeypatch: p
     files = ["README.md", "dataset.json", "manifest.jsonl", "masks/a/b.png.png", "segments/a/b.png.json", "a.jpg"]
     labels = make_folder(tmp_path / "labels", "labels", files)
     complete = {"is": True}
-    record = SimpleNamespace(load=lambda folder: SimpleNamespace(complete=complete["is"]))
+    record = SimpleNamespace(load=lambda folder: SimpleNamespace(complete=complete["is"], counts=None, source="models"))
     monkeypatch.setattr(publish, "DatasetRecord", record)
     push_folder(labels, name="someone/labels")
     assert hub.made == [("someone/labels", "dataset", False)]
