@@ -70,7 +70,9 @@ def test_photographs_in_a_renamed_folder(made: Path, tmp_path: Path, models: Mod
     shutil.copytree(made / "photos", tmp_path / "moved")
     ran = must(run("export", tmp_path / "labels", "--format", "voc", "-o", tmp_path / "voc"), code=2)
     assert "pass --photos (photos=) their folder" in ran.complaint
-    must(run("export", tmp_path / "labels", "--format", "voc", "-o", tmp_path / "voc", "--photos", tmp_path / "moved"))
+    export = ("export", tmp_path / "labels", "--format", "voc", "-o", tmp_path / "voc")
+    told = must(run(*export, "--photos", tmp_path / "moved")).err
+    assert f"{tmp_path / 'moved'}: all 3 photographs have the content that was labelled" in told
     ran = must(run(*label_command(tmp_path / "moved", out=tmp_path / "labels", models=models), "--resume"))
     assert "the photographs were in ../photos and are now in ../moved, with the same content" in ran.err
     must(run("quality", tmp_path / "labels"))
@@ -142,9 +144,14 @@ def test_a_link_to_itself_is_a_photograph_that_cannot_be_read(made: Path, tmp_pa
     commands: list[list[object]] = [
         label_command(photos, out=tmp_path / "labels", models=models),
         ["segment", photos, "--model", made / "model", "-o", tmp_path / "segmented"],
+        ["suggest", photos, "--image-text", models.clip, "-o", tmp_path / "classes.txt"],
     ]
     for command in commands:
         ran = must(run(*command), code=1)
-        assert "patchword: loop.jpg: cannot read loop.jpg: Too many levels of symbolic links" in ran.err
+        assert "patchword: loop.jpg: cannot read " in ran.err
+        assert "loop.jpg: Too many levels of symbolic links" in ran.err
         assert "3 photographs could not be" in ran.err
     assert len(list((tmp_path / "segmented" / "masks").glob("*.png"))) == 3
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nowhere")
+    command = label_command(photos, out=tmp_path / "nowhere", models=models)
+    assert "nowhere is a link that leads nowhere" in must(run(*command), code=2).complaint

@@ -9,7 +9,7 @@ import typer
 
 from patchword.errors import PatchwordError
 from patchword.options import AsJson, Assignments, ClassList, Moved, Overwrite, OverwriteCorrections, Quiet
-from patchword.terminal import command_line, parse_settings, print_columns, print_json, report_labels
+from patchword.terminal import command_line, parse_settings, print_columns, print_json, report_labels, say_where
 
 ExportFormat = Annotated[
     str,
@@ -77,6 +77,7 @@ def export(
     chosen = ExportSettings(**parse_settings(settings or []))
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     summary = export_labels(dataset, format=export_format, out=out, settings=chosen, overwrite=overwrite, quiet=quiet)
+    say_where(dataset, photos=photos, quiet=quiet)
     if as_json:
         print_json(summary.model_dump(mode="json"))
         return

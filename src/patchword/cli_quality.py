@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from patchword.options import AsJson, Device, Dtype, Moved, Quiet
-from patchword.terminal import FAILED, complain, print_columns, print_json
+from patchword.terminal import FAILED, complain, print_columns, print_json, say_where
 
 if TYPE_CHECKING:
     from patchword.label.dataset import LabelledDataset
@@ -35,6 +35,7 @@ def quality(
 
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     unusable = dataset.unusable(quiet=quiet)
+    say_where(dataset, photos=photos, unusable=unusable, quiet=quiet)
     doubted = []
     if model is not None:
         doubted = _ask(model, dataset, unusable=unusable, device=device, dtype=dtype, quiet=quiet)[:worst]

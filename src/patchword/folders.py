@@ -68,6 +68,8 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
     try:
         if path.exists() and not path.is_dir():
             raise PatchwordError(f"{path} is a file; the output must be a folder")
+        if path.is_symlink() and not path.exists():
+            raise PatchwordError(f"{path} is a link that leads nowhere; the output must be a folder")
         if path.exists() and holds_anything(path):
             _check_used_folder(path, resume, overwrite, marker)
         there = next(each for each in (path, *path.absolute().parents) if each.exists())

@@ -95,6 +95,7 @@ def plan_label(
     out: str | Path,
     resume: bool = False,
     overwrite: bool = False,
+    overwrite_corrections: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     **asked: Any,
@@ -110,6 +111,11 @@ def plan_label(
     Raises:
         PatchwordError: for all that `label` would refuse before it loads a model.
     """
+    from patchword.label.resume import CORRECTIONS, refuse_corrections
+
+    if overwrite and not overwrite_corrections:
+        refuse_corrections(out, instead=CORRECTIONS)
+    overwrite = overwrite or overwrite_corrections
     request = LabelRequest.read(photos, out=out, **asked)
     portion = request.portion()
     output = describe_output(out, resume, overwrite)

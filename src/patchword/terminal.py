@@ -195,6 +195,15 @@ def session_remarks(session: SessionRecord, *, done: str) -> list[str]:
     return lines
 
 
+def say_where(
+    dataset: LabelledDataset, *, photos: Path | None, unusable: Mapping[str, str] | None = None, quiet: bool = False
+) -> None:
+    """Say that photographs in another place are those that were labelled, where all are and the hashes tell."""
+    recorded = [item.record.content for item in dataset.items]
+    if photos is not None and not unusable and None not in recorded:
+        say(f"{photos}: all {len(recorded)} photographs have the content that was labelled", quiet=quiet)
+
+
 def speaks_for_all() -> bool:
     """Whether this process is the first of those that a launcher such as `torchrun` has started, or alone."""
     return os.environ.get("RANK", "0") == "0"

@@ -163,6 +163,17 @@ def test_other_photographs_of_the_same_names_are_refused(photos: Path, tmp_path:
     assert state_of(tmp_path / "labels") == before
 
 
+def test_a_wrong_folder_does_not_cost_the_labels(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "labels")
+    before = state_of(tmp_path / "labels")
+    draw(tmp_path / "wrong" / "z.png", "red")
+    with pytest.raises(PatchwordError, match=r"was \.\./photos, now \.\./wrong, where 3 of 3 are not the same"):
+        run(tmp_path / "wrong", tmp_path / "labels", resume=True, forget_missing=True)
+    assert state_of(tmp_path / "labels") == before
+    with pytest.raises(PatchwordError, match=r"3 of 3"):
+        run(tmp_path / "wrong", tmp_path / "labels", resume=True)
+
+
 def test_photographs_that_are_gone_or_changed_are_told_apart(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "labels")
     (photos / "a.png").unlink()

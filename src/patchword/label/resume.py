@@ -205,7 +205,8 @@ def _go_on(
     away, changed = changed_photographs(known, paths={name: root / PurePosixPath(name) for name in known}, quiet=quiet)
     gone = {name for name in (*away, *(records.keys() - known.keys())) if not (root / PurePosixPath(name)).is_file()}
     if moved:
-        _check_moved(changed, known, folder=folder, before=earlier.photographs, now=now)
+        other = [*changed, *(gone if len(gone) == len(records) else ())]
+        _check_moved(other, known, folder=folder, before=earlier.photographs, now=now)
     if gone and not forget_missing:
         raise PatchwordError(
             f"{len(gone)} of {len(records)} labelled photographs are gone from {root}, such as {min(gone)}; put them "
@@ -230,15 +231,13 @@ def _go_on(
     return Beginning(record, kept, frozenset(gone), tuple(notes))
 
 
-def _check_moved(
-    changed: Sequence[str], known: Mapping[str, str | None], *, folder: Path, before: str, now: str
-) -> None:
-    """Refuse a folder that holds other photographs under the same names."""
-    if changed:
+def _check_moved(other: Sequence[str], known: Mapping[str, str | None], *, folder: Path, before: str, now: str) -> None:
+    """Refuse a folder that holds other photographs under the same names, or none of them."""
+    if other:
         raise PatchwordError(
-            f"cannot resume {folder}: the photographs' folder was {before}, now {now}, where {len(changed)} of "
-            f"{len(known)} have other content, such as {min(changed)}; resume with the same photographs, or choose "
-            "another folder"
+            f"cannot resume {folder}: the photographs' folder was {before}, now {now}, where {len(other)} of "
+            f"{len(known)} are not the same, such as {min(other)}; resume with the same photographs, or choose another "
+            "folder"
         )
 
 

@@ -109,7 +109,7 @@ def _targets(
 
 def _check_spared(images: Sequence[Path], *, targets: Iterable[Path]) -> None:
     """Refuse to overwrite a photograph."""
-    places = {path.resolve() for path in targets}
+    places = {os.path.realpath(path) for path in targets}  # `Path.resolve` ends at a link that leads to itself
     for path in images if places else ():
-        if path.resolve() in places:
+        if os.path.realpath(path) in places:
             raise PatchwordError(f"{path} is one of the photographs; choose another output file")
