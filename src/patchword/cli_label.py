@@ -91,8 +91,8 @@ def label(
     if dry_run and preview is not None:
         raise PatchwordError("both --dry-run and --preview are set; allowed is one of them")
     if dry_run:
-        used = {"resume": resume, "overwrite": overwrite, "overwrite_corrections": overwrite_corrections}
-        print_plan(plans.plan_label(photos, **asked, **used), as_json=as_json)
+        asked |= {"resume": resume, "overwrite": overwrite, "overwrite_corrections": overwrite_corrections}
+        print_plan(plans.plan_label(photos, **asked), as_json=as_json)
         return
     if preview is not None:
         _report_preview(
