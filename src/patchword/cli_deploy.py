@@ -84,6 +84,11 @@ def _export_onnx(
             ("operator set", facts.opset),
             ("numbers", facts.precision),
             ("differs from torch by", f"{facts.largest_difference:.1e} at most{', before 8 bits' * options.int8}"),
+            *(
+                [("8 bits keep", f"the class of {facts.int8_agreement:.1%} of the patches of drawn pictures")]
+                if facts.int8_agreement is not None
+                else []
+            ),
             ("licence of the encoder", facts.encoder.licence or "not known"),
             ("written", f"{summary.path}, {summary.megabytes:,.1f} MB"),
         ]

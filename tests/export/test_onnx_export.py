@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir
 import onnx_world
+import onnxruntime
 import pytest
 import torch
 from onnx_world import CLASSES
@@ -23,14 +25,15 @@ from patchword import __version__
 from patchword.errors import PatchwordError
 from patchword.export.onnx import files
 from patchword.export.onnx import run as export_run
-from patchword.export.onnx.check import open_session, run_patches
-from patchword.export.onnx.facts import parse_facts
+from patchword.export.onnx.check import agreement, open_session, run_patches
+from patchword.export.onnx.facts import Agreement, parse_facts
 from patchword.export.onnx.head import parse_head
 from patchword.export.onnx.quantise import quantise
 from patchword.export.onnx.run import OnnxSummary, export_onnx
 from patchword.export.text_vectors import export_text_vectors
 from patchword.maps import LabelMap
 from patchword.models.stored_text import load_stored_text
+from patchword.segment.onnx_segmenter import load_onnx_segmenter
 from patchword.segment.opening import load, open_segmenter
 from patchword.segment.result import SegmentationResult
 from small_world import must, pixels, run
@@ -344,19 +347,83 @@ def test_weights_that_do_not_fit_into_one_file(
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_8_bits_are_smaller_and_nearly_the_same(
-    model: Path, exported: OnnxSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def small(model: Path, exported: OnnxSummary, tmp_path_factory: pytest.TempPathFactory) -> OnnxSummary:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_run, "_whole_graph", lambda *_, **__: onnx_ir.load(exported.path))
+        return export_onnx(model, out=tmp_path_factory.mktemp("int8") / "small.onnx", settings={"int8": True})
+
+
+def test_8_bits_are_smaller_and_nearly_the_same(small: OnnxSummary, exported: OnnxSummary) -> None:
+    assert small.facts.precision == "int8"
+    assert small.megabytes < exported.megabytes
+    by_small, by_large = open_segmenter(small.path), open_segmenter(exported.path)
+    one, other = (each.segment(PHOTOGRAPHS[0], classes=CLASSES) for each in (by_small, by_large))
+    assert (one.label_map.indices == other.label_map.indices).mean() > 0.8
+    assert not np.array_equal(one.confidence, other.confidence)
+
+
+def test_8_bit_products_cannot_saturate_on_processors_without_vnni(small: OnnxSummary) -> None:
+    # VPMADDUBSW multiplies unsigned bytes by signed ones and adds neighbours in 16 bits, with saturation.
+    quantised = [entry for entry in onnx.load(small.path).graph.initializer if entry.data_type == onnx.TensorProto.INT8]
+    weights = [onnx.numpy_helper.to_array(entry).astype(np.int64) for entry in quantised]
+    weights = [each for each in weights if each.ndim == 2]
+    assert len(weights) >= 4
+    for each in weights:
+        rows = each[: len(each) // 2 * 2]
+        for sign in (1, -1):
+            of_one_sign = np.where(np.sign(rows) == sign, rows, 0)  # the worst activations: 255 here, 0 elsewhere
+            pairs = 255 * (of_one_sign[0::2] + of_one_sign[1::2])
+            assert np.abs(pairs).max() <= 2**15 - 1
+
+
+def test_what_8_bits_lose_is_measured_recorded_and_printed(
+    small: OnnxSummary, exported: OnnxSummary, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, cosine = small.facts.int8_agreement, small.facts.int8_cosine
+    assert share is not None
+    assert cosine is not None
+    assert 0.8 < share <= 1
+    assert 0.9 < cosine < 1
+    assert exported.facts.int8_agreement is None
+    monkeypatch.setattr(export_run, "_whole_graph", lambda *_, **__: onnx_ir.load(exported.path))
+    said = must(run("export", model, "--format", "onnx", "-o", tmp_path / "m.onnx", "--int8")).out
+    assert f"the class of {share:.1%} of the patches of drawn pictures" in said
+
+
+def test_8_bits_that_lose_much_are_refused_and_can_be_asked_for(
+    exported: OnnxSummary, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_run, "_whole_graph", lambda *_, **__: onnx_ir.load(exported.path))
-    summary = export_onnx(model, out=tmp_path / "small.onnx", settings={"int8": True})
-    assert summary.facts.precision == "int8"
-    weights = {entry.name: entry.data_type for entry in onnx.load(summary.path).graph.initializer}
-    assert onnx.TensorProto.INT8 in weights.values()
-    assert summary.megabytes < exported.megabytes
-    by_small, by_large = open_segmenter(summary.path), open_segmenter(exported.path)
-    small, large = (each.segment(PHOTOGRAPHS[0], classes=CLASSES) for each in (by_small, by_large))
-    assert (small.label_map.indices == large.label_map.indices).mean() > 0.8
-    assert not np.array_equal(small.confidence, large.confidence)
+    monkeypatch.setattr(export_run, "agreement", lambda *_, **__: Agreement(0.62, 0.5))
+    with pytest.raises(PatchwordError, match=r"62% of the patches .* --set int8_agreement=0 writes the file"):
+        export_onnx(model, out=tmp_path / "m.onnx", settings={"int8": True})
+    assert not list(tmp_path.iterdir())
+    made = export_onnx(model, out=tmp_path / "m.onnx", settings={"int8": True, "int8_agreement": 0})
+    assert made.facts.int8_agreement == 0.62
+
+
+def test_agreement_counts_patches_that_keep_their_nearest_stand_in() -> None:
+    generator = np.random.default_rng(0)
+    vectors = generator.standard_normal((4, 8, 12, 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def session(values: np.ndarray[Any, Any]) -> SimpleNamespace:
+        return SimpleNamespace(run=lambda *_: [values])
+
+    assert agreement(session(vectors), session(vectors), patch_size=2, dim=8) == Agreement(1.0, pytest.approx(1.0))
+    turned = vectors.copy()
+    turned[:, :, :6] *= -1  # half of the patches point the other way
+    found = agreement(session(turned), session(vectors), patch_size=2, dim=8)
+    assert found.cosine == pytest.approx(-1)
+    assert 0.5 <= found.share < 0.6
+
+
+def test_execution_providers_are_chosen_by_name(exported: OnnxSummary) -> None:
+    there = onnxruntime.get_available_providers()
+    assert open_session(exported.path, providers=["CPUExecutionProvider"]).get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(PatchwordError, match=f"no NopeExecutionProvider on this machine .choose from {there[0]}"):
+        load_onnx_segmenter(exported.path, providers=["NopeExecutionProvider"])
 
 
 def test_8_bits_refuse_in_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from patchword.segment.segmenter import load_tower
 
 
 class OnnxFeatures:
-    """`DenseFeatures` of an ONNX file: images to aligned unit patch vectors, on the CPU.
+    """`DenseFeatures` of an ONNX file: images to aligned unit patch vectors, returned on the CPU.
 
     Args:
         path: of a file that `export_onnx` wrote.
         threads: that onnxruntime may use; None for as many as torch.
+        providers: onnxruntime's execution providers in order of preference; None for the CPU's.
 
     Raises:
         PatchwordError: when onnxruntime is not installed, or the file is missing, damaged or not of patchword's making.
@@ -32,8 +34,8 @@ class OnnxFeatures:
 
     device = torch.device("cpu")
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self._session = open_session(path, threads=threads or torch.get_num_threads())
+    def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> None:
+        self._session = open_session(path, threads=threads or torch.get_num_threads(), providers=providers)
         self.facts: OnnxFacts = parse_facts(self._session.get_modelmeta().custom_metadata_map, place=str(path))
         names = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         lost = sorted({*INPUTS, *OUTPUTS} - names)
@@ -64,6 +66,7 @@ def load_onnx_segmenter(
     text_encoder: str | Path | ImageTextEncoder | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    providers: Sequence[str] | None = None,
 ) -> DenseSegmenter:
     """Load an ONNX file and the text side that belongs to it; it segments as `Segmenter` does, with all settings.
 
@@ -71,8 +74,10 @@ def load_onnx_segmenter(
         path: of a file that `export_onnx` wrote.
         text_encoder: the image-text model, loaded, or where it is now; or a file of text vectors (.npz), whose words
             are then the only ones; None looks where the image-text model was in training.
-        device: "auto" or "cpu", where onnxruntime runs here.
+        device: "auto" or "cpu", where images are prepared and pixels decided.
         dtype: "auto" or "float32"; the file has a precision of its own.
+        providers: onnxruntime's execution providers in order of preference, such as "CUDAExecutionProvider"; None for
+            the CPU's.
 
     Raises:
         PatchwordError: when the file or the text side is missing, damaged or of another training, or cannot run as
@@ -82,7 +87,7 @@ def load_onnx_segmenter(
         raise PatchwordError(f"device is {device!r} for {path}; allowed for an ONNX file are auto and cpu")
     if dtype not in ("auto", "float32"):
         raise PatchwordError(f"dtype is {dtype!r} for {path}; allowed for an ONNX file are auto and float32")
-    features = OnnxFeatures(path)
+    features = OnnxFeatures(path, providers=providers)
     try:
         text = load_tower(
             text_encoder,

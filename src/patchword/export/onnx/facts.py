@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,19 @@ VERSION: Literal[1] = 1
 IMAGES, VECTORS, CLASS_OF, SIZE = "images", "vectors", "class_of", "size"
 CLASSES, CONFIDENCE, SCORES, PATCHES = "classes", "confidence", "scores", "patches"
 INPUTS, OUTPUTS = (IMAGES, VECTORS, CLASS_OF, SIZE), (CLASSES, CONFIDENCE, SCORES, PATCHES)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much of a float32 file an int8 file keeps, on drawn pictures.
+
+    Attributes:
+        share: of patches that keep their class, in [0, 1].
+        cosine: least cosine of a patch vector with the float32 file's.
+    """
+
+    share: float
+    cosine: float
 
 
 class OnnxFacts(BaseModel):
@@ -36,6 +50,9 @@ class OnnxFacts(BaseModel):
         data_fingerprint: of what the module learned from.
         largest_difference: from torch, of any channel of a unit patch vector, as found when the file was made; of the
             float32 model also where the file is int8.
+        int8_agreement: share of patches of drawn pictures that keep the float32 file's class; None in float32 files,
+            and in int8 files of earlier versions.
+        int8_cosine: least cosine of a patch vector of those pictures with the float32 file's; None likewise.
         versions: of the software that made the file.
     """
 
@@ -55,16 +72,24 @@ class OnnxFacts(BaseModel):
     vocabulary_hash: str
     data_fingerprint: str
     largest_difference: float
+    int8_agreement: float | None = None
+    int8_cosine: float | None = None
     versions: dict[str, str]
 
     @classmethod
     def of(
-        cls, config: ArtifactConfig, *, opset: int, int8: bool, largest_difference: float, versions: dict[str, str]
+        cls,
+        config: ArtifactConfig,
+        *,
+        opset: int,
+        int8: Agreement | None,
+        largest_difference: float,
+        versions: dict[str, str],
     ) -> OnnxFacts:
         """The facts of a segmenter's export."""
         return cls(
             opset=opset,
-            precision="int8" if int8 else "float32",
+            precision="float32" if int8 is None else "int8",
             encoder=config.encoder,
             text_encoder=config.text_encoder,
             module=config.module,
@@ -75,6 +100,8 @@ class OnnxFacts(BaseModel):
             vocabulary_hash=config.vocabulary_hash or config.parsed_vocabulary().hash,
             data_fingerprint=config.training.data_fingerprint,
             largest_difference=largest_difference,
+            int8_agreement=None if int8 is None else int8.share,
+            int8_cosine=None if int8 is None else int8.cosine,
             versions=versions,
         )
 

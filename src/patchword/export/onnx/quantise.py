@@ -18,6 +18,9 @@ def quantise(model: Path, *, out: Path) -> None:
     No photographs are needed for it: each activation's range is found when it is there (onnxruntime's dynamic
     quantisation). Convolutions, norms and the comparison with words stay float32.
 
+    Weights have 7 bits, -64 to 64. Processors without VNNI add two products of an 8-bit activation and a weight in 16
+    bits, which saturate with 8-bit weights (2 x 255 x 127 is above 32,767) and cannot with these (2 x 255 x 64 is not).
+
     Args:
         model: a float32 ONNX file.
         out: the new file.
@@ -34,6 +37,7 @@ def quantise(model: Path, *, out: Path) -> None:
                 out,
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
+                reduce_range=True,
                 weight_type=quantization.QuantType.QInt8,
                 use_external_data_format=large,
             )

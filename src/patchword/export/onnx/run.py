@@ -12,8 +12,8 @@ import torch
 from patchword.align.artifact import Artifact, read_artifact
 from patchword.errors import PatchwordError
 from patchword.export.files import check_file_target
-from patchword.export.onnx.check import largest_difference, open_session
-from patchword.export.onnx.facts import KEY, OnnxFacts
+from patchword.export.onnx.check import agreement, largest_difference, open_session
+from patchword.export.onnx.facts import KEY, Agreement, OnnxFacts
 from patchword.export.onnx.files import SUFFIX, Workplace, save_model, weights_beside
 from patchword.export.onnx.graph import trace
 from patchword.export.onnx.head import attach_head, parse_head
@@ -89,12 +89,16 @@ def export_onnx(
         plain = folder / f"float32{SUFFIX}"
         save_model(graph, plain)
         difference = _check(plain, side, tolerance=chosen.tolerance)
+        kept = None
         if chosen.int8:
-            graph = _in_8_bits(plain, folder / f"int8{SUFFIX}")
+            small = folder / f"int8{SUFFIX}"
+            quantise(plain, out=small)
+            kept = _check_8_bits(small, plain, side, least=chosen.int8_agreement)
+            graph = import_onnx_package("onnx_ir").load(small)
         facts = OnnxFacts.of(
             artifact.config,
             opset=chosen.opset,
-            int8=chosen.int8,
+            int8=kept,
             largest_difference=difference,
             versions={**versions(), **packages},
         )
@@ -131,9 +135,15 @@ def _check(path: Path, side: ImageSide, *, tolerance: float) -> float:
     return difference
 
 
-def _in_8_bits(plain: Path, small: Path) -> Any:
-    quantise(plain, out=small)
-    return import_onnx_package("onnx_ir").load(small)
+def _check_8_bits(small: Path, plain: Path, side: ImageSide, *, least: float) -> Agreement:
+    patch_size, dim = side.encoder.record.patch_size, side.module.text_dim
+    found = agreement(open_session(small), open_session(plain), patch_size=patch_size, dim=dim)
+    if found.share < least:
+        raise PatchwordError(
+            f"in 8 bits {found.share:.0%} of the patches of drawn pictures keep their class (at least {least:.0%} is "
+            "asked for); --set int8_agreement=0 writes the file all the same"
+        )
+    return found
 
 
 def _image_side(artifact: Artifact, encoder: str | Path | PatchEncoder | None, *, place: str) -> ImageSide:

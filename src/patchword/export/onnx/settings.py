@@ -28,6 +28,13 @@ class OnnxSettings(Settings):
         description="Above 0: largest difference of a patch vector's channel from torch's that a file may have, in "
         "units of the vector's length. A file with a larger one is not written.",
     )
+    int8_agreement: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Least share of patches, 0 to 1, that an int8 file must give the class that the float32 file gives "
+        "them, on drawn pictures. A file that agrees less is not written; 0 writes every file.",
+    )
     values_at_once: int = Field(
         2**22,
         ge=1,
