@@ -20,7 +20,9 @@ ExportFormat = Annotated[
         "segmenter: onnx or text-vectors.",
     ),
 ]
-ImportFormat = Annotated[str, typer.Option("--format", metavar="FORMAT", help="coco, voc or label-studio.")]
+ImportFormat = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="coco, voc or label-studio; what CVAT exports is voc or coco.")
+]
 
 
 def export(
@@ -99,17 +101,23 @@ def export(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder of the other tool.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="File or folder of the other tool; of voc also a .zip.")
+    ],
     import_format: ImportFormat,
     photos: Annotated[Path, typer.Option("--photos", metavar="FOLDER", help="Folder of the photographs.")],
     classes: ClassList,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the labels.")],
+    settings: Assignments = None,
     overwrite: Overwrite = False,
     overwrite_corrections: OverwriteCorrections = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Labels that a person corrected in another tool, for `align`."""
+    """Labels that a person corrected in another tool, for `align`.
+
+    Exit code 1 when something could not be used and was left out.
+    """
     from patchword.export.bring_back import import_labels
     from patchword.vocabulary import Vocabulary
 
@@ -119,6 +127,7 @@ def import_(
         photos=photos,
         vocabulary=Vocabulary.of(classes),
         out=out,
+        settings=parse_settings(settings or []),
         overwrite=overwrite,
         overwrite_corrections=overwrite_corrections,
         quiet=quiet,

@@ -13,6 +13,26 @@ class WriteError(PatchwordError):
     """A file that cannot be written, such as on a full disk: no fault of the one photograph that is at hand."""
 
 
+class SizeError(PatchwordError):
+    """A mask of another size than its photograph; masks are never resized.
+
+    Args:
+        what: what the message calls the mask.
+        found, needed: (height, width) in pixels of the mask and of the photograph.
+    """
+
+    def __init__(self, what: str, *, found: tuple[int, int], needed: tuple[int, int]) -> None:
+        super().__init__(
+            f"{what}: labels are of {found[1]} x {found[0]} pixels, the photograph is {needed[1]} x {needed[0]}"
+        )
+        self.found = found
+
+
+class UnusableError(PatchwordError):
+    """One object of many that gives no mask; the message names the kind of trouble, the same words for all of a kind,
+    so that they can be counted."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its type where it says nothing."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -108,6 +108,29 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _told(Path(path), _size)
 
 
+def orientation_hint(path: str | Path, *, size: tuple[int, int]) -> str:
+    """Why a mask may have another size than its photograph: it was drawn on the pixels as they are stored.
+
+    Args:
+        path: the photograph.
+        size: (height, width) of the mask.
+
+    Returns:
+        what a message about the sizes may add; "" where the photograph's EXIF orientation is not the reason.
+    """
+    try:
+        height, width = image_size(path)
+        stored = _told(Path(path), _stored_size)
+    except PatchwordError:
+        return ""
+    if size != stored or size == (height, width):
+        return ""
+    return (
+        f"; its pixels are stored as {size[1]} x {size[0]}, and its EXIF orientation turns them: masks must be of the "
+        f"upright photograph, {width} x {height}"
+    )
+
+
 def to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """Bring a photograph into the form that the models take.
 
@@ -193,6 +216,12 @@ def _size(path: Path) -> tuple[int, int]:
             return height, width
         with open_heif(path) as photograph:
             return _upright_size(photograph)
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=_formats()) as opened:
+        width, height = stored_size(opened)
+    return height, width
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

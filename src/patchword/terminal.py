@@ -124,7 +124,7 @@ def exit_with_failures(
 
 
 def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bool) -> None:
-    """Print what a data set of labels amounts to; leave with exit code 1 when photographs failed.
+    """Print what a data set of labels amounts to; leave with exit code 1 when some failed or were left out.
 
     Args:
         dataset: the data set.
@@ -141,12 +141,17 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         print_json({**counts.model_dump(mode="json"), "session": session.model_dump(mode="json")})
     else:
         typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
+        for trouble, count in counts.left_out.items():
+            typer.echo(f"left out: {count} x {trouble}")
         for line in _remarks(counts, session, done=done):
             typer.echo(line)
         if (dataset.folder / REPORT_FILE).is_file():
             typer.echo(f"{out / REPORT_FILE} shows what they are worth, the worst first")
     reasons = {record.name: record.reason or "" for record in dataset.failed}
     exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
+    if left_out := sum(counts.left_out.values()):
+        complain(f"{left_out} of the labels could not be used and {'was' if left_out == 1 else 'were'} left out")
+        raise typer.Exit(FAILED)
 
 
 def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) -> None:

@@ -234,7 +234,12 @@ def test_other_categories_than_cocos_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "is no JSON"), ("[]", "has no list 'images'"), ('{"images": [], "annotations": []}', "'categories'")],
+    [
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ("[]", "has no list 'images'"),
+        ('{"images": [], "annotations": []}', "'categories'"),
+    ],
 )
 def test_a_file_that_is_no_annotation_file_is_refused(tmp_path: Path, text: str, said: str):
     data = make_instances(tmp_path, [])
@@ -246,6 +251,47 @@ def test_a_file_that_is_no_annotation_file_is_refused(tmp_path: Path, text: str,
 def test_a_damaged_annotation_is_refused_by_name(tmp_path: Path):
     with pytest.raises(PatchwordError, match=f"the annotation of {NAME}.jpg is damaged"):
         painted(make_instances(tmp_path, [annotation(12, box(0, 0, 1, 1), 1)]))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[], None, [[1, 1, 3, 3]], [[1.0, 1.0]], [1, 1, 3, 1, 3, 3], [[1, 1, 3, 1, float("nan"), 3]], {"size": [8, 10]},
+     {"size": [8, 10], "counts": "oo"}, {"size": [8, 10], "counts": [3, 4]}, {"size": [10, 8], "counts": [80]}],
+)  # fmt: skip
+def test_an_object_without_an_outline_is_refused_and_never_background(tmp_path: Path, segmentation: Any):
+    data = make_instances(tmp_path, [annotation(1, segmentation, 4), annotation(2, box(0, 0, 2, 2), 4)])
+    with pytest.raises(PatchwordError, match=f"the annotation of {NAME}.jpg is damaged: ") as caught:
+        painted(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_that_encloses_nothing_takes_nothing_from_its_object(tmp_path: Path):
+    data = make_instances(tmp_path, [annotation(2, [*box(0, 0, 2, 8), [5.0, 5.0]], 16)])
+    assert painted(data)[0].tolist() == [2, 2, *[0] * 8]
+
+
+def test_an_area_that_is_no_number_is_refused(tmp_path: Path):
+    with pytest.raises(PatchwordError, match="area nan is not a number of pixels"):
+        painted(make_instances(tmp_path, [annotation(1, box(0, 0, 2, 2), float("nan"))]))
+
+
+@pytest.mark.parametrize(
+    ("what", "changed", "said"),
+    [
+        ("images", {"id": 139, "file_name": "other.jpg"}, "image id '139' twice"),
+        ("images", {"id": 140, "file_name": f"{NAME}.jpg"}, f"file_name '{NAME}.jpg' twice"),
+        ("categories", {"id": 500, "name": "person"}, "category 'person' twice"),
+        ("categories", {"id": 1, "name": "toothpick"}, "category id '1' twice"),
+    ],
+)
+def test_one_id_or_name_for_two_is_refused(tmp_path: Path, what: str, changed: dict[str, Any], said: str):
+    data = make_instances(tmp_path, [])
+    path = data / "annotations" / "instances_val2017.json"
+    record = json.loads(path.read_text())
+    record[what].append({"height": 8, "width": 10, **changed})
+    path.write_text(json.dumps(record))
+    with pytest.raises(PatchwordError, match=said):
+        BENCHMARKS["coco-object"].open(data)
 
 
 def test_what_is_missing_is_said_for_every_layout(tmp_path: Path):

@@ -170,6 +170,44 @@ def test_the_annotations_of_pascal_in_detail(tmp_path: Path):
     assert opened.split == "phase val of trainval_merged.json"
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": {"image_id": 7, "file_name": "2008_000002.jpg", "phase": "val"}}, "photograph '2008_000002' twice"),
+        ({"images": {"image_id": 0, "file_name": "2008_000009.jpg", "phase": "val"}}, "image_id '0' twice"),
+        ({"categories": {"category_id": 7, "name": "zoo"}}, "category 'zoo' twice"),
+        ({"categories": {"category_id": -7, "name": "new"}}, "label id -7 is outside 0 to 65535"),
+    ],
+)
+def test_detail_with_one_name_or_id_for_two_is_refused(tmp_path: Path, change: dict[str, Any], said: str):
+    path = make_detail(tmp_path) / "trainval_merged.json"
+    record = json.loads(path.read_text())
+    for what, added in change.items():
+        record[what].append(added)
+    path.write_text(json.dumps(record))
+    with pytest.raises(PatchwordError, match=said):
+        BENCHMARKS["context60"].open(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"segmentation": []}, {"segmentation": None}, {"category_id": 70_000}])
+def test_a_segment_of_detail_that_cannot_be_painted_is_refused(tmp_path: Path, changed: dict[str, Any]):
+    path = make_detail(tmp_path) / "trainval_merged.json"
+    record = json.loads(path.read_text())
+    record["annos_segmentation"][0] |= changed
+    path.write_text(json.dumps(record))
+    opened = BENCHMARKS["context60"].open(tmp_path)
+    with pytest.raises(PatchwordError, match=r"the annotation of 2008_000002\.jpg is damaged: "):
+        opened.truth.read_truth(opened.pairs[0])
+
+
+@pytest.mark.parametrize("text", ["²: aeroplane\n", "2:\n", "2: aeroplane\n3: aeroplane\n", f"{10**9}: aeroplane\n"])
+def test_a_list_of_labels_that_leaves_a_doubt_is_refused_with_its_line(tmp_path: Path, text: str):
+    root = make_mat(tmp_path)
+    (root / "labels.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(PatchwordError, match=rf"labels\.txt:{text.count(chr(10))}: "):
+        BENCHMARKS["context59"].open(root)
+
+
 def test_detail_without_photographs_for_validation_is_refused(tmp_path: Path):
     with pytest.raises(PatchwordError, match="no photographs of the phase val"):
         BENCHMARKS["context60"].open(make_detail(tmp_path, phases=("train", "train")))

@@ -181,6 +181,19 @@ def test_a_list_of_names_takes_only_some(tmp_path: Path) -> None:
     assert [pair.name for pair in limited] == ["one.jpg"]
 
 
+def test_a_mask_of_two_photographs_is_refused(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos/one.jpg")
+    write_photo(tmp_path / "photos/one.png")
+    write_mask(tmp_path / "masks/one.png", [[0]])
+    with pytest.raises(PatchwordError, match=r"one\.png may be of one\.jpg or of one\.png; name it after one of them"):
+        find_pairs(tmp_path / "photos", masks=tmp_path / "masks")
+    own = write_mask(tmp_path / "masks/one.png.png", [[0]])
+    assert [pair.mask for pair in find_pairs(tmp_path / "photos", masks=tmp_path / "masks")] == [
+        own.with_name("one.png"),
+        own,
+    ]
+
+
 def test_wrong_names_and_folders(tmp_path: Path) -> None:
     write_photo(tmp_path / "photos/one.jpg")
     write_mask(tmp_path / "masks/one.png", [[0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,20 @@ def evaluate(data: Path, *, predictions: str = "predicted", zero_is: ZeroIs = "b
     task = task_of(data, zero_is=zero_is)
     predictor = find_predictions(data / predictions, pairs=task.pairs, truth=task.truth, coded="positions")
     return evaluate_task(task, predictor=predictor, out=data / "out", command="patchword evaluate", quiet=True)
+
+
+def test_a_mask_of_the_stored_pixels_of_a_turned_photograph_fails_with_the_reason(data: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 2)).save(data / "photos/one.png", exif=exif)  # upright it is 2 x 4, its mask is 4 x 2
+    LabelMap(np.full((4, 2), 255), ANIMALS.names).save(data / "predicted/masks/one.png.png")
+    with pytest.raises(UnscoredError, match="stored as 4 x 2, and its EXIF orientation turns them"):
+        evaluate(data)
+    Image.new("RGB", (2, 4)).save(data / "photos/one.png")
+    shutil.rmtree(data / "out")
+    with pytest.raises(UnscoredError) as caught:
+        evaluate(data)
+    assert "EXIF" not in str(caught.value)
 
 
 def test_scores_by_hand(data: Path) -> None:

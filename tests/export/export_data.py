@@ -121,6 +121,22 @@ def _failed(name: str) -> ImageRecord:
     return ImageRecord(name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason="damaged")
 
 
+def save_photo(path: Path, *, width: int = 80, height: int = 60, orientation: int | None = None) -> None:
+    """A grey photograph; with an EXIF orientation the sides are those of the stored pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new("RGB", (width, height), "grey").save(path, exif=exif)
+
+
+def box(left: int, top: int, right: int, bottom: int, *, size: tuple[int, int] = (60, 80)) -> np.ndarray:
+    """A mask of a box, its right and bottom edge outside."""
+    mask = np.zeros(size, dtype=bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
 def truth(labels: LabelledDataset) -> dict[str, np.ndarray]:
     """Label maps by name."""
     return {

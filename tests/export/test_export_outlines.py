@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from patchword.coco_masks import filled
 from patchword.components import NOTHING, connected_components
 from patchword.export.instances import Piece
 from patchword.export.outlines import outline_of
-from patchword.export.polygons import LossCounter, filled, painted
+from patchword.export.polygons import LossCounter, painted
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 maps = arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(NOTHING, 2))

@@ -18,10 +18,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from patchword.align.data import LabelledImages
+from patchword.coco_masks import runs_of_text
 from patchword.errors import PatchwordError
 from patchword.export.bring_back import import_labels
 from patchword.export.painting import Photographs
-from patchword.export.read_coco import _runs
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
 from patchword.folders import prepare_output
@@ -108,14 +108,14 @@ def test_a_correction_arrives(labels: LabelledDataset, tmp_path: Path) -> None:
         data["annotations"] = [each for each in data["annotations"] if each["image_id"] != number]
         corners = [2, 1, 12, 1, 12, 6, 2, 6]
         data["annotations"].append({"image_id": number, "category_id": 3, "segmentation": [corners]})
-        uncompressed = {"size": [37, 53], "counts": [37 * 4, 37 * 2, 37 * 47]}  # two columns, painted over the box
+        uncompressed = {"size": [37, 53], "counts": [37 * 4, 37 * 2, 37 * 47]}  # two columns, larger than the box
         data["annotations"].append({"image_id": number, "category_id": 1, "segmentation": uncompressed})
 
     source = changed_json(exported(labels, "coco", tmp_path), correct)
     found = truth(bring(source, "coco", labels, tmp_path / "back"))["a/x.jpg"]
     expected = np.full((37, 53), 255)
-    expected[1:6, 2:12] = 2
     expected[:, 4:6] = 0
+    expected[1:6, 2:12] = 2  # the smaller on top
     np.testing.assert_array_equal(found, expected)
 
 
@@ -159,13 +159,18 @@ def test_masks_as_cvat_exports_them(labels: LabelledDataset, tmp_path: Path) -> 
         np.testing.assert_array_equal(truth(again)[name], indices)
 
 
-def test_voc_without_a_table_counts_from_one(labels: LabelledDataset, tmp_path: Path) -> None:
+def test_voc_without_a_table_counts_from_one_where_a_setting_says_so(labels: LabelledDataset, tmp_path: Path) -> None:
     source = tmp_path / "voc"
     (source / "SegmentationClass").mkdir(parents=True)
     mask = np.zeros((1, 1), dtype=np.uint8) + 2
     Image.fromarray(mask).save(source / "SegmentationClass" / "punkt.png")
-    back = bring(source, "voc", labels, tmp_path / "back")
+    with pytest.raises(PatchwordError, match=r"no labelmap\.txt, so nothing says which class a value is"):
+        bring(source, "voc", labels, tmp_path / "back")
+    back = bring(source, "voc", labels, tmp_path / "back", settings={"values": "positions"})
     assert truth(back)["punkt.png"].tolist() == [[1]]
+    (source / "labelmap.txt").write_text("background:0,0,0::\n", encoding="utf-8")
+    with pytest.raises(PatchwordError, match=r"values is 'positions', but .* has a labelmap\.txt"):
+        bring(source, "voc", labels, tmp_path / "again", settings={"values": "positions"})
 
 
 def test_a_class_of_the_name_background_keeps_its_pixels(tmp_path: Path) -> None:
@@ -191,7 +196,7 @@ def test_labels_of_another_size_are_listed_as_failed(labels: LabelledDataset, tm
     back = bring(source, "label-studio", labels, tmp_path / "back")
     (failed,) = back.failed
     assert failed.name == "a/x.jpg"
-    assert "37 x 9 pixels, the photograph is 37 x 53" in (failed.reason or "")
+    assert "9 x 37 pixels, the photograph is 53 x 37" in (failed.reason or "")
     assert len(back.items) == 5
 
 
@@ -199,12 +204,14 @@ def no_category(data: dict) -> None:
     data["categories"][0]["name"] = "dog"
 
 
-def no_photograph(data: dict) -> None:
-    data["images"][0]["file_name"] = "gone.jpg"
+def no_photographs(data: dict) -> None:
+    for number, image in enumerate(data["images"]):
+        image["file_name"] = f"gone-{number}.jpg"
 
 
-def twice(data: dict) -> None:
-    data["images"][1]["file_name"] = data["images"][0]["file_name"]
+def all_one(data: dict) -> None:
+    for image in data["images"]:
+        image["file_name"] = data["images"][0]["file_name"]
 
 
 def short_runs(data: dict) -> None:
@@ -221,8 +228,8 @@ def two_points(data: dict) -> None:
     ("change", "message"),
     [
         (no_category, "'dog' is no class of the vocabulary"),
-        (no_photograph, r"photograph 'gone\.jpg' is not in"),
-        (twice, "has 2 entries for photograph"),
+        (no_photographs, r"photograph 'gone-0\.jpg' is not in"),
+        (all_one, "has 6 entries for photograph"),
         (lambda data: data.pop("images"), "not a COCO instances file"),
         (lambda data: data["images"].clear(), "labels of no photograph"),
     ],
@@ -238,7 +245,7 @@ def test_coco_files_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [(short_runs, "runs do not fill its"), (two_points, "polygon has 2 points")]
+    ("change", "message"), [(short_runs, "run lengths do not fill the photograph"), (two_points, "fewer than 3 points")]
 )
 def test_damaged_masks_fail_one_by_one(
     labels: LabelledDataset, tmp_path: Path, change: Callable[[Any], Any], message: str
@@ -247,22 +254,23 @@ def test_damaged_masks_fail_one_by_one(
     back = bring(source, "coco", labels, tmp_path / "back")
     assert [item.record.name for item in back.items] == ["leer.png"]
     assert all(message in (record.reason or "") for record in back.failed)
+    objects = json.loads(source.read_text(encoding="utf-8"))["annotations"]
+    assert sum(back.counts.left_out.values()) == len(objects)
 
 
 def test_wrong_sources_are_refused(labels: LabelledDataset, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     (tmp_path / "object.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "ellipse.json").write_text(
-        json.dumps([{"data": {"image": "leer.png"}, "annotations": [{"result": [{"type": "ellipselabels"}]}]}]),
-        encoding="utf-8",
-    )
+    (tmp_path / "photos").mkdir()
     cases = [
         ("coco", "nowhere.json", "cannot read"),
         ("coco", "bad.json", "is not JSON"),
         ("label-studio", "object.json", "no list of tasks"),
-        ("label-studio", "ellipse.json", "task 1 has a region of type 'ellipselabels'; allowed are"),
-        ("voc", "nowhere", "no folder SegmentationClass"),
-        ("yolo-seg", "nowhere", "cannot be imported; allowed are coco, voc, label-studio"),
+        ("voc", "nowhere", "cannot read"),
+        ("voc", "bad.json", r"is not a VOC folder, nor a \.zip of one"),
+        ("voc", "photos", "no folder SegmentationClass"),
+        ("yolo-seg", "nowhere", "cannot be imported; choose coco, voc, label-studio$"),
+        ("cvat", "nowhere", "'Segmentation mask 1.1' is read by voc"),
     ]
     for name, source, message in cases:
         with pytest.raises(PatchwordError, match=message):
@@ -303,7 +311,7 @@ def test_compressed_runs_are_read_as_coco_writes_them(mask: np.ndarray, wide: bo
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1], [True]]))
     expected = [*([0] if flat[0] else []), *np.diff(edges).tolist()]
-    assert _runs(counts) == expected
+    assert runs_of_text(counts) == expected
 
 
 def test_a_photograph_without_a_name_is_a_mistake_and_no_crash(tmp_path: Path) -> None:

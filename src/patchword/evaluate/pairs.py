@@ -39,7 +39,8 @@ def find_pairs(
         limit: take the first so many; None for all.
 
     Raises:
-        PatchwordError: when a folder or file is missing, a named photograph is not there, or a mask is missing.
+        PatchwordError: when a folder or file is missing, a named photograph is not there, a mask is missing,
+            or two photographs share one.
     """
     if not masks.is_dir():
         raise PatchwordError(f"no such folder of masks: {masks}")
@@ -54,6 +55,12 @@ def find_pairs(
             f"allowed for a/b.jpg are a/b.jpg{suffix}.png and a/b{suffix}.png, another suffix of the masks' names can "
             "be given, and a list of names takes only some photographs"
         )
+    owners: dict[Path, str] = {}
+    for name, _, mask in pairs:
+        if mask is not None and owners.setdefault(mask, name) != name:
+            raise PatchwordError(
+                f"mask {mask} may be of {owners[mask]} or of {name}; name it after one of them, as {name}{suffix}.png"
+            )
     return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
 
 

@@ -22,6 +22,7 @@ from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import EvaluationTask
 from patchword.evaluate.worst import WorstImages
 from patchword.folders import Manifest, prepare_output, remove_leftovers, sole_use
+from patchword.images import orientation_hint
 from patchword.progress import Progress, say
 from patchword.runs.contents import changed_photographs, told
 from patchword.runs.records import VocabularyRecord
@@ -244,6 +245,7 @@ class _Job:
                 raise PatchwordError(
                     f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "
                     f"{_size(predicted.shape)}; they must be of one size, masks are never resized"
+                    f"{_orientation(pair, expected.shape) or _orientation(pair, predicted.shape)}"
                 )
             dilation = self.scoring.boundary_dilation if self.scoring.boundary else None
             counts = count_image(predicted, expected, count=len(self.truth.names), dilation=dilation)
@@ -258,6 +260,10 @@ class _Job:
         self.failed[record.name] = record.reason or ""
         if len(self.failed) >= self.scoring.most_failures:
             raise UnscoredError(self.failed, of=self.images, where=self.where, early=True)
+
+
+def _orientation(pair: Pair, shape: tuple[int, ...]) -> str:
+    return orientation_hint(pair.photo, size=(shape[0], shape[1]))
 
 
 def _size(shape: tuple[int, ...]) -> str:

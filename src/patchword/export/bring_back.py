@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from patchword.components import NOTHING
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, SizeError
 from patchword.export.files import refuse_inside
-from patchword.export.painting import Correction, Painted, Photographs, Region
+from patchword.export.painting import Correction, Findings, Painted, Photographs, Region
 from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
+from patchword.export.settings import ImportSettings
 from patchword.folders import Manifest, prepare_output, write_json
+from patchword.images import orientation_hint
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
 from patchword.label.finish import finish
 from patchword.label.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
@@ -28,11 +29,13 @@ from patchword.runs.records import VocabularyRecord, relative_root
 from patchword.runs.sessions import Session
 from patchword.vocabulary import Vocabulary
 
-IMPORT_FORMATS: dict[str, Callable[..., list[Correction]]] = {
+IMPORT_FORMATS: dict[str, Callable[..., Findings]] = {
     "coco": read_coco,
     "voc": read_voc,
     "label-studio": read_label_studio,
 }
+_ANOTHER_WAY = {"cvat": "; CVAT's export 'Segmentation mask 1.1' is read by voc, its 'COCO 1.0' by coco"}
+_OF_FORMAT = {"image_field": "label-studio", "values": "voc"}
 _GENERATOR = "imported"
 
 
@@ -43,6 +46,7 @@ def import_labels(
     photos: str | Path,
     vocabulary: Vocabulary,
     out: str | Path,
+    settings: ImportSettings | Mapping[str, Any] | None = None,
     overwrite: bool = False,
     overwrite_corrections: bool = False,
     quiet: bool = False,
@@ -51,15 +55,17 @@ def import_labels(
     """Write a folder of labels from another tool's files.
 
     Classes are matched by name, photographs by path. Only photographs that the files speak of are in the data set.
-    Labels that cannot be used, such as masks of another size than the photograph, are written down in the manifest as
-    failed, with the reason. Pixels without a class are ignore.
+    Photographs that are not there, and labels that cannot be used, such as masks of another size than the photograph,
+    are written down in the manifest as failed, with the reason; single objects that cannot be used are left out, and
+    counted by kind of trouble in the manifest and in the counts. Pixels without a class are ignore.
 
     Args:
-        source: a file for coco and label-studio, a folder for voc.
+        source: a file for coco and label-studio, a folder or a .zip of one for voc.
         format: a key of `IMPORT_FORMATS`.
         photos: folder of the photographs.
         vocabulary: of the labels; its order gives the indices.
         out: folder of the data set.
+        settings: all as `ImportSettings`, or by name those that differ from the defaults.
         overwrite: empty such a folder first, unless it holds corrected labels of photographs that `source` has none of.
         overwrite_corrections: empty it even then.
         quiet: whether to show no progress.
@@ -69,42 +75,67 @@ def import_labels(
         the data set; it has no models and no settings, and its segments have generator "imported" and score 1.
 
     Raises:
-        PatchwordError: for an unknown format, files that are not of it, classes that the vocabulary does not have,
-            photographs that are not there, labels none of which can be used, or a folder that is in use.
+        PatchwordError: for an unknown format, a setting of another format, files that are not of it, classes that the
+            vocabulary does not have, labels none of which can be used, or a folder that is in use.
     """
     read = IMPORT_FORMATS.get(format)
     if read is None:
-        raise PatchwordError(f"format {format!r} cannot be imported; allowed are {', '.join(IMPORT_FORMATS)}")
+        other = _ANOTHER_WAY.get(format.casefold(), "")
+        raise PatchwordError(f"format {format!r} cannot be imported; choose {', '.join(IMPORT_FORMATS)}{other}")
+    chosen = settings if isinstance(settings, ImportSettings) else ImportSettings(**(settings or {}))
+    for name in chosen.model_fields_set:
+        if _OF_FORMAT[name] != format:
+            raise PatchwordError(f"setting {name!r} is for the format {_OF_FORMAT[name]}, not for {format}")
     refuse_inside(Path(out), Path(source), Path(photos))
     photographs = Photographs(Path(photos))
-    corrections = read(Path(source), photographs=photographs, vocabulary=vocabulary)
-    _check(corrections, source=Path(source))
+    findings = read(Path(source), photographs=photographs, vocabulary=vocabulary, settings=chosen)
+    findings = findings.alone(place=str(source))
+    if not findings.corrections:
+        first = next(iter(findings.failed.values()), None)
+        raise PatchwordError(
+            f"{source} has labels of no photograph"
+            if first is None
+            else f"no labels of {source} can be used; the first reason: {first}"
+        )
     if overwrite and not overwrite_corrections:
-        refuse_corrections(out, keeping={correction.name for correction in corrections}, instead=CORRECTIONS)
+        refuse_corrections(out, keeping={correction.name for correction in findings.corrections}, instead=CORRECTIONS)
     folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
     record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
     manifest = Manifest(folder / MANIFEST_FILE)
     reasons = []
     with Session(folder, command=command) as session:
-        with Progress(len(corrections), "importing", "images", quiet=quiet) as progress, manifest:
-            for correction in sorted(corrections, key=lambda each: each.name):
-                brought = _bring_in(correction, photographs=photographs, vocabulary=vocabulary, folder=folder)
+        entries: list[Correction | ImageRecord] = [
+            *findings.corrections,
+            *(_failure(name, why) for name, why in findings.failed.items()),
+        ]
+        with Progress(len(entries), "importing", "images", quiet=quiet) as progress, manifest:
+            for entry in sorted(entries, key=lambda each: each.name):
+                brought = (
+                    entry
+                    if isinstance(entry, ImageRecord)
+                    else _bring_in(entry, photographs=photographs, vocabulary=vocabulary, folder=folder)
+                )
                 manifest.append(brought.model_dump(mode="json"))
                 session.count(brought.status)
                 reasons += [brought.reason] if brought.status == "failed" else []
                 progress.advance()
-        if len(reasons) == len(corrections):
+        if len(reasons) == len(entries):
             raise PatchwordError(f"no labels of {source} can be used; the first reason: {reasons[0]}")
-        finish(folder, record=record, manifest=manifest)
+        finish(folder, record=record, manifest=manifest, left_out=findings.left_out)
     return LabelledDataset.open(folder, photos=photos)
 
 
-def _check(corrections: list[Correction], *, source: Path) -> None:
-    if not corrections:
-        raise PatchwordError(f"{source} has labels of no photograph")
-    name, count = Counter(correction.name for correction in corrections).most_common(1)[0]
-    if count > 1:
-        raise PatchwordError(f"{source} has {count} entries for photograph {name!r}; allowed is one")
+def _failure(name: str, reason: str, left_out: Mapping[str, int] | None = None) -> ImageRecord:
+    return ImageRecord(
+        name=name,
+        status="failed",
+        size=None,
+        classes=(),
+        segments=0,
+        coverage=0,
+        reason=reason,
+        left_out=dict(left_out or {}),
+    )
 
 
 def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str) -> DatasetRecord:
@@ -130,8 +161,13 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
     name = correction.name
     try:
         painted = correction.load(photographs.size(name))
+    except SizeError as error:
+        return _failure(name, f"{error}{orientation_hint(photographs.root / name, size=error.found)}")
     except PatchwordError as error:
-        return ImageRecord(name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(error))
+        return _failure(name, str(error))
+    if painted.left_out and not painted.regions:
+        troubles = ", ".join(f"{count} x {trouble}" for trouble, count in sorted(painted.left_out.items()))
+        return _failure(name, f"none of its objects can be used: {troubles}", painted.left_out)
     label_map = _label_map(painted, vocabulary)
     label_map.save(label_map_path(folder, name))
     height, width = label_map.indices.shape
@@ -147,6 +183,7 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
         coverage=float(np.count_nonzero(painted.indices != NOTHING) / painted.indices.size),
         reason=None if present else "no region has a class",
         content=content_of(photographs.root / PurePosixPath(name)),
+        left_out=dict(sorted(painted.left_out.items())),
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pycocotools import mask as coco_mask
 
+from patchword.coco_masks import filled
 from patchword.export.instances import Piece
 from patchword.export.outlines import outline_of
 from patchword.export.records import PolygonLoss
@@ -60,19 +60,6 @@ class LossCounter:
             worst_iou_loss=round(self.worst, 6),
             worst_image=self.worst_image,
         )
-
-
-def filled(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels (h, w) inside a polygon as pycocotools fills it; a hole that is reached over a bridge stays empty.
-
-    Args:
-        points: (n, 2) x, y in pixels, 3 or more.
-        size: (height, width).
-    """
-    height, width = size
-    encoded = coco_mask.frPyObjects([points.ravel().tolist()], height, width)
-    mask: NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(encoded)).astype(bool)
-    return mask
 
 
 def painted(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:

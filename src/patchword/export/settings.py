@@ -63,3 +63,22 @@ class ExportSettings(Settings):
     def least_area(self, size: tuple[int, int]) -> float:
         """Least area in pixels of an object in a photograph of this (height, width)."""
         return max(self.least_pixels, self.least_share * size[0] * size[1])
+
+
+class ImportSettings(Settings):
+    """Settings of an import; each is for one format.
+
+    Raises:
+        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
+    """
+
+    image_field: str | None = Field(
+        None,
+        description="Of label-studio: the field of a task that names the photograph; none = `name` or `image`, else "
+        "the only one whose value is the path of a photograph",
+    )
+    values: Literal["labelmap", "positions"] = Field(
+        "labelmap",
+        description="Of voc: what the masks' values are: what labelmap.txt says, or, where there is none, 0 = no class "
+        "and v = the v-th class of the list",
+    )

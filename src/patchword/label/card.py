@@ -44,6 +44,7 @@ def _summary(record: DatasetRecord) -> list[str]:
             f"- {counts.images} photographs: {counts.ok} with labels, {counts.empty} without any, {counts.failed} "
             "that could not be read or labelled",
             f"- {counts.segments} masks, each with its score, its points and the generator that made it",
+            *(f"- left out: {count} x {trouble}" for trouble, count in counts.left_out.items()),
         ]
     return [
         *lines,

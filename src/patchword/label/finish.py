@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from patchword.folders import Manifest, write_text
@@ -13,7 +13,9 @@ from patchword.label.quality.report import write_report
 from patchword.label.records import Counts, DatasetRecord, ImageRecord
 
 
-def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> DatasetRecord:
+def finish(
+    folder: Path, *, record: DatasetRecord, manifest: Manifest, left_out: Mapping[str, int] | None = None
+) -> DatasetRecord:
     """Note duplicates, sort the manifest, count, report, write the card, and write down that the data set is complete.
 
     What a model said against the labels is removed: they may be others now. May be repeated.
@@ -22,6 +24,7 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
         folder: the data set's.
         record: its record so far.
         manifest: its manifest, which is closed.
+        left_out: what an import left out that belongs to no photograph: kind of trouble -> how many.
 
     Returns:
         the record of the complete data set.
@@ -33,7 +36,7 @@ def finish(folder: Path, *, record: DatasetRecord, manifest: Manifest) -> Datase
     _note_duplicates(manifest)
     if record.settings is not None:  # labels that were imported have no quality
         write_report(folder)
-    counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names)
+    counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names, left_out=left_out)
     complete = record.model_copy(update={"complete": True, "counts": counts})
     write_text(folder / CARD_FILE, dataset_card(complete))
     complete.save(folder)

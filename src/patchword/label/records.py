@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from patchword.errors import PatchwordError
 from patchword.folders import write_json
@@ -45,6 +45,7 @@ class ImageRecord(Record):
         content: sha256 of the photograph's file; none where it could not be read.
         duplicate_of: the first photograph, by name, with the same content; none for that one, and before a run's end.
             A duplicate is labelled all the same.
+        left_out: of imported labels, the objects that could not be used: kind of trouble -> how many.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ImageRecord(Record):
     reason: str | None
     content: str | None = None
     duplicate_of: str | None = None
+    left_out: dict[str, int] = Field(default_factory=dict)
 
 
 class Counts(Record):
@@ -67,6 +69,7 @@ class Counts(Record):
         duplicates: how many have the same content as another of an earlier name; they count above as well.
         segments: masks in all photographs together.
         images_with_class: for each class, in how many label maps it is.
+        left_out: of imported labels, what could not be used: kind of trouble -> how many.
     """
 
     images: int
@@ -76,10 +79,13 @@ class Counts(Record):
     duplicates: int
     segments: int
     images_with_class: dict[str, int]
+    left_out: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[ImageRecord], *, names: tuple[str, ...]) -> Self:
-        """Count the records of all photographs."""
+    def of(
+        cls, records: Iterable[ImageRecord], *, names: tuple[str, ...], left_out: Mapping[str, int] | None = None
+    ) -> Self:
+        """Count the records of all photographs, and what was left out that belongs to none of them."""
         records = list(records)
         status = [record.status for record in records]
         present = Counter(name for record in records for name in record.classes)
@@ -91,6 +97,7 @@ class Counts(Record):
             duplicates=sum(record.duplicate_of is not None for record in records),
             segments=sum(record.segments for record in records),
             images_with_class={name: present[name] for name in names},
+            left_out=dict(sorted(sum((Counter(record.left_out) for record in records), Counter(left_out)).items())),
         )
 
 

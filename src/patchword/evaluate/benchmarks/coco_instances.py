@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from patchword.errors import PatchwordError
+from patchword.coco_masks import decode_segmentation, id_key
+from patchword.errors import PatchwordError, first_line
 from patchword.evaluate.benchmarks.json_file import read_json
 from patchword.evaluate.benchmarks.lists import class_list
 from patchword.evaluate.pairs import Pair
@@ -34,23 +35,29 @@ class InstanceMasks:
 
     path: Path
     images: Mapping[str, Mapping[str, Any]]
-    objects: Mapping[int, Sequence[Mapping[str, Any]]]
-    values_of: Mapping[int, int]
+    objects: Mapping[str, Sequence[Mapping[str, Any]]]
+    values_of: Mapping[str, int]
 
     @classmethod
     def read(cls, path: Path) -> InstanceMasks:
         """Read COCO's `instances_val2017.json`.
 
         Raises:
-            PatchwordError: when it cannot be read, or its categories are not COCO's 80 by name.
+            PatchwordError: when it cannot be read, its categories are not COCO's 80 by name, or two photographs or two
+                categories have one id or one name.
         """
         record = read_json(path, needs=("images", "annotations", "categories"))
         try:
-            images = {str(image["file_name"]): image for image in record["images"]}
-            objects: dict[int, list[Mapping[str, Any]]] = {int(image["id"]): [] for image in record["images"]}
+            images = unique(record["images"], lambda image: str(image["file_name"]), what="file_name", path=path)
+            by_id = unique(record["images"], lambda image: id_key(image["id"]), what="image id", path=path)
+            objects: dict[str, list[Mapping[str, Any]]] = {number: [] for number in by_id}
             for each in record["annotations"]:
-                objects.setdefault(int(each["image_id"]), []).append(each)
-            names = {str(category["name"]): int(category["id"]) for category in record["categories"]}
+                objects.setdefault(id_key(each["image_id"]), []).append(each)
+            categories = unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
+            unique(record["categories"], lambda each: id_key(each["id"]), what="category id", path=path)
+            names = {name: id_key(category["id"]) for name, category in categories.items()}
+        except PatchwordError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise PatchwordError(f"{path} is no COCO annotation file: {error!r}") from None
         wanted = class_list("coco_object").names
@@ -74,36 +81,75 @@ class InstanceMasks:
             )
 
     def values(self, pair: Pair) -> NDArray[np.integer]:
-        """The map of a photograph, (h, w) uint8: 0 = background, 1 to 80 = the classes.
+        """The map of a photograph, (h, w) uint16: 0 = background, 1 to 80 = the classes.
 
         Raises:
             PatchwordError: when an annotation is damaged.
         """
         image = self.images[pair.photo.name]
-        try:
-            height, width = int(image["height"]), int(image["width"])
-            painted = np.zeros((height, width), dtype=np.uint8)
-            for each in sorted(self.objects[int(image["id"])], key=_from_below):
-                painted[decode_mask(each["segmentation"], height, width)] = self.values_of[int(each["category_id"])]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise PatchwordError(f"{self.path}: the annotation of {pair.name} is damaged: {error!r}") from None
-        return painted
+        place = f"{self.path}: the annotation of {pair.name} is damaged"
+        objects = self.objects[id_key(image["id"])]
+        return painted(
+            image,
+            objects,
+            value_of=lambda each: self.values_of[id_key(each["category_id"])],
+            below=_from_below,
+            place=place,
+        )
 
 
-def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """A mask (h, w) from polygons, run lengths or compressed run lengths, as COCO has them."""
-    if isinstance(segmentation, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width)) if segmentation else None
-    elif isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    if encoded is None:
-        return np.zeros((height, width), dtype=bool)
-    mask: NDArray[np.bool_] = coco_mask.decode(encoded).astype(bool)
-    return mask
+def unique(
+    records: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str], *, what: str, path: Path
+) -> dict[str, Mapping[str, Any]]:
+    """Records by a key.
+
+    Raises:
+        PatchwordError: when two have the same.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        if found.setdefault(key(record), record) is not record:
+            raise PatchwordError(f"{path} has the {what} {key(record)!r} twice; nothing says which of the two is meant")
+    return found
+
+
+def painted(
+    image: Mapping[str, Any],
+    objects: Iterable[Mapping[str, Any]],
+    *,
+    value_of: Callable[[Mapping[str, Any]], int],
+    place: str,
+    below: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> NDArray[np.uint16]:
+    """Objects painted over each other, (h, w), 0 where there is none.
+
+    Args:
+        image: record of the photograph, with `height` and `width`.
+        objects: its annotations, each with a `segmentation`.
+        value_of: an annotation's value.
+        place: what errors call the photograph.
+        below: sorts annotations from below to above; None for the order in which they are.
+
+    Raises:
+        PatchwordError: when one is damaged or has no outline: what it covers cannot be known, so it must not count as
+            background.
+    """
+    try:
+        size = int(image["height"]), int(image["width"])
+        values = np.zeros(size, dtype=np.uint16)
+        for each in objects if below is None else sorted(objects, key=below):
+            # parts of fewer than 3 points enclose nothing: there is nothing to paint
+            values[decode_segmentation(each.get("segmentation"), size=size)[0]] = value_of(each)
+    except PatchwordError as error:
+        raise PatchwordError(f"{place}: {error}") from None
+    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        raise PatchwordError(f"{place}: {type(error).__name__} {first_line(error)}") from None
+    return values
 
 
 def _from_below(annotation: Mapping[str, Any]) -> tuple[bool, float]:
     """Sorts crowds before single objects, and the large before the small."""
-    return not annotation.get("iscrowd", 0), -float(annotation["area"])
+    area = float(annotation["area"])
+    if not math.isfinite(area):
+        raise ValueError(f"area {area} is not a number of pixels")
+    return not annotation.get("iscrowd", 0), -area

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.benchmarks.lists import class_list
@@ -15,6 +16,7 @@ _PUBLISHED = (
     *(162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355, 360, 366, 368),
     *(397, 415, 416, 420, 424, 427, 440, 445, 454, 458),
 )
+_LARGEST = 65535
 _OTHER_NAMES = {"diningtable": "table", "tv/monitor": "tvmonitor"}
 
 
@@ -56,15 +58,31 @@ def read_label_file(path: Path) -> dict[str, int]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PatchwordError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    labels = {}
+    labels: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         value, colon, name = line.partition(":")
         if not line.strip():
             continue
-        if not colon or not value.strip().isdigit():
+        if not colon or not value.strip().isdecimal() or not name.strip():
             raise PatchwordError(f"{path}:{number}: {line!r} is not understood; allowed is such as '2: aeroplane'")
-        labels[name.strip()] = int(value)
+        try:
+            if labels.setdefault(name.strip(), label_id(int(value))) != int(value):
+                raise ValueError(f"{name.strip()!r} is {labels[name.strip()]} in an earlier line")
+        except ValueError as error:
+            raise PatchwordError(f"{path}:{number}: {error}") from None
     return labels
+
+
+def label_id(value: Any) -> int:
+    """The id of a label, 0 to 65535, which is what masks can hold.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    number = int(value)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError(f"label id {number} is outside 0 to {_LARGEST}")
+    return number
 
 
 def _by_class(labels: Mapping[str, int]) -> dict[str, int]:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.coco_masks import id_key
 from patchword.errors import PatchwordError, first_line
-from patchword.evaluate.benchmarks.coco_instances import decode_mask
+from patchword.evaluate.benchmarks.coco_instances import painted, unique
+from patchword.evaluate.benchmarks.context_labels import label_id
 from patchword.evaluate.benchmarks.json_file import read_json
 from patchword.evaluate.pairs import Pair
 
@@ -53,7 +55,7 @@ class DetailMasks:
 
     path: Path
     images: Mapping[str, Mapping[str, Any]]
-    segments: Mapping[int, Sequence[Mapping[str, Any]]]
+    segments: Mapping[str, Sequence[Mapping[str, Any]]]
     categories: Mapping[str, int]
 
     @classmethod
@@ -61,16 +63,22 @@ class DetailMasks:
         """Read the file.
 
         Raises:
-            PatchwordError: when it cannot be read, or has no photographs of the phase "val".
+            PatchwordError: when it cannot be read, has no photographs of the phase "val", or has one of them or a
+                category twice.
         """
         record = read_json(path, needs=("images", "annos_segmentation", "categories"))
         try:
-            images = {Path(each["file_name"]).stem: each for each in record["images"] if each["phase"] == "val"}
-            segments: dict[int, list[Mapping[str, Any]]] = {int(each["image_id"]): [] for each in images.values()}
+            chosen = [each for each in record["images"] if each["phase"] == "val"]
+            images = unique(chosen, lambda each: Path(each["file_name"]).stem, what="photograph", path=path)
+            by_id = unique(chosen, lambda each: id_key(each["image_id"]), what="image_id", path=path)
+            segments: dict[str, list[Mapping[str, Any]]] = {number: [] for number in by_id}
             for segment in record["annos_segmentation"]:
-                if int(segment["image_id"]) in segments:
-                    segments[int(segment["image_id"])].append(segment)
-            categories = {str(each["name"]): int(each["category_id"]) for each in record["categories"]}
+                if id_key(segment["image_id"]) in segments:
+                    segments[id_key(segment["image_id"])].append(segment)
+            unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
+            categories = {str(each["name"]): label_id(each["category_id"]) for each in record["categories"]}
+        except PatchwordError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise PatchwordError(f"{path} is no annotation file of PASCAL in Detail: {error!r}") from None
         if not images:
@@ -89,11 +97,6 @@ class DetailMasks:
             PatchwordError: when an annotation is damaged.
         """
         image = self.images[pair.photo.stem]
-        try:
-            height, width = int(image["height"]), int(image["width"])
-            painted = np.zeros((height, width), dtype=np.uint16)
-            for segment in self.segments[int(image["image_id"])]:
-                painted[decode_mask(segment["segmentation"], height, width)] = int(segment["category_id"])
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise PatchwordError(f"{self.path}: the annotation of {pair.name} is damaged: {error!r}") from None
-        return painted
+        place = f"{self.path}: the annotation of {pair.name} is damaged"
+        segments = self.segments[id_key(image["image_id"])]
+        return painted(image, segments, value_of=lambda each: label_id(each["category_id"]), place=place)

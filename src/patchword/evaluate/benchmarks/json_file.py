@@ -24,7 +24,7 @@ def read_json(path: Path, *, needs: Sequence[str]) -> dict[str, Any]:
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PatchwordError(f"{path} is no JSON: {error}") from None
     missing = [name for name in needs if not isinstance(record, dict) or not isinstance(record.get(name), list)]
     if missing:
