@@ -185,7 +185,9 @@ def test_a_mask_of_two_photographs_is_refused(tmp_path: Path) -> None:
     write_photo(tmp_path / "photos/one.jpg")
     write_photo(tmp_path / "photos/one.png")
     write_mask(tmp_path / "masks/one.png", [[0]])
-    with pytest.raises(PatchwordError, match=r"one\.png may be of one\.jpg or of one\.png; name it after one of them"):
+    with pytest.raises(
+        PatchwordError, match=r"one\.png may be of one\.jpg or of one\.png; name it after one of them, their ending"
+    ):
         find_pairs(tmp_path / "photos", masks=tmp_path / "masks")
     own = write_mask(tmp_path / "masks/one.png.png", [[0]])
     assert [pair.mask for pair in find_pairs(tmp_path / "photos", masks=tmp_path / "masks")] == [

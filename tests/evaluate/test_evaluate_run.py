@@ -64,6 +64,14 @@ def test_a_mask_of_the_stored_pixels_of_a_turned_photograph_fails_with_the_reaso
     assert "EXIF" not in str(caught.value)
 
 
+def test_a_prediction_of_two_photographs_is_refused(data: Path) -> None:
+    Image.new("RGB", (4, 2)).save(data / "photos/one.bmp")
+    Image.fromarray(np.zeros((2, 4), dtype=np.uint8)).save(data / "masks/one.bmp.png")
+    (data / "predicted/masks/one.png.png").rename(data / "predicted/masks/one.png")
+    with pytest.raises(PatchwordError, match=r"masks/one\.png may be of one\.bmp or of one\.png"):
+        evaluate(data)
+
+
 def test_scores_by_hand(data: Path) -> None:
     report = evaluate(data)
     ious = {entry.name: entry.iou for entry in report.classes}

@@ -86,6 +86,7 @@ def test_a_folder_of_photographs_becomes_a_data_set(photos: Path, tmp_path: Path
         "duplicates": 0,
         "segments": sum(item.record.segments for item in dataset.items),
         "images_with_class": {"red": 2, "blue": 3, "sol": 2},
+        "left_out": {},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,25 @@ def find_pairs(
             f"allowed for a/b.jpg are a/b.jpg{suffix}.png and a/b{suffix}.png, another suffix of the masks' names can "
             "be given, and a list of names takes only some photographs"
         )
-    owners: dict[Path, str] = {}
-    for name, _, mask in pairs:
-        if mask is not None and owners.setdefault(mask, name) != name:
-            raise PatchwordError(
-                f"mask {mask} may be of {owners[mask]} or of {name}; name it after one of them, as {name}{suffix}.png"
-            )
+    check_not_shared({name: mask for name, _, mask in pairs if mask is not None})
     return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
+
+
+def check_not_shared(files: Mapping[str, Path]) -> None:
+    """Refuse a mask or prediction that two photographs would take, such as `a.png` of `a.jpg` and `a.webp`.
+
+    Args:
+        files: photograph -> its mask or prediction.
+
+    Raises:
+        PatchwordError: naming the file and both photographs.
+    """
+    owners: dict[Path, str] = {}
+    for name, path in files.items():
+        if owners.setdefault(path, name) != name:
+            raise PatchwordError(
+                f"{path} may be of {owners[path]} or of {name}; name it after one of them, their ending included"
+            )
 
 
 def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import Truth
-from patchword.evaluate.pairs import Pair
+from patchword.evaluate.pairs import Pair, check_not_shared
 from patchword.evaluate.predictors import FolderPredictor
 from patchword.folders import Manifest
 from patchword.label.dataset import check_manifest
@@ -41,7 +41,7 @@ def find_predictions(
 
     Raises:
         PatchwordError: when the folder or the prediction of a photograph is missing, the folder was made for other
-            classes, or for another coding.
+            classes, or for another coding, or two photographs share a prediction.
     """
     if coded not in get_args(PredictionsAre):
         raise PatchwordError(f"predictions are {coded!r}; allowed are {', '.join(get_args(PredictionsAre))}")
@@ -60,6 +60,7 @@ def find_predictions(
             "allowed for a/b.jpg are a/b.jpg.png and a/b.png"
         )
     paths = {name: path for name, path in found.items() if path is not None}
+    check_not_shared(paths)
     return FolderPredictor(folder, paths, truth, names)
 
 

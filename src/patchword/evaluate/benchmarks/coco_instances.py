@@ -138,8 +138,13 @@ def painted(
         size = int(image["height"]), int(image["width"])
         values = np.zeros(size, dtype=np.uint16)
         for each in objects if below is None else sorted(objects, key=below):
-            # parts of fewer than 3 points enclose nothing: there is nothing to paint
-            values[decode_segmentation(each.get("segmentation"), size=size)[0]] = value_of(each)
+            try:
+                mask, _ = decode_segmentation(
+                    each.get("segmentation"), size=size
+                )  # parts of 1 or 2 points enclose nothing
+            except PatchwordError as error:
+                raise PatchwordError(f"annotation {each.get('id', 'without an id')}: {error}") from None
+            values[mask] = value_of(each)
     except PatchwordError as error:
         raise PatchwordError(f"{place}: {error}") from None
     except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
