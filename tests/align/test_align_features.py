@@ -11,8 +11,11 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
+from patchword.align.augmented import AugmentedFeatures
 from patchword.align.features import FeatureCache
+from patchword.align.online import OnlineFeatures
 from patchword.align.photographs import content_hash, in_order
+from patchword.align.prepare import hash_items
 from patchword.align.settings import AlignSettings
 from patchword.align.shards import ImageSize
 from patchword.errors import PatchwordError
@@ -197,3 +200,45 @@ def test_results_come_in_order_and_tasks_are_taken_as_needed(threads: int) -> No
     assert first == list(range(5))
     assert len(taken) <= 5 + 2 * threads
     assert list(results) == list(range(5, 40))
+
+
+class Small(ColourPatches):
+    """An encoder whose memory suffices for two images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__call__(images)
+
+
+def test_batches_halve_where_memory_runs_out(tmp_path: Path) -> None:
+    """Whichever way features are read: from the cache, anew in every step, or of augmented photographs."""
+    settings = SETTINGS.model_copy(update={"feature_batch": 5})
+    data = make_data(tmp_path, images=5)
+    found = [(content_hash(item.image), item.image) for item in data.items]
+    keys = [key for key, _ in found]
+    hashed = hash_items(data, skipped={}, quiet=True)
+
+    def cached(encoder: ColourPatches) -> torch.Tensor:
+        cache = FeatureCache(tmp_path / type(encoder).__name__, encoder=encoder, settings=settings)
+        cache.fill(found)
+        return cache.read(keys)
+
+    def online(encoder: ColourPatches) -> torch.Tensor:
+        features = OnlineFeatures(encoder=encoder, settings=settings)
+        features.check(found)
+        return features.read(keys)
+
+    def augmented(encoder: ColourPatches) -> torch.Tensor:
+        features = AugmentedFeatures(hashed, names=data.vocabulary.names, encoder=encoder, settings=settings)
+        return features.read_augmented(range(5), epoch=0)[0]
+
+    for read in (cached, online, augmented):
+        small = Small()
+        torch.testing.assert_close(read(small), read(ColourPatches()))
+        assert small.sizes == [5, 3, 2, 2, 1]

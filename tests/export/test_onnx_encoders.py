@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,17 @@ def test_what_replaces_parts_of_sam_is_the_same(tiny_sam: Path) -> None:
 
 def test_an_encoder_is_as_it_was_after_a_trace(tiny_sam: Path) -> None:
     encoder: Any = load_patch_encoder(str(tiny_sam), device="cpu", dtype="float32")
-    interpolate = functional.interpolate
-    with traceable.traceable(encoder):
+    image = torch.rand(1, 3, 9, 7)
+
+    def resized() -> Tensor:
+        return functional.interpolate(image, size=(4, 4), mode="bicubic", antialias=True)
+
+    expected = resized()
+    with traceable.traceable(encoder), ThreadPoolExecutor() as pool:
         assert "get_rel_pos" in vars(encoder.model.layers[0].attn)
-        assert functional.interpolate is not interpolate
-    assert functional.interpolate is interpolate
+        replaced = resized()
+        assert torch.equal(pool.submit(resized).result(), expected)  # another thread sees nothing of it
+    assert not torch.equal(replaced, expected)
+    torch.testing.assert_close(replaced, expected)
+    assert torch.equal(resized(), expected)
     assert "get_rel_pos" not in vars(encoder.model.layers[0].attn)

@@ -20,6 +20,7 @@ from patchword.label.propose import Proposal, View, propose_masks, seed_points
 from patchword.label.seeds import grid_points
 from patchword.label.settings import LabelSettings
 from patchword.label.views import make_views, part_boxes
+from patchword.models import load_mask_proposer
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 
@@ -281,3 +282,22 @@ def test_seed_points_follow_the_settings() -> None:
     assert torch.equal(grid, grid_points(SIZE, side=5))
     assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) == 4
     assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_budget=3))) == 3
+
+
+@pytest.mark.parametrize("fixture", ["tiny_sam", "tiny_sam2"])
+@pytest.mark.parametrize(("batch", "calls"), [(20, [20] * 5), (64, [64, 36]), (100, [100])])
+def test_the_setting_decides_how_many_prompts_the_decoder_gets(
+    fixture: str, batch: int, calls: list[int], request: pytest.FixtureRequest
+) -> None:
+    proposer: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu")
+    asked: list[int] = []
+    decoder = proposer.model.mask_decoder
+    decoder.register_forward_pre_hook(
+        lambda module, given, named: asked.append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
+    )
+    settings = LabelSettings(seeds="grid", grid_side=10, prompt_batch=batch)
+    image = photograph(24, 32)
+    (embedding,) = proposer.embed([image])
+    view = View.whole(embedding, points=seed_points(None, size=(24, 32), settings=settings))
+    propose_masks(proposer, views=[[view]], batches=Batches(), settings=settings)
+    assert asked == calls

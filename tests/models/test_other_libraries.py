@@ -215,3 +215,15 @@ class TestOpenClip:
         (folder / "open_clip_config.json").write_text("{}")
         with pytest.raises(PatchwordError, match="cannot be loaded by open_clip: 'model_cfg'"):
             load_image_text(f"open_clip:{folder}", device="cpu")
+
+
+def test_memory_that_runs_out_is_no_wrong_size(tiny_timm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or batches would not halve."""
+    encoder = load_patch_encoder(tiny_timm, device="cpu")
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(encoder.model, "forward_intermediates", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder(pictures(32, 32))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from threading import Thread
 
 import pytest
 import torch
@@ -93,3 +95,30 @@ def test_no_colour_is_near_and_still_there_is_an_answer() -> None:
     image[:, 3, 3] = 1  # like no patch's mean
     scores = GuidedScores(random(2, 2, 2), image=image, settings=GuidedSettings(colour=0.01))
     assert scores.rows(range(8), maps=range(2)).isfinite().all()
+
+
+class Asked:
+    """Rows that equal the first that they are compared with, once another thread has asked for other rows."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.meanwhile = meanwhile
+        self.compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        self.compared += 1
+        if self.compared > 1:
+            return False
+        thread = Thread(target=self.meanwhile)
+        thread.start()
+        thread.join()
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_weights_that_are_kept_are_those_of_the_rows_asked_for() -> None:
+    scores = GuidedScores(random(2, 3, 4), image=random(3, 9, 13), settings=GuidedSettings())
+    first, other = range(2), range(4, 6)
+    expected = scores.rows(first, maps=range(2))
+    scores._known = (Asked(lambda: scores.rows(other, maps=range(2))), scores._known[1])  # type: ignore[assignment]
+    assert torch.equal(scores.rows(first, maps=range(2)), expected)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,11 @@ from PIL import Image
 
 from patchword.errors import PatchwordError
 from patchword.inputs import trained_classes
+from patchword.models.common import encode_in_batches
 from patchword.models.stored_text import StoredText
+from patchword.segment import words
 from patchword.segment.baseline import DenseSegmenter
+from patchword.segment.result import SegmentationResult
 from patchword.segment.segmenter import Segmenter
 from patchword.vocabulary import Vocabulary
 
@@ -221,3 +227,46 @@ class TestWithRealAdapters:
         np.testing.assert_array_equal(first.label_map.indices, second.label_map.indices)
         dense = DenseSegmenter(text).segment(picture, classes="red, lamp")
         assert dense.label_map.indices.shape == (20, 33)
+
+
+class TestThreads:
+    def test_one_segmenter_in_several_threads(self, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other words, other pictures and other ways to refine at the same time, and hardly any words kept."""
+        monkeypatch.setattr(words, "_KEPT", 1)
+        segmenter = Segmenter.from_pretrained(model_folder, encoder=ColourPatches(), text_encoder=ColourText())
+        asked = [
+            (draw(number, height=20, width=24)[0], f"red, green, thing {number % 7}", {"refine": refine})
+            for number, refine in enumerate(["none", "guided", "pamr"] * 10)
+        ]
+
+        def segment(picture: np.ndarray, classes: str, settings: dict[str, str]) -> SegmentationResult:
+            return segmenter.segment(picture, classes=classes, settings=settings)
+
+        expected = [segment(*each) for each in asked]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda each: segment(*each), asked * 4))
+        finally:
+            sys.setswitchinterval(interval)
+        for one, other in zip(found, expected * 4, strict=True):
+            np.testing.assert_array_equal(one.label_map.indices, other.label_map.indices)
+            np.testing.assert_array_equal(one.confidence, other.confidence)
+            assert one.label_map.names == other.label_map.names
+
+    def test_text_towers_encode_for_one_thread_at_a_time(self) -> None:
+        """Tokenizers keep how they pad in themselves, and refuse to be changed while another thread has them."""
+        inside: list[int] = []
+        most: list[int] = []
+
+        def encode(prompts: list[str]) -> torch.Tensor:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+            return torch.ones(len(prompts), 4)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: encode_in_batches(["cat"], encode=encode, empty=torch.zeros(0, 4)), range(4)))
+        assert max(most) == 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchword.align.augment import augment_labels, augment_photograph, draw_augmentation
-from patchword.align.photographs import content_hash, in_batches, in_order
+from patchword.align.photographs import content_hash, encode_together, in_batches, in_order
 from patchword.align.prepare import HashedItem
 from patchword.align.schedule import seeded_generator
 from patchword.align.settings import AlignSettings
@@ -18,6 +18,7 @@ from patchword.align.targets import patch_labels
 from patchword.errors import PatchwordError
 from patchword.images import read_image, to_tensor
 from patchword.maps import LabelMap
+from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 
@@ -49,6 +50,7 @@ class AugmentedFeatures:
         self._names = names
         self._encoder = encoder
         self._settings = settings
+        self._batches = Batches()
         self._side = nearest_multiple(settings.image_size, of=encoder.record.patch_size)
 
     @torch.no_grad()
@@ -70,7 +72,8 @@ class AugmentedFeatures:
         for batch in in_batches(
             in_order(tasks, threads=self._settings.decode_threads), size=self._settings.feature_batch
         ):
-            features.append(self._encoder(torch.cat([each.pixels for each in batch])))  # (b, D, h, w)
+            pixels = torch.cat([each.pixels for each in batch])
+            features.append(encode_together(self._encoder, pixels, batches=self._batches))  # (b, D, h, w)
             labels += [each.labels for each in batch]
         return torch.cat(features), torch.stack(labels)
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from patchword.align.estimate import FEATURE_TYPES, GIGABYTE, FeatureEstimate, image_bytes
-from patchword.align.photographs import Photograph, Unreadable, in_batches, in_order, read_photograph
+from patchword.align.photographs import Photograph, Unreadable, encode_together, in_batches, in_order, read_photograph
 from patchword.align.settings import AlignSettings
 from patchword.align.shards import (
     CachedFeatures,
@@ -37,6 +37,7 @@ from patchword.align.shards import (
 )
 from patchword.errors import PatchwordError
 from patchword.folders import write_json
+from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 from patchword.progress import Progress
@@ -76,6 +77,7 @@ class FeatureCache:
         self._open: dict[Path, Shard] = {}
         self._known: set[Path] = set()
         self._marked: set[Path] = set()
+        self._batches = Batches()
         self._lock = threading.RLock()
         self._take_over_earlier()
         remove_leftovers(self.folder)
@@ -132,9 +134,9 @@ class FeatureCache:
         """Time of the encoder on one image; of a whole batch, per image, where that is what an accelerator needs."""
         count = 1 if self._encoder.device.type == "cpu" else self._settings.feature_batch
         grey = torch.full((count, 3, self.side, self.side), 0.5)
-        self._encoder(grey).cpu()  # warms up
+        encode_together(self._encoder, grey, batches=self._batches).cpu()  # warms up
         started = time.perf_counter()
-        self._encoder(grey).cpu()
+        encode_together(self._encoder, grey, batches=self._batches).cpu()
         return (time.perf_counter() - started) / count
 
     @torch.no_grad()
@@ -211,7 +213,8 @@ class FeatureCache:
             yield (lambda: None) if known else partial(read_photograph, key, path, side=self.side)
 
     def _encode(self, images: Tensor) -> Tensor:
-        features = self._encoder(images).to(FEATURE_TYPES[self._settings.feature_dtype]).cpu()
+        encoded = encode_together(self._encoder, images, batches=self._batches)
+        features = encoded.to(FEATURE_TYPES[self._settings.feature_dtype]).cpu()
         if not torch.isfinite(features).all():
             raise PatchwordError(
                 f"features of {self._encoder.record.name} do not fit {self._settings.feature_dtype} or are not finite; "

@@ -51,13 +51,13 @@ def count_hits(aligned: Tensor, labels: Tensor, text: Tensor) -> Tensor:
         text: (c, d) unit text vectors.
 
     Returns:
-        (2, c) float64: hits, patches.
+        (2, c) int64: hits, patches.
     """
     known = labels >= 0
     labels = labels[known]
     found = (aligned.permute(0, 2, 3, 1)[known] @ text.T).argmax(dim=1)
     counts = [labels[found == labels].bincount(minlength=len(text)), labels.bincount(minlength=len(text))]
-    return torch.stack(counts).double()
+    return torch.stack(counts)
 
 
 def agreement(hits: Tensor) -> float:
@@ -70,7 +70,10 @@ def agreement(hits: Tensor) -> float:
         in [0, 1]; 0 when there is no patch.
     """
     present = hits[1] > 0
-    return float((hits[0][present] / hits[1][present]).mean()) if present.any() else 0.0
+    if not present.any():
+        return 0.0
+    right, patches = hits[:, present].cpu().double()  # on the CPU, since Apple's GPUs have no float64
+    return float((right / patches).mean())
 
 
 def is_best(history: Sequence[StepRecord]) -> bool:

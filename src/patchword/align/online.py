@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patchword.align.photographs import Photograph, Unreadable, in_batches, in_order, read_photograph
+from patchword.align.photographs import Photograph, Unreadable, encode_together, in_batches, in_order, read_photograph
 from patchword.align.settings import AlignSettings
 from patchword.align.shards import ImageSize
 from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 from patchword.progress import Progress
@@ -31,6 +32,7 @@ class OnlineFeatures:
         self.grid = (self.side // encoder.record.patch_size,) * 2
         self._encoder = encoder
         self._settings = settings
+        self._batches = Batches()
         self._paths: dict[str, Path] = {}
         self._sizes: dict[str, ImageSize] = {}
 
@@ -80,7 +82,7 @@ class OnlineFeatures:
             if broken:
                 raise PatchwordError(f"features cannot be computed: {broken[0]}")
             pixels = torch.cat([photograph.pixels for photograph in batch if isinstance(photograph, Photograph)])
-            parts.append(self._encoder(pixels))  # (b, D, h, w)
+            parts.append(encode_together(self._encoder, pixels, batches=self._batches))  # (b, D, h, w)
         return torch.cat(parts)
 
     def _decode(self, photographs: Sequence[tuple[str, Path]]) -> Iterable[Photograph | Unreadable]:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from patchword.align.shards import ImageSize
 from patchword.errors import PatchwordError
 from patchword.images import read_image, to_tensor
+from patchword.models.batching import Batches
 from patchword.models.pixels import resize
+from patchword.models.protocols import PatchEncoder
 
 T = TypeVar("T")
 
@@ -66,6 +69,17 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
     except PatchwordError as error:
         return Unreadable(key, str(error))
     return Photograph(key, resize(pixels, size=(side, side)), ImageSize(*pixels.shape[-2:]))
+
+
+def encode_together(encoder: PatchEncoder, images: Tensor, *, batches: Batches) -> Tensor:
+    """The features (b, D, h, w) of images (b, 3, side, side), all at once or, where memory runs out, some at a time.
+
+    Args:
+        batches: remember how many fit.
+    """
+    count = len(images)
+    parts = batches.run(lambda start, stop: encoder(images[start:stop]), count=count, size=count, what="photographs")
+    return torch.cat(parts)
 
 
 def in_order(tasks: Iterable[Callable[[], T]], *, threads: int) -> Iterator[T]:

@@ -30,7 +30,9 @@ class AlignSettings(Settings):
     feature_dtype: Literal["float16", "bfloat16", "float32"] = Field(
         "float16", description="How the cache keeps features"
     )
-    feature_batch: int = Field(8, ge=1, description="Images that the frozen encoder sees at once")
+    feature_batch: int = Field(
+        8, ge=1, description="Images that the frozen encoder sees at once; halves itself where memory runs out"
+    )
     decode_threads: int = Field(4, ge=1, description="Threads that decode photographs while the encoder works")
     shard_megabytes: float = Field(
         128, gt=0, description="Size of one file of the feature cache, in megabytes; held in memory while it grows"
@@ -123,7 +125,7 @@ class AlignSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Type in which the module computes; the loss and the weights stay in fp32. auto is bf16 on a GPU "
-        "that has it, else fp32",
+        "that has it, fp16 on a V100 or T4, else fp32",
     )
     average_decay: float = Field(
         0.0,

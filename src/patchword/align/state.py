@@ -12,6 +12,7 @@ from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
 from patchword.align.settings import AlignSettings
 from patchword.errors import PatchwordError
+from patchword.models.devices import fast_dtype
 
 Weights = dict[str, Tensor]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -99,13 +100,13 @@ def copy_weights(weights: Weights) -> Weights:
 
 
 def compute_type(precision: str, *, device: torch.device) -> torch.dtype:
-    """The type in which the module computes; "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+    """The type in which the module computes; "auto" is that of the frozen models, `devices.fast_dtype`.
 
     Raises:
         PatchwordError: for fp16 on a device that cannot scale gradients.
     """
     if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return fast_dtype(device)
     if precision == "fp16" and device.type not in ("cuda", "cpu"):
         raise PatchwordError(f"precision is 'fp16' on {device.type}; allowed there are auto, fp32 and bf16")
     return _TYPES[precision]

@@ -234,7 +234,7 @@ class _Run:
     def _evaluate(self) -> float:
         """The agreement with the held-out labels."""
         weights, size = self.state.weights(), self.settings.batch_size
-        hits = torch.zeros((2, len(self.text)), dtype=torch.float64)
+        hits = torch.zeros((2, len(self.text)), dtype=torch.int64)
         batches = [self.held[start : start + size] for start in range(0, len(self.held), size)]
         for batch in batches[self.processes.index :: self.processes.count]:
             keys = [self.data.keys[position] for position in batch]
@@ -282,7 +282,7 @@ def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings)
         PatchwordError: when one of them is not finite.
     """
     names = ("total", *TERMS)
-    values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).double().cpu()
+    values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).cpu().double()
     broken = (~torch.isfinite(values[:, 0])).nonzero()
     if len(broken):
         first = int(broken[0])

@@ -68,7 +68,7 @@ def export_text_vectors(
     encode = WordEncoder(text, templates=trained.templates)
     vocabulary = encode.vocabulary_of(trained if classes is None else classes)
     words = encode(vocabulary)
-    class_of = words.vectors.classes.numpy().astype(np.int64)
+    class_of = words.vectors.classes.cpu().numpy().astype(np.int64)
     class_of[class_of == BACKGROUND] = len(vocabulary)
     facts = TextVectorFacts(
         text_encoder=text.record, vocabulary=vocabulary.to_text(), vocabulary_hash=vocabulary.hash, versions=versions()

@@ -32,12 +32,13 @@ def suppress(boxes: Tensor, *, scores: Tensor, overlap: float) -> Tensor:
         overlap: IoU above which two boxes are a repetition, in [0, 1].
 
     Returns:
-        (k,) positions of what is kept, best first.
+        (k,) positions of what is kept, best first; on the CPU, where all is computed box by box and in float64.
     """
+    boxes, scores = boxes.cpu(), scores.cpu()
     order = torch.argsort(scores, descending=True, stable=True)
     ranked = boxes[order].double()
     repeats = _box_iou(ranked) > overlap  # (n, n)
-    kept = torch.zeros(len(order), dtype=torch.bool, device=boxes.device)
+    kept = torch.zeros(len(order), dtype=torch.bool)
     covered = torch.zeros_like(kept)
     for rank in range(len(order)):
         if not bool(covered[rank]):

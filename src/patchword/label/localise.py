@@ -57,25 +57,27 @@ def stitch(similarity: Tensor, *, boxes: Tensor, size: tuple[int, int], cells: t
     Returns:
         (k, rows, columns) float32.
     """
-    boxes = boxes.to(similarity.device)
     patch_rows, patch_columns = similarity.shape[-2:]
-    rows = _interpolation(boxes[:, 1], boxes[:, 3], side=size[0], cells=cells[0], patches=patch_rows)  # (n, rows, p)
-    columns = _interpolation(
-        boxes[:, 0], boxes[:, 2], side=size[1], cells=cells[1], patches=patch_columns
-    )  # (n, columns, q)
+    on_cpu = boxes.cpu()  # weights are found in float64, which Apple's GPUs do not have
+    rows = _interpolation(on_cpu[:, 1::2], side=size[0], cells=cells[0], patches=patch_rows)  # (n, rows, p)
+    columns = _interpolation(on_cpu[:, ::2], side=size[1], cells=cells[1], patches=patch_columns)
+    rows, columns = rows.to(similarity.device), columns.to(similarity.device)  # (n, columns, q)
     total = torch.einsum("nrp,nkpq,ncq->krc", rows, similarity.float(), columns)
     crops = torch.einsum("nr,nc->rc", rows.sum(dim=2), columns.sum(dim=2))  # a covered cell's weights sum to 1
     return total / crops
 
 
-def _interpolation(starts: Tensor, stops: Tensor, *, side: int, cells: int, patches: int) -> Tensor:
-    """Weights (n, cells, patches) by which each cell's centre takes the patches of each crop; zero outside the crop."""
-    centres = (
-        (torch.arange(cells, device=starts.device, dtype=torch.float64) + 0.5) * side / cells
-    )  # (cells,) in pixels
+def _interpolation(spans: Tensor, *, side: int, cells: int, patches: int) -> Tensor:
+    """Weights (n, cells, patches) by which each cell's centre takes the patches of each crop; zero outside the crop.
+
+    Args:
+        spans: (n, 2) first pixel of each crop and the one after its last, along one side.
+    """
+    starts, stops = spans.unbind(1)
+    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * side / cells  # (cells,) in pixels
     inside = (centres >= starts[:, None]) & (centres < stops[:, None])  # (n, cells)
     position = (centres - starts[:, None]) / (stops - starts)[:, None] * patches - 0.5  # (n, cells) in patches
-    distance = (position.clamp(0, patches - 1)[..., None] - torch.arange(patches, device=starts.device)).abs()
+    distance = (position.clamp(0, patches - 1)[..., None] - torch.arange(patches)).abs()
     return ((1 - distance).clamp(min=0) * inside[..., None]).float()
 
 
@@ -119,7 +121,7 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     Returns:
         (n, rows, columns) float32 in [0, 1], as `adaptive_avg_pool2d` gives it.
     """
-    rows, columns = _cells(masks.shape[1], count=grid[0]), _cells(masks.shape[2], count=grid[1])
+    rows, columns = cell_spans(masks.shape[1], count=grid[0]), cell_spans(masks.shape[2], count=grid[1])
     bands = torch.stack([masks[:, start:stop].sum(1, dtype=torch.int32) for start, stop in rows], dim=1)
     before = functional.pad(bands.cumsum(2), (1, 0))  # (n, rows, w + 1) pixels inside, left of each column
     starts, stops = torch.tensor(columns, device=masks.device).T
@@ -129,7 +131,7 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     return shares
 
 
-def _cells(side: int, *, count: int) -> list[tuple[int, int]]:
+def cell_spans(side: int, *, count: int) -> list[tuple[int, int]]:
     """First pixel of each cell and the one after its last; cells share the pixels that their borders cut."""
     return [(cell * side // count, -(-(cell + 1) * side // count)) for cell in range(count)]
 

@@ -255,7 +255,7 @@ def _choose(
         return []
     boxes = torch.cat([candidates.boxes for _, candidates in found])
     # Predicted IoU is at most 1, so that a finer view goes before any of a coarser one.
-    ranks = [candidates.predicted_iou.double().cpu() + 2 * view.grid for view, candidates in found]
+    ranks = [candidates.predicted_iou.cpu().double() + 2 * view.grid for view, candidates in found]
     kept = suppress(boxes, scores=torch.cat(ranks), overlap=settings.box_overlap).tolist()
     place = {position: order for order, position in enumerate(kept)}
     proposals: dict[int, Proposal] = {}

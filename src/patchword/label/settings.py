@@ -196,10 +196,10 @@ class LabelSettings(Settings):
         "dropped, 0 to 1; more keeps more masks to be named",
     )
     prompt_batch: int = Field(
-        256,
+        64,
         ge=1,
-        description="Prompts whose masks are in memory at once, 1 or more; more needs more memory; halves itself where "
-        "memory runs out",
+        description="Prompts that the mask proposer decodes at once, 1 or more; more fills an accelerator and needs "
+        "more memory; halves itself where memory runs out",
     )
 
     # Names of masks

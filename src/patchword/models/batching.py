@@ -25,7 +25,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Batches:
     """Runs work over items some at a time; when memory runs out, it goes on with half as many, and stays there.
 
-    The state is the batch sizes that were found to fit, one for each kind of item, so that one instance serves a run.
+    The state is the batch sizes that were found to fit, one for each kind of item, so that one instance serves a run,
+    and all of its threads.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,7 @@ class Batches:
     def _shrink(self, what: str, *, failed: int) -> None:
         if what not in self._limits:
             _log.warning("memory does not suffice for %d %s at once; going on with fewer", failed, what)
-        self._limits[what] = -(-failed // 2)
+        self._limits[what] = min(self._limits.get(what, failed), -(-failed // 2))  # another thread's may be lower
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -19,7 +19,7 @@ class ClipEncoder:
     """`ImageTextEncoder` around a transformers `CLIPModel`.
 
     Args:
-        model: a `CLIPModel` in evaluation mode on its device.
+        model: a `CLIPModel` in evaluation mode on its device, its text side in float32, its image side in any type.
         tokenizer: its tokenizer.
         record: what is known of the checkpoint.
         resample: filter that resizes images to the model's input.
@@ -28,6 +28,8 @@ class ClipEncoder:
         position_offset: how `encode_patches` resamples position embeddings where the grid is not that of the training;
             see `interpolate_positions`. 0 stretches them exactly; the published methods' own code has 0.1.
     """
+
+    text_dtype = torch.float32
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class ClipEncoder:
         self.tokenizer = tokenizer
         self.record = record
         self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.vision_model.dtype
         self.resample: Filter = resample
         self.dense: Dense = dense
         self.spread = spread
@@ -150,7 +153,7 @@ class ClipEncoder:
     def before_last_layer(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) in [0, 1], sides multiples of the patch, to the input (b, 1 + n, c) of the last layer."""
         tower = self.model.vision_model
-        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.model.dtype)
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.dtype)
         patches = tower.embeddings.patch_embedding(pixels)  # (b, c, h, w)
         positions = tower.embeddings.position_embedding.weight
         grid = (patches.shape[-2], patches.shape[-1])

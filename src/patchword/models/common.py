@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 
+_TOKENIZING = Lock()  # tokenizers keep their padding and truncation in themselves, and refuse two threads at a time
 TEXT_BATCH = 256  # prompts a forward pass; bounds memory, changes no result
 
 
@@ -33,7 +35,8 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
     for position, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise PatchwordError(f"prompt {position} is {prompt!r}; allowed is a string")
-    chunks = [encode(list(prompts[start : start + TEXT_BATCH])) for start in range(0, len(prompts), TEXT_BATCH)]
+    with _TOKENIZING:
+        chunks = [encode(list(prompts[start : start + TEXT_BATCH])) for start in range(0, len(prompts), TEXT_BATCH)]
     return unit(torch.cat([empty, *chunks]))
 
 

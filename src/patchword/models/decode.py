@@ -44,17 +44,16 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
 
 
 class PromptDecoder:
-    """Decodes the prompts of several images, at most so many a call, whichever image they are on.
+    """Decodes the prompts of several images together, whichever image they are on; fewer where memory runs out.
+
+    The decoder copies the image embedding for every prompt, so that whoever asks decides how much memory it takes.
 
     Args:
         decode: the model's mask decoder.
-        prompts_per_call: most prompts a call, since the decoder copies the image embedding for every prompt; halves
-            itself where memory runs out.
     """
 
-    def __init__(self, decode: Decode, *, prompts_per_call: int) -> None:
+    def __init__(self, decode: Decode) -> None:
         self.decode = decode
-        self.prompts_per_call = prompts_per_call
         self._batches = Batches()
 
     def __call__(
@@ -90,7 +89,7 @@ class PromptDecoder:
             return logits[:, 0].float(), scores[:, 0].float()
 
         if len(owners):
-            parts = self._batches.run(some, count=len(owners), size=self.prompts_per_call, what="prompts")
+            parts = self._batches.run(some, count=len(owners), size=len(owners), what="prompts")
         else:  # one call for the shape of nothing
             logits, scores = self.decode([level[:1] for level in levels], mapped.new_zeros(1, *mapped.shape[1:]))
             parts = [(logits[:0, 0].float(), scores[:0, 0].float())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from patchword.errors import PatchwordError
 from patchword.models.adapters import WEIGHTS, build_patch_encoder
 from patchword.models.clip import ClipEncoder, check_pooled_token
 from patchword.models.dense import check_dense
+from patchword.models.devices import choose_device, choose_dtype
 from patchword.models.extras import split_name
 from patchword.models.folders import (
     Preprocessing,
@@ -34,7 +34,7 @@ from patchword.models.siglip import SiglipEncoder
 from patchword.models.stored_text import SUFFIX as STORED_TEXT
 from patchword.models.stored_text import load_stored_text
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_IMAGE_SIDE = {"clip": ("vision_model", "visual_projection"), "siglip": ("vision_model",)}
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,10 @@ def load_image_text(
         name: hub name, or local folder in the hub's format; a file of text vectors (.npz) stands in for a text tower
             where only its own words are asked for.
         revision: branch, tag or commit of a hub name; None for the main branch.
-        device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1".
-        dtype: "auto" (bfloat16 on a CUDA device that has it, else float32), "float32", "bfloat16" or "float16".
+        device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1"; see
+            `devices.choose_device`.
+        dtype: of the image side; text is always encoded in float32. "auto" (see `devices.fast_dtype`), "float32",
+            "bfloat16" or "float16".
         dense: variant of CLIP's last layer for `encode_patches`: "value", "maskclip", "sclip", "clearclip" or "naclip"
             (see `models.dense`); of these, SigLIP and OpenCLIP have "value".
 
@@ -88,7 +90,9 @@ def load_image_text(
     source = find_source(name, revision=revision, kind="image-text")
     if source.family.name == "siglip" and variant != "value":
         raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
-    loaded = _load(source, device=where, dtype=loads_as)
+    loaded = _load(source, device=where, dtype=torch.float32)  # which the text tower stays in
+    for part in _IMAGE_SIDE[source.family.name]:
+        getattr(loaded.model, part).to(loads_as)
     text_config = loaded.model.config.text_config
     tokenizer = _load_tokenizer(source.folder, vocabulary=text_config.vocab_size)
     resample = loaded.preprocessing.resample
@@ -158,39 +162,6 @@ def find_source(name: str, *, revision: str | None, kind: Kind) -> Source:
         folder = fetch_files(name, revision=revision)
     family = family_of(read_config(folder)["model_type"], kind=kind, where=name)
     return Source(name, folder.name, folder, family, kind)  # the cache names a snapshot's folder by its commit
-
-
-def choose_device(device: str) -> torch.device:
-    """The torch device of that name, or the best there is for "auto".
-
-    Raises:
-        PatchwordError: when there is no such device here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            local = os.environ.get("LOCAL_RANK")  # a launcher of several processes gives each a GPU of its own
-            return torch.device("cuda", int(local)) if local else torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise PatchwordError(f"device {device!r} is not to be had here; allowed are auto, cpu, cuda and mps") from error
-    return chosen
-
-
-def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
-    """The torch dtype of that name, or for "auto" bfloat16 on a CUDA device that has it and float32 elsewhere.
-
-    Raises:
-        PatchwordError: when the name is none of those allowed.
-    """
-    if dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in DTYPES:
-        raise PatchwordError(f"dtype is {dtype!r}; allowed are auto, {', '.join(DTYPES)}")
-    return DTYPES[dtype]
 
 
 def model_sizes(family: Family, config: Any, *, kind: Kind) -> tuple[int, int, int]:

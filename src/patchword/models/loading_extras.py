@@ -53,8 +53,9 @@ def load_extra_image_text(
     import_extra(extra, name=name)
     folder, commit = find_extra(name, revision=revision)
     parts = load_open_clip(name, folder=folder, revision=commit)
+    parts.model.to(device).visual.to(dtype)  # text stays in float32
     return OpenClipEncoder(
-        parts.model.to(device=device, dtype=dtype),
+        parts.model,
         tokenizer=parts.tokenizer,
         record=parts.record,
         device=device,

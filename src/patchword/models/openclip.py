@@ -19,15 +19,18 @@ from patchword.models.protocols import ModelRecord, check_images
 
 
 class OpenClipEncoder:
-    """`ImageTextEncoder` around an OpenCLIP model.
+    """`ImageTextEncoder` around an OpenCLIP model; prompts are always encoded in float32.
 
     Args:
         model: in evaluation mode.
         tokenizer: takes a list of strings to (n, context) token numbers.
         record: what is known of the checkpoint.
-        device, dtype: of the weights.
+        device: of the weights.
+        dtype: of the image tower; the text tower is in float32.
         resample: filter that resizes images to the model's input.
     """
+
+    text_dtype = torch.float32
 
     def __init__(
         self,

@@ -7,12 +7,15 @@ runs in float32.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 Filter = Literal["bilinear", "bicubic"]
 
@@ -77,6 +80,33 @@ def _eleven_bits(
         share[(before < 0) | (before >= cells - 1)] = 0
     weights = [np.rint(part * np.float32(2048)).astype(np.int32) for part in (np.float32(1) - share, share)]
     return before.clip(0, cells - 1), (before + 1).clip(0, cells - 1), weights[0], weights[1]
+
+
+class AntialiasedInterpolation(TorchFunctionMode):
+    """While it lasts, antialiased interpolation of this thread is computed by another function.
+
+    Args:
+        instead: takes all that `torch.nn.functional.interpolate` takes.
+    """
+
+    def __init__(self, instead: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self._instead = instead
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.interpolate and kwargs.get("antialias"):
+            return self._instead(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def antialiasing_on(device: torch.device) -> AbstractContextManager[object]:
+    """A block in which other libraries' models may interpolate with antialiasing: on MPS the CPU does it."""
+    return AntialiasedInterpolation(_interpolate_on_cpu) if device.type == "mps" else nullcontext()
+
+
+def _interpolate_on_cpu(values: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return torch.nn.functional.interpolate(values.cpu(), *rest, **named).to(values.device)
 
 
 def nearest_multiple(length: float, *, of: int) -> int:

@@ -65,7 +65,7 @@ class ProxyClip:
         grid = (features.shape[-2], features.shape[-1])
         mixed = proxy_attention(features, self._values(images, grid=grid), beta=self.beta, gamma=self.gamma)
         attention = self.clip.model.vision_model.encoder.layers[-1].self_attn
-        tokens = attention.out_proj(mixed.to(self.clip.model.dtype))
+        tokens = attention.out_proj(mixed.to(self.clip.dtype))
         return to_map(unit(self.clip.to_text_space(tokens)), grid=grid)
 
     def _values(self, images: Tensor, *, grid: tuple[int, int]) -> Tensor:

@@ -25,7 +25,6 @@ class Sam2Proposer:
         record: what is known of the checkpoint.
         resample: filter that resizes images to the model's input.
         encoder_dtype: dtype of the image encoder.
-        prompts_per_call: prompts decoded at once, of whichever images; more need more memory, with the same result.
     """
 
     def __init__(
@@ -35,14 +34,13 @@ class Sam2Proposer:
         record: ModelRecord,
         resample: Filter = "bilinear",
         encoder_dtype: torch.dtype = torch.float32,
-        prompts_per_call: int = 64,
     ) -> None:
         self.model = model
         self.record = record
         self.device = torch.device(model.device)
         self.resample: Filter = resample
         self.encoder_dtype = encoder_dtype
-        self._decoder = PromptDecoder(self._decode, prompts_per_call=prompts_per_call)
+        self._decoder = PromptDecoder(self._decode)
         model.vision_encoder.to(encoder_dtype)
 
     @torch.no_grad()
@@ -77,7 +75,7 @@ class Sam2Proposer:
 
     @torch.no_grad()
     def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
-        """Decode the prompts of several images together, k foreground points a prompt, several masks a prompt.
+        """Decode the prompts of several images in one call, k foreground points a prompt, several masks a prompt.
 
         Args:
             embeddings: one an image.

@@ -18,17 +18,20 @@ class SiglipEncoder:
     """`ImageTextEncoder` around a transformers `SiglipModel`.
 
     Args:
-        model: a `SiglipModel` in evaluation mode on its device.
+        model: a `SiglipModel` in evaluation mode on its device, its text side in float32, its image side in any type.
         tokenizer: its tokenizer.
         record: what is known of the checkpoint.
         resample: filter that resizes images to the model's input.
     """
+
+    text_dtype = torch.float32
 
     def __init__(self, model: Any, *, tokenizer: Any, record: ModelRecord, resample: Filter = "bilinear") -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.record = record
         self.device = torch.device(model.device)
+        self.dtype: torch.dtype = model.vision_model.dtype
         self.resample: Filter = resample
 
     @torch.no_grad()
@@ -128,7 +131,7 @@ class SiglipEncoder:
     def _tokens(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) in [0, 1] to patch tokens (b, n, c) after the final layer norm."""
         tower = self.model.vision_model
-        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.model.dtype)
+        pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.dtype)
         patches = tower.embeddings.patch_embedding(pixels)  # (b, c, h, w)
         positions = tower.embeddings.position_embedding.weight
         around = interpolate_positions(positions, grid=(patches.shape[-2], patches.shape[-1]))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError, first_line
+from patchword.models.batching import is_out_of_memory
 from patchword.models.extras import TIMM, import_extra
 from patchword.models.folders import CONFIG, fingerprint, read_json, weights_files
-from patchword.models.pixels import normalise
+from patchword.models.pixels import antialiasing_on, normalise
 from patchword.models.protocols import ModelRecord, check_images
 from patchword.models.registry import IMAGENET_MEAN, IMAGENET_STD
 
@@ -52,8 +53,11 @@ class TimmEncoder:
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
         height, width = images.shape[-2:]
         try:
-            features = last_map(self.model, pixels.to(self.dtype), norm=self._norm)
+            with antialiasing_on(self.device):
+                features = last_map(self.model, pixels.to(self.dtype), norm=self._norm)
         except (AssertionError, RuntimeError, ValueError) as error:  # as each architecture checks its input
+            if is_out_of_memory(error):
+                raise
             raise PatchwordError(
                 f"{self.record.name} cannot encode images of {height} x {width} pixels: {first_line(error)}; it was "
                 f"trained on {self.record.input_size} x {self.record.input_size}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from patchword.models.common import interpolate_positions, side, to_map
-from patchword.models.pixels import normalise
+from patchword.models.pixels import antialiasing_on, normalise
 from patchword.models.protocols import ModelRecord, check_images
 
 Tokens = Callable[[Any, Tensor], Tensor]
@@ -53,7 +53,8 @@ class TokenEncoder:
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
-        tokens = self._tokens(self.model, pixels.to(self.model.dtype))
+        with antialiasing_on(self.device):
+            tokens = self._tokens(self.model, pixels.to(self.model.dtype))
         return to_map(tokens[:, -grid[0] * grid[1] :], grid=grid)
 
 

@@ -41,6 +41,8 @@ class OwnPatches:
 class DenseSegmenter:
     """Segments with dense features that are in the text space already, without any training.
 
+    As with `Segmenter`, several threads may call one at the same time.
+
     Args:
         text: the image-text model, whose text tower gives the words' vectors.
         features: images to patch vectors in its text space; None for its own patches.

@@ -17,7 +17,7 @@ from patchword.errors import PatchwordError
 from patchword.folders import prepare_output
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.common import compute_type
-from patchword.models.loading import choose_device, choose_dtype
+from patchword.models.devices import choose_device, choose_dtype
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.publish import find_artifact, push_folder
 from patchword.segment.dense import DensePath
@@ -38,6 +38,9 @@ M = TypeVar("M", bound=_Model)
 
 class Segmenter:
     """Segments any image by any class names, also names that were never trained.
+
+    Several threads may call one segmenter at the same time, on any images and classes. What it is made of (`refiner`,
+    the module's weights) must not be changed meanwhile, nor may its encoder be exported to ONNX.
 
     Args:
         encoder: the frozen vision encoder, the one of the training. The module computes in the encoder's type; what

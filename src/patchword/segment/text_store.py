@@ -113,7 +113,7 @@ def text_identity(encoder: ImageTextEncoder, vocabulary: Vocabulary) -> dict[str
         "encoder": encoder.record.fingerprint,
         "family": encoder.record.family,
         "tokenizer": "" if tokenizer is None else hashlib.sha256(tokenizer.to_str().encode()).hexdigest(),
-        "computed_in": str(compute_type(encoder)),
+        "computed_in": str(getattr(encoder, "text_dtype", compute_type(encoder))),
         "device": encoder.device.type,
         "vocabulary": vocabulary.hash,
         "versions": {name: software.get(name, "") for name in _ENCODES},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -116,6 +117,8 @@ def mask_names(vocabulary: Vocabulary, *, settings: SegmentSettings) -> tuple[st
 class WordEncoder:
     """Turns class names into vectors, once for each list of classes, and kept on disk for other processes.
 
+    Several threads may call it at the same time.
+
     Args:
         encoder: the text tower.
         templates: prompt templates of classes that come without templates of their own.
@@ -135,6 +138,7 @@ class WordEncoder:
         self._store = usual if store is None else store
         self._templates = tuple(templates)
         self._known: OrderedDict[str, ClassWords] = OrderedDict()
+        self._lock = Lock()
 
     def __call__(self, classes: Classes, *, background: Sequence[str] | None = None) -> ClassWords:
         """Encode classes.
@@ -147,12 +151,16 @@ class WordEncoder:
             PatchwordError: for all that `Vocabulary` refuses, and for background words beside a class "background".
         """
         vocabulary = self.vocabulary_of(classes, background=background)
-        if vocabulary.hash not in self._known:
-            self._known[vocabulary.hash] = self._encode(vocabulary)
+        with self._lock:
+            words = self._known.get(vocabulary.hash)
+        if words is None:
+            words = self._encode(vocabulary)
+        with self._lock:
+            self._known[vocabulary.hash] = words
+            self._known.move_to_end(vocabulary.hash)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        self._known.move_to_end(vocabulary.hash)
-        return self._known[vocabulary.hash]
+        return words
 
     def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `classes` and `background` mean here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional
 
 from patchword.align.module import AlignmentModule
 from patchword.errors import PatchwordError
+from patchword.models.pixels import AntialiasedInterpolation
 from patchword.models.protocols import PatchEncoder
 
 _KEYS = -0.5  # Keys' cubic, which torch's antialiased filter is, as Pillow's
@@ -51,12 +51,11 @@ def traceable(encoder: PatchEncoder) -> Iterator[None]:
     """Replace, while it lasts, what would be traced with fixed sizes in an encoder, by what computes the same.
 
     torch's antialiased interpolation takes its size as plain numbers, as transformers' DINOv2 with registers does; MAE
-    shuffles patches that are all kept; SAM scales coordinates by a ratio that is 1.
+    shuffles patches that are all kept; SAM scales coordinates by a ratio that is 1. Other encoders stay as they are, in
+    this thread and in others; this one is for this thread alone meanwhile.
     """
-    interpolate = functional.interpolate
     with ExitStack() as undo:
-        undo.callback(setattr, functional, "interpolate", interpolate)
-        functional.interpolate = _by_matrices(interpolate)
+        undo.enter_context(AntialiasedInterpolation(_by_matrices))
         for owner, name, value in _replacements(encoder):
             setattr(owner, name, value)
             undo.callback(delattr, owner, name)
@@ -82,16 +81,11 @@ def _replacements(encoder: PatchEncoder) -> list[tuple[nn.Module, str, Callable[
     return []
 
 
-def _by_matrices(otherwise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`interpolate`, by matrices where it is antialiased and cubic."""
-
-    @wraps(otherwise)
-    def interpolate(values: Tensor, size: Any = None, *rest: Any, **named: Any) -> Tensor:
-        if rest or not named.get("antialias") or named.get("mode") != "bicubic" or not isinstance(size, Sequence):
-            return otherwise(values, size, *rest, **named)
-        return resample_antialiased(values, grid=(size[0], size[1]))
-
-    return interpolate
+def _by_matrices(values: Tensor, size: Any = None, **named: Any) -> Tensor:
+    """Antialiased `interpolate`, by matrices where it is cubic."""
+    if named.get("mode") != "bicubic" or not isinstance(size, Sequence):
+        return functional.interpolate(values, size, **named)
+    return resample_antialiased(values, grid=(size[0], size[1]))
 
 
 def _interpolated_positions(embeddings: Any) -> Callable[[Tensor, int, int], Tensor]:

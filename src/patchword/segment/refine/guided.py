@@ -81,12 +81,14 @@ class GuidedScores:
 
     def _weighted(self, rows: range) -> Iterable[_Strip]:
         """Weights of rows; kept where they are few, as other maps of the same rows may be asked for next."""
-        if self._known[0] == rows:
-            return self._known[1]
+        known, strips = self._known  # taken once: other threads may ask for other rows
+        if known == rows:
+            return strips
         if len(rows) * self._weights_a_row > _WEIGHTS_AT_ONCE:
             return self._strips(rows)
-        self._known = (rows, list(self._strips(rows)))
-        return self._known[1]
+        strips = list(self._strips(rows))
+        self._known = (rows, strips)
+        return strips
 
     def _strips(self, rows: range) -> Iterator[_Strip]:
         patches, height, radius = self.patches.shape[1], self.size[0], self._settings.radius

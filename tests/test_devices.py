@@ -1,0 +1,198 @@
+"""Every command on a device that has no float64, no unequal pools and no NumPy: what MPS and CUDA refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from fake_device import DEVICE, fake_device
+from patchword.errors import PatchwordError
+from patchword.export.onnx.run import export_onnx
+from patchword.export.text_vectors import export_text_vectors
+from patchword.label.drawn import Drawn
+from patchword.models import load_image_text, load_patch_encoder
+from patchword.segment.segmenter import Segmenter
+from small_world import Models, align_command, files_in, label_command, make_photos, must, run, settings_options
+
+
+@pytest.fixture(scope="module")
+def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
+    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def labels(photos: Path, models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("labels") / "labels"
+    must(run(*label_command(photos, out=out, models=models), "--device", "cpu"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def segmenter(labels: Path, models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "model"
+    must(run(*align_command(labels, out=out, models=models), "--device", "cpu"))
+    return out
+
+
+def on_both(tmp_path: Path, *command: object, into: str = "masks") -> Path:
+    """Run a command on the CPU and on the fake device; both must write the same files, of which the second's folder."""
+    on_cpu, there = tmp_path / "cpu", tmp_path / "mps"
+    must(run(*command, "-o", on_cpu, "--device", "cpu"))
+    with fake_device():
+        must(run(*command, "-o", there, "--device", "mps"))
+    expected = files_in(on_cpu / into)
+    assert expected
+    assert files_in(there / into) == expected
+    return there
+
+
+def test_the_fake_device_refuses_what_devices_refuse() -> None:
+    with fake_device() as device:
+        values = torch.ones(1, 6, 6, device=device)
+        assert values.device == DEVICE
+        assert (values + 1).sum(dim=2)[0].device == DEVICE
+        assert values.cpu().device.type == "cpu"
+        assert torch.zeros_like(values).device == torch.ones(2).to(values).device == DEVICE
+        assert torch.ones(2).to("mps").to("cpu").numpy().tolist() == [1, 1]
+        for refused in (
+            values.double,
+            lambda: torch.zeros(1, dtype=torch.float64, device=device),
+            lambda: torch.zeros(1, dtype=torch.float64).to(device),
+            lambda: torch.arange(3, device=values.device, dtype=torch.float64),
+            values.numpy,
+            lambda: np.asarray(values),
+        ):
+            with pytest.raises(TypeError):
+                refused()
+        for refused in (
+            lambda: functional.adaptive_avg_pool2d(values, 4),
+            lambda: functional.adaptive_max_pool2d(values, (6, 4)),
+            lambda: values + torch.ones(6),
+            lambda: torch.cat([values, torch.ones(1, 6, 6)]),
+            lambda: torch.rand(2, device=device, generator=torch.Generator()),
+        ):
+            with pytest.raises(RuntimeError):
+                refused()
+        assert functional.adaptive_avg_pool2d(values, 3).shape == (1, 3, 3)
+        assert (values * torch.tensor(2.0)).device == DEVICE  # numbers may come from the CPU
+
+
+@pytest.mark.parametrize("seeds", ["embedding", "grid"])
+def test_label(photos: Path, models: Models, tmp_path: Path, seeds: str) -> None:
+    command = [part for part in label_command(photos, out=tmp_path, models=models) if part not in ("-o", tmp_path)]
+    settings = {"seeds": seeds, "grid_side": 4, "minimum_stability": 0.1, "proposal_grids": [1, 2], "image_batch": 2}
+    on_both(tmp_path, *command, *settings_options({**settings, "proposal_enlargement": 16}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"features": "cached", "held_out": 0.5, "patience": 1, "average_decay": 0.5},
+        {"features": "online", "augment": True, "held_out": 0.5, "patch_sample": 4, "text_sample": 5},
+        {"features": "online", "augment": False, "accumulation": 2, "precision": "bf16"},
+    ],
+)
+def test_align(labels: Path, models: Models, tmp_path: Path, settings: dict[str, object]) -> None:
+    command = [part for part in align_command(labels, out=tmp_path, models=models) if part not in ("-o", tmp_path)]
+    with fake_device():
+        must(run(*command, "-o", tmp_path / "model", "--device", "mps", *settings_options(settings)))
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+SAM = {"refine": "sam", "sam.minimum_predicted_iou": 0, "sam.agreement": 0}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"refine": "none"},
+        {"refine": "guided"},
+        {"refine": "pamr"},
+        SAM,
+        {"window": 16, "join": "logits", "softmax_over": "words", "background_threshold": 0.4},
+        {"window": 16, "shorter_side": 32, "resize": "plain"},
+        {"large_megapixels": 0.0003, "tile": 16, "overlap": 8},
+    ],
+    ids=str,
+)
+def test_segment(segmenter: Path, photos: Path, models: Models, tmp_path: Path, settings: dict[str, object]) -> None:
+    extra = ["--mask-proposer", models.sam] if settings is SAM else []
+    command = ["segment", photos, "--model", segmenter, "--classes", "cat; kitten, dog"]
+    if "background_threshold" not in settings:
+        extra += ["--background", "sky"]
+    if "tile" not in settings:
+        extra += ["--soft", "all"]
+    on_both(tmp_path, *command, *settings_options(settings), *extra)
+
+
+@pytest.mark.parametrize("method", ["maskclip", "sclip", "clearclip", "naclip", "proxyclip"])
+def test_segment_without_training(photos: Path, models: Models, tmp_path: Path, method: str) -> None:
+    extra = ["--encoder", models.dinov2] if method == "proxyclip" else []
+    command = ["segment", photos, "--method", method, "--image-text", models.clip, "--classes", "cat, dog", *extra]
+    on_both(tmp_path, *command)
+
+
+def test_evaluate(segmenter: Path, labels: Path, photos: Path, tmp_path: Path) -> None:
+    command = ["evaluate", photos, "--masks", labels / "masks", "--classes", "cat, dog, sofa", "--model", segmenter]
+    expected, found = tmp_path / "cpu", tmp_path / "mps"
+    must(run(*command, "-o", expected, "--device", "cpu"))
+    with fake_device():
+        must(run(*command, "-o", found, "--device", "mps"))
+    assert json.loads((expected / "evaluation.json").read_text())["images"] == 2
+    assert (found / "images.jsonl").read_bytes() == (expected / "images.jsonl").read_bytes()
+
+
+def test_suggest(photos: Path, models: Models, tmp_path: Path) -> None:
+    command = ["suggest", photos, "--image-text", models.clip, "--minimum-share", 0, "--page", tmp_path / "page.html"]
+    must(run(*command, "-o", tmp_path / "cpu.txt", "--device", "cpu"))
+    with fake_device():
+        must(run(*command, "-o", tmp_path / "mps.txt", "--device", "mps", "--overwrite"))
+    assert (tmp_path / "mps.txt").read_bytes() == (tmp_path / "cpu.txt").read_bytes()
+
+
+def test_quality(segmenter: Path, labels: Path) -> None:
+    printed = [must(run("quality", labels, "--model", segmenter, "--json", "--device", "cpu")).out]
+    with fake_device():
+        printed.append(must(run("quality", labels, "--model", segmenter, "--json", "--device", "mps")).out)
+    assert printed[0] == printed[1]
+
+
+def test_text_vectors_of_a_loaded_encoder(segmenter: Path, models: Models, tmp_path: Path) -> None:
+    on_cpu = load_image_text(str(models.clip), device="cpu")
+    export_text_vectors(segmenter, out=tmp_path / "cpu.npz", text_encoder=on_cpu)
+    with fake_device():
+        there = load_image_text(str(models.clip), device="mps")
+        export_text_vectors(segmenter, out=tmp_path / "mps.npz", text_encoder=there)
+        opened = Segmenter.from_pretrained(segmenter, text_encoder=tmp_path / "mps.npz", device="mps")
+        assert opened.segment(np.zeros((16, 16, 3), np.uint8), classes="cat, dog").label_map.indices.shape == (16, 16)
+    assert (tmp_path / "mps.npz").read_bytes() == (tmp_path / "cpu.npz").read_bytes()
+
+
+def test_onnx_export(segmenter: Path, models: Models, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    with fake_device():
+        there = load_patch_encoder(str(models.dinov2), device="mps")
+        with pytest.raises(PatchwordError, match="allowed for an export is float32 on the CPU"):
+            export_onnx(segmenter, out=tmp_path / "model.onnx", encoder=there)
+
+
+def test_masks_on_a_coarser_map_are_those_of_pooling() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((256, 171), (65, 64), (20, 100)):
+        logits = torch.randn(2, 3, height, width, generator=generator) - 2
+        known = torch.zeros(2, 3)
+        expected = functional.adaptive_max_pool2d(logits, (min(height, 64), min(width, 64))) > 0
+        with fake_device() as device:
+            found = Drawn.of(logits.to(device), predicted_iou=known.to(device), accepted=known.bool().to(device))
+        assert 0 < expected.float().mean() < 1
+        assert torch.equal(found.masks, expected)
