@@ -64,7 +64,7 @@ def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
     from patchword.label.dataset import why_unusable
 
     if unusable:
-        complain(f"{why_unusable(unusable)}; their labels count above all the same: `patchword label ... --resume`")
+        complain(f"{why_unusable(unusable)}; their labels are counted above; `patchword label ... --resume` mends them")
         raise typer.Exit(FAILED)
 
 

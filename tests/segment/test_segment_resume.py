@@ -46,7 +46,7 @@ def test_a_refusal_changes_nothing(photos: Path, segmenter: Segmenter) -> None:
     with pytest.raises(PatchwordError, match="the class list was"):
         run(photos, segmenter, classes=["red"], resume=True)
     segmenter._path.device = torch.device("cuda:0")
-    with pytest.raises(PatchwordError, match="the segmenter's computed_on was cpu, now cuda"):
+    with pytest.raises(PatchwordError, match="the segmenter's device was cpu, now cuda"):
         run(photos, segmenter, resume=True)
     assert state_of(folder) == before
     (folder / "results.jsonl").write_text("{}\n")

@@ -22,7 +22,7 @@ from patchword.evaluate.counts import ImageCounts, Sparse
 from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.task import DataRecord
 from patchword.folders import Manifest, write_json
-from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, told_by_both
+from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, in_words, told_by_both
 from patchword.settings import one_line
 from patchword.vocabulary import Vocabulary
 
@@ -196,4 +196,4 @@ def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:
 def _differing(prefix: str, first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, object, object]]:
     before, now = dict(identity_of(first)), dict(identity_of(second))
     keys = told_by_both(before, now)
-    return [(f"{prefix}{key.replace('_', ' ')}", before.get(key), now.get(key)) for key in keys]
+    return [(f"{prefix}{in_words(key).replace('_', ' ')}", before.get(key), now.get(key)) for key in keys]

@@ -13,6 +13,7 @@ from patchword.errors import PatchwordError
 from patchword.versions import decisive_versions
 
 RUNS_FILE = "runs.jsonl"
+_WORDS = {"computed_in": "dtype", "computed_on": "device"}
 COMPUTED_ON = "computed_on"  # of what a segmenter says of itself: the kind of its device
 
 
@@ -137,6 +138,12 @@ def told_by_both(before: Mapping[str, object], now: Mapping[str, object]) -> lis
     """Keys of two identities that can be compared, sorted; what earlier versions did not tell is passed over."""
     keys = sorted(before.keys() | now.keys())
     return [key for key in keys if not key.endswith(COMPUTED_ON) or (key in before and key in now)]
+
+
+def in_words(key: str) -> str:
+    """What a key of an identity is called in a message."""
+    above, _, last = key.rpartition(" ")
+    return f"{above} {_WORDS.get(last, last)}".strip()
 
 
 def identity_of(described: Mapping[str, Any], *, above: str = "") -> Iterator[tuple[str, object]]:

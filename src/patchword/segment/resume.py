@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest
 from patchword.runs.contents import changed_photographs, told
-from patchword.runs.records import identity_of, told_by_both
+from patchword.runs.records import identity_of, in_words, told_by_both
 from patchword.runs.shards import shard_differences
 from patchword.segment.files import files_of_record
 from patchword.segment.records import RESULTS, SETTINGS, ResultRecord, SegmentationRecord, read_results
@@ -139,7 +139,7 @@ def differences(before: SegmentationRecord, now: SegmentationRecord) -> list[tup
     ]
     first, second = dict(identity_of(before.segmenter)), dict(identity_of(now.segmenter))
     keys = told_by_both(first, second)
-    pairs += [(f"the segmenter's {key}", first.get(key, "none"), second.get(key, "none")) for key in keys]
+    pairs += [(f"the segmenter's {in_words(key)}", first.get(key, "none"), second.get(key, "none")) for key in keys]
     pairs += shard_differences(before.shard, now.shard)
     pairs += _values(before.settings, now.settings) + _values(before.folder_settings, now.folder_settings)
     return [pair for pair in pairs if pair[1] != pair[2]]
