@@ -222,6 +222,13 @@ def test_photographs_that_the_annotations_do_not_know_are_refused(tmp_path: Path
         BENCHMARKS["coco-object"].open(data)
 
 
+def test_two_photographs_of_one_name_are_refused(tmp_path: Path):
+    data = make_instances(tmp_path, [])
+    save_photo(data / "val2017" / "copy" / f"{NAME}.jpg", (8, 10))
+    with pytest.raises(PatchwordError, match=rf"{NAME}\.jpg and copy/{NAME}\.jpg have one name"):
+        BENCHMARKS["coco-object"].open(data)
+
+
 def test_other_categories_than_cocos_are_refused(tmp_path: Path):
     data = make_instances(tmp_path, [])
     path = data / "annotations" / "instances_val2017.json"

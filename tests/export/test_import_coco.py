@@ -188,6 +188,26 @@ def test_objects_of_nothing_are_counted(tmp_path: Path) -> None:
     assert back.counts.ok == 1
 
 
+def test_a_file_none_of_whose_objects_belongs_anywhere_is_refused(tmp_path: Path) -> None:
+    """Such as COCO's panoptic annotations, which have segments instead of a category."""
+    with pytest.raises(PatchwordError, match="the first reason: 1 x object of a category that the file does not list"):
+        bring(tmp_path, [{"image_id": 1, "segments_info": [], "file_name": "a.png"}])
+
+
+def test_names_that_differ_in_their_accents_alone_are_told_apart(tmp_path: Path) -> None:
+    composed, apart = "\u00e9.png", "e\u0301.png"
+    for name in (composed, apart):
+        save_photo(tmp_path / "photos" / name)
+    if len(list((tmp_path / "photos").iterdir())) < 2:
+        pytest.skip("the file system takes them for one")
+    images = [{"id": 1, "file_name": apart}, {"id": 2, "file_name": composed}]
+    back = bring(tmp_path, [drawn(square(1, 1, 5, 5)), GOOD | {"image_id": 2}], images=images)
+    assert {name: sorted(set(np.unique(found)) - {255}) for name, found in truth(back).items()} == {
+        apart: [0],
+        composed: [1],
+    }
+
+
 def test_a_photograph_that_is_not_there_or_is_there_twice_fails_alone(tmp_path: Path) -> None:
     for name in ("a.jpg", "x/b.jpg", "y/b.jpg", "twice.jpg"):
         save_photo(tmp_path / "photos" / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -312,6 +313,18 @@ def test_compressed_runs_are_read_as_coco_writes_them(mask: np.ndarray, wide: bo
     edges = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1], [True]]))
     expected = [*([0] if flat[0] else []), *np.diff(edges).tolist()]
     assert runs_of_text(counts) == expected
+
+
+def test_labels_of_an_earlier_version_still_open(tmp_path: Path) -> None:
+    """Which counted nothing that was left out."""
+    labels = make_labels(tmp_path)
+    for path in (labels.folder / "dataset.json", labels.folder / "manifest.jsonl"):
+        text = path.read_text(encoding="utf-8")
+        earlier = re.sub(r',\s*"left_out":\s*\{\}|"left_out":\s*\{\},\s*', "", text)
+        assert "left_out" in text
+        assert "left_out" not in earlier
+        path.write_text(earlier, encoding="utf-8")
+    assert LabelledDataset.open(labels.folder).counts.left_out == {}
 
 
 def test_a_photograph_without_a_name_is_a_mistake_and_no_crash(tmp_path: Path) -> None:

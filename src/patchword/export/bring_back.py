@@ -102,7 +102,8 @@ def import_labels(
     folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
     record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
     manifest = Manifest(folder / MANIFEST_FILE)
-    reasons = []
+    reasons = [f"{count} x {trouble}" for trouble, count in findings.left_out.items()]
+    usable = False
     with Session(folder, command=command) as session:
         entries: list[Correction | ImageRecord] = [
             *findings.corrections,
@@ -117,9 +118,10 @@ def import_labels(
                 )
                 manifest.append(brought.model_dump(mode="json"))
                 session.count(brought.status)
-                reasons += [brought.reason] if brought.status == "failed" else []
+                reasons += [brought.reason or ""] if brought.status == "failed" else []
+                usable |= brought.status == "ok" or (brought.status == "empty" and not findings.left_out)
                 progress.advance()
-        if len(reasons) == len(entries):
+        if not usable:
             raise PatchwordError(f"no labels of {source} can be used; the first reason: {reasons[0]}")
         finish(folder, record=record, manifest=manifest, left_out=findings.left_out)
     return LabelledDataset.open(folder, photos=photos)

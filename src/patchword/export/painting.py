@@ -122,10 +122,12 @@ class Photographs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._by_name = {_key(name): name for name in _names(root)}
+        self._names = frozenset(_names(root))
+        self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         self._by_end: defaultdict[str, list[str]] = defaultdict(list)
-        for name in self._by_name.values():
+        for name in sorted(self._names):
+            self._by_name[_key(name)].append(name)
             self._by_stem[_key(PurePosixPath(name).with_suffix("").as_posix())].append(name)
             self._by_end[_key(PurePosixPath(name).name)].append(name)
 
@@ -149,10 +151,14 @@ class Photographs:
         )
         return self._only(found, wanted[0], place, hint=hint)
 
+    def _exactly(self, wanted: str) -> list[str]:
+        """Letter for letter, else the same but for how accents are composed."""
+        return [wanted] if wanted in self._names else self._by_name[_key(wanted)]
+
     def _fitting(self, wanted: str) -> list[str]:
-        exact = self._by_name.get(_key(wanted))
-        if exact is not None:
-            return [exact]
+        exact = self._exactly(wanted)
+        if exact:
+            return exact
         parts = PurePosixPath(_key(wanted)).parts
         ends_alike = self._by_end[parts[-1]] if parts else []
         return [name for name in ends_alike if _same_end(PurePosixPath(_key(name)).parts, parts)]
@@ -163,8 +169,7 @@ class Photographs:
         Raises:
             PatchwordError: when there is none, or more than one.
         """
-        exact = self._by_name.get(_key(wanted))
-        return exact if exact is not None else self._only(self._by_stem[_key(wanted)], wanted, place)
+        return self._only(self._exactly(wanted) or self._by_stem[_key(wanted)], wanted, place)
 
     def size(self, name: str) -> tuple[int, int]:
         """(height, width) in pixels of the upright photograph, without decoding it.

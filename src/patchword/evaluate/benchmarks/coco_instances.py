@@ -69,7 +69,7 @@ class InstanceMasks:
         return cls(path, images, objects, {names[name]: value for value, name in enumerate(wanted, start=1)})
 
     def check_has(self, pairs: Sequence[Pair]) -> None:
-        """Refuse photographs that the annotation file does not know.
+        """Refuse photographs that the annotation file does not know, and two files of one name in different folders.
 
         Raises:
             PatchwordError: saying how many, and which is the first.
@@ -79,6 +79,12 @@ class InstanceMasks:
             raise PatchwordError(
                 f"{self.path} does not know {len(unknown)} of {len(pairs)} photographs, such as {unknown[0]}"
             )
+        owners: dict[str, str] = {}
+        for pair in pairs:
+            if owners.setdefault(pair.photo.name, pair.name) != pair.name:
+                raise PatchwordError(
+                    f"{owners[pair.photo.name]} and {pair.name} have one name in {self.path}; remove one"
+                )
 
     def values(self, pair: Pair) -> NDArray[np.integer]:
         """The map of a photograph, (h, w) uint16: 0 = background, 1 to 80 = the classes.
