@@ -16,7 +16,9 @@ from patchword.errors import PatchwordError
 from patchword.folders import (
     MARKER_FILE,
     Manifest,
+    cache_folder,
     check_output,
+    expand_home,
     prepare_output,
     remove_leftovers,
     sole_use,
@@ -275,3 +277,31 @@ def test_one_run_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
             pass
     with sole_use(folder):
         pass
+
+
+def _without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("PATCHWORD_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr(Path, "expanduser", lambda path: nowhere() if str(path).startswith("~") else path)
+
+
+def test_a_user_without_a_home_folder_has_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _without_home(monkeypatch)
+    assert cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "patchword"
+    monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "here"))
+    assert cache_folder() == tmp_path / "here"
+    monkeypatch.setenv("PATCHWORD_CACHE", "")
+    assert cache_folder() is None
+
+
+def test_a_path_in_a_home_that_is_not_there_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_home(monkeypatch)
+    assert expand_home("photos") == Path("photos")
+    with pytest.raises(PatchwordError, match="~/models begins with ~, but this user has no home folder"):
+        expand_home("~/models")

@@ -17,7 +17,35 @@ from patchword.errors import PatchwordError, WriteError
 
 MARKER_FILE = ".patchword"
 _TEMPORARY = ".patchword-{}.tmp"
+CACHE_VARIABLE = "PATCHWORD_CACHE"
 _BLOCK = 1 << 16  # bytes
+
+
+def cache_folder() -> Path | None:
+    """Where results that can be made again are kept: the folder that PATCHWORD_CACHE names, empty for nowhere.
+
+    Without the variable it is `patchword` in XDG_CACHE_HOME, or else in `.cache` of the home folder; a user without a
+    home folder has none.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named is not None:
+        return expand_home(named) if named else None
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "patchword"
+    except RuntimeError:
+        return None
+
+
+def expand_home(path: str | Path) -> Path:
+    """A path with a leading `~` replaced by the home folder.
+
+    Raises:
+        PatchwordError: when it has one and this user has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PatchwordError(f"{path} begins with ~, but this user has no home folder; give the whole path") from None
 
 
 def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = False, marker: str) -> Path:

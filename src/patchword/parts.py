@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.errors import PatchwordError
+from patchword.folders import expand_home
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
@@ -30,7 +31,7 @@ class ModelName:
 
         given = str(text)
         _, place = split_name(given)
-        if "@" not in given or Path(place).expanduser().exists():
+        if "@" not in given or expand_home(place).exists():
             name, revision = given, None
         else:
             name, _, revision = given.rpartition("@")

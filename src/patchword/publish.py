@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from patchword.align.artifact import CONFIG, WEIGHTS
 from patchword.align.artifact import MARKER as MODEL
 from patchword.errors import PatchwordError, first_line
-from patchword.folders import MARKER_FILE, Manifest
+from patchword.folders import MARKER_FILE, Manifest, expand_home
 from patchword.label.dataset import check_manifest
 from patchword.label.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.label.records import MARKER as LABELS
@@ -80,8 +80,8 @@ def find_artifact(name: str | Path) -> Path:
     Raises:
         PatchwordError: when there is none.
     """
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+    if expand_home(name).is_dir():
+        return expand_home(name)
     model = ModelName.parse(name)
     try:
         local = local_folder(model.name, revision=model.revision)

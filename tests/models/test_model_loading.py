@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 import torch
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
-from patchword.models.folders import fingerprint
+from patchword.models import folders, load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.folders import fingerprint, fingerprint_of
 
 Breaker = Callable[[Path], None]
 
@@ -279,6 +280,49 @@ def test_fingerprint_is_of_the_content(tiny_clip: Path, copy: Path) -> None:
     assert changed != fingerprint(tiny_clip)
     edit_config(copy, lambda config: config.update(logit_scale_init_value=1.0))
     assert fingerprint(copy) not in (changed, fingerprint(tiny_clip))
+
+
+def test_weights_are_hashed_once_where_there_is_a_cache(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fingerprint(copy)
+    hashed: list[Path] = []
+
+    def counted(files: Iterable[Path]) -> str:
+        hashed.extend(files := list(files))
+        return fingerprint_of(files)
+
+    monkeypatch.setattr(folders, "fingerprint_of", counted)
+    monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "cache"))
+    assert [fingerprint(copy), fingerprint(copy)] == [plain, plain]
+    assert len(hashed) == 2  # config.json and the weights, once
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert fingerprint(copy) == fingerprint_of((copy / "config.json", weights)) != plain
+    for kept in (tmp_path / "cache" / "fingerprints").iterdir():
+        kept.write_text("damaged")
+    assert fingerprint(copy) == fingerprint_of((copy / "config.json", weights))
+
+
+def test_files_of_the_hubs_cache_are_known_by_their_hash(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fingerprint(copy)
+    monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "cache"))
+    found = []
+    for place in ("one", "another"):  # the same files in two caches: the second is not read
+        snapshot = tmp_path / place / "snapshots" / "1"
+        (tmp_path / place / "blobs").mkdir(parents=True)
+        snapshot.mkdir(parents=True)
+        for path in copy.iterdir():
+            blob = tmp_path / place / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+            shutil.copyfile(path, blob)
+            (snapshot / path.name).symlink_to(blob)
+        found.append(fingerprint(snapshot))
+        monkeypatch.setattr(folders, "fingerprint_of", lambda files: "read again")
+    assert found == [plain, plain]
 
 
 def test_processor_config_of_newer_checkpoints_is_read(copy: Path) -> None:

@@ -21,7 +21,7 @@ from patchword.align.module import AlignmentModule
 from patchword.align.records import StepRecord
 from patchword.align.settings import AlignSettings, ModuleKind
 from patchword.errors import PatchwordError
-from patchword.folders import write_bytes, write_json, write_text
+from patchword.folders import expand_home, write_bytes, write_json, write_text
 from patchword.models.protocols import ModelRecord
 from patchword.settings import one_line
 from patchword.vocabulary import Vocabulary
@@ -50,7 +50,7 @@ class Tower(_Record):
     @classmethod
     def of(cls, record: ModelRecord) -> Self:
         """Describe a loaded model; a local folder becomes an absolute path."""
-        name = str(Path(record.name).expanduser().resolve()) if Path(record.name).expanduser().is_dir() else record.name
+        name = str(expand_home(record.name).resolve()) if expand_home(record.name).is_dir() else record.name
         return cls(
             family=record.family,
             name=name,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError, first_line
+from patchword.folders import cache_folder, write_text
 from patchword.models.registry import Family
 
 if TYPE_CHECKING:
@@ -141,10 +144,34 @@ def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over config.json and the weights files: for each, in this order, its name, its size and its bytes.
 
+    Where patchword has a cache folder, the result is kept under what the files are: the hub's own hash of their
+    content where they lie in its cache, else their place, size and time of change.
+
     Returns:
         64 hexadecimal digits.
     """
-    return fingerprint_of((folder / CONFIG, *_named_weights(folder)))
+    files = (folder / CONFIG, *_named_weights(folder))
+    cache = cache_folder()
+    if cache is None:
+        return fingerprint_of(files)
+    known_as = json.dumps([_identity(path) for path in files])
+    kept = cache / "fingerprints" / hashlib.sha256(known_as.encode()).hexdigest()
+    with suppress(OSError, UnicodeDecodeError):
+        text = kept.read_text(encoding="ascii")
+        if re.fullmatch("[0-9a-f]{64}", text):
+            return text
+    made = fingerprint_of(files)
+    with suppress(OSError, PatchwordError):  # a cache that cannot be written is none
+        write_text(kept, made)
+    return made
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """What tells a file's content without reading it."""
+    status, place = path.stat(), path.resolve()
+    if place.parent.name == "blobs" and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", place.name):
+        return path.name, status.st_size, place.name  # the hub's cache: snapshots link to files named by their hash
+    return path.name, status.st_size, str(place), status.st_mtime_ns
 
 
 def fingerprint_of(files: Iterable[Path]) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from patchword.errors import PatchwordError
-from patchword.folders import write_text
+from patchword.folders import expand_home, write_text
 from patchword.models.extras import TRANSFORMERS, Layout, repository, split_name
 from patchword.models.folders import has_weights
 from patchword.models.registry import FAMILIES, checkpoint_of
 
-_ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request
-_GIVE_UP_AFTER = 6.0  # seconds in all, resolving the name included, which obeys no limit of the request
+_ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request, where HF_HUB_ETAG_TIMEOUT says nothing
+_RESOLVING = 1.0  # seconds more for resolving the name, which obeys no limit of the request
 
 _CONVERTER = "SFconvertbot"  # the hub's robot that proposes safetensors for repositories that have only pickles
 _CONVERSION = "patchword-safetensors"  # under this name the cache keeps the commit of a conversion that was chosen
@@ -29,8 +30,9 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
     Raises:
         PatchwordError: when the name can only be a path and no folder is there, or a revision is given for a folder.
     """
+    answer_within()  # a wrong one stops the hub's client, which transformers imports, with a traceback
     _, place = split_name(name)
-    path = Path(place).expanduser()
+    path = expand_home(place)
     if path.is_dir():
         if revision is not None:
             raise PatchwordError(f"revision {revision!r} is given for the local folder {name}; allowed is none")
@@ -69,7 +71,8 @@ def fetch_config(name: str, *, revision: str | None) -> Path:
         path of the file in the cache.
 
     Raises:
-        PatchwordError: within 10 seconds, when the hub cannot be reached, or does not know or does not give the model.
+        PatchwordError: within six seconds, or as HF_HUB_ETAG_TIMEOUT allows, when the hub cannot be reached, or does
+            not know or does not give the model.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.constants import is_offline_mode
@@ -78,14 +81,16 @@ def fetch_config(name: str, *, revision: str | None) -> Path:
         raise PatchwordError(missing_weights(name, why="HF_HUB_OFFLINE is set"))
     repo, layout = repository(name)
     url = hf_hub_url(repo, layout.config, revision=revision)
+    limit = answer_within()
     # without retries: hf_hub_download alone would repeat the question for minutes
     _within(
-        lambda: get_hf_file_metadata(url, timeout=_ANSWER_WITHIN, retry_on_errors=False),
+        limit + _RESOLVING,
+        lambda: get_hf_file_metadata(url, timeout=limit, retry_on_errors=False),
         name=name,
         revision=revision,
     )
     path = _asking(
-        lambda: hf_hub_download(repo, layout.config, revision=revision, etag_timeout=_ANSWER_WITHIN),
+        lambda: hf_hub_download(repo, layout.config, revision=revision, etag_timeout=limit),
         name=name,
         revision=revision,
     )
@@ -112,13 +117,31 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
     repo, layout = repository(name)
     chosen = _asking(lambda: _safetensors_revision(name, revision=revision), name=name, revision=revision)
     folder = _asking(
-        lambda: snapshot_download(repo, revision=chosen, local_dir=to, allow_patterns=list(layout.needed)),
+        lambda: snapshot_download(
+            repo, revision=chosen, local_dir=to, allow_patterns=list(layout.needed), etag_timeout=answer_within()
+        ),
         name=name,
         revision=chosen,
     )
     if chosen != revision and to is None:
         _remember_conversion(Path(folder))
     return Path(folder)
+
+
+def answer_within() -> float:
+    """Seconds that the hub has for one answer: HF_HUB_ETAG_TIMEOUT, or five.
+
+    Downloads obey HF_HUB_DOWNLOAD_TIMEOUT, HF_ENDPOINT and the proxies of the environment through the hub's client.
+
+    Raises:
+        PatchwordError: when the variable is not a whole number above 0, on which the hub's client would fail.
+    """
+    text = os.environ.get("HF_HUB_ETAG_TIMEOUT")
+    if not text:
+        return _ANSWER_WITHIN
+    if not text.isdecimal() or int(text) == 0:
+        raise PatchwordError(f"HF_HUB_ETAG_TIMEOUT is {text!r}; it must be a whole number of seconds, 1 or more")
+    return float(text)
 
 
 def missing_weights(name: str, *, why: str) -> str:
@@ -174,8 +197,8 @@ def _suggestion(name: str) -> str:
     return f"; did you mean {close[0]}?" if close else "; `patchword models list` shows the known ones"
 
 
-def _within(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
-    """Run a request in a thread and stop waiting after `_GIVE_UP_AFTER` seconds."""
+def _within(seconds: float, ask: Callable[[], T], *, name: str, revision: str | None) -> T:
+    """Run a request in a thread and stop waiting after so many seconds."""
     answers: list[T] = []
     errors: list[Exception] = []
 
@@ -187,11 +210,12 @@ def _within(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(_GIVE_UP_AFTER)
+    thread.join(seconds)
     if errors:
         raise errors[0]
     if not answers:
-        raise PatchwordError(missing_weights(name, why=f"the hub gave no answer in {_GIVE_UP_AFTER:g} seconds"))
+        why = f"the hub gave no answer in {seconds:g} seconds (HF_HUB_ETAG_TIMEOUT allows more)"
+        raise PatchwordError(missing_weights(name, why=why))
     return answers[0]
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.folders import write_bytes
+from patchword.folders import cache_folder, write_bytes
 from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder
 from patchword.text import TextVectors
@@ -30,7 +30,6 @@ from patchword.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
-VARIABLE = "PATCHWORD_CACHE"
 _FORMAT = "patchword-text-cache-1"
 _ENCODES = ("patchword", "torch", "transformers", "open_clip_torch")
 _MOST_BYTES = 2**28  # kept on disk, what was used last; a matter of disk only
@@ -50,14 +49,9 @@ class TextStore:
 
     @classmethod
     def from_environment(cls) -> TextStore:
-        """The store in the folder that the variable PATCHWORD_CACHE names; empty keeps nothing.
-
-        Without the variable it is `patchword` in XDG_CACHE_HOME, or else in `.cache` of the home folder.
-        """
-        named = os.environ.get(VARIABLE)
-        if named is None:
-            named = str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "patchword")
-        return cls(Path(named).expanduser() / "text" if named else None)
+        """The store in patchword's cache folder (see `cache_folder`); none keeps nothing."""
+        folder = cache_folder()
+        return cls(None if folder is None else folder / "text")
 
     def read(
         self, encoder: ImageTextEncoder, vocabulary: Vocabulary, *, make: Callable[[], TextVectors]
