@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "align"))
 
@@ -21,6 +22,7 @@ from patchword.ablate.grid import ORACLE, AblationGrid, Row
 from patchword.ablate.run import run_ablation
 from patchword.errors import PatchwordError
 from patchword.maps import LabelMap
+from small_world import state_of
 
 SETTINGS = colour_world.SETTINGS.model_dump() | {"steps": 40}
 
@@ -101,6 +103,12 @@ def test_a_stopped_run_goes_on_and_trains_nothing_twice(world: Path, monkeypatch
     monkeypatch.setattr(ablation_run._Runs, "train_and_judge", counted)
     with pytest.raises(KeyboardInterrupt):
         run(world)
+    before = state_of(world / "out")
+    half: Any = colour_world.ColourPatches()
+    half.dtype = torch.bfloat16
+    with pytest.raises(PatchwordError, match="the dtype of the vision encoder was float32, now bfloat16"):
+        run(world, encoder=half, resume=True)
+    assert state_of(world / "out") == before
     assert run(world, resume=True) == whole
     assert len(trained) == len(set(trained)) == 6
 

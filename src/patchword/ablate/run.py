@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from patchword.label.dataset import LabelledDataset
 from patchword.models.presets import find_preset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.parts import Loader, ModelName
+from patchword.runs.records import Numerics
 from patchword.segment.segmenter import Segmenter
 from patchword.versions import versions
 
@@ -98,19 +100,22 @@ def run_ablation(
     for item in labels.items:  # before hours of training, not after
         exact_mask(truth, item.record.name)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    remove_leftovers(folder)
     loader = Loader(device=device, dtype=dtype)
     vision = encoder or loader.patch_encoder(grid.encoder or find_preset("balanced").patch_encoder)
     text = text_encoder or _labeller(labels, loader)
     runs = _Runs(grid, labels, truth, folder, vision, text, device, dtype, quiet)
+    numerics = Numerics.of({"vision encoder": vision, "text encoder": text})
     with Manifest(folder / RESULTS) as manifest:
         done = manifest.read()
+        _check_numerics(done.values(), numerics, folder=folder)
+        remove_leftovers(folder)
         for seed in grid.seeds:
             for row in grid.all_rows:
                 key = f"{row.name} | {seed}"
                 if key not in done or done[key].get("row") != row.model_dump(mode="json"):
                     scores = runs.train_and_judge(row, seed=seed)
-                    manifest.append({"name": key, "row": row.model_dump(mode="json"), "seed": seed, "scores": scores})
+                    told = {"row": row.model_dump(mode="json"), "seed": seed, "numerics": numerics.model_dump()}
+                    manifest.append({"name": key, **told, "scores": scores})
     records = manifest.finish()
     columns = (LABELS, SAME, *(test.name for test in grid.tests))
     found = {row.name: [records[f"{row.name} | {seed}"]["scores"] for seed in grid.seeds] for row in grid.all_rows}
@@ -122,6 +127,20 @@ def run_ablation(
     write_text(folder / TABLE, table.markdown())
     write_json(folder / RECORD, {"grid": grid.model_dump(mode="json"), "scores": found, "versions": versions()})
     return table
+
+
+def _check_numerics(rows: Iterable[Mapping[str, Any]], now: Numerics, *, folder: Path) -> None:
+    """Refuse a table of which some rows were computed in another type or on another device; earlier ones do not tell.
+
+    Raises:
+        PatchwordError: naming the first thing that differs.
+    """
+    for earlier in (Numerics.model_validate(row["numerics"]) for row in rows if "numerics" in row):
+        for what, before, after in earlier.differences(now):
+            raise PatchwordError(
+                f"cannot resume {folder}: {what} was {before}, now {after}; {earlier.advice()}, or choose another "
+                "folder"
+            )
 
 
 @dataclass(frozen=True)
