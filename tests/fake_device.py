@@ -35,16 +35,22 @@ def is_there(value: Any) -> bool:
 @contextmanager
 def fake_device() -> Iterator[torch.device]:
     """Have the device while the block lasts; `--device auto` finds it."""
-    begin = threading.Thread.run
+    begin, make = threading.Thread.run, torch.nn.Parameter.__new__
 
     def run(thread: threading.Thread) -> None:
         with _Device():
             begin(thread)
 
+    def parameter(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:  # of which modes are not told
+        made = make(cls, data, requires_grad)
+        made.__dict__[_MARK] = is_there(data)
+        return made
+
     with pytest.MonkeyPatch.context() as patch, _Device():
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setattr(torch.backends.mps, "is_available", lambda: True)
         patch.setattr(threading.Thread, "run", run)
+        patch.setattr(torch.nn.Parameter, "__new__", parameter)
         yield DEVICE
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cluster_world import SETTINGS, accuracy, same_weights, training_set
 
+from fake_device import fake_device
 from patchword.align.schedule import image_order, learning_rate_share, total_steps
 from patchword.align.trainer import TrainingSet, train
 from patchword.errors import PatchwordError
@@ -53,6 +54,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_others() -> None:
     assert same_weights(first, again)
     assert first.history == again.history
     assert not same_weights(first, other)
+
+
+def test_an_accelerator_trains_alike_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"held_out": 0.3, "patience": 2, "average_decay": 0.9, "accumulation": 2})
+    whole = train(training_set(), settings=settings)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with fake_device() as device:
+        with pytest.raises(KeyboardInterrupt):
+            train(training_set(stop_after=8), settings=settings, device=device, checkpoint=checkpoint)
+        assert checkpoint.exists()
+        there = train(training_set(), settings=settings, device=device, checkpoint=checkpoint)
+    for one, other in zip(there.history, whole.history, strict=True):
+        assert one.model_dump(exclude_none=True) == pytest.approx(other.model_dump(exclude_none=True), rel=1e-4)
+    for name, weight in there.module.state_dict().items():
+        torch.testing.assert_close(weight, whole.module.state_dict()[name], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("stop_after", [2, 5, 8])
