@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ class Ran:
 
     @property
     def complaint(self) -> str:
-        """The one line on standard error; fails when there is another number of lines."""
-        (line,) = self.err.splitlines()
+        """The one line on standard error beside what the classes were understood as; fails for another number."""
+        (line,) = [line for line in self.err.splitlines() if not re.match("[0-9,]+ class(es)?: ", line)]
         assert line.startswith("patchword: ")
         return line
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 import patchword as pw
 from patchword.align.data import AlignmentData
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.inputs import read_vocabulary
 from patchword.parts import Loader, ModelName
 from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_photos, pixels
@@ -188,3 +190,89 @@ def test_background_words_given_or_not(tmp_path: Path) -> None:
         for given in (None, (), ("wall",))
     }
     assert read == {None: ("sky",), (): (), ("wall",): ("wall",)}
+
+
+@pytest.mark.parametrize("kind", ["path", "string", "object"])
+def test_labels_are_exported_from_a_folder_or_an_object(kind: str, labels: pw.LabelledDataset, tmp_path: Path) -> None:
+    given = {"path": labels.folder, "string": f"{labels.folder}/", "object": labels}[kind]
+    summary = pw.export_labels(
+        given, format="coco", out=tmp_path / "labels.json", settings={"shapes": "polygons"}, quiet=True
+    )
+    assert summary.images == 2
+    assert summary.polygon_loss is not None, "the setting was taken"
+
+
+@pytest.mark.parametrize("kind", ["list", "text", "file", "object"])
+def test_labels_are_imported_with_classes_of_any_kind(kind: str, labels: pw.LabelledDataset, tmp_path: Path) -> None:
+    pw.export_labels(labels, format="coco", out=tmp_path / "labels.json", quiet=True)
+    (tmp_path / "classes.txt").write_text("cat\ndog\nsofa\n")
+    kinds: dict[str, Any] = {
+        "list": ["cat", "dog", "sofa"],
+        "text": "cat, dog, sofa",
+        "file": tmp_path / "classes.txt",
+        "object": pw.Vocabulary.of("cat, dog, sofa"),
+    }
+    where: dict[str, Any] = {"format": "coco", "photos": labels.root, "quiet": True}
+    back = pw.import_labels(str(tmp_path / "labels.json"), **where, classes=kinds[kind], out=tmp_path / "back")
+    assert back.vocabulary.names == ("cat", "dog", "sofa")
+    older = pw.import_labels(tmp_path / "labels.json", **where, vocabulary=kinds[kind], out=tmp_path / "older")
+    assert older.vocabulary == back.vocabulary
+    with pytest.raises(PatchwordError, match="classes of the labels are needed, once"):
+        pw.import_labels(tmp_path / "labels.json", **where, out=tmp_path / "none")
+
+
+def test_no_classes_are_those_of_the_training(segmenter: pw.Segmenter, photos: Path) -> None:
+    photo = photos / "0.png"
+    expected = segmenter.segment(photo, classes=segmenter.config.parsed_vocabulary())
+    for found in (
+        segmenter.segment(photo),
+        segmenter.segment(photo, classes=None),
+        segmenter.segment_batch([photo])[0],
+    ):
+        assert isinstance(found, type(expected))
+        assert found.label_map.names == ("cat", "dog", "sofa", "background")
+        np.testing.assert_array_equal(found.label_map.indices, expected.label_map.indices)
+    assert segmenter.segment(photo, background=[]).label_map.names == ("cat", "dog", "sofa")
+    with pytest.raises(PatchwordError, match="this segmenter was trained on none; name some"):
+        pw.DenseSegmenter(segmenter.text).segment(photo)
+
+
+@pytest.mark.parametrize("classes", [None, 3, [3], {0: "cat"}])
+def test_classes_that_are_none_are_told(classes: Any, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match="classes "):
+        pw.label(photos, classes=classes, out=tmp_path / "labels")
+    with pytest.raises(PatchwordError, match="classes "):
+        pw.evaluate(photos, masks=photos, classes=classes, predictions=photos)
+
+
+def test_every_pixel_with_a_class_is_said(segmenter: pw.Segmenter, photos: Path) -> None:
+    photo = photos / "0.png"
+    with pytest.warns(PatchwordWarning, match="every pixel becomes 'cat'") as one:
+        segmenter.segment(photo, classes=["cat"])
+    assert one[0].filename == __file__, "the caller's line is shown"
+    with pytest.warns(PatchwordWarning, match="2 classes: cat, lamp: every pixel gets one of them"):
+        segmenter.segment(photo, classes=["cat", "lamp"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PatchwordWarning)
+        segmenter.segment(photo)
+        segmenter.segment(photo, background=[])
+        segmenter.segment(photo, classes=["cat", "background"], background=[])
+        segmenter.segment(photo, classes=["cat"], background=["sky"])
+        segmenter.segment(photo, classes=["cat"], settings={"background_threshold": 0.3})
+        segmenter.segment(photo, classes=["cat"], settings={"threshold": 0.3})
+
+
+def test_empty_paths_are_refused(segmenter: pw.Segmenter, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    calls: dict[str, Any] = {
+        "photos": lambda: pw.label("", classes="cat", out=out),
+        "out": lambda: pw.label(photos, classes="cat", out=""),
+        "labels": lambda: pw.align("", out=out),
+        "model": lambda: pw.segment(photos, model="", out=out),
+        "masks": lambda: pw.evaluate(photos, masks="", classes="cat", model=segmenter),
+    }
+    for name, call in calls.items():
+        with pytest.raises(PatchwordError, match=f"{name} is empty"):
+            call()
+    with pytest.raises(PatchwordError, match="labels is empty"):
+        pw.export_labels("", format="voc", out=out)

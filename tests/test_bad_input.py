@@ -100,7 +100,8 @@ def test_broken_photographs_are_listed_and_the_others_done(
         "segment": ["segment", tmp_path / "photos", "--model", made / "model", "-o", out],
     }
     ran = must(run(*options[command]), code=1)
-    lines = ran.err.splitlines()
+    understood, *lines = ran.err.splitlines()
+    assert understood.startswith("3 classes: cat, dog, sofa")
     assert [line.split(": ")[1] for line in lines[:-1]] == broken
     assert lines[-1].startswith("patchword: 4 photographs could not be")
     assert {path.name for path in (out / "masks").iterdir()} == {"0.png.png", "1.png.png"}
@@ -175,11 +176,80 @@ def test_class_lists_that_are_refused(
         assert str(tmp_path) in complaint
 
 
-@pytest.mark.parametrize("classes", ["", " , ", "cat, cat", "cat; dog, dog"])
+@pytest.mark.parametrize("classes", [" ", " , ", "cat, cat", "cat; dog, dog", "cat, 0: dog", "classes.tx", '["cat"]'])
 def test_names_that_are_refused(classes: str, made: Path, models: Models, tmp_path: Path) -> None:
     ran = must(run(*label_command(made / "photos", out=tmp_path / "out", models=models, classes=classes)), code=2)
     assert "class list" in ran.complaint
     assert not (tmp_path / "out").exists()
+
+
+EMPTY = [
+    (["label", "", "--classes", "cat", "-o", "x"], "PHOTOS"),
+    (["label", "p", "--classes", "", "-o", "x"], "--classes"),
+    (["label", "p", "--classes", "cat", "-o", ""], "--out"),
+    (["label", "p", "--classes", "cat", "--out="], "--out"),
+    (["label", "p", "--classes", "cat", "-o", "x", "--image-text", ""], "--image-text"),
+    (["suggest", "", "-o", "x"], "PHOTOS"),
+    (["align", "", "-o", "x"], "LABELS"),
+    (["align", "x", "-o", "y", "--cache", ""], "--cache"),
+    (["quality", ""], "LABELS"),
+    (["segment", "p", "-o", "x", "--model", ""], "--model"),
+    (["segment", "p", "-o", "x", "--model", "m", "--soft", ""], "--soft"),
+    (["evaluate", "p", "--masks", "", "--classes", "cat"], "--masks"),
+    (["evaluate", "p", "--masks", "m", "--classes", "cat", "--predictions", ""], "--predictions"),
+    (["export", "", "--format", "coco", "-o", "x"], "FOLDER"),
+    (["import", "", "--format", "coco", "--photos", "p", "--classes", "cat", "-o", "x"], "SOURCE"),
+    (["import", "s", "--format", "coco", "--photos", "", "--classes", "cat", "-o", "x"], "--photos"),
+    (["merge", "a", "", "-o", "x"], "SHARD"),
+    (["push", "", "user/name"], "FOLDER"),
+    (["models", "fetch", ""], "NAME"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), EMPTY, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_an_empty_argument_is_refused(
+    command: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path)
+    before = files_in(tmp_path)
+    assert must(run(*command), code=2).complaint.startswith(f"patchword: {name} is empty")
+    assert files_in(tmp_path) == before
+
+
+def test_empty_background_words_mean_none(made: Path, models: Models, tmp_path: Path) -> None:
+    command = label_command(made / "photos", out=tmp_path / "out", models=models)
+    assert "(+" not in must(run(*command, "--background", "", "--dry-run")).err
+
+
+def test_what_was_understood_is_said_on_standard_error(made: Path, models: Models, tmp_path: Path) -> None:
+    segment = ["segment", made / "photos", "--model", made / "model", "--classes", "cat; kitten, lamp, tree"]
+    said = must(run(*segment, "--background", "sky, wall", "-o", tmp_path / "1", "--json"))
+    assert said.err.splitlines()[0] == "3 classes: cat (or kitten), lamp, tree (+2 background words)"
+    assert json.loads(said.out)["segmented"] == 2
+    assert must(run(*segment, "-o", tmp_path / "2", "--dry-run", "-q")).err == ""
+    said = must(run(*segment, "-o", tmp_path / "3", "--dry-run"))
+    assert said.err.startswith("3 classes: cat (or kitten), lamp, tree; every pixel gets one of them; ")
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_a_single_class_without_a_background_is_said(quiet: tuple[str, ...], made: Path, tmp_path: Path) -> None:
+    command = ["segment", made / "photos", "--model", made / "model", "--classes", "cat", *quiet]
+    said = must(run(*command, "-o", tmp_path / "1")).complaint
+    assert "every pixel becomes 'cat'" in said
+    assert "--background" in said
+    assert "background_threshold=0.3" in said
+    for number, background in enumerate((["--background", "sky"], ["--threshold", "0.5"])):
+        assert "every pixel" not in must(run(*command, *background, "-o", tmp_path / f"with-{number}")).err
+
+
+def test_background_that_is_scored_and_cannot_be_predicted_is_refused_with_the_way_out(made: Path) -> None:
+    command = ["evaluate", made / "photos", "--masks", made / "labels/masks", "--classes", "cat, dog, sofa"]
+    said = must(run(*command, "--model", made / "model", "--zero-is", "background"), code=2).complaint
+    assert '--background "' in said
+    assert "--set background_threshold=0.3" in said
 
 
 def test_names_in_any_script(made: Path, models: Models, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from pathlib import Path
@@ -23,7 +24,7 @@ sofa; couch ;  settee   # three words
 @background: sky; wall
 @template: a photo of a {}.
 @template: a   drawing of a {}.
-dog, domestic
+"dog, domestic"
 """
 
 
@@ -106,7 +107,9 @@ def test_shared_words_may_stand_in_several_classes_when_declared() -> None:
         ("cat", [("cat",)]),
         ("sofa; couch, lamp", [("sofa", "couch"), ("lamp",)]),
         (["cat", "sofa; couch"], [("cat",), ("sofa", "couch")]),
-        (("dog, domestic",), [("dog, domestic",)]),
+        (('"dog, domestic"; hound',), [("dog, domestic", "hound")]),
+        ('"dog, domestic"; hound, cat,', [("dog, domestic", "hound"), ("cat",)]),
+        ('24" monitor, "3. base", """stop"" sign"', [('24" monitor',), ("3. base",), ('"stop" sign',)]),
         ("cat\ndog # comment\n", [("cat",), ("dog",)]),
         (Vocabulary.parse("cat; kitten"), [("cat", "kitten")]),
     ],
@@ -130,6 +133,15 @@ def test_of_takes_anything_a_user_may_pass(classes: str | list[str] | Vocabulary
         (["@cat"], "starts with '@'"),
         (["two\nlines; a\x07b"], "cannot hold"),
         (["half\ud800"], "cannot hold"),
+        (["cat, dog"], "entry 1: 'cat, dog' has a comma; pass one class an entry"),
+        (["classes.txt"], "entry 1: 'classes.txt' looks like a file; pass its path alone"),
+        ("classes.tx", "no such class list: classes.tx; pass a text file"),
+        ("lists/classes.json", "no such class list: lists/classes.json"),
+        ('["cat", "dog"]', "looks like JSON"),
+        ('"cat, dog', "quote that is not closed"),
+        (None, r"classes is None; pass names, such as \["),
+        (7, "classes is 7; pass names"),
+        ({0: "cat"}, "0 of type int"),
     ],
 )
 def test_of_refuses(classes: str | list[str], message: str) -> None:
@@ -243,6 +255,100 @@ def test_hundreds_of_names_from_many_alphabets() -> None:
     assert Vocabulary.parse(vocabulary.to_text()) == vocabulary
 
 
+OTHER_FORMATS = {
+    "cat\ncat, dog, sofa\n": "2: 'cat, dog, sofa' has a comma; write one class a line, and synonyms after ';'",
+    "cat, dog; owl": "1: 'cat, dog' has a comma",
+    "cat\n@background: sky, wall\n": "2: 'sky, wall' has a comma; ';' stands between words",
+    "cat\n@shared: sky, wall\n": "2: 'sky, wall' has a comma",
+    "0: cat\n1: dog": "1: '0: cat' starts with a number; write the name alone: cat",
+    "1. horse": "1: '1. horse' starts with a number; write the name alone: horse",
+    "2) horse": "1: '2\\) horse' starts with a number; write the name alone: horse",
+    "1\tcat\n2\tdog": r"1: '1\\tcat' starts with a number; write the name alone: cat",
+    "cat\tdog": "1: .* has a tab",
+    "Idx\tRatio\tName": "1: .* has a tab",
+    "cat\n- dog": "2: '- dog' starts as a list item; write the name alone: dog",
+    "* dog": "1: '\\* dog' starts as a list item; write the name alone: dog",
+    '["cat", "dog"]': "1: .* looks like JSON",
+    "{": "1: '{' looks like JSON",
+    "<label>cat</label>": "1: .* looks like JSON or XML",
+    "path: ../coco\nnames:\n  0: cat": "1: 'path: ../coco' looks like YAML",
+    "names:\n  0: cat\n": "1: 'names:' looks like YAML",
+    "---\n": "1: '---' looks like YAML",
+    "'cat'\n": "1: .* is in quotes; write the name alone: cat",
+    "“cat”\n": "1: .* is in quotes; write the name alone: cat",
+    "background:0,0,0::\ncat:128,0,0::": "1: .* looks like a line of labelmap.txt; write the name alone: background",
+    "id,name\n0,cat": "1: 'id,name' has a comma",
+    "salt &amp; pepper": "1: '&amp;' is an HTML entity",
+    "cat\nmore.txt": "2: 'more.txt' looks like a file",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), OTHER_FORMATS.items())
+def test_other_formats_are_refused_with_file_line_and_the_right_form(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PatchwordError, match=f"{path}:{message}") as raised:
+        Vocabulary.of(path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "classes.json", "labels.csv"])
+def test_an_existing_file_of_another_format_is_read_and_refused(name: str, tmp_path: Path) -> None:
+    texts = {"data.yaml": "names: [cat, dog]\n", "classes.json": '[\n"cat"]\n', "labels.csv": "id,name\n"}
+    (tmp_path / name).write_text(texts[name])
+    with pytest.raises(PatchwordError, match=f"{name}:1: "):
+        Vocabulary.of(str(tmp_path / name))
+
+
+def test_a_mistyped_file_and_a_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "cats").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PatchwordError, match=r"no such class list: classes\.tx; did you mean classes\.txt\?"):
+        Vocabulary.of("classes.tx")
+    with pytest.raises(PatchwordError, match="classes: cats is a folder"):
+        Vocabulary.of("cats")
+    assert Vocabulary.of("cats,").names == ("cats",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["St. Bernard", "3.5 inch disk", "4x4", "AT&T", "10:15 train", "rock'n'roll", "'s-Hertogenbosch", "x-ray", "-"],
+)
+def test_odd_names_are_names(name: str) -> None:
+    assert Vocabulary.parse(name).names == Vocabulary.of([name]).names == Vocabulary.of(name).names == (name,)
+
+
+def test_background_words_with_commas_are_refused_in_python() -> None:
+    with pytest.raises(PatchwordError, match="background words: 'sky, wall' has a comma; pass one word an entry"):
+        Vocabulary.of("cat", background=["sky, wall"])
+    assert Vocabulary.of("cat", background=['"sky, blue"']).background == ("sky, blue",)
+
+
+def test_what_earlier_versions_wrote_still_opens_with_its_hash() -> None:
+    """They quoted nothing; the text and its hash are of the commit before quotes."""
+    text = '@background: sky, blue\n@template: a {}.\nscreen, crt screen; monitor\n0: cat\n"dog"\n'
+    old = Vocabulary.recorded(text, source="dataset.json")
+    assert old.names == ("screen, crt screen", "0: cat", '"dog"')
+    assert old.background == ("sky, blue",)
+    assert old.hash == hashlib.sha256(text.encode()).hexdigest()
+    assert Vocabulary.recorded(old.to_text(), source="x") == Vocabulary.parse(old.to_text()) == old
+    assert '"screen, crt screen"; monitor' in old.to_text()
+
+
+@pytest.mark.parametrize(
+    ("classes", "background", "spoken"),
+    [
+        ("cat, dog, sofa", ["sky", "wall"], "3 classes: cat, dog, sofa (+2 background words)"),
+        ("cat dog", (), "1 class: cat dog"),
+        ("cat;dog;sofa", ["sky"], "1 class: cat (or dog, sofa) (+1 background word)"),
+        (",".join(map(str, range(14))), (), "14 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"),
+    ],
+)
+def test_a_list_is_told_in_one_line(classes: str, background: list[str], spoken: str) -> None:
+    assert Vocabulary.of(classes, background=background).spoken() == spoken
+
+
 def test_index_knows_names_and_synonyms() -> None:
     vocabulary = Vocabulary.of("cat; kitten, sofa; couch")
     assert [vocabulary.index(word) for word in ("cat", "Kitten", " sofa ", "COUCH")] == [0, 0, 1, 1]
@@ -297,6 +403,7 @@ def _vocabularies(draw: st.DrawFn) -> Vocabulary:
 def test_text_round_trip(vocabulary: Vocabulary) -> None:
     again = Vocabulary.parse(vocabulary.to_text())
     assert again == vocabulary
+    assert Vocabulary.recorded(vocabulary.to_text(), source="record") == vocabulary
     assert again.hash == vocabulary.hash
     assert again.to_text() == vocabulary.to_text()
 

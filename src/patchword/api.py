@@ -16,6 +16,7 @@ from patchword.inputs import (
     align_settings,
     check_needs_resume,
     open_labels,
+    tell_classes,
 )
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
@@ -114,6 +115,7 @@ def label(
         shard=shard,
     )
     check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    tell_classes(request.vocabulary, quiet=quiet)
     return label_folder(
         request.images,
         root=request.root,

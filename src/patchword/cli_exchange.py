@@ -73,12 +73,17 @@ def export(
             f"{', '.join(MODEL_FORMATS)} of a segmenter"
         )
     options.refuse_others(export_format)
-    from patchword.export.settings import ExportSettings
     from patchword.label.dataset import LabelledDataset
 
-    chosen = ExportSettings(**parse_settings(settings or []))
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
-    summary = export_labels(dataset, format=export_format, out=out, settings=chosen, overwrite=overwrite, quiet=quiet)
+    summary = export_labels(
+        dataset,
+        format=export_format,
+        out=out,
+        settings=parse_settings(settings or []),
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     say_where(dataset, photos=photos, quiet=quiet)
     if as_json:
         print_json(summary.model_dump(mode="json"))
@@ -119,13 +124,12 @@ def import_(
     Exit code 1 when something could not be used and was left out.
     """
     from patchword.export.bring_back import import_labels
-    from patchword.vocabulary import Vocabulary
 
     dataset = import_labels(
         source,
         format=import_format,
         photos=photos,
-        vocabulary=Vocabulary.of(classes),
+        classes=classes,
         out=out,
         settings=parse_settings(settings or []),
         overwrite=overwrite,

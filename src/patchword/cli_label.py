@@ -92,7 +92,7 @@ def label(
         raise PatchwordError("both --dry-run and --preview are set; allowed is one of them")
     if dry_run:
         asked |= {"resume": resume, "overwrite": overwrite, "overwrite_corrections": overwrite_corrections}
-        print_plan(plans.plan_label(photos, **asked), as_json=as_json)
+        print_plan(plans.plan_label(photos, **asked, quiet=quiet), as_json=as_json)
         return
     if preview is not None:
         _report_preview(

@@ -27,7 +27,7 @@ from patchword.options import (
     TextEncoder,
     VisionEncoder,
 )
-from patchword.terminal import command_line, parse_settings, parse_words, print_plan, report_segmented
+from patchword.terminal import command_line, parse_names, parse_settings, parse_words, print_plan, report_segmented
 
 
 def segment(
@@ -118,7 +118,7 @@ def segment(
         "folder_settings": {
             "overlays": overlays,
             "confidence_bits": confidence_bits if confidence_bits is not None else 8 * confidence,
-            "soft": tuple(parse_words(soft) or ()),
+            "soft": parse_names(soft, option="--soft"),
             "rle": rle,
             "every": every,
             "overlay_video": overlay_video,
@@ -131,7 +131,7 @@ def segment(
         "shard": shard,
     }
     if dry_run:
-        print_plan(plan_segment(photos, **asked, resume=resume, overwrite=overwrite), as_json=as_json)
+        print_plan(plan_segment(photos, **asked, resume=resume, overwrite=overwrite, quiet=quiet), as_json=as_json)
         return
     segmented = api.segment(
         photos,

@@ -1,4 +1,8 @@
-"""The one exception that a user's mistake raises, and how other errors are told in one line."""
+"""The one exception that a user's mistake raises, how other errors are told in one line, and warnings."""
+
+from __future__ import annotations
+
+import warnings
 
 
 class PatchwordError(ValueError):
@@ -31,6 +35,20 @@ class SizeError(PatchwordError):
 class UnusableError(PatchwordError):
     """One object of many that gives no mask; the message names the kind of trouble, the same words for all of a kind,
     so that they can be counted."""
+
+
+class PatchwordWarning(UserWarning):
+    """Something that works, but probably not as it was meant. The command line prints it as one line."""
+
+
+def warn(message: str, *, level: int = 2) -> None:
+    """Warn a caller; Python shows each message once at each place, unless its filters say otherwise.
+
+    Args:
+        message: one line.
+        level: whose call is shown beside it: 1 is the function that warns, 2 its caller.
+    """
+    warnings.warn(message, PatchwordWarning, stacklevel=level + 1)
 
 
 def first_line(error: BaseException) -> str:

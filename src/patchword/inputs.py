@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def choose_images(
     """
     from patchword.images import find_images
 
+    refuse_empty(photos=photos, out=out)
     check_limit(limit)
     found = find_images(photos, also=also)
     result = os.path.realpath(out)  # of `Path.resolve`, a link that leads to itself makes an error
@@ -45,6 +47,17 @@ def choose_images(
     if not chosen:
         raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
     return chosen[:limit]
+
+
+def refuse_empty(**paths: object) -> None:
+    """Refuse empty strings in place of paths: they would mean the current folder.
+
+    Raises:
+        PatchwordError: naming the first.
+    """
+    name = next((name for name, path in paths.items() if isinstance(path, str) and not path), None)
+    if name is not None:
+        raise PatchwordError(f"{name} is empty; pass a path")
 
 
 def outside_results(paths: Sequence[Path], *, root: Path) -> list[Path]:
@@ -80,6 +93,18 @@ def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vo
     """
     vocabulary = Vocabulary.of(classes, background=background or ())
     return vocabulary if background is None or background else replace(vocabulary, background=())
+
+
+def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None:
+    """Say on standard error what a class list was understood as.
+
+    Args:
+        vocabulary: the class list.
+        quiet: whether to say nothing.
+        also: what else there is to say of it.
+    """
+    if not quiet and os.environ.get("RANK", "0") == "0":  # the first of a launcher's processes speaks for all
+        print(vocabulary.spoken() + also, file=sys.stderr)
 
 
 def label_settings(
@@ -126,6 +151,7 @@ def open_labels(
     """
     from patchword.label.dataset import LabelledDataset
 
+    refuse_empty(labels=labels, photos=photos)
     if isinstance(labels, str | Path):
         dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     else:
@@ -140,17 +166,7 @@ def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
     Raises:
         PatchwordError: when it was trained on none.
     """
-    from patchword.models.stored_text import StoredText
-    from patchword.segment.baseline import DenseSegmenter
-    from patchword.segment.segmenter import Segmenter
-
-    if isinstance(segmenter, Segmenter):
-        if isinstance(segmenter.text, StoredText):  # it knows the words of its file and no others
-            return segmenter.text.vocabulary
-        return segmenter.config.parsed_vocabulary()
-    if isinstance(segmenter, DenseSegmenter) and segmenter.trained is not None:
-        return segmenter.trained
-    raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
+    return segmenter.vocabulary_of()
 
 
 def check_limit(limit: int | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import Manifest, holds_anything
-from patchword.inputs import align_settings, open_labels
+from patchword.inputs import align_settings, open_labels, tell_classes
 from patchword.label_request import LabelRequest
 from patchword.models.presets import find_preset
 from patchword.parts import Loader, ModelName, is_here, whereabouts
@@ -98,6 +98,7 @@ def plan_label(
     overwrite_corrections: bool = False,
     device: str = "auto",
     dtype: str = "auto",
+    quiet: bool = False,
     **asked: Any,
 ) -> Plan:
     """What `label` would do with the same arguments; see there.
@@ -117,6 +118,7 @@ def plan_label(
         refuse_corrections(out, instead=CORRECTIONS)
     overwrite = overwrite or overwrite_corrections
     request = LabelRequest.read(photos, out=out, **asked)
+    tell_classes(request.vocabulary, quiet=quiet)
     portion = request.portion()
     output = describe_output(out, resume, overwrite)
     counts = {
@@ -162,6 +164,7 @@ def preview_label(
     check_count(count)
     page = page_for(out)
     request = LabelRequest.read(photos, out=out, **asked)
+    tell_classes(request.vocabulary, quiet=quiet)
     return preview_labels(
         [path for _, path in request.portion()],
         root=request.root,

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from patchword.runs.sessions import SessionRecord
     from patchword.segment.records import SegmentedFolder
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.progress import duration, rate
+from patchword.vocabulary_words import read_words, split_commas
 
 FAILED, MISTAKE, BY_SIGNAL = 1, 2, 128
+_MAY_BE_EMPTY = ("background", "mask_suffix")  # no words; no suffix
 _SIGNALS = ("SIGTERM", "SIGHUP")  # the system's ways to end a run: treated as a person's Ctrl-C
 
 
@@ -43,7 +46,7 @@ class PatchwordGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _stopped_by_signals():
+            with _stopped_by_signals(), _warnings_in_one_line():
                 return super().invoke(ctx)
         except PatchwordError as error:
             complain(str(error))
@@ -54,6 +57,13 @@ class PatchwordGroup(TyperGroup):
                 kept = f"; what is finished is on disk{self._how_to_go_on(ctx)}" if self._writes(ctx) else ""
                 complain(f"interrupted{kept}")
             raise typer.Exit(BY_SIGNAL + number) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command, and refuse empty arguments: a path that is empty would mean the current folder."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not hasattr(command, "commands"):
+            _refuse_empty(command, rest, parent=ctx)
+        return name, command, rest
 
     def _writes(self, ctx: Any) -> bool:
         """Whether the command writes into a folder; some can do without one."""
@@ -70,6 +80,40 @@ class PatchwordGroup(TyperGroup):
             return "; go on with the same command"
         instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
         return f"; go on with the same command and --resume{instead}"
+
+
+def _refuse_empty(command: Any, args: Sequence[str], *, parent: Any) -> None:
+    """Refuse an empty argument, such as of a shell variable that is not set.
+
+    Raises:
+        PatchwordError: naming it.
+    """
+    ctx = command.context_class(command, info_name=command.name, parent=parent)
+    typed, _, _ = command.make_parser(ctx).parse_args(list(args))
+    for parameter in command.params:
+        value = typed.get(parameter.name)
+        empty = value == "" or (isinstance(value, list | tuple) and "" in value)
+        if empty and parameter.name not in _MAY_BE_EMPTY:
+            is_option = parameter.param_type_name == "option"
+            name = max(parameter.opts, key=len) if is_option else str(parameter.metavar or parameter.name).strip("[].")
+            raise PatchwordError(f"{name} is empty; is a variable of the shell not set?")
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print patchword's own warnings as it prints its errors, one line each."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, PatchwordWarning):
+            complain(str(message))
+        else:
+            usual(message, category, *rest)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PatchwordWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 @contextmanager
@@ -264,10 +308,20 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_words(text: str | None) -> list[str] | None:
-    """Words separated by commas or semicolons; None stays None."""
+    """Words separated by commas or semicolons, quotes left as they are; None stays None."""
     if text is None:
         return None
-    return [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
+    return [word.strip() for word in split_commas(text.replace(";", ",")) if word.strip()]
+
+
+def parse_names(text: str | None, *, option: str) -> tuple[str, ...]:
+    """Names of classes, out of their quotes; none for None.
+
+    Raises:
+        PatchwordError: for what looks like something else than a name.
+    """
+    words = parse_words(text) or []
+    return tuple(name for word in words for name in read_words(word, place=option, separated="write names"))
 
 
 def command_line() -> str:

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, warn
 from patchword.models.protocols import ImageTextEncoder
 from patchword.vocabulary import Vocabulary
+from patchword.vocabulary_draft import key_of
 
 BACKGROUND = -1
+_ALIKE = 0.9999  # cosine from which on two words are the same to a model
+_SHOWN = 3  # words or pairs that a warning names
+_ROWS = 1024  # words that are compared with all others at once; bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +127,65 @@ def encode_vocabulary(
     stacked = functional.normalize(torch.stack(vectors), dim=1)  # (n, d)
     classes = torch.tensor([word.position for word in words], device=stacked.device)
     return TextVectors(stacked, classes, len(vocabulary))
+
+
+def check_words(vectors: TextVectors, *, encoder: ImageTextEncoder, vocabulary: Vocabulary) -> None:
+    """Warn of words that the text tower does not see whole, and of words of two classes that are the same to it.
+
+    Args:
+        vectors: of the vocabulary, its background words included.
+        encoder: that made them.
+        vocabulary: whose words they are.
+    """
+    words = _words_of(vocabulary, background=True)
+    cut = _cut_words(words, encoder)
+    if cut:
+        warn(f"the text encoder takes {cut[0][2]} tokens and cuts the rest: {_some([_cut_text(each) for each in cut])}")
+    alike = _words_alike(vectors.words.float(), words)
+    if alike:
+        pairs = [f"{first!r} and {second!r} (cosine {cosine:.5f})" for first, second, cosine in alike]
+        warn(f"the text encoder cannot tell apart {_some(pairs)}; use other words, or make them one class")
+
+
+def _cut_words(words: Sequence[_Word], encoder: ImageTextEncoder) -> list[tuple[str, int, int]]:
+    """(word, tokens of its longest prompt, limit) of words with a prompt beyond the limit, where the encoder tells."""
+    limit, counts = getattr(encoder, "context_length", None), getattr(encoder, "token_counts", None)
+    if limit is None or counts is None:
+        return []
+    found = []
+    for word in words:
+        prompts = word.prompts()
+        if max(len(prompt.encode()) for prompt in prompts) <= limit - 2:  # a token is a byte or more; two are the ends
+            continue
+        tokens = max(counts(prompts))
+        if tokens > limit:
+            found.append((word.text, tokens, limit))
+    return found
+
+
+def _cut_text(cut: tuple[str, int, int]) -> str:
+    word, tokens, _ = cut
+    shown = word if len(word) <= 40 else f"{word[:40]}..."
+    return f"{shown!r} has {tokens} in its longest prompt"
+
+
+def _words_alike(vectors: Tensor, words: Sequence[_Word]) -> list[tuple[str, str, float]]:
+    """Pairs of words of different classes whose vectors have a cosine of nearly 1; a shared word is meant to."""
+    classes = torch.tensor([word.position for word in words], device=vectors.device)
+    found = []
+    for start in range(0, len(words), _ROWS):
+        cosines = vectors[start : start + _ROWS] @ vectors.T  # (rows, n)
+        differ = classes[start : start + _ROWS, None] != classes
+        for row, column in torch.nonzero((cosines > _ALIKE) & differ).tolist():
+            first, second = words[start + row].text, words[column].text
+            if start + row < column and key_of(first) != key_of(second):
+                found.append((first, second, float(cosines[row, column])))
+    return found
+
+
+def _some(parts: Sequence[str]) -> str:
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return "; ".join(parts[:_SHOWN]) + more
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 from patchword import __version__
 
-_PACKAGES = ("torch", "transformers", "numpy", "pillow", "safetensors", "pycocotools", "open_clip_torch", "timm")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "pycocotools",
+    "open_clip_torch",
+    "timm",
+    "ftfy",
+)
 _DECISIVE = ("patchword", "torch", "transformers")
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 from patchword.errors import PatchwordError
 from patchword.vocabulary_draft import DEFAULT_TEMPLATES, Draft, VocabularyClass, cleaned, key_of
-from patchword.vocabulary_text import canonical_text, draft_of, draft_of_text, entries_of
+from patchword.vocabulary_text import background_words, canonical_text, draft_of, draft_of_text, entries_of
+from patchword.vocabulary_words import spoken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,15 +67,16 @@ class Vocabulary:
         """Make a vocabulary of anything that a user may pass.
 
         Args:
-            classes: a file in the text format (a path, or a string that names an existing file or ends in `.txt`); text
-                in that format (a string of several lines); names separated by commas; a sequence of names. Everywhere
-                synonyms follow the name after `;`. A vocabulary is taken as it is.
+            classes: a file in the text format (a path, or a string that names an existing file); text in that format (a
+                string of several lines); names separated by commas; a sequence of names. Everywhere synonyms follow the
+                name after `;`, and a name with a comma stands in double quotes. A vocabulary is taken as it is.
             background: background words; when given they replace those of the file.
             templates: prompt templates; when given they replace those of the file, but for classes that have their own.
             shared: words allowed in more than one class, beside those that the file allows.
 
         Raises:
-            PatchwordError: for a missing or unreadable file, and for all that `Vocabulary` refuses, with its line.
+            PatchwordError: for a missing or unreadable file, for what looks like another format than names, and for all
+                that `Vocabulary` refuses, with its line.
         """
         if isinstance(classes, Vocabulary):
             base = replace(classes, shared=(*classes.shared, *shared))
@@ -82,13 +84,15 @@ class Vocabulary:
             base = cls._of_draft(draft_of(classes, shared=shared))
         return replace(
             base,
-            background=tuple(entries_of(background, "background")) or base.background,
+            background=tuple(background_words(background)) or base.background,
             templates=base.templates if templates is None else tuple(entries_of(templates, "templates")),
         )
 
     @classmethod
     def parse(cls, text: str, *, source: str = "<text>", shared: Sequence[str] = ()) -> Self:
         """Read the text format (docs/vocabulary.md): one class a line, synonyms after `;`, `#` starts a comment.
+
+        A name with a comma, or one that could be taken for another format, stands in double quotes.
 
         Lines `@background: sky; wall`, `@template: a photo of a {}.` and `@shared: bed` set the rest; `@colour: c04080`
         and `@own-template: a {} on a plate.` belong to the class above them.
@@ -104,8 +108,25 @@ class Vocabulary:
         return cls._of_draft(draft_of_text(text, source=source, shared=shared))
 
     @classmethod
+    def recorded(cls, text: str, *, source: str) -> Self:
+        """Read what any version of patchword wrote with `to_text`.
+
+        Args:
+            text: the whole text.
+            source: what errors call it.
+
+        Raises:
+            PatchwordError: naming source and line.
+        """
+        return cls._of_draft(draft_of_text(text, source=source, recorded=True))
+
+    @classmethod
     def _of_draft(cls, draft: Draft) -> Self:
         return cls(tuple(draft.classes), tuple(draft.background), tuple(draft.templates), tuple(draft.shared))
+
+    def spoken(self) -> str:
+        """What the list holds, in one line for a person: "3 classes: cat, dog, sofa (+2 background words)"."""
+        return spoken([entry.words for entry in self.classes], background=self.background)
 
     def to_text(self) -> str:
         """The canonical text: `parse` of it gives the same vocabulary."""
@@ -118,8 +139,8 @@ class Vocabulary:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the canonical text, 64 hexadecimal digits; comments and white space do not change it."""
-        return hashlib.sha256(self.to_text().encode("utf-8")).hexdigest()
+        """SHA-256 of the canonical text without quotes, 64 hexadecimal digits; comments and space do not count."""
+        return hashlib.sha256(canonical_text(self, write=str).encode("utf-8")).hexdigest()
 
     @cached_property
     def colours(self) -> NDArray[np.uint8]:

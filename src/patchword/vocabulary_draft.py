@@ -54,10 +54,12 @@ class Draft:
 
     Args:
         source: what errors call the whole, such as a file's name.
+        recorded: whether it is read from what patchword wrote.
     """
 
-    def __init__(self, *, source: str) -> None:
+    def __init__(self, *, source: str, recorded: bool = False) -> None:
         self.source = source
+        self.recorded = recorded
         self.classes: list[VocabularyClass] = []
         self.background: list[str] = []
         self.templates: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import TYPE_CHECKING
 
 from patchword.errors import PatchwordError
 from patchword.vocabulary_draft import DEFAULT_TEMPLATES, Draft, VocabularyClass, colour_text
+from patchword.vocabulary_words import read_words, split_commas, written
 
 if TYPE_CHECKING:
     from patchword.vocabulary import Vocabulary
 
+_CLASSES = "write one class a line, and synonyms after ';'"
+_ENTRIES = "pass one class an entry, and synonyms after ';'"
+_SUFFIX = re.compile(r".*\.[A-Za-z][A-Za-z0-9]{0,4}")  # of a file; "St. Bernard" and "3.5 inch" have none
 _Apply = Callable[[Draft, str, str], None]  # draft, place, value
 _OF_ALL: dict[str, _Apply] = {
-    "background": lambda draft, place, value: draft.add_background(place, value.split(";")),
-    "shared": lambda draft, place, value: draft.add_shared(place, value.split(";")),
+    "background": lambda draft, place, value: draft.add_background(place, _words(draft, place, value)),
+    "shared": lambda draft, place, value: draft.add_shared(place, _words(draft, place, value)),
     "template": lambda draft, place, value: draft.add_template(place, value),
 }
 _OF_A_CLASS: dict[str, _Apply] = {
@@ -25,18 +30,19 @@ _OF_A_CLASS: dict[str, _Apply] = {
 }
 
 
-def draft_of_text(text: str, *, source: str, shared: Sequence[str] = ()) -> Draft:
+def draft_of_text(text: str, *, source: str, shared: Sequence[str] = (), recorded: bool = False) -> Draft:
     """Read the text format.
 
     Args:
         text: the whole text; any line ending.
         source: what errors call the text, such as its file name.
         shared: words allowed in more than one class, beside those of `@shared` lines.
+        recorded: whether patchword wrote it, in any version; then nothing is taken for a mistake of form.
 
     Raises:
         PatchwordError: naming source and line.
     """
-    draft = Draft(source=source)
+    draft = Draft(source=source, recorded=recorded)
     draft.add_shared(f"{source}: shared words", shared)
     lines = [(f"{source}:{number}", line) for number, line in _content_lines(text)]
     for place, line in lines:  # first, since shared words decide what a class may say
@@ -46,7 +52,7 @@ def draft_of_text(text: str, *, source: str, shared: Sequence[str] = ()) -> Draf
                 _OF_ALL[keyword](draft, place, value)
     for place, line in lines:
         if not line.startswith("@"):
-            draft.add_class(place, line.split(";"))
+            draft.add_class(place, read_words(line, place=place, separated=_CLASSES, recorded=recorded))
             continue
         keyword, value = _directive(place, line)
         if keyword in _OF_A_CLASS:
@@ -84,45 +90,53 @@ def draft_of(classes: str | Path | Sequence[str], *, shared: Sequence[str] = ())
         if "\n" in classes or "\r" in classes:
             return draft_of_text(classes, source="<text>", shared=shared)
         if _names_a_file(classes):
-            return draft_of_file(Path(classes), shared=shared)
-        if "," not in classes and "/" in classes:
-            raise PatchwordError(f"no such class list: {classes}; a name with '/' goes into a list or a file")
-        return _draft_of_entries(classes.split(",") if classes.strip() else [], shared)
+            return draft_of_file(Path(classes.strip()), shared=shared)
+        return _draft_of_entries(split_commas(classes) if classes.strip() else [], shared)
     return _draft_of_entries(entries_of(classes, "classes"), shared)
 
 
-def canonical_text(vocabulary: Vocabulary) -> str:
-    """The text that reads back as the vocabulary; the same vocabulary gives the same text."""
-    lines = directive_lines(vocabulary)
+def canonical_text(vocabulary: Vocabulary, *, write: Callable[[str], str] = written) -> str:
+    """The text that reads back as the vocabulary; the same vocabulary gives the same text.
+
+    Args:
+        vocabulary: what is written.
+        write: how a word is; `str` quotes none, which is what hashes are of.
+    """
+    lines = directive_lines(vocabulary, write=write)
     for entry in vocabulary.classes:
-        lines += class_lines(entry)
+        lines += class_lines(entry, write=write)
     return "\n".join(lines) + "\n"
 
 
-def directive_lines(vocabulary: Vocabulary, *, templates: bool = True) -> list[str]:
+def directive_lines(
+    vocabulary: Vocabulary, *, templates: bool = True, write: Callable[[str], str] = written
+) -> list[str]:
     """The lines that are about the whole list, with the templates or without."""
     lines = []
     if vocabulary.background:
-        lines.append(f"@background: {'; '.join(vocabulary.background)}")
+        lines.append(f"@background: {'; '.join(map(write, vocabulary.background))}")
     if vocabulary.shared:
-        lines.append(f"@shared: {'; '.join(vocabulary.shared)}")
+        lines.append(f"@shared: {'; '.join(map(write, vocabulary.shared))}")
     return [*lines, *(f"@template: {template}" for template in vocabulary.templates if templates)]
 
 
-def class_lines(entry: VocabularyClass) -> list[str]:
+def class_lines(entry: VocabularyClass, *, write: Callable[[str], str] = written) -> list[str]:
     """The lines of a class: its words, then what is its own."""
     colour = [] if entry.colour is None else [f"  @colour: {colour_text(entry.colour)}"]
-    return ["; ".join(entry.words), *colour, *(f"  @own-template: {template}" for template in entry.templates)]
+    words = "; ".join(map(write, entry.words))
+    return [words, *colour, *(f"  @own-template: {template}" for template in entry.templates)]
 
 
 def entries_of(values: Sequence[str], what: str) -> list[str]:
     """The strings of a list.
 
     Raises:
-        PatchwordError: for a single string, and for anything in the list that is none.
+        PatchwordError: for a single string, for what is not a list, and for anything in the list that is no string.
     """
     if isinstance(values, str):  # a string is a sequence of letters too, and never meant as one here
         raise PatchwordError(f"{what} is the string {values!r}; allowed is a list of strings")
+    if not isinstance(values, Iterable):
+        raise PatchwordError(f'{what} is {values!r}; pass names, such as ["cat", "dog"]')
     entries = list(values)
     for entry in entries:
         if not isinstance(entry, str):
@@ -130,11 +144,23 @@ def entries_of(values: Sequence[str], what: str) -> list[str]:
     return entries
 
 
+def background_words(words: Sequence[str]) -> list[str]:
+    """Background words that a user passes.
+
+    Raises:
+        PatchwordError: for what is not a list of words.
+    """
+    entries = entries_of(words, "background")
+    separated = "pass one word an entry"
+    return [word for entry in entries for word in read_words(entry, place="background words", separated=separated)]
+
+
 def _draft_of_entries(entries: Sequence[str], shared: Sequence[str]) -> Draft:
     draft = Draft(source="class list")
     draft.add_shared("shared words", shared)
     for position, entry in enumerate(entries, start=1):
-        draft.add_class(f"class list, entry {position}", entry.split(";"))
+        place = f"class list, entry {position}"
+        draft.add_class(place, read_words(entry, place=place, separated=_ENTRIES))
     return _finished(draft)
 
 
@@ -176,11 +202,40 @@ def _content_lines(text: str) -> Iterable[tuple[int, str]]:
             yield number, content
 
 
+def _words(draft: Draft, place: str, value: str) -> list[str]:
+    return read_words(value, place=place, separated="';' stands between words", recorded=draft.recorded)
+
+
 def _names_a_file(text: str) -> bool:
+    """Whether a string is the path of a class list.
+
+    Raises:
+        PatchwordError: for the path of a folder, and for what can only be that of a file that is not there.
+    """
     stripped = text.strip()
-    if stripped.casefold().endswith(".txt"):
-        return True
+    path = Path(stripped)
     try:
-        return Path(stripped).is_file()
+        if path.is_file():
+            return True
+        is_folder = bool(stripped) and path.is_dir()
     except (OSError, ValueError):  # longer than a path may be, or with a null character
         return False
+    if is_folder:
+        raise PatchwordError(f'classes: {text} is a folder; pass a text file, or names: "{stripped}," for one class')
+    if "," in stripped or not (_SUFFIX.fullmatch(stripped) or "/" in stripped):
+        return False
+    hint = f"; did you mean {close}?" if (close := _close_file(path)) else ""
+    quoted = f"; a class of that name stands in double quotes: '\"{stripped}\"'" if not hint else ""
+    raise PatchwordError(
+        f"no such class list: {text}{hint or '; pass a text file, or names separated by commas'}{quoted}"
+    )
+
+
+def _close_file(path: Path) -> Path | None:
+    """The file of nearly that name beside it."""
+    try:
+        names = [each.name for each in path.parent.iterdir() if each.is_file()]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    return path.with_name(close[0]) if close else None

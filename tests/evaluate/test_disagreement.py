@@ -100,9 +100,14 @@ class Stub:
     def describe(self) -> dict[str, Any]:
         return {"kind": "stub", "temperature": self.temperature}
 
-    def segment(self, image: np.ndarray, *, classes: Vocabulary, background: list[str]) -> SegmentationResult:
+    def segment_batch(
+        self, images: list[np.ndarray], *, classes: Vocabulary, background: list[str]
+    ) -> list[SegmentationResult]:
         assert classes.names == NAMES
         assert background == []
+        return [self._segment(image) for image in images]
+
+    def _segment(self, image: np.ndarray) -> SegmentationResult:
         self.looked += 1
         if self.looked == self.stop_at:
             raise KeyboardInterrupt

@@ -53,7 +53,7 @@ class TestClip:
     def test_text_agrees_with_the_forward_pass(self, tiny_clip: Path) -> None:
         from transformers import AutoTokenizer, CLIPModel
 
-        prompts = ["a photo of a cat", "sky", "a small red boat " * 9]
+        prompts = ["a photo of a cat", "sky", " ".join(["a small red boat"] * 9)]
         tokens = AutoTokenizer.from_pretrained(tiny_clip)(
             prompts, padding="max_length", truncation=True, max_length=tiny.CLIP_CONTEXT, return_tensors="pt"
         )

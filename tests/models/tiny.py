@@ -11,7 +11,7 @@ import torch
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 TEXT = "a photo of the cat dog sofa couch sky grass house tree car boat sun ball red green blue small large"
-CLIP_CONTEXT = 16
+CLIP_CONTEXT = 40
 _VIT = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -20,7 +20,7 @@ _VIT = {
     "image_size": 32,
     "patch_size": 8,
 }
-SIGLIP_CONTEXT = 12
+SIGLIP_CONTEXT = 40
 
 
 def build_tokenizer(*, context: int, lowercase: bool = True) -> Any:

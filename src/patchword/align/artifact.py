@@ -158,7 +158,7 @@ class ArtifactConfig(_Record):
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The training's vocabulary."""
-        return Vocabulary.parse(self.vocabulary, source=CONFIG)
+        return Vocabulary.recorded(self.vocabulary, source=CONFIG)
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,9 @@ def _look_at(
         if isinstance(photograph.pixels, PatchwordError):
             raise photograph.pixels
         label_map = LabelMap.load(item.label_map, names=labels.vocabulary.names)
-        predicted = segmenter.segment(photograph.pixels, classes=labels.vocabulary, background=[])
+        (predicted,) = segmenter.segment_batch([photograph.pixels], classes=labels.vocabulary, background=[])
+        if isinstance(predicted, PatchwordError):
+            raise predicted
         return doubts(label_map, item.segments(), predicted=predicted, name=name)
     except PatchwordError as error:
         return ImageDoubt(name=name, doubt=0.0, masks=(), reason=str(error))

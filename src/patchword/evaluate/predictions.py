@@ -86,7 +86,7 @@ def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
         labelled = DatasetRecord.load(made)
         if (made / MANIFEST_FILE).is_file():
             check_manifest(made, labelled, found=len(Manifest(made / MANIFEST_FILE).read()))
-        return Vocabulary.parse(labelled.vocabulary.text, source=str(made / DATASET_FILE))
+        return Vocabulary.recorded(labelled.vocabulary.text, source=str(made / DATASET_FILE))
     path = made / SETTINGS
     if not path.is_file():
         return None
@@ -97,6 +97,6 @@ def _recorded_vocabulary(folder: Path) -> Vocabulary | None:
         raise PatchwordError(f"{path} is damaged; segment again, or give its masks folder") from None
     if (made / RESULTS).is_file():
         check_results(made, SegmentationRecord.load(made), read_results(Manifest(made / RESULTS)))
-    vocabulary = Vocabulary.parse(text, source=str(path))
+    vocabulary = Vocabulary.recorded(text, source=str(path))
     # a threshold makes a background as words do
     return vocabulary if vocabulary.background else replace(vocabulary, background=names[len(vocabulary) :])

@@ -66,8 +66,8 @@ class SegmenterPredictor:
         scored = BACKGROUND_NAME in truth.names and BACKGROUND_NAME not in vocabulary.names
         if scored and not (vocabulary.background or chosen.threshold or chosen.background_threshold):
             raise PatchwordError(
-                "background is scored, and there are neither words for it nor a threshold; give some, such as sky and "
-                "wall, in the class list or beside it, or set background_threshold"
+                "background is scored, and there are neither words for it nor a threshold; give words "
+                '(--background "sky, wall"; background=) or a threshold (--set background_threshold=0.3)'
             )
         return cls(segmenter, truth, chosen)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
 from patchword.folders import check_output
-from patchword.inputs import Classes, check_limit, read_vocabulary
+from patchword.inputs import Classes, check_limit, read_vocabulary, refuse_empty, tell_classes
 
 if TYPE_CHECKING:
     from patchword.evaluate.masks import Truth, ZeroIs
@@ -176,6 +176,7 @@ def evaluate(
         dtype=dtype,
     )
     judged.check()
+    refuse_empty(photos=photos, masks=masks, predictions=predictions, out=out)
     check_limit(limit)
     rule = MaskRule(read_vocabulary(classes, background=background), zero_is=zero_is, ignore_index=ignore_index)
     listed = None if names is None else Path(names)
@@ -242,7 +243,9 @@ def judge(
         predictor = find_predictions(
             Path(judged.predictions), pairs=task.pairs, truth=task.truth, coded=judged.predictions_are
         )
+        tell_classes(task.truth.vocabulary, quiet=quiet)
     else:
+        tell_classes(task.truth.vocabulary, quiet=quiet)
         segmenter = judged.open()
         if of_segmenter is not None:
             task = replace(task, truth=of_segmenter(segmenter))

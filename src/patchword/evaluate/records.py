@@ -186,7 +186,7 @@ def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:
         names: of the scored classes.
         vocabulary: the class list in its text format.
     """
-    parsed = Vocabulary.parse(vocabulary)
+    parsed = Vocabulary.recorded(vocabulary, source="vocabulary of the report")
     listed = {
         name: (red, green, blue) for name, (red, green, blue) in zip(parsed.names, parsed.colours.tolist(), strict=True)
     }

@@ -18,6 +18,7 @@ from patchword.export.read_voc import read_voc
 from patchword.export.settings import ImportSettings
 from patchword.folders import Manifest, prepare_output, write_json
 from patchword.images import orientation_hint
+from patchword.inputs import Classes, refuse_empty, tell_classes
 from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
 from patchword.label.finish import finish
 from patchword.label.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
@@ -44,8 +45,9 @@ def import_labels(
     *,
     format: str,
     photos: str | Path,
-    vocabulary: Vocabulary,
     out: str | Path,
+    classes: Classes | None = None,
+    vocabulary: Classes | None = None,
     settings: ImportSettings | Mapping[str, Any] | None = None,
     overwrite: bool = False,
     overwrite_corrections: bool = False,
@@ -63,8 +65,9 @@ def import_labels(
         source: a file for coco and label-studio, a folder or a .zip of one for voc.
         format: a key of `IMPORT_FORMATS`.
         photos: folder of the photographs.
-        vocabulary: of the labels; its order gives the indices.
         out: folder of the data set.
+        classes: of the labels, as for `label`; their order gives the indices.
+        vocabulary: an older name of `classes`.
         settings: all as `ImportSettings`, or by name those that differ from the defaults.
         overwrite: empty such a folder first, unless it holds corrected labels of photographs that `source` has none of.
         overwrite_corrections: empty it even then.
@@ -78,6 +81,11 @@ def import_labels(
         PatchwordError: for an unknown format, a setting of another format, files that are not of it, classes that the
             vocabulary does not have, labels none of which can be used, or a folder that is in use.
     """
+    refuse_empty(source=source, photos=photos, out=out)
+    given = classes if vocabulary is None else vocabulary
+    if given is None or (classes is not None and vocabulary is not None):
+        raise PatchwordError("classes of the labels are needed, once; pass names, a class list file or a Vocabulary")
+    vocabulary = Vocabulary.of(given)
     read = IMPORT_FORMATS.get(format)
     if read is None:
         other = _ANOTHER_WAY.get(format.casefold(), "")
@@ -99,6 +107,7 @@ def import_labels(
         )
     if overwrite and not overwrite_corrections:
         refuse_corrections(out, keeping={correction.name for correction in findings.corrections}, instead=CORRECTIONS)
+    tell_classes(vocabulary, quiet=quiet)
     folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
     record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
     manifest = Manifest(folder / MANIFEST_FILE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
@@ -22,6 +22,7 @@ from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
 from patchword.export.yolo import write_yolo
 from patchword.folders import prepare_output, write_json
+from patchword.inputs import refuse_empty
 from patchword.label.dataset import LabelledDataset, why_unusable
 from patchword.progress import Progress
 
@@ -63,11 +64,12 @@ FORMATS = {
 
 
 def export_labels(
-    labels: LabelledDataset,
+    labels: str | Path | LabelledDataset,
     *,
     format: str,
     out: str | Path,
-    settings: ExportSettings | None = None,
+    photos: str | Path | None = None,
+    settings: ExportSettings | Mapping[str, Any] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> ExportSummary:
@@ -78,10 +80,11 @@ def export_labels(
     (`pieces_of`). The same labels give the same bytes. One photograph is in memory at a time.
 
     Args:
-        labels: the data set.
+        labels: the data set, or its folder.
         format: a key of `FORMATS`.
         out: a folder; a file that ends in .json for coco; a folder or a file that ends in .zip for cvat.
-        settings: choices; the defaults when none are given.
+        photos: where the photographs of a folder of labels are now; by default where they were, relative to it.
+        settings: choices, all as `ExportSettings`, or by name those that differ from the defaults.
         overwrite: replace what an earlier export of the format left there.
         quiet: whether to show no progress.
 
@@ -96,6 +99,11 @@ def export_labels(
     chosen = FORMATS.get(format)
     if chosen is None:
         raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
+    refuse_empty(labels=labels, out=out, photos=photos)
+    if isinstance(labels, str | Path):
+        labels = LabelledDataset.open(labels, photos=photos)
+    elif photos is not None:
+        raise PatchwordError("photos are given beside a data set that has its own; pass its folder with them")
     out = Path(out)
     refuse_inside(out, labels.folder, labels.root)
     unusable = labels.unusable(quiet=quiet)
@@ -105,7 +113,7 @@ def export_labels(
             "--forget-missing for what is gone), or import again"
         )
     is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
-    settings = settings or ExportSettings()
+    settings = settings if isinstance(settings, ExportSettings) else ExportSettings(**(settings or {}))
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
     with Progress(len(labels), f"exporting to {format}", "images", quiet=quiet) as progress:
         job = Job(labels, categories_of(labels.vocabulary), settings, progress)

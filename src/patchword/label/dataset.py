@@ -118,7 +118,7 @@ class LabelledDataset:
             root=root,
             items=items,
             failed=tuple(record for record in records.values() if record.status == "failed"),
-            vocabulary=Vocabulary.parse(dataset.vocabulary.text, source=f"vocabulary of {folder}"),
+            vocabulary=Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}"),
             settings=dataset.settings,
             image_text=dataset.image_text,
             mask_proposer=dataset.mask_proposer,

@@ -25,7 +25,7 @@ from patchword.label.views import make_views
 from patchword.maps import LabelMap, Segment
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_each
-from patchword.text import TextVectors, encode_vocabulary
+from patchword.text import TextVectors, check_words, encode_vocabulary
 from patchword.vocabulary import Vocabulary
 
 CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
@@ -62,6 +62,7 @@ class LabelParts:
     ) -> LabelParts:
         """Put the parts together and encode the vocabulary."""
         text = encode_vocabulary(image_text, vocabulary=vocabulary, background=True)
+        check_words(text, encoder=image_text, vocabulary=vocabulary)
         return cls(image_text, mask_proposer, vocabulary, text, patch_encoder)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
+from patchword.models.common import count_tokens, encode_in_batches, interpolate_positions, side, to_map, unit
 from patchword.models.dense import Dense, dense_last_layer
 from patchword.models.pixels import Filter, normalise, resize
 from patchword.models.protocols import ModelRecord, check_images
@@ -51,6 +51,8 @@ class ClipEncoder:
         self.dense: Dense = dense
         self.spread = spread
         self.position_offset = position_offset
+        normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+        self._lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
 
     def varied(self, *, dense: Dense, position_offset: float) -> ClipEncoder:
         """The same model, its weights shared, with another path to patch features.
@@ -141,9 +143,27 @@ class ClipEncoder:
         hidden = self.before_last_layer(images.float().to(self.device).clamp(0, 1))
         return self._class_vectors(hidden), self._patch_vectors(hidden, grid=(side // patch, side // patch))
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a prompt, its start and end among them, that the text tower takes."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def token_counts(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, uncut."""
+        return count_tokens(prompts, tokenizer=self.tokenizer, prepare=self._lowered)
+
+    def _lowered(self, prompt: str) -> str:
+        """In Python's lower case, as OpenAI's tokenizer has it: the fast tokenizer's has no final sigma."""
+        return prompt.lower() if self._lowers else prompt
+
     def _encode_batch(self, prompts: list[str]) -> Tensor:
-        length = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        tokens = self.tokenizer(
+            list(map(self._lowered, prompts)),
+            padding=True,
+            truncation=True,
+            max_length=self.context_length,
+            return_tensors="pt",
+        )
         output = self.model.get_text_features(
             input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
         )

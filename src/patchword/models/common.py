@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
+import ftfy
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,12 +18,23 @@ _TOKENIZING = Lock()  # tokenizers keep their padding and truncation in themselv
 TEXT_BATCH = 256  # prompts a forward pass; bounds memory, changes no result
 
 
+def clean_prompt(prompt: str) -> str:
+    """A prompt as OpenAI's CLIP, OpenCLIP and SigLIP clean it before they tokenize.
+
+    Typographic quotes, ligatures and full-width letters become plain ones, broken encodings and HTML entities are
+    undone, and white space is single. Letters are not lowered here: that is the tokenizer's.
+
+    Source: `basic_clean` and `whitespace_clean` of OpenAI's CLIP.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(prompt))).split())
+
+
 def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], Tensor], empty: Tensor) -> Tensor:
-    """Encode prompts some at a time, so that thousands of them fit.
+    """Clean prompts (`clean_prompt`) and encode them some at a time, so that thousands of them fit.
 
     Args:
         prompts: n strings.
-        encode: takes a list of strings to (len, d).
+        encode: takes a list of cleaned strings to (len, d).
         empty: (0, d), what no prompts give.
 
     Returns:
@@ -35,9 +48,19 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
     for position, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise PatchwordError(f"prompt {position} is {prompt!r}; allowed is a string")
+    cleaned = list(map(clean_prompt, prompts))
     with _TOKENIZING:
-        chunks = [encode(list(prompts[start : start + TEXT_BATCH])) for start in range(0, len(prompts), TEXT_BATCH)]
+        chunks = [encode(cleaned[start : start + TEXT_BATCH]) for start in range(0, len(cleaned), TEXT_BATCH)]
     return unit(torch.cat([empty, *chunks]))
+
+
+def count_tokens(
+    prompts: Sequence[str], *, tokenizer: Callable[..., Any], prepare: Callable[[str], str] = str
+) -> list[int]:
+    """How many tokens each prompt has, cleaned, prepared and uncut, by a tokenizer of transformers."""
+    prepared = [prepare(clean_prompt(prompt)) for prompt in prompts]
+    with _TOKENIZING:
+        return [len(ids) for ids in tokenizer(prepared, truncation=False, verbose=False)["input_ids"]]
 
 
 def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
+from patchword.models.common import (
+    clean_prompt,
+    count_tokens,
+    encode_in_batches,
+    interpolate_positions,
+    side,
+    to_map,
+    unit,
+)
 from patchword.models.extras import OPEN_CLIP, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, import_extra
 from patchword.models.folders import check_safetensors, fingerprint_of, read_json
 from patchword.models.pixels import Filter, normalise, resize
@@ -129,6 +137,19 @@ class OpenClipEncoder:
         hidden = run_blocks(tower, pixels.to(self.dtype), blocks=len(blocks) - 1)
         whole = one_block(tower, blocks[-1], hidden)
         return unit(tower.ln_post(whole[:, 0]) @ tower.proj), self._values(hidden, grid=grid)
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens of a prompt that the text tower takes; None where its tokenizer does not tell."""
+        length = getattr(self.tokenizer, "context_length", None)
+        return length if isinstance(length, int) else None
+
+    def token_counts(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, uncut, its start and end among them."""
+        inner = getattr(self.tokenizer, "tokenizer", None)  # OpenCLIP wraps those of transformers
+        if inner is not None:
+            return count_tokens(prompts, tokenizer=inner)
+        return [len(self.tokenizer.encode(clean_prompt(prompt))) + 2 for prompt in prompts]
 
     def _grid(self, images: Tensor) -> tuple[int, int]:
         check_native(self.model.visual, name=self.record.name, what="patches in the text space")

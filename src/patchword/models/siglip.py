@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import encode_in_batches, interpolate_positions, side, to_map, unit
+from patchword.models.common import count_tokens, encode_in_batches, interpolate_positions, side, to_map, unit
 from patchword.models.pixels import Filter, normalise, resize
 from patchword.models.protocols import ModelRecord, check_images
 
@@ -115,13 +115,22 @@ class SiglipEncoder:
         patches = to_map(unit(head_value_path(head, hidden)), grid=(side // patch, side // patch))
         return unit(head(hidden)), patches
 
+    @property
+    def context_length(self) -> int:
+        """The most tokens of a prompt that the text tower takes."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def token_counts(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens each prompt has, uncut and without padding."""
+        return count_tokens(prompts, tokenizer=self.tokenizer, prepare=str.lower)
+
     def _encode_batch(self, prompts: list[str]) -> Tensor:
         tokens = self.tokenizer(
             [prompt.lower() for prompt in prompts],
             padding="max_length",
             padding_side="right",  # the text tower pools the last position, padding or not
             truncation=True,
-            max_length=self.model.config.text_config.max_position_embeddings,
+            max_length=self.context_length,
             return_tensors="pt",
         )
         # without attention mask: the text tower was trained to see its padding

@@ -161,6 +161,6 @@ def load_stored_text(path: str | Path) -> StoredText:
         facts = TextVectorFacts.model_validate_json(str(held["about"]))
     except ValidationError as error:
         raise PatchwordError(f"{path} is no file of text vectors: {one_line(error, place='field')}") from None
-    vocabulary = Vocabulary.parse(facts.vocabulary, source=str(path))
+    vocabulary = Vocabulary.recorded(facts.vocabulary, source=str(path))
     vectors = torch.from_numpy(np.asarray(held["vectors"], dtype=np.float32))
     return StoredText(vectors, record=facts.text_encoder, vocabulary=vocabulary, place=str(path))

@@ -75,7 +75,7 @@ class DenseSegmenter:
         self.features: DenseFeatures = OwnPatches(text) if features is None else features
         self._path = DensePath(
             encode=self.features,
-            words=WordEncoder(text, templates=templates),
+            words=WordEncoder(text, templates=templates, trained=trained),
             patch_size=self.features.patch_size,
             image_size=image_size or self.features.image_size,
             temperature=temperature,
@@ -96,7 +96,7 @@ class DenseSegmenter:
         self,
         image: AnyImage,
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
@@ -107,14 +107,14 @@ class DenseSegmenter:
         self,
         images: Sequence[AnyImage],
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> list[SegmentationResult | PatchwordError]:
         """Segment several images; arguments, result and errors as of `Segmenter.segment_batch`."""
         return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
 
-    def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
+    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
         return self._path.words.vocabulary_of(classes, background=background)
 

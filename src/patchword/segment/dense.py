@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchword.align.compiled import Compiled
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, warn
 from patchword.images import to_tensor
 from patchword.maps import LabelMap
 from patchword.models.batching import Batches, is_out_of_memory
@@ -25,7 +25,7 @@ from patchword.segment.result import SegmentationResult
 from patchword.segment.scores import PixelScores
 from patchword.segment.settings import SegmentSettings
 from patchword.segment.windows import check_window, plan_seeing
-from patchword.segment.words import Classes, ClassWords, WordEncoder
+from patchword.segment.words import Classes, ClassWords, WordEncoder, check_background
 from patchword.vocabulary import Vocabulary
 
 
@@ -36,7 +36,7 @@ class AnySegmenter(Protocol):
         self,
         image: AnyImage,
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
@@ -46,13 +46,13 @@ class AnySegmenter(Protocol):
         self,
         images: Sequence[AnyImage],
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> list[SegmentationResult | PatchwordError]:
         """Segment several images; in place of one that cannot be, its error."""
 
-    def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
+    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
 
     def describe(self) -> dict[str, Any]:
@@ -134,11 +134,15 @@ class DensePath:
         self,
         image: AnyImage,
         *,
-        classes: Classes,
+        classes: Classes | None,
         background: Sequence[str] | None,
         settings: SegmentSettings | Mapping[str, Any] | None,
     ) -> SegmentationResult:
         """Segment one image; arguments and result as `Segmenter.segment` has them."""
+        vocabulary = self.words.vocabulary_of(classes, background=background)
+        remark = check_background(vocabulary, settings=SegmentSettings.of(settings), level=3)
+        if remark and (self.words.trained is None or vocabulary.names != self.words.trained.names):
+            warn(f"{vocabulary.spoken()}: {remark}", level=3)
         (found,) = self.segment_batch([image], classes=classes, background=background, settings=settings)
         if isinstance(found, PatchwordError):
             raise found
@@ -149,7 +153,7 @@ class DensePath:
         self,
         images: Sequence[AnyImage],
         *,
-        classes: Classes,
+        classes: Classes | None,
         background: Sequence[str] | None,
         settings: SegmentSettings | Mapping[str, Any] | None,
     ) -> list[SegmentationResult | PatchwordError]:

@@ -80,8 +80,10 @@ def open_segmenter(
     Raises:
         PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
     """
+    from patchword.inputs import refuse_empty
     from patchword.segment.baselines import load_method
 
+    refuse_empty(model=model)
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
     if model is not None and not isinstance(model, str | Path):
         if any(part is not None for part in (encoder, text_encoder, mask_proposer)):

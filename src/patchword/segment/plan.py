@@ -23,6 +23,7 @@ def plan_segment(
     overwrite: bool = False,
     device: str = "auto",
     dtype: str = "auto",
+    quiet: bool = False,
     **asked: Any,
 ) -> Plan:
     """What `segment` would do with the same arguments; see there.
@@ -37,6 +38,7 @@ def plan_segment(
         PatchwordError: for all that `segment` would refuse before it loads a model, and as `open_segmenter`.
     """
     request = SegmentRequest.read(photos, out=out, **asked)
+    request.tell_classes(quiet=quiet)
     portion = request.portion()
     counts = {"images": len(portion)}
     if request.classes is not None:

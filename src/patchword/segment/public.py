@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.folders import check_output
-from patchword.inputs import Classes, check_needs_resume
+from patchword.inputs import Classes, check_needs_resume, trained_classes
 from patchword.segment.opening import load as load
 from patchword.segment.opening import open_segmenter as open_segmenter
 from patchword.segment.request import SegmentRequest
@@ -91,7 +91,10 @@ def segment(
         shard=shard,
     )
     check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    request.tell_classes(quiet=quiet)
     segmenter = request.open(device=device, dtype=dtype)
+    if request.classes is None:
+        request.tell_classes(trained_classes(segmenter), quiet=quiet)
     return segment_folder(
         request.images,
         root=request.root,

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.inputs import Classes, check_limit, choose_images, read_vocabulary, root_of, trained_classes
+from patchword.inputs import (
+    Classes,
+    check_limit,
+    choose_images,
+    read_vocabulary,
+    root_of,
+    tell_classes,
+    trained_classes,
+)
 from patchword.parts import ModelName, name_of
 from patchword.segment.opening import ONNX, check_parts, open_segmenter
 
@@ -195,6 +203,22 @@ class SegmentRequest:
             device=device,
             dtype=dtype,
         )
+
+    def tell_classes(self, classes: Classes | None = None, *, quiet: bool) -> None:
+        """Say what the classes were understood as, and where there is no background.
+
+        Args:
+            classes: those that are meant; None for those that were asked for, if any were.
+            quiet: whether to say nothing but a warning.
+        """
+        from patchword.segment.words import check_background
+
+        asked = self.classes if classes is None else classes
+        if asked is None:
+            return
+        vocabulary = read_vocabulary(asked, background=self.background)
+        remark = check_background(vocabulary, settings=self.settings, level=3)
+        tell_classes(vocabulary, quiet=quiet, also=f"; {remark}" if remark else "")
 
     def classes_for(self, segmenter: AnySegmenter) -> Classes:
         """The classes that were asked for, or those that the segmenter was trained on.

@@ -68,9 +68,10 @@ class Segmenter:
         self.module = module.to(encoder.device).eval()
         self.text = text
         self.config = config
+        trained = config.parsed_vocabulary()
         self._path = DensePath(
             encode=self._encode,
-            words=WordEncoder(text, templates=config.parsed_vocabulary().templates),
+            words=WordEncoder(text, templates=trained.templates, trained=trained),
             patch_size=encoder.record.patch_size,
             image_size=config.image_size,
             temperature=config.temperature,
@@ -91,7 +92,7 @@ class Segmenter:
         self,
         image: AnyImage,
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
@@ -102,7 +103,7 @@ class Segmenter:
         Args:
             image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
             classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
-                that state no templates use those of the training.
+                that state no templates use those of the training. None for the classes of the training.
             background: words for what is none of the classes; where there are any, the label map has one more class,
                 the last, named "background". None takes those of the class list, an empty list none.
             settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
@@ -122,7 +123,7 @@ class Segmenter:
         self,
         images: Sequence[AnyImage],
         *,
-        classes: Classes,
+        classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> list[SegmentationResult | PatchwordError]:
@@ -140,7 +141,7 @@ class Segmenter:
         """
         return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
 
-    def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
+    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
         return self._path.words.vocabulary_of(classes, background=background)
 

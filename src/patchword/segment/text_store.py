@@ -30,8 +30,8 @@ from patchword.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = "patchword-text-cache-1"
-_ENCODES = ("patchword", "torch", "transformers", "open_clip_torch")
+_FORMAT = "patchword-text-cache-2"  # 2: prompts are cleaned
+_ENCODES = ("patchword", "torch", "transformers", "open_clip_torch", "ftfy")
 _MOST_BYTES = 2**28  # kept on disk, what was used last; a matter of disk only
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.colours import with_one_more
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, warn
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.stored_text import StoredText
 from patchword.segment.pixels import Decision
 from patchword.segment.settings import SegmentSettings, SoftmaxOver
 from patchword.segment.text_store import TextStore
-from patchword.text import BACKGROUND, TextVectors, encode_vocabulary
+from patchword.text import BACKGROUND, TextVectors, check_words, encode_vocabulary
 from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 
 BACKGROUND_NAME = "background"
@@ -114,6 +114,30 @@ def mask_names(vocabulary: Vocabulary, *, settings: SegmentSettings) -> tuple[st
     return vocabulary.names
 
 
+def check_background(vocabulary: Vocabulary, *, settings: SegmentSettings, level: int = 2) -> str:
+    """What to say where every pixel gets one of the classes; of a single class it is a warning.
+
+    Args:
+        vocabulary: that is asked for.
+        settings: of the segmentation.
+        level: as of `warn`.
+
+    Returns:
+        a remark for a person; empty where there is a background, and where the warning says it.
+    """
+    has_background = BACKGROUND_NAME in mask_names(vocabulary, settings=settings)
+    if has_background or settings.threshold:
+        return ""
+    if len(vocabulary) > 1:
+        return "every pixel gets one of them; background words or background_threshold make a background"
+    warn(
+        f"every pixel becomes {vocabulary.names[0]!r}: there is one class, and no background; give background words "
+        '(--background "sky, wall"; background=) or a threshold (--set background_threshold=0.3)',
+        level=level + 1,
+    )
+    return ""
+
+
 class WordEncoder:
     """Turns class names into vectors, once for each list of classes, and kept on disk for other processes.
 
@@ -121,6 +145,7 @@ class WordEncoder:
 
     Args:
         encoder: the text tower.
+        trained: the classes that are meant where none are named; None where there are none.
         templates: prompt templates of classes that come without templates of their own.
         store: where vectors are kept across processes; None for the one that the environment names.
     """
@@ -131,8 +156,10 @@ class WordEncoder:
         *,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         store: TextStore | None = None,
+        trained: Vocabulary | None = None,
     ) -> None:
         self._encoder = encoder
+        self.trained = encoder.vocabulary if isinstance(encoder, StoredText) else trained
         # Vectors from a file are read already, and could be others than those of the same words in another file.
         usual = TextStore(None) if isinstance(encoder, StoredText) else TextStore.from_environment()
         self._store = usual if store is None else store
@@ -140,11 +167,11 @@ class WordEncoder:
         self._known: OrderedDict[str, ClassWords] = OrderedDict()
         self._lock = Lock()
 
-    def __call__(self, classes: Classes, *, background: Sequence[str] | None = None) -> ClassWords:
+    def __call__(self, classes: Classes | None, *, background: Sequence[str] | None = None) -> ClassWords:
         """Encode classes.
 
         Args:
-            classes: anything that `Vocabulary.of` takes.
+            classes: anything that `Vocabulary.of` takes; None for those of the training.
             background: background words; None takes those of the vocabulary, an empty list none.
 
         Raises:
@@ -162,8 +189,17 @@ class WordEncoder:
                 self._known.popitem(last=False)
         return words
 
-    def vocabulary_of(self, classes: Classes, *, background: Sequence[str] | None = None) -> Vocabulary:
-        """The vocabulary that `classes` and `background` mean here."""
+    def vocabulary_of(self, classes: Classes | None, *, background: Sequence[str] | None = None) -> Vocabulary:
+        """The vocabulary that `classes` and `background` mean here.
+
+        Raises:
+            PatchwordError: for all that `Vocabulary` refuses, for background words beside a class "background", and for
+                no classes where there is no training.
+        """
+        if classes is None:
+            classes = self.trained
+            if classes is None:
+                raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
         vocabulary = Vocabulary.of(classes, background=background or ())
         if background is not None and not background:
             vocabulary = replace(vocabulary, background=())
@@ -178,6 +214,7 @@ class WordEncoder:
     def _encode(self, vocabulary: Vocabulary) -> ClassWords:
         make = partial(encode_vocabulary, self._encoder, vocabulary=vocabulary, background=True)
         vectors = self._store.read(self._encoder, vocabulary, make=make)
+        check_words(vectors, encoder=self._encoder, vocabulary=vocabulary)
         if not vocabulary.background:
             return ClassWords(vocabulary.names, vectors, vocabulary.colours)
         return ClassWords((*vocabulary.names, BACKGROUND_NAME), vectors, with_one_more(vocabulary.colours))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from PIL import Image
 
 from patchword import api
 from patchword.align.settings import AlignSettings
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.evaluate.report import EvaluationReport
 from patchword.folders import prepare_output, write_json, write_text
 from patchword.label.dataset import LabelledDataset
@@ -112,7 +113,9 @@ def run_demo(
         day = draw(folder, "day", purpose="evaluate-seen", count=evaluated, first=seed * _STRIDE, style="day")
         dusk = draw(folder, "dusk", purpose="evaluate-style", count=evaluated, first=seed * _STRIDE, style="dusk")
     run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
-    scores = run.stages()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PatchwordWarning)  # every pixel of a scene has one of the classes
+        scores, pictures = run.stages(), run.pictures()
     record = {
         **scores,
         "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)},
@@ -131,7 +134,7 @@ def run_demo(
         },
     }
     write_json(folder / "report.json", record)
-    write_text(folder / "report.html", render(record, pictures=run.pictures(), per_class=run.per_class))
+    write_text(folder / "report.html", render(record, pictures=pictures, per_class=run.per_class))
     return folder / "report.html"
 
 

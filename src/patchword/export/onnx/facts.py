@@ -107,7 +107,7 @@ class OnnxFacts(BaseModel):
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The training's vocabulary."""
-        return Vocabulary.parse(self.vocabulary, source="the model's metadata")
+        return Vocabulary.recorded(self.vocabulary, source="the model's metadata")
 
 
 def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:

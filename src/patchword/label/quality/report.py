@@ -74,7 +74,7 @@ def write_report(
     dataset = DatasetRecord.load(folder)
     images = read_manifest(Manifest(folder / MANIFEST_FILE))
     root = folder / dataset.photographs if photos is None else photos
-    vocabulary = Vocabulary.parse(dataset.vocabulary.text, source=f"vocabulary of {folder}")
+    vocabulary = Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}")
     names = vocabulary.names
     labelled = [name for name, record in images.items() if record.status != "failed"]
     wanted = assessors(folder, images=labelled, names=names, settings=dataset.settings)
