@@ -287,5 +287,10 @@ def test_a_photograph_that_changed_is_scored_again_and_said(data: Path, capsys: 
         resume=True,
     )
     assert segmenter.sizes == [2]  # its chunk
-    assert "1 photograph changed since it was scored: 0/2.png; scored again" in capsys.readouterr().err
+    told = "1 photograph or its mask changed since it was scored: 0/2.png; scored again"
+    assert told in capsys.readouterr().err
     assert report.miou == run(data, None).miou
+    save(data / "masks/1/5.png", np.full((24, 30), 1, dtype=np.uint8))
+    segmenter = RedSegmenter()
+    assert run(data, data / "out", model=segmenter, resume=True) == run(data, None)
+    assert segmenter.sizes == [2]

@@ -42,6 +42,7 @@ class ImageScore(Record):
         status: "ok"; "empty" when no pixel of its mask counts; "failed" when it could not be scored.
         reason: why it failed; none otherwise.
         content: sha256 of the file that was predicted from, or of the prediction; none where it could not be read.
+        mask_content: sha256 of the mask's file; none when failed, and where an earlier version scored it.
         size: [height, width] in pixels; none when failed.
         score: mean IoU over the classes in its mask, in [0, 1]; none without any. It ranks images.
         pixel_accuracy: share of the pixels that count that are predicted rightly; none without any.
@@ -55,6 +56,7 @@ class ImageScore(Record):
     status: Literal["ok", "empty", "failed"]
     reason: str | None = None
     content: str | None = None
+    mask_content: str | None = None
     size: tuple[int, int] | None = None
     score: float | None = None
     pixel_accuracy: float | None = None

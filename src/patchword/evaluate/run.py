@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from patchword.evaluate.worst import WorstImages
 from patchword.folders import Manifest, prepare_output, remove_leftovers, sole_use
 from patchword.images import orientation_hint
 from patchword.progress import Progress, say
-from patchword.runs.contents import changed_photographs, told
+from patchword.runs.contents import changed_photographs, content_of, told
 from patchword.runs.records import VocabularyRecord
 from patchword.runs.sessions import Session
 from patchword.runs.shards import Shard, chunks_of, names_hash, shard_differences
@@ -185,14 +186,16 @@ def _check_resumed(folder: Path, setup: SetupRecord) -> None:
 
 
 def _changed(kept: Mapping[str, ImageScore], job: _Job, chunks: Chunks, *, quiet: bool) -> list[str]:
-    """Images of which the file that was predicted from, or the prediction, is another one since; said in a line."""
+    """Images of which the photograph or prediction, or the mask, is another one since; said in a line."""
     pairs = {pair.name: pair for chunk in chunks for pair in chunk if pair.name in kept}
     recorded = {name: kept[name].content for name in pairs}
     paths = {name: job.predictor.source(pair) for name, pair in pairs.items()}
     gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
-    again = sorted([*gone, *changed])
+    masks = {name: kept[name].mask_content for name in pairs}
+    lost, redrawn = changed_photographs(masks, paths={name: pair.mask for name, pair in pairs.items()}, quiet=quiet)
+    again = sorted({*gone, *changed, *lost, *redrawn})
     if again:
-        since = told(again, "changed since it was scored", more="changed since they were scored")
+        since = told(again, "or its mask changed since it was scored", more="or their masks changed since they were")
         say(f"{since}; scored again", quiet=quiet)
     return again
 
@@ -252,7 +255,9 @@ class _Job:
         except PatchwordError as error:
             return Scored(pair, ImageScore.failure(str(error), name=pair.name, content=content))
         size = (expected.shape[0], expected.shape[1])
-        return Scored(pair, ImageScore.of(counts, name=pair.name, size=size, content=content), (predicted, expected))
+        record = ImageScore.of(counts, name=pair.name, size=size, content=content)
+        record = record.model_copy(update={"mask_content": _mask_content(pair.mask)})
+        return Scored(pair, record, (predicted, expected))
 
     def _note_failure(self, record: ImageScore) -> None:
         if record.status != "failed":
@@ -264,6 +269,18 @@ class _Job:
 
 def _orientation(pair: Pair, shape: tuple[int, ...]) -> str:
     return orientation_hint(pair.photo, size=(shape[0], shape[1]))
+
+
+def _mask_content(path: Path) -> str | None:
+    try:
+        return _content_at(path, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=8)  # the masks of some benchmarks are one file, which is as it was while its time is
+def _content_at(path: Path, modified: int) -> str | None:
+    return content_of(path)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -37,25 +37,19 @@ def changed_photographs(
         names of those that are not there, or cannot be read any more, and of those with other content; each sorted.
     """
     names = sorted(recorded)
-    gone, changed = [], []
-
-    def look(name: str) -> str | None:
-        if recorded[name] is None:
-            return "" if paths[name].is_file() else None
-        return content_of(paths[name])
-
+    files = list(dict.fromkeys(paths[name] for name in names if recorded[name] is not None))
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="patchword-hash")
+    found: dict[Path, str | None] = {}
     try:
-        with Progress(len(names), "checking photographs", quiet=quiet) as progress:
-            for name, found in zip(names, pool.map(look, names), strict=True):
-                if found is None:
-                    gone.append(name)
-                elif recorded[name] not in (None, found):
-                    changed.append(name)
+        with Progress(len(files), "checking photographs", "files", quiet=quiet) as progress:
+            for path, content in zip(files, pool.map(content_of, files), strict=True):
+                found[path] = content
                 progress.advance()
     finally:
         pool.shutdown(cancel_futures=True)
-    return gone, changed
+    there = {name: found[paths[name]] is not None if recorded[name] else paths[name].is_file() for name in names}
+    changed = [name for name in names if there[name] and recorded[name] not in (None, found.get(paths[name]))]
+    return [name for name in names if not there[name]], changed
 
 
 def told(names: Sequence[str], one: str, *, more: str = "") -> str:
