@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from patchword.errors import PatchwordError
+from patchword.options import Device, Dtype
 from patchword.terminal import FAILED, PatchwordGroup, print_columns, print_json, say
 
 if TYPE_CHECKING:
-    from patchword.models.fetch import ListedModel
+    from patchword.models.fetch import CheckedModel, ListedModel
     from patchword.parts import ModelName
 
 models_app = typer.Typer(
@@ -37,7 +38,21 @@ def list_command(as_json: AsJson = False) -> None:
 
 
 @models_app.command()
-def check(names: Names = None, preset: PresetName = None, as_json: AsJson = False) -> None:
+def check(
+    names: Names = None,
+    preset: PresetName = None,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="Compare with transformers' own code, and with published numbers."),
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The public picture that published numbers belong to; else it is fetched."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> None:
     """Load what is on this machine and say what is wrong."""
     from patchword.models.fetch import check_model, list_models
     from patchword.parts import ModelName
@@ -47,13 +62,60 @@ def check(names: Names = None, preset: PresetName = None, as_json: AsJson = Fals
         chosen = [ModelName(model.checkpoint.name) for model in list_models() if model.cached]
     if not chosen:
         say("no known checkpoint is on this machine; `patchword models fetch --preset fast` gets three")
+    if picture is not None and not reference:
+        raise PatchwordError("--picture requires --reference")
+    if picture is not None and not picture.is_file():
+        raise PatchwordError(f"--picture {picture} is not a file")
     results = [check_model(model.name, revision=model.revision) for model in chosen]
+    if reference:
+        _check_against_reference(chosen, results, picture=picture, device=device, dtype=dtype, as_json=as_json)
+        return
     if as_json:
         print_json([asdict(result) for result in results])
     else:
         for result in results:
             typer.echo(f"{result.name}: {result.problem or f'loads ({result.kind})'}")
     if any(result.problem for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _check_against_reference(
+    chosen: list[ModelName],
+    results: list[CheckedModel],
+    *,
+    picture: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    from patchword.models.reference import Comparison, compare_with_published, compare_with_reference
+
+    problems, rows = 0, list[tuple[str, Comparison]]()
+    for model, result in zip(chosen, results, strict=True):
+        problem = result.problem
+        if not problem and result.kind is not None:
+            try:
+                found = compare_with_reference(
+                    model.name, revision=model.revision, kind=result.kind, device=device, dtype=dtype
+                )
+                published, missed = compare_with_published(model.name, picture=picture, device=device, dtype=dtype)
+                rows += [(model.name, each) for each in (*found, *published)]
+                for line in missed:
+                    say(f"{model.name}: {line}")
+            except PatchwordError as error:
+                problem = str(error)
+        if problem:
+            problems += 1
+            say(f"{model.name}: {problem}")
+    if as_json:
+        print_json([{"model": name, **asdict(each), "passes": each.passes} for name, each in rows])
+    elif rows:
+        table = [(name, each.what, f"{each.difference:.1e}", f"{each.allowed:.0e}") for name, each in rows]
+        verdicts = ["passes" if each.passes else "FAILS" for _, each in rows]
+        heading = ("model", "quantity", "difference", "allowed", "result", "against")
+        sources = [each.against for _, each in rows]
+        print_columns([heading, *((*row, *ends) for row, *ends in zip(table, verdicts, sources, strict=True))])
+    if problems or not all(each.passes for _, each in rows):
         raise typer.Exit(FAILED)
 
 

@@ -197,7 +197,7 @@ def _load_weights(source: Source, *, dtype: torch.dtype) -> Any:
     weights = WEIGHTS[source.family.name, source.kind]
     name = weights.class_name
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = getattr(transformers, name).from_pretrained(
                 source.folder,
                 dtype=dtype,
@@ -220,7 +220,7 @@ def _load_tokenizer(folder: Path, *, vocabulary: int) -> Any:
 
     check_tokenizer_files(folder)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # damaged files raise all sorts of things
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -231,7 +231,7 @@ def _load_tokenizer(folder: Path, *, vocabulary: int) -> Any:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' bars and warnings off the terminal while loading; what matters of them is checked here."""
     from transformers.utils import logging
 
