@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from patchword.errors import PatchwordError
+from patchword.coco_masks import decode_segmentation
+from patchword.errors import PatchwordError, SizeError, UnusableError
 from patchword.export.bring_back import import_labels
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
@@ -253,6 +254,31 @@ def test_other_json_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
 def compressed(mask: np.ndarray) -> dict[str, Any]:
     runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
+
+
+numbers = st.one_of(st.integers(-5, 90), st.floats(), st.integers())
+leaves = st.one_of(
+    st.none(), st.booleans(), numbers, st.text(max_size=8), st.text("0123456789:;<=>?@PQRSTUo", max_size=20)
+)
+json_values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=3), inner)
+)
+likely = st.one_of(
+    json_values,
+    st.lists(st.lists(numbers, max_size=10), max_size=3),
+    st.fixed_dictionaries({"size": st.just([6, 8]) | json_values, "counts": st.lists(numbers) | json_values}),
+)
+
+
+@given(segmentation=likely)
+@settings(max_examples=60, deadline=None)
+def test_whatever_stands_there_is_a_mask_or_a_known_trouble(segmentation: Any) -> None:
+    try:
+        mask, parts = decode_segmentation(segmentation, size=(6, 8))
+    except (UnusableError, SizeError):
+        return
+    assert (mask.shape, mask.dtype) == ((6, 8), bool)
+    assert parts >= 0
 
 
 boxes = st.tuples(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from export_data import box, save_photo, truth
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.errors import PatchwordError
+from patchword.components import NOTHING
+from patchword.errors import PatchwordError, SizeError
 from patchword.export.bring_back import import_labels
 from patchword.export.brush import encode_brush
-from patchword.export.read_label_studio import _ellipse
+from patchword.export.painting import Photographs
+from patchword.export.read_label_studio import _ellipse, read_label_studio
+from patchword.export.settings import ImportSettings
 from patchword.label.dataset import LabelledDataset
 from patchword.vocabulary import Vocabulary
 
@@ -186,6 +191,52 @@ def test_the_two_ends_of_an_ellipse_are_where_its_rotation_turns_them(
             way = complex(column + 0.5 - x * width / 100, row + 0.5 - y * height / 100) / clockwise
             distance = (way.real / (first * width / 100)) ** 2 + (way.imag / (second * height / 100)) ** 2
             assert abs(distance - 1) < 1e-9 or found[row, column] == (distance < 1)
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6), st.just("cat")),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+FIELDS = ("points", "rle", "x", "y", "radiusX", "radiusY", "rotation", "brushlabels", "polygonlabels", "ellipselabels")
+odd_regions = st.fixed_dictionaries(
+    {"type": st.sampled_from(["brushlabels", "polygonlabels", "ellipselabels", "labels", "brush"]) | json_values},
+    optional={
+        "id": json_values,
+        "value": st.dictionaries(st.sampled_from(FIELDS), st.just(["cat"]) | json_values) | json_values,
+        "original_width": json_values,
+        "original_height": json_values,
+        "image_rotation": json_values,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    for name in ("a.jpg", "b.jpg"):
+        save_photo(folder / "photos" / name)
+    return folder
+
+
+@given(result=st.lists(odd_regions | json_values, max_size=4), flat=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_whatever_stands_in_a_task_the_others_are_read(two: Path, result: list[Any], flat: bool) -> None:
+    odd = {"image": "a.jpg", "annotation_id": 1, "tag": result} if flat else task(*result, image="a.jpg")
+    (two / "tasks.json").write_text(json.dumps([odd, task(brush("cat"), image="b.jpg")]), encoding="utf-8")
+    photographs, told = Photographs(two / "photos"), ""
+    try:
+        found = read_label_studio(two, photographs=photographs, vocabulary=CATS, settings=ImportSettings())
+    except PatchwordError as error:
+        told = str(error)
+    if told:
+        assert re.search("task 1: .* is no class of the vocabulary", told)
+        return
+    assert len(found.corrections) + len(found.failed) == 2
+    for correction in found.corrections:
+        with suppress(SizeError):
+            painted = correction.load((60, 80))
+            assert correction.name == "a.jpg" or (painted.indices == np.where(MASK, 0, NOTHING)).all()
 
 
 def test_json_min_is_read(tmp_path: Path) -> None:
