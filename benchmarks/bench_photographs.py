@@ -126,7 +126,7 @@ def main() -> None:
 def processor() -> str:
     """Name of the processor, as the system tells it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -110,20 +110,49 @@ def contents(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def kill_at_random_instants(runs: Runs, whole: dict[str, bytes], seconds: float) -> dict[str, Any]:
-    """Kill -9 at seeded instants, resuming after each, until a run survives; and again, until there were enough."""
+def at_write(number: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Sabotage that acts at the so-manyth write to disk: an instant that no machine's speed moves."""
+
+    def sabotage() -> None:
+        left = [number]
+
+        def count() -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                act()
+
+        class Counted(FileIO):
+            def write(self, data: bytes) -> int:  # type: ignore[override]
+                count()
+                return super().write(data)
+
+        force = os.fsync
+
+        def fsync(file: int) -> None:
+            count()
+            force(file)
+
+        folders.FileIO = Counted  # type: ignore[misc]
+        os.fsync = fsync  # type: ignore[assignment]
+
+    return sabotage
+
+
+def kill_at_random_instants(runs: Runs, whole: dict[str, bytes]) -> dict[str, Any]:
+    """Kill -9 at seeded writes, resuming after each, until a run survives; and again, until there were enough."""
     instants = random.Random(0)
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
     killed: list[int] = []  # how much was on disk
     outcomes = []
     while len(killed) < runs.kills:
         out = runs.scratch / f"killed {len(outcomes)}"
         code = -signal.SIGKILL
         while code == -signal.SIGKILL:
-            process = runs.start(out, "--resume")
-            if len(killed) < runs.kills:
-                time.sleep(instants.uniform(0, seconds))
-                os.kill(process, signal.SIGKILL)
-            code = runs.finish(process)
+            left = len(killed) < runs.kills
+            code = runs.run(out, "--resume", sabotage=at_write(instants.randrange(1, 40) if left else 0, die))
             if code == -signal.SIGKILL:
                 killed.append(len(contents(out)))
         outcomes.append({"code": code, "same": contents(out) == whole, "ended": sessions(out)})
@@ -136,13 +165,20 @@ def sessions(folder: Path) -> list[str | None]:
 
 
 def stop_by(runs: Runs, number: int, whole: dict[str, bytes]) -> dict[str, Any]:
-    """Send a signal in the middle of the run, then resume."""
+    """Send a signal in the middle of the run, while a file is being written, then resume."""
     out = runs.scratch / f"signal {number}"
-    process = runs.start(out)
-    deadline = time.monotonic() + 30
-    while not list(out.glob("masks/*.png")) and time.monotonic() < deadline:
-        time.sleep(0.002)
+    writing, sent = runs.scratch / f"writing {number}", runs.scratch / f"sent {number}"
+
+    def wait() -> None:
+        writing.touch()
+        while not sent.exists():
+            time.sleep(0.01)
+
+    process = runs.start(out, sabotage=at_write(9, wait))
+    while not writing.exists() and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.01)
     os.kill(process, number)
+    sent.touch()
     code, said = runs.finish(process), runs.said()
     manifest = (out / runs.manifest).read_bytes()
     leftovers = [path.name for path in out.rglob("*.tmp")]
@@ -233,14 +269,11 @@ def main() -> None:
     models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]
     models.load_mask_proposer = lambda *_, **__: loaded_sam  # type: ignore[assignment]
     runs = Runs(kind, Path(scratch), clip, sam)
-    runs.run(runs.scratch / "first")  # the first is slower
-    started = time.monotonic()
     code = runs.run(runs.scratch / "whole")
-    seconds = time.monotonic() - started
     whole = contents(runs.scratch / "whole")
     report = {
-        "whole": {"code": code, "files": len(whole), "said": runs.said(), "seconds": seconds},
-        "killed": kill_at_random_instants(runs, whole, seconds),
+        "whole": {"code": code, "files": len(whole), "said": runs.said()},
+        "killed": kill_at_random_instants(runs, whole),
         "signals": {name: stop_by(runs, getattr(signal, name), whole) for name in ("SIGTERM", "SIGINT")},
         "full": fill_the_disk(runs, whole),
         "small": fill_a_real_disk(runs, Path(small[0]), whole) if small else [],

@@ -38,7 +38,7 @@ def every_value(low: int, high: int, *, more: tuple[int, ...] = (255,)) -> NDArr
 
 def write_list(path: Path, names: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{name}\n" for name in names))
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def make_voc(root: Path, *, listed: bool = True, masks: str = "SegmentationClass") -> Path:

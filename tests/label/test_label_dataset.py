@@ -35,7 +35,7 @@ def labels(tmp_path: Path) -> Path:
 
 
 def change(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def test_open_gives_back_what_went_in(labels: Path) -> None:

@@ -59,12 +59,18 @@ def decode(path: Path) -> list[NDArray[np.uint8]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def turn(path: Path) -> None:
-    """Let an MP4 say that it is to be shown a quarter turned clockwise, as telephones do that are held upright."""
+def turn(path: Path, matrix_of_display: tuple[int, int, int, int] = (0, 1, -1, 0)) -> None:
+    """Let an MP4 say how it is to be shown; by default a quarter turned clockwise, as by telephones held upright.
+
+    Args:
+        path: of the file.
+        matrix_of_display: (a, b, c, d); a stored pixel (p, q) is shown at (a p + c q, b p + d q).
+    """
+    a, b, c, d = (number << 16 for number in matrix_of_display)
     data = bytearray(path.read_bytes())
     place = data.index(b"tkhd") + 4
     assert data[place] == 0  # the version with 32-bit times
     matrix = place + 4 + 4 + 4 + 4 + 4 + 4 + 8 + 2 + 2 + 2 + 2
-    rows = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    rows = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
     data[matrix : matrix + 36] = b"".join(number.to_bytes(4, "big", signed=True) for number in rows)
     path.write_bytes(data)

@@ -69,6 +69,35 @@ def test_a_video_from_an_upright_telephone_is_turned(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frame.pixels, np.rot90(expected, -1))
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (1, 0, 0, 1),
+        (0, 1, -1, 0),
+        (-1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_a_video_is_turned_and_mirrored_as_its_display_matrix_says(
+    matrix: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    film = make_film(tmp_path / "a.mp4", frames=1, size=(32, 48))
+    (stored,) = decode(film)
+    turn(film, matrix)
+    ((frame,), _) = read(film)
+    a, b, c, d = matrix
+    height, width, _ = stored.shape
+    shown = {(a * p + c * q, b * p + d * q): stored[q, p] for q in range(height) for p in range(width)}
+    left, top = min(x for x, _ in shown), min(y for _, y in shown)
+    assert frame.pixels.shape[:2] == ((height, width) if a else (width, height))
+    for (x, y), colour in shown.items():
+        np.testing.assert_array_equal(frame.pixels[y - top, x - left], colour)
+
+
 def test_a_video_that_is_cut_off_says_where(tmp_path: Path) -> None:
     film = make_film(tmp_path / "a.mp4", frames=20)
     data = film.read_bytes()

@@ -19,7 +19,6 @@ from patchword.errors import PatchwordError, first_line
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
 )
-_QUARTER = 90  # degrees
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,23 @@ def _pixels(frame: Any) -> NDArray[np.uint8] | PatchwordError:
         stored: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     except (_av().error.FFmpegError, ValueError) as error:
         return PatchwordError(f"cannot be decoded: {first_line(error)}")
-    turns = round(getattr(frame, "rotation", 0) / _QUARTER)
-    return np.ascontiguousarray(np.rot90(stored, turns)) if turns % 4 else stored
+    return _upright(stored, frame)
+
+
+def _upright(stored: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Turn and mirror a stored picture (h, w, 3) as the video's display matrix says.
+
+    The matrix has rows (a, b, u), (c, d, v), (x, y, w) in fixed point; a stored pixel (p, q) is shown at
+    (a p + c q, b p + d q). Angles between quarter turns go to the nearest.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return stored
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(np.int64)
+    lying = abs(b) + abs(c) > abs(a) + abs(d)
+    shown = stored.transpose(1, 0, 2) if lying else stored
+    along, down = (c, b) if lying else (a, d)
+    return np.ascontiguousarray(shown[:: -1 if down < 0 else 1, :: -1 if along < 0 else 1])
 
 
 @contextmanager
