@@ -58,7 +58,11 @@ def test_json_says_what_polygons_lose(folder: Path, tmp_path: Path) -> None:
         (["--format", "voc", "-o", "x", "--set", "shapes=boxes"], "setting 'shapes' is 'boxes'"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(folder: Path, arguments: list[str], said: str) -> None:
+def test_mistakes_are_one_line_and_exit_code_2_and_make_no_folder(
+    folder: Path, arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = run("export", folder / "labels", *arguments)
     assert done.code == 2
     assert said in done.complaint
+    assert not list(tmp_path.iterdir())

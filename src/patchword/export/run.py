@@ -100,6 +100,7 @@ def export_labels(
     if chosen is None:
         raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
     refuse_empty(labels=labels, out=out, photos=photos)
+    settings = settings if isinstance(settings, ExportSettings) else ExportSettings(**(settings or {}))
     if isinstance(labels, str | Path):
         labels = LabelledDataset.open(labels, photos=photos)
     elif photos is not None:
@@ -113,7 +114,6 @@ def export_labels(
             "--forget-missing for what is gone), or import again"
         )
     is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
-    settings = settings if isinstance(settings, ExportSettings) else ExportSettings(**(settings or {}))
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
     with Progress(len(labels), f"exporting to {format}", "images", quiet=quiet) as progress:
         job = Job(labels, categories_of(labels.vocabulary), settings, progress)
