@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.images import find_images, image_size, read_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -232,6 +232,34 @@ def test_32_bit_integers(tmp_path: Path, values: list[list[int]], expected: list
 def test_float_tiff(tmp_path: Path, values: list[list[float]], expected: list[list[int]]) -> None:
     read = _read_back(Image.fromarray(np.array(values, dtype=np.float32)), tmp_path / "a.tif")
     assert read[:, :, 2].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nothing"), [("float32", -9999), ("int16", -32768), ("float32", -3.4028234663852886e38)]
+)
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("shape", [(6, 9), (6, 9, 3)])
+def test_nodata_of_a_tiff_is_no_part_of_its_scale(
+    dtype: str, nothing: float, declared: bool, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    values = np.linspace(-20, 300, int(np.prod(shape)), dtype=np.float64).reshape(shape).astype(dtype)
+    holed = values.copy()
+    holed[:, :3] = nothing
+    tags = [(42113, 2, 0, f"{nothing:.17g}", True)] if declared else []
+    kind = "rgb" if len(shape) == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "a.tif", holed, photometric=kind, extratags=tags)
+    tifffile.imwrite(tmp_path / "rest.tif", np.ascontiguousarray(values[:, 3:]), photometric=kind)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        read = read_image(tmp_path / "a.tif")
+    told = [str(each.message) for each in said if issubclass(each.category, (PatchwordWarning, RuntimeWarning))]
+    assert len(told) == (0 if declared else 1)
+    if not declared:
+        assert "a.tif: 33.3% of its values are" in told[0]
+        assert "taken as nodata" in told[0]
+    np.testing.assert_array_equal(read[:, 3:], read_image(tmp_path / "rest.tif"))
+    assert not read[:, :3].any()
 
 
 def test_transparent_pixels_are_laid_over_white(tmp_path: Path) -> None:

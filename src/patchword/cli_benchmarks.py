@@ -11,7 +11,7 @@ import typer
 
 from patchword.errors import PatchwordError
 from patchword.options import AsJson
-from patchword.terminal import print_columns, print_json
+from patchword.terminal import FAILED, print_columns, print_json
 
 if TYPE_CHECKING:
     from patchword.evaluate.benchmarks.record import Benchmark
@@ -109,17 +109,19 @@ def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **opti
 
 
 def print_suite(record: SuiteRecord, *, out: Path | None, as_json: bool) -> None:
-    """Print a suite's table and what must be known of it, or all as JSON."""
+    """Print a suite's table and what must be known of it, or all as JSON; exit code 1 where nothing was scored."""
     from patchword.evaluate.suite_report import TABLE_FILE
 
     if as_json:
         print_json(record.model_dump(mode="json"))
-        return
-    print_columns(record.rows())
-    for remark in record.remarks():
-        typer.echo(f"- {remark}")
-    if out is not None:
-        typer.echo(f"{out / TABLE_FILE} is this table")
+    else:
+        print_columns(record.rows())
+        for remark in record.remarks():
+            typer.echo(f"- {remark}")
+        if out is not None:
+            typer.echo(f"{out / TABLE_FILE} is this table")
+    if any(entry.images and entry.miou is None for entry in record.entries):
+        raise typer.Exit(FAILED)
 
 
 def _facts(benchmark: Benchmark) -> dict[str, Any]:

@@ -186,7 +186,13 @@ def exit_unscored(error: UnscoredError) -> NoReturn:
 
 
 def print_report(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None:
-    """Print scores for a person, or all as JSON."""
+    """Print scores for a person, or all as JSON; leave with exit code 1 when no pixel is scored."""
+    _print(report, out=out, as_json=as_json)
+    if not report.pixels and report.shard is None:
+        raise typer.Exit(FAILED)  # the warning has said so
+
+
+def _print(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
@@ -215,7 +221,7 @@ def _print_scores(report: EvaluationReport, *, out: Path | None) -> None:
         typer.echo(
             f"(after each score: {report.scoring.level:.0%} of {report.scoring.resamples:,} resamples of images)"
         )
-    for remark in filter(None, (*report.data.remarks, chance_line(report))):
+    for remark in filter(None, (*report.remarks(), chance_line(report))):
         typer.echo(remark)
     if out is not None:
         typer.echo(f"{out / PAGE_FILE} shows classes, confusions and the worst images")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
+from typing import Any
+
+_TOLD: dict[Any, Any] = {}  # what `warn_of_file` has said
 
 
 class PatchwordError(ValueError):
@@ -49,6 +53,16 @@ def warn(message: str, *, level: int = 2) -> None:
         level: whose call is shown beside it: 1 is the function that warns, 2 its caller.
     """
     warnings.warn(message, PatchwordWarning, stacklevel=level + 1)
+
+
+def warn_of_file(message: str, *, path: Path) -> None:
+    """Warn of what a file holds; Python shows the file in the place of a line of code, and each message once.
+
+    Args:
+        message: one line, which names the file.
+        path: of the file.
+    """
+    warnings.warn_explicit(message, PatchwordWarning, str(path), 0, module="patchword", registry=_TOLD)
 
 
 def first_line(error: BaseException) -> str:

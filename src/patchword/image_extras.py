@@ -5,6 +5,7 @@ Both need a package that comes with an extra; neither is imported before such a 
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.image_values import bytes_of
+from patchword.image_values import bytes_of, bytes_of_file
 
 HEIF_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _MEANING, _PLANES, _SIGN = 256, 257, 258, 259, 262, 284, 339  # tags of TIFF 6.0
+_NODATA = 42113  # of GDAL
 _WEBP = 50001
 
 
@@ -86,6 +88,19 @@ def stored_size(image: Image.Image) -> tuple[int, int]:
     return (tags[_WIDTH], tags[_HEIGHT]) if _WIDTH in tags and _HEIGHT in tags else image.size
 
 
+def tiff_nodata(image: Image.Image) -> float | None:
+    """The value that a TIFF of GDAL says means nothing; None where it says none."""
+    return _nodata(getattr(image, "tag_v2", {}).get(_NODATA))
+
+
+def _nodata(said: object) -> float | None:
+    try:
+        number = float(str(said).strip("\0 "))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None  # what is not a number is none of the values anyway
+
+
 def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.uint8], int]:
     """Read the first picture of a TIFF that Pillow cannot read.
 
@@ -115,8 +130,10 @@ def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.ui
         alpha = any(int(each) in (1, 2) for each in page.extrasamples[:1])
         orientation = int(page.tags[274].value) if 274 in page.tags else 1
         bits = int(page.bitspersample)
+        nodata = _nodata(page.tags[_NODATA].value) if _NODATA in page.tags else None
     values = values[:, :, None] if axes == "YX" else values if axes == "YXS" else np.moveaxis(values, 0, -1)
-    shown = bytes_of(values[:, :, :colours], bits=bits if values.dtype.kind == "u" else None)
+    coloured, unsigned = values[:, :, :colours], values.dtype.kind == "u"
+    shown = bytes_of_file(coloured, path=path, bits=bits if unsigned else None, nodata=nodata)
     shown = 255 - shown if meaning == "MINISWHITE" else shown
     if alpha and values.shape[2] > colours:
         shown = np.concatenate([shown, bytes_of(values[:, :, colours : colours + 1])], axis=2)

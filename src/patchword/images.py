@@ -25,10 +25,11 @@ from patchword.image_extras import (
     read_tiff,
     stored_size,
     tiff_bits,
+    tiff_nodata,
     too_large,
 )
 from patchword.image_silence import SILENCE
-from patchword.image_values import bytes_of
+from patchword.image_values import bytes_of_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,9 +86,10 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     EXIF orientation is applied. Of a file with several frames the first is taken. 16-bit values are scaled to 8. Wider
     integers count from 0 to 65535, floats from 0 to 1 or from 0 to 255, where they fit; where they do not they are
-    stretched from their least to their greatest value. Transparent pixels are laid over white, the page that such
-    pictures are drawn for: the colours stored under them are arbitrary and would show if the alpha were dropped. HEIF
-    needs the extra `heif`, rarer kinds of TIFF the extra `tiff`.
+    stretched from their least to their greatest value. What a TIFF says is nodata, or what can only be (such as -9999
+    far below all others, which a warning says), becomes black and does not count for that. Transparent pixels are laid
+    over white, the page that such pictures are drawn for: the colours stored under them are arbitrary and would show if
+    the alpha were dropped. HEIF needs the extra `heif`, rarer kinds of TIFF the extra `tiff`.
 
     Returns:
         (h, w, 3) uint8.
@@ -193,13 +195,13 @@ def _read(path: Path) -> NDArray[np.uint8]:
             trouble = misread_by_pillow(opened)
             if trouble is None:
                 opened.load()
-                return _pixels(_upright(opened), bits=tiff_bits(opened))
+                return _pixels(_upright(opened), path=path, bits=tiff_bits(opened), nodata=tiff_nodata(opened))
             return _read_rare_tiff(path, f"a TIFF {trouble}")
     except UnidentifiedImageError:
         if is_heif(path):
             with open_heif(path) as photograph:
                 photograph.load()
-                return _pixels(_upright(photograph), bits=None)
+                return _pixels(_upright(photograph), path=path, bits=None)
         if is_tiff(path):
             return _read_rare_tiff(path, "damaged, or a kind of TIFF that")
         raise
@@ -244,15 +246,23 @@ def _read_rare_tiff(path: Path, kind: str) -> NDArray[np.uint8]:
     values, orientation = read_tiff(path, kind=kind, most_pixels=_most_pixels())
     image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
     image.getexif()[_ORIENTATION] = orientation
-    return _pixels(_upright(image), bits=None)
+    return _pixels(_upright(image), path=path, bits=None)
 
 
-def _pixels(upright: Image.Image, *, bits: int | None) -> NDArray[np.uint8]:
-    """(h, w, 3) of a picture of any mode; `bits` are those that its values may use, where that is known."""
+def _pixels(upright: Image.Image, *, path: Path, bits: int | None, nodata: float | None = None) -> NDArray[np.uint8]:
+    """(h, w, 3) of a picture of any mode.
+
+    Args:
+        upright: the picture.
+        path: of its file.
+        bits: those that its values may use, where that is known.
+        nodata: the value that the file says means nothing.
+    """
     if upright.mode == "F":
-        return _grey_to_rgb(bytes_of(np.asarray(upright)))
+        return _grey_to_rgb(bytes_of_file(np.asarray(upright), path=path, nodata=nodata))
     if upright.mode.startswith("I"):
-        return _grey_to_rgb(bytes_of(np.asarray(upright), bits=bits if bits is not None and bits < 16 else None))
+        narrow = bits if bits is not None and bits < 16 else None
+        return _grey_to_rgb(bytes_of_file(np.asarray(upright), path=path, bits=narrow, nodata=nodata))
     if upright.has_transparency_data:
         return np.array(_over_white(upright.convert("RGBA")))
     return np.array(upright.convert("RGB"))

@@ -110,18 +110,22 @@ class LabelMap:
 
 
 def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
-    """Read the values of an indexed or greyscale image as they are, whatever they mean.
+    """Read the values of an indexed or greyscale image as they are, whatever they mean; of 1 bit they are 0 and 1.
 
     Returns:
         (h, w) uint8, uint16 or (32-bit greyscale) int32.
 
     Raises:
-        PatchwordError: when the file cannot be read or is a picture in colour.
+        PatchwordError: when the file cannot be read, is a picture in colour, or is transparent anywhere.
     """
     try:
         with Image.open(path) as image:
+            if image.mode in ("LA", "PA") and "16" not in str(image.tile):  # of 16 bits only the upper 8 would be read
+                return _opaque_values(image, path=path)
+            if image.mode == "1":
+                return np.array(image).astype(np.uint8)
             if image.mode not in ("P", "L", "I;16", "I;16B", "I"):
-                raise PatchwordError(f"{path} is a picture of mode {image.mode}; a label map is indexed or greyscale")
+                raise PatchwordError(f"{path} is {_why_no_values(image, path=Path(path))}")
             return np.array(image)
     except PatchwordError:
         raise
@@ -129,6 +133,38 @@ def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
         raise PatchwordError(f"cannot read label map {path}: {error.strerror or error}") from None
     except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
         raise PatchwordError(f"cannot read label map {path}: {error}") from None
+
+
+def _opaque_values(image: Image.Image, *, path: str | Path) -> NDArray[np.uint8]:
+    """The values of a grey or indexed image with an alpha channel that hides nothing."""
+    alpha = np.array(image.getchannel("A"))
+    if (alpha < 255).any():
+        hidden = int(np.count_nonzero(alpha < 255))
+        raise PatchwordError(
+            f"{path} has an alpha channel that hides {hidden:,} pixels; write their values, and no alpha channel"
+        )
+    return np.array(image.getchannel(0))
+
+
+def _why_no_values(image: Image.Image, *, path: Path) -> str:
+    """What an image is that has no value a pixel, and the way out."""
+    kind = f"a picture of mode {image.mode}; a label map is indexed or greyscale"
+    if image.mode not in ("RGB", "RGBA"):
+        return kind
+    pixels = np.array(image.convert("RGB"))
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    if (red == green).all() and (green == blue).all():
+        return f"{kind}: all its channels are equal, so save it as greyscale"
+    if path.name.endswith("_seg.png") or (red.any() and not (red % 10).any() and int(red.max()) <= 140):
+        return (
+            f"{kind}: it looks like a full annotation of ADE20K (class R / 10 * 256 + G of thousands); take the masks "
+            "of its 150 classes (annotations/ of ADEChallengeData2016), with --zero-is ignore"
+        )
+    colours = image.convert("RGB").getcolors(256)
+    if colours is None:
+        return f"{kind}: it has more colours than classes"
+    _, most = max(colours)
+    return f"{kind}: it has {len(colours)} colours, most often {most}; write each colour as the number of its class"
 
 
 class RunLengths(TypedDict):

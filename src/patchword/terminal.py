@@ -103,10 +103,13 @@ def _refuse_empty(command: Any, args: Sequence[str], *, parent: Any) -> None:
 def _warnings_in_one_line() -> Iterator[None]:
     """Print patchword's own warnings as it prints its errors, one line each."""
     usual = warnings.showwarning
+    said: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
         if issubclass(category, PatchwordWarning):
-            complain(str(message))
+            if str(message) not in said:
+                said.add(str(message))
+                complain(str(message))
         else:
             usual(message, category, *rest)
 

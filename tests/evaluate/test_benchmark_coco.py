@@ -73,7 +73,7 @@ def test_converted_masks_come_before_pixel_maps(tmp_path: Path):
 @pytest.mark.parametrize("value", [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90, 182])
 def test_values_of_categories_that_nobody_annotated_are_refused(tmp_path: Path, value: int):
     make_split(tmp_path / "val2017", tmp_path / "stuffthingmaps_trainval2017/val2017", {NAME: [[0, value]]})
-    with pytest.raises(PatchwordError, match=f"holds the value {value}; allowed are 0 to 10, 12 to 24"):
+    with pytest.raises(PatchwordError, match=rf"holds the value {value} \(1 pixel\); allowed are 0 to 10, 12 to 24"):
         read("coco-stuff", tmp_path)
 
 

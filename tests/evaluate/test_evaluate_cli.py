@@ -98,3 +98,49 @@ def test_wrong_requests_are_one_line_and_code_2(data: Path, arguments: list[str]
     assert ran.exit_code == 2
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+def binary(folder: Path, *, building: int, grey: str = "L") -> tuple[str, ...]:
+    """Two photographs with a building of 2,000 pixels each, and predictions that miss it altogether."""
+    truth, guess = np.zeros((64, 96), np.uint8), np.zeros((64, 96), np.uint8)
+    truth[10:50, 20:70], guess[:20, :20] = building, 1
+    for name in ("a", "b"):
+        save(folder / f"photos/{name}.jpg", np.zeros((64, 96, 3), np.uint8))
+        save(folder / f"predicted/{name}.png", guess)
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(truth).convert(grey).save(folder / f"masks/{name}.png")
+    data = (str(folder / "photos"), "--masks", str(folder / "masks"), "--classes", "building", "-q", "--resamples", "0")
+    return ("evaluate", *data, "--predictions", str(folder / "predicted"))
+
+
+@pytest.mark.parametrize("grey", ["L", "LA", "1"])
+def test_a_building_of_1_is_scored_however_the_mask_is_stored(grey: str, tmp_path: Path) -> None:
+    command = binary(tmp_path, building=255 if grey == "1" else 1, grey=grey)  # Pillow makes 1 bit of 255
+    ran = CliRunner().invoke(app, [*command, "--zero-is", "background", "--json"])
+    assert ran.exit_code == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert report["classes"][1]["truth_pixels"] == 4000
+    assert report["pixels_ignored"] == 0
+    assert round(report["miou"], 3) == 0.305
+
+
+def test_masks_of_0_and_255_say_that_no_pixel_is_of_the_class(tmp_path: Path) -> None:
+    command = binary(tmp_path, building=255)
+    ran = CliRunner().invoke(app, [*command, "--zero-is", "background", "-o", str(tmp_path / "out")])
+    assert ran.exit_code == 0, ran.stderr
+    assert "No pixel of the masks is of building." in ran.stdout
+    assert "4,000 of 12,288 pixels do not count: their value is 255" in ran.stdout
+    assert "No pixel of the masks is of building." in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    right = CliRunner().invoke(app, [*binary(tmp_path / "right", building=1), "--zero-is", "background"])
+    assert "No pixel of the masks" not in right.stdout
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_nothing_scored_is_exit_code_1(json_too: tuple[str, ...], tmp_path: Path) -> None:
+    command = binary(tmp_path, building=255)
+    ran = CliRunner().invoke(app, [*command, "--zero-is", "ignore", *json_too])
+    assert ran.exit_code == 1
+    assert ran.stderr == (
+        "patchword: nothing is scored: no pixel of the masks has a class; 12,288 of 12,288 pixels do not count: "
+        "their value is 0 or 255 (of 16-bit masks 65535)\n"
+    )

@@ -12,7 +12,7 @@ from PIL import Image
 from patchword.errors import PatchwordError
 from patchword.evaluate.masks import MaskRule, ZeroIs
 from patchword.evaluate.pairs import Pair, find_pairs
-from patchword.maps import LabelMap
+from patchword.maps import LabelMap, read_indices
 from patchword.vocabulary import Vocabulary
 
 THREE = Vocabulary.of(["cat", "dog", "sofa"], background=["sky", "wall"])
@@ -105,7 +105,9 @@ def test_another_ignore_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("zero_is", "value"), [("class", 3), ("background", 4), ("ignore", 4)])
 def test_a_value_outside_the_class_list_is_named_with_its_file(tmp_path: Path, zero_is: ZeroIs, value: int) -> None:
     path = write_mask(tmp_path / "a.png", [[0, value]])
-    with pytest.raises(PatchwordError, match=rf"a\.png holds the value {value}; 3 classes .* 0 to {value - 1},"):
+    with pytest.raises(
+        PatchwordError, match=rf"a\.png holds the value {value} \(1 pixel\); 3 classes .* 0 to {value - 1},"
+    ):
         MaskRule(THREE, zero_is=zero_is).read_truth(pair_of(path))
 
 
@@ -212,3 +214,54 @@ def test_wrong_names_and_folders(tmp_path: Path) -> None:
         find_pairs(tmp_path / "photos", masks=tmp_path / "nowhere")
     with pytest.raises(PatchwordError, match="nowhere"):
         find_pairs(tmp_path / "nowhere", masks=tmp_path / "masks")
+
+
+def test_grey_with_alpha_and_one_bit_are_read_where_values_are_plain(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2], [1, 1, 255]], dtype=np.uint8)
+    grey = Image.fromarray(values)
+    grey.convert("LA").save(tmp_path / "alpha.png")
+    Image.fromarray(values == 1).save(tmp_path / "bit.png")
+    assert read_indices(tmp_path / "alpha.png").tolist() == values.tolist()
+    assert read_indices(tmp_path / "bit.png").tolist() == (values == 1).astype(int).tolist()
+    hidden = Image.merge("LA", (grey, Image.fromarray(np.where(values == 2, 0, 255).astype(np.uint8))))
+    hidden.save(tmp_path / "hidden.png")
+    with pytest.raises(PatchwordError, match=r"hidden\.png has an alpha channel that hides 1 pixels"):
+        read_indices(tmp_path / "hidden.png")
+
+
+def test_masks_in_colour_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    palette = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], dtype=np.uint8)
+    Image.fromarray(palette[[[0, 1, 1], [1, 2, 1]]]).save(tmp_path / "voc.png")
+    with pytest.raises(PatchwordError, match=r"3 colours, most often \(128, 0, 0\); write each colour as the number"):
+        read_indices(tmp_path / "voc.png")
+    Image.fromarray(np.full((2, 3, 3), 7, dtype=np.uint8)).save(tmp_path / "grey.png")
+    with pytest.raises(PatchwordError, match="all its channels are equal, so save it as greyscale"):
+        read_indices(tmp_path / "grey.png")
+    noise = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.png")
+    with pytest.raises(PatchwordError, match="more colours than classes"):
+        read_indices(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("name", ["ADE_train_00000001_seg.png", "renamed.png"])
+def test_full_annotations_of_ade20k_are_recognised(name: str, tmp_path: Path) -> None:
+    """Class 2978 and class 312 as ADE20K stores them: red class // 256 * 10, green class % 256, blue the object."""
+    classes, objects = np.array([[2978, 312], [312, 312]]), np.array([[1, 2], [2, 3]])
+    full = np.stack([classes // 256 * 10, classes % 256, objects], axis=-1).astype(np.uint8)
+    Image.fromarray(full).save(tmp_path / name)
+    with pytest.raises(PatchwordError, match=r"full annotation of ADE20K .* 150 classes .* --zero-is ignore"):
+        read_indices(tmp_path / name)
+
+
+def test_values_beyond_the_classes_are_said_with_their_counts(tmp_path: Path) -> None:
+    mask = write_mask(tmp_path / "a.png", [[0, 7, 7, 7], [9, 1, 255, 9]])
+    with pytest.raises(
+        PatchwordError, match=r"holds the values 7 \(3 pixels\), 9 \(2 pixels\); 3 classes with zero as"
+    ):
+        MaskRule(THREE).read_truth(pair_of(mask))
+
+
+def test_masks_that_count_from_one_are_told_how_to_be_read(tmp_path: Path) -> None:
+    mask = write_mask(tmp_path / "a.png", [[0, 1, 2, 3]])
+    with pytest.raises(PatchwordError, match=r"the value 3 \(1 pixel\); .*--zero-is"):
+        MaskRule(THREE).read_truth(pair_of(mask))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from local_segmenter import IGNORED, NAMES, LocalSegmenter, picture
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.segment.large.geo import GeoReader
 from patchword.segment.large.header import read_tiff_header
 from patchword.segment.large.readers import ArrayReader, open_reader, wants_tiles
@@ -297,3 +298,68 @@ def test_heads_of_all_kinds(tmp_path: Path, big: str, order: str) -> None:
     header = read_tiff_header(path)
     assert header is not None
     assert (header.size, header.georeferenced, header.upright, header.meaning) == ((40, 50), True, True, 2)
+
+
+def with_hole(value: float, *, dtype: str, scale: float = 12.0) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A picture of that type, and the same with an empty left third."""
+    full = (np.maximum(picture(48, 96), 1) * scale).astype(dtype)
+    hole = full.copy()
+    hole[:, :32] = value
+    return full, hole
+
+
+NOTHING = [("uint16", 0), ("uint8", 0), ("int16", -9999), ("int16", -32768), ("float32", -9999), ("float32", 7.5e9)]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [*NOTHING, ("float32", float(np.finfo(np.float32).min))])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.filterwarnings("error::patchword.errors.PatchwordWarning")
+def test_nodata_that_a_setting_names_is_as_nodata_that_the_file_declares(
+    tmp_path: Path, dtype: str, value: float
+) -> None:
+    full, hole = with_hole(value, dtype=dtype, scale=1 if dtype == "uint8" else 12)
+    named = write(tmp_path / "named.tif", hole)
+    declared = write(tmp_path / "declared.tif", hole, nodata=value)
+    rest = write(tmp_path / "rest.tif", full[:, 32:])
+    facts = run(named, nodata=value)
+    assert facts.on_earth.value_range == run(declared).on_earth.value_range == run(rest).on_earth.value_range
+    masks = {}
+    for name in ("named", "declared"):
+        with rasterio.open(tmp_path / f"out/masks/{name}.tif.tif") as file:
+            masks[name] = file.read(1)
+    np.testing.assert_array_equal(masks["named"], masks["declared"])
+    assert (masks["named"][:, :32] == 255).all()
+    np.testing.assert_array_equal(read(named, nodata=value)[:, 32:], read(rest))
+
+
+def test_a_value_that_fills_a_border_is_said_and_stays(tmp_path: Path) -> None:
+    full, hole = with_hole(0, dtype="uint16")
+    path = write(tmp_path / "a.tif", hole)
+    with pytest.warns(PatchwordWarning, match=r"a\.tif: 33\.3% of its pixels are 0 in all bands.*--set nodata=0"):
+        facts = run(path)
+    assert facts.ignored < 48 * 32, "the empty third is not left out"
+    quiet = [
+        write(tmp_path / "full.tif", full),
+        write(tmp_path / "declared.tif", hole, nodata=0),
+        write(tmp_path / "plain.tif", hole.astype(np.uint8), crs=None, transform=Affine.identity()),
+        write(tmp_path / "one.tif", np.zeros_like(full)),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PatchwordWarning)
+        for path in quiet:
+            read(path)
+
+
+@pytest.mark.parametrize("value", [-9999, float(np.finfo(np.float32).min)])
+def test_what_programs_write_for_nothing_is_taken_as_nodata_and_said(tmp_path: Path, value: float) -> None:
+    _, hole = with_hole(value, dtype="float32", scale=1 / 255)
+    declared = read(write(tmp_path / "declared.tif", hole, nodata=value))
+    with pytest.warns(PatchwordWarning, match=r"33\.3% of its pixels are .* which is taken as nodata"):
+        np.testing.assert_array_equal(read(write(tmp_path / "a.tif", hole)), declared)
+
+
+def test_values_far_below_others_are_kept_where_they_are_of_the_scale(tmp_path: Path) -> None:
+    depths = np.linspace(-9999, 0, 48 * 96, dtype=np.float32).reshape(48, 96, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PatchwordWarning)
+        assert len(np.unique(read(write(tmp_path / "a.tif", depths)))) > 200

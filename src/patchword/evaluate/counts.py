@@ -118,11 +118,13 @@ class Gathered:
         whole: the sum over all images.
         sums: (images, n, 6) of each image, see `ImageCounts.class_sums`.
         seen: (n,) images whose truth has the class.
+        area: pixels of all images, those that do not count among them; 0 where nobody told.
     """
 
     whole: ImageCounts
     sums: Counts
     seen: Counts
+    area: int = 0
 
     @classmethod
     def of(cls, images: Iterable[ImageCounts], *, count: int, boundary: bool) -> Gathered:

@@ -122,9 +122,11 @@ class MaskRule:
             )
         outside = ((positions > self.largest) | (positions < 0)) & ~ignored
         if outside.any():
+            shifted = self.zero_is == "class" and bool((positions[outside] == self.largest + 1).all())
             raise PatchwordError(
-                f"{source} holds the value {int(positions[outside][0])}; {len(self.vocabulary)} classes with "
+                f"{source} holds {values_of(positions[outside])}; {len(self.vocabulary)} classes with "
                 f"zero as {self.zero_is} allow 0 to {self.largest}, and the ignore index"
+                + ("; where 0 is not a class, zero is background or ignore (--zero-is)" if shifted else "")
             )
         if self.zero_is == "ignore":
             positions -= 1
@@ -142,6 +144,19 @@ class MaskRule:
         values = _signed(label_map.indices)
         values[values >= len(self.vocabulary)] = IGNORE
         return values + 1 if self.zero_is == "background" else values
+
+
+def values_of(values: NDArray[np.integer[Any]], *, most: int = 5) -> str:
+    """The values among those given and how many pixels have each, the most frequent first, at most so many."""
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    told = [f"{int(found[place])} ({_pixels(int(counts[place]))})" for place in order]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f"the value{'' if len(found) == 1 else 's'} {', '.join(told)}{more}"
+
+
+def _pixels(count: int) -> str:
+    return "1 pixel" if count == 1 else f"{count:,} pixels"
 
 
 def _signed(indices: NDArray[np.integer[Any]]) -> Positions:

@@ -106,7 +106,7 @@ def _head(report: EvaluationReport) -> str:
     chance = chance_line(report)
     noticed = " class='notice'" if report.chance is not None and report.chance.at_chance else ""
     told = f"<p{noticed}>{text(chance)}</p>" if chance else ""
-    remarks = "".join(f"<p class='notice'>{text(remark)}</p>" for remark in data.remarks)
+    remarks = "".join(f"<p class='notice'>{text(remark)}</p>" for remark in report.remarks())
     return f"<header><h1>Evaluation</h1>{where}<nav>{links}</nav></header><dl class='facts'>{cells}</dl>{remarks}{told}"
 
 

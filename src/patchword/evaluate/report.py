@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from patchword.errors import warn
 from patchword.evaluate.bootstrap import Interval, mean_of_known, percentiles, ratio, resampled_sums
 from patchword.evaluate.chance import Chance, chance_of
-from patchword.evaluate.counts import Gathered
+from patchword.evaluate.counts import Gathered, ImageCounts
 from patchword.evaluate.records import ImageScore, SetupRecord
 from patchword.evaluate.settings import ScoringSettings
 from patchword.evaluate.tally import Counts
@@ -57,6 +59,7 @@ class EvaluationReport(Record):
         intervals: lowest and highest of each of these over resamples of the images; empty without resamples.
         chance: what predicting without looking scores.
         images, pixels: how many were compared; pixels only where the masks have a class.
+        pixels_ignored: of the same images, those whose mask does not count.
         classes: one entry a class, in the order of the class list.
         data: photographs and masks, and how they were read.
         predicted_by: kind and place of what was evaluated.
@@ -80,6 +83,7 @@ class EvaluationReport(Record):
     chance: Chance | None
     images: int
     pixels: int
+    pixels_ignored: int = 0
     classes: tuple[ClassReport, ...]
     data: DataRecord
     predicted_by: dict[str, Any]
@@ -96,7 +100,30 @@ class EvaluationReport(Record):
         found = {name: getattr(self, field) for field, name in SCORES.items()}
         return {name: value for name, value in found.items() if value is not None or name == "mIoU"}
 
+    def absent(self) -> list[str]:
+        """Names of the classes that no pixel of the masks has."""
+        return [entry.name for entry in self.classes if not entry.truth_pixels]
 
+    def ignored(self) -> str:
+        """How many pixels do not count, and where that is a matter of their value, which."""
+        told = f"{self.pixels_ignored:,} of {self.pixels + self.pixels_ignored:,} pixels do not count"
+        if self.data.benchmark is not None:
+            return told
+        value = str(self.data.reading.get("ignore_index", "255 (of 16-bit masks 65535)"))
+        return f"{told}: their value is {f'0 or {value}' if self.data.reading.get('zero_is') == 'ignore' else value}"
+
+    def remarks(self) -> list[str]:
+        """What must be known of the scores, a sentence each."""
+        absent, found = self.absent(), list(self.data.remarks)
+        if absent and self.shard is None:
+            more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+            found.append(f"No pixel of the masks is of {', '.join(absent[:_NAMED])}{more}.")
+            if self.pixels_ignored:
+                found.append(f"{self.ignored()}.")
+        return found
+
+
+_NAMED = 10  # classes that a remark names
 SCORES = {
     "miou": "mIoU",
     "frequency_weighted_iou": "frequency-weighted IoU",
@@ -117,8 +144,16 @@ def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
     Raises:
         ValueError: when the images' counts are not of the setup's classes.
     """
-    count = len(setup.classes)
-    return Gathered.of((image.counts(count) for image in images), count=count, boundary=setup.scoring.boundary)
+    count, area = len(setup.classes), 0
+
+    def counted() -> Iterator[ImageCounts]:
+        nonlocal area
+        for image in images:
+            area += image.size[0] * image.size[1] if image.size is not None else 0
+            yield image.counts(count)
+
+    gathered = Gathered.of(counted(), count=count, boundary=setup.scoring.boundary)
+    return replace(gathered, area=area)
 
 
 def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") -> EvaluationReport:
@@ -136,7 +171,7 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
     known = [value for value in boundary if value is not None]
     miou = matrix.mean_iou()
     least = (intervals.get("miou") or (miou,))[0]
-    return EvaluationReport(
+    report = EvaluationReport(
         miou=miou,
         frequency_weighted_iou=matrix.frequency_weighted_iou(),
         boundary_iou=sum(known) / len(known) if known else None,
@@ -147,6 +182,7 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
         chance=chance_of(whole.table, names=setup.classes, least=least),
         images=len(gathered.sums),
         pixels=int(whole.table.sum()),
+        pixels_ignored=max(0, gathered.area - int(whole.table.sum())),
         classes=_classes(setup.classes, gathered, boundary=boundary, intervals=by_class),
         data=setup.data,
         predicted_by=setup.predicted_by,
@@ -157,6 +193,9 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
         command=command or None,
         versions=versions(),
     )
+    if not report.pixels and report.shard is None:
+        warn(f"nothing is scored: no pixel of the masks has a class; {report.ignored()}")
+    return report
 
 
 def _classes(

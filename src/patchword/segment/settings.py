@@ -120,6 +120,11 @@ class SegmentSettings(Settings):
         description="Bands of a TIFF that are red, green and blue (or one that is grey), counted from 1; none takes "
         "those that the file names so, else its first three, else its first.",
     )
+    nodata: float | None = Field(
+        None,
+        description="Value of a TIFF that means that there is nothing, such as 0 or -9999; none takes what the file "
+        "says. Pixels that have it in all bands become nodata, and it is no part of value_percentiles.",
+    )
     value_range: tuple[float, float] | None = Field(
         None,
         description="Values of a TIFF that become 0 and 255, the lower first; none leaves 8 bits as they are and takes "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluate.masks import IGNORE, MaskRule
+from patchword.evaluate.masks import IGNORE, MaskRule, values_of
 from patchword.evaluate.pairs import Pair
 from patchword.maps import LabelMap, read_indices
 from patchword.vocabulary import Vocabulary
@@ -91,8 +91,7 @@ class BenchmarkTruth:
             truth = np.where(inside == values, self._table[inside], _UNKNOWN)
         unknown = truth == _UNKNOWN
         if unknown.any():
-            value = int(values[unknown][0])
-            raise PatchwordError(f"{source} holds the value {value}; {self._allowed}")
+            raise PatchwordError(f"{source} holds {values_of(values[unknown])}; {self._allowed}")
         return truth
 
     def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.errors import PatchwordError, WriteError
+from patchword.errors import PatchwordError, WriteError, warn_of_file
 from patchword.folders import replacing_path
+from patchword.image_values import customary_nodata, is_nodata
 from patchword.segment.large.readers import Pixels
 from patchword.segment.large.tiles import Box
 from patchword.segment.settings import SegmentSettings
 
 BLOCK = 256  # side in pixels of the blocks of files that are written
 _CACHE_MEGABYTES = 256  # of decoded blocks of files that are read; bounds memory, changes no result
+_FILLED = 0.2  # share of the border pixels from which on one value fills the border
 _LEAST_OVERVIEW = 256  # pixels of the longer side below which no further overview is made
 
 
@@ -78,7 +80,9 @@ class GeoReader:
     Values: `settings.value_range` becomes 0 to 255 where it is given; else 8 bits stay as they are, and of other types
     the percentiles `settings.value_percentiles` of a sample over the whole image and all its bands become 0 and 255, so
     that all tiles and bands are scaled alike. A palette is looked up. What the file calls nodata, transparent or
-    masked, and what is not a number, is not valid.
+    masked, what is not a number, and pixels whose bands all have the value `settings.nodata` are not valid. Where
+    neither says anything, a value that programs write for nothing (`customary_nodata`) is taken so; that, and another
+    value that fills the border, is said.
 
     Raises:
         PatchwordError: when the extra `geo` is missing, the file cannot be read, or has not the bands asked for.
@@ -93,7 +97,9 @@ class GeoReader:
         self.size = (self._file.height, self._file.width)
         self.bands = _chosen_bands(self._file, path=path, bands=settings.bands)
         self._table = _palette(self._file, bands=self.bands)
-        self.value_range = None if self._table is not None else self._range()
+        sample, valid = self._sample()
+        self._nodata = self._nodata_of(sample, valid)
+        self.value_range = None if self._table is not None else self._range(sample, valid)
 
     @property
     def reference(self) -> GeoReference:
@@ -116,13 +122,15 @@ class GeoReader:
             valid = self._file.dataset_mask(window=window) > 0
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(axis=0)
+        valid &= ~is_nodata(values, self._nodata).all(axis=0)
         return Pixels(self._as_rgb(values), None if valid.all() else valid)
 
     def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         """The whole image at a smaller size, averaged."""
         from rasterio.enums import Resampling
 
-        how = Resampling.nearest if self._table is not None else Resampling.average
+        apart = self._table is not None or self._nodata is not None  # values that have no mean with others
+        how = Resampling.nearest if apart else Resampling.average
         with _told(self.path):
             values = self._file.read(self.bands, out_shape=(len(self.bands), *size), resampling=how)
         return self._as_rgb(values)
@@ -139,22 +147,61 @@ class GeoReader:
             values = _scaled(values, self.value_range)
         return np.ascontiguousarray(np.broadcast_to(values, (3, *values.shape[1:])).transpose(1, 2, 0), dtype=np.uint8)
 
-    def _range(self) -> tuple[float, float] | None:
-        if self._settings.value_range is not None:
-            return self._settings.value_range
-        if self._file.dtypes[self.bands[0] - 1] == "uint8":
-            return None
+    def _sample(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Values (bands, h, w) over the whole image, and where the file says that there is something, (h, w)."""
         scale = min(1.0, self._settings.value_sample / max(self.size))
         size = tuple(max(1, round(side * scale)) for side in self.size)
         with _told(self.path):
             values = self._file.read(self.bands, out_shape=(len(self.bands), *size))
             valid = self._file.dataset_mask(out_shape=size) > 0
-        known = values[:, valid].astype(np.float64)
+        return values, valid
+
+    def _nodata_of(self, sample: NDArray[Any], valid: NDArray[np.bool_]) -> float | None:
+        """The value that means nothing, beside what the file itself says; a guess is said."""
+        if self._settings.nodata is not None:
+            return self._settings.nodata
+        if self._table is not None or not valid.all() or any(each is not None for each in self._file.nodatavals):
+            return None
+        customary = customary_nodata(sample)
+        filling = customary if customary is not None else _border_value(sample)
+        if filling is None:
+            return None
+        share = is_nodata(sample, filling).all(axis=0).mean()
+        told = f"{self.path}: {share:.1%} of its pixels are {filling:g} in all bands"
+        if customary is not None:
+            warn_of_file(f"{told}, which is taken as nodata", path=self.path)
+        elif self.georeferenced:  # photographs may well have a black or white border
+            hint = f"if that means nodata, pass --set nodata={filling:g}"
+            warn_of_file(f"{told} and fill its border; {hint}", path=self.path)
+        return customary
+
+    def _range(self, sample: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[float, float] | None:
+        if self._settings.value_range is not None:
+            return self._settings.value_range
+        if self._file.dtypes[self.bands[0] - 1] == "uint8":
+            return None
+        known = sample[:, valid & ~is_nodata(sample, self._nodata).all(axis=0)].astype(np.float64)
         known = known[np.isfinite(known)]
         if not known.size:
             return (0.0, 1.0)
         low, high = np.percentile(known, self._settings.value_percentiles)
         return float(low), float(high)
+
+
+def _border_value(sample: NDArray[Any]) -> float | None:
+    """The least or the greatest value where all bands of a fifth of the border pixels have it, and not all pixels do.
+
+    Args:
+        sample: (bands, h, w).
+    """
+    finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
+    if not finite.size:
+        return None
+    ring = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
+    for extreme in (finite.min(), finite.max()):
+        if (ring == extreme).all(axis=0).mean() >= _FILLED and not (sample == extreme).all():
+            return float(extreme)
+    return None
 
 
 def write_geotiff(
@@ -235,7 +282,7 @@ def _add_overviews(path: Path, *, size: tuple[int, int]) -> None:
 
 def _scaled(values: NDArray[Any], value_range: tuple[float, float]) -> NDArray[np.uint8]:
     low, high = value_range
-    numbers = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
+    numbers = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low).clip(low, high)
     width = high - low if high > low else 1.0  # an image of one value
     rounded: NDArray[np.float32] = np.rint(((numbers - low) / width).clip(0, 1) * 255)
     return rounded.astype(np.uint8)
