@@ -92,16 +92,19 @@ def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
                 for point in grid_points((tall, wide), side=settings.grid_side):
                     (answer,) = sam.masks_at([embedding], [point[None, None]])
                     for logits, score in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
-                        sure = min(max(score, 0.0), 1.0)
-                        inner = int((logits > settings.stability_offset).sum())
-                        outer = int((logits > -settings.stability_offset).sum())
+                        sure = score
+                        seen = min(1, sam.record.input_size / max(tall, wide))
+                        size = (int(tall * seen + 0.5), int(wide * seen + 0.5))
+                        full = torch.nn.functional.interpolate(logits[None, None], size, mode="bilinear")[0, 0]
+                        inner = int((full > settings.stability_offset).sum())
+                        outer = int((full > -settings.stability_offset).sum())
                         stable = inner / outer if outer else 0.0
                         # Thresholds and scores are compared in single precision, as the masks are.
                         if sure < np.float32(settings.minimum_predicted_iou):
                             continue
                         if stable < np.float32(settings.minimum_stability):
                             continue
-                        inside = (logits > 0).numpy()
+                        inside = (full > 0).numpy()
                         if (inside[0].any() and top > 0) or (inside[-1].any() and top + tall < height):
                             continue
                         if (inside[:, 0].any() and left > 0) or (inside[:, -1].any() and left + wide < width):
@@ -113,8 +116,8 @@ def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
                             box = (
                                 left + columns[0] * x,
                                 top + rows[0] * y,
-                                left + (columns[-1] + 1) * x,
-                                top + (rows[-1] + 1) * y,
+                                left + columns[-1] * x,
+                                top + rows[-1] * y,
                             )
                         mask = np.zeros((height, width), dtype=bool)
                         mask[top : top + tall, left : left + wide] = answer.upsample(logits[None])[0].numpy()
@@ -150,10 +153,10 @@ def propose(images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam |
 
 
 def assert_same(found: list[Proposal], expected: list[Found]) -> None:
-    assert [proposal.predicted_iou for proposal in found] == pytest.approx([entry[0] for entry in expected])
+    assert [proposal.predicted_iou for proposal in found] == pytest.approx([min(entry[0], 1) for entry in expected])
     for proposal, (_, _, mask, point, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(proposal.mask(), mask)
-        assert proposal.points == (point,)
+        assert proposal.points == (pytest.approx(point),)
 
 
 LOOSE = {"minimum_predicted_iou": 0.3, "minimum_stability": 0.5, "box_overlap": 0.5}

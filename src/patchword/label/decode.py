@@ -11,6 +11,7 @@ from torch import Tensor
 
 from patchword.maps import RunLengths, run_lengths
 from patchword.models.batching import Batches, within
+from patchword.models.pixels import MaskFrame, full_logits
 from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer
 
 Box = tuple[int, int, int, int]
@@ -66,13 +67,16 @@ def stability_of(logits: Tensor, *, offset: float) -> Tensor:
     return inner / outer.clamp(min=1)
 
 
-def encode_masks(logits: Tensor, *, box: Box, image_size: tuple[int, int], batches: Batches) -> list[RunLengths]:
+def encode_masks(
+    logits: Tensor, *, box: Box, image_size: tuple[int, int], batches: Batches, frame: MaskFrame | None = None
+) -> list[RunLengths]:
     """Bring masks to an image's pixels and run-length encode them, a few at a time.
 
     Args:
         logits: (n, h', w') of a part of the image, above 0 = inside.
         box: the part as x0, y0, x1, y1 in pixels of the image, x1 and y1 outside.
         image_size: (height, width) in pixels of the image.
+        frame: where the part lies in what the logits cover, where that is more than the part.
 
     Returns:
         the masks, of the image's size, nothing inside beyond the part.
@@ -81,9 +85,9 @@ def encode_masks(logits: Tensor, *, box: Box, image_size: tuple[int, int], batch
     whole = (x0, y0, y1 - y0, x1 - x0) == (0, 0, *image_size)
 
     def some(start: int, stop: int) -> list[RunLengths]:
-        proposals = MaskProposals(logits[start:stop, None], logits.new_zeros(stop - start, 1), (y1 - y0, x1 - x0))
+        full = full_logits(logits[start:stop], size=(y1 - y0, x1 - x0), frame=frame) > 0
         # Columns first, as run lengths have them.
-        parts = proposals.upsample(logits[start:stop]).transpose(1, 2).contiguous().cpu().numpy()  # (n, w, h)
+        parts = full.transpose(1, 2).contiguous().cpu().numpy()  # (n, w, h)
         encoded = []
         for part in parts:
             canvas: NDArray[np.bool_] = part

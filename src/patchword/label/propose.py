@@ -19,7 +19,10 @@ from patchword.label.seeds import feature_points, grid_points
 from patchword.label.settings import LabelSettings
 from patchword.maps import RunLengths
 from patchword.models.batching import Batches
+from patchword.models.pixels import MaskFrame, full_logits, longest_side_size
 from patchword.models.protocols import ImageEmbedding, MaskProposer
+
+_LOOKED_AT_ONCE = 16  # masks at the size of the view that are in memory together; changes no result
 
 Prompt = tuple[tuple[float, float], ...]
 
@@ -30,7 +33,7 @@ class Proposal:
 
     Attributes:
         rle: the mask, COCO compressed.
-        predicted_iou: the mask proposer's own estimate, within [0, 1].
+        predicted_iou: the mask proposer's own estimate, brought within [0, 1] once masks are ranked.
         stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
         points: x, y of each point of its prompt in pixels of the image.
     """
@@ -73,10 +76,11 @@ class View:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks (n, h', w') of a view that passed the filters, with what is known of each (n,), prompts and boxes (n, 4)
-    in pixels of the photograph."""
+    """Masks (n, h', w') of a view that passed the filters, where the view lies in them, and what is known of each (n,),
+    prompts and boxes (n, 4) in pixels of the photograph, x1 and y1 the last inside."""
 
     logits: Tensor
+    frame: MaskFrame | None
     predicted_iou: Tensor
     stability: Tensor
     boxes: Tensor
@@ -87,6 +91,7 @@ class _Candidates:
         """Those of several batches of prompts on one view."""
         return cls(
             torch.cat([part.logits for part in parts]),
+            parts[0].frame,
             torch.cat([part.predicted_iou for part in parts]),
             torch.cat([part.stability for part in parts]),
             torch.cat([part.boxes for part in parts]),
@@ -125,10 +130,12 @@ def propose_masks(
 ) -> list[list[Proposal]]:
     """Ask for the masks at every prompt on photographs and keep those that are sure, stable and no repetition.
 
-    Predicted IoU and stability are looked at on the decoder's own low resolution, and so is whether a mask touches a
-    border of its view that is not the photograph's, which cuts it. Repetitions are told by their boxes; of masks of
-    several views of a photograph the finer view's stays. Only what is left is brought to the photograph's pixels, a
-    few masks at a time, and run-length encoded at once. Source: docs/method.md 1.2 step 1; filters and crops are those
+    Stability and boxes are those of masks at the view's own pixels, or at those of the proposer's input where the view
+    is larger, and so is whether a mask touches a border of its view that is not the photograph's, which cuts it.
+    Repetitions are told by their boxes; of masks of several views of a photograph the finer view's stays. Only what is
+    left is brought to the photograph's pixels, a few masks at a time, and run-length encoded at once. With a grid of
+    points on the whole photograph this is what the generator of Segment Anything does, mask for mask; its crops are
+    laid otherwise. Source: docs/method.md 1.2 step 1; filters and crops are those
     of Kirillov et al., Segment Anything, section 5 and appendix B.
 
     Args:
@@ -193,17 +200,20 @@ def _ask(
         answered = []
         for part in decode(proposer, embeddings=embeddings, points=prompts, start=start, stop=stop):
             proposals = part.proposals
-            sure = proposals.predicted_iou.clamp(0, 1)  # (n, m)
+            box, sure = views[part.image].box, proposals.predicted_iou  # (n, m)
             accepted = sure >= settings.minimum_predicted_iou  # (n, m)
-            logits = proposals.logits[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
-            stability = stability_of(logits, offset=settings.stability_offset)
+            whole = proposals.logits if proposals.padded is None else proposals.padded
+            logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
+            seen = _looked_at(proposals.image_size, input_size=proposer.record.input_size)
+            stability, boxes = _look_at(logits, size=seen, frame=proposals.frame, offset=settings.stability_offset)
             stable = stability >= settings.minimum_stability
-            logits, stability = logits[stable], stability[stable]
             accepted = accepted.masked_scatter(accepted, stable)
             asked = prompts[part.image][part.first : part.first + len(accepted)]
-            places = _places(asked, accepted=accepted, box=views[part.image].box)
-            found = _Candidates(logits, sure[accepted], stability, boxes_of(logits > 0), places)
-            uncut = _uncut(found, box=views[part.image].box, size=sizes[part.image])
+            places = _places(asked, accepted=accepted, box=box)
+            found = _Candidates(
+                logits[stable], proposals.frame, sure[accepted], stability[stable], boxes[stable], places
+            )
+            uncut = _uncut(found, seen=seen, box=box, size=sizes[part.image])
             drawn = []
             if more[part.image]:
                 drawn = [Drawn.of(proposals.logits, predicted_iou=sure, accepted=accepted)]
@@ -214,6 +224,22 @@ def _ask(
     return list(chain.from_iterable(batches.run(some, count=total, size=settings.prompt_batch, what="masks")))
 
 
+def _looked_at(size: tuple[int, int], *, input_size: int) -> tuple[int, int]:
+    """The size (height, width) at which masks are looked at: the view's own, or that of the proposer's input where the
+    view is larger, for the time that large photographs would take."""
+    return size if max(size) <= input_size else longest_side_size(size, target=input_size)
+
+
+def _look_at(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | None, offset: float) -> tuple[Tensor, Tensor]:
+    """Stability (n,) and box (n, 4) of masks (n, h', w') at a size in pixels, a few at a time."""
+    stability, boxes = [stability_of(logits[:0], offset=offset)], [boxes_of(logits[:0] > 0)]
+    for first in range(0, len(logits), _LOOKED_AT_ONCE):
+        full = full_logits(logits[first : first + _LOOKED_AT_ONCE], size=size, frame=frame)
+        stability.append(stability_of(full, offset=offset))
+        boxes.append(boxes_of(full > 0))
+    return torch.cat(stability), torch.cat(boxes)
+
+
 def _places(asked: Tensor, *, accepted: Tensor, box: Box) -> tuple[Prompt, ...]:
     """The prompt (k points) of every accepted mask, in pixels of the photograph."""
     owners = torch.nonzero(accepted)[:, 0].cpu()
@@ -221,15 +247,21 @@ def _places(asked: Tensor, *, accepted: Tensor, box: Box) -> tuple[Prompt, ...]:
     return tuple(tuple((x, y) for x, y in points) for points in moved[owners].tolist())
 
 
-def _uncut(found: _Candidates, *, box: Box, size: tuple[int, int]) -> _Candidates:
-    """The masks that the view does not cut; their boxes, so far in cells of the masks, in the photograph's pixels."""
+def _uncut(found: _Candidates, *, seen: tuple[int, int], box: Box, size: tuple[int, int]) -> _Candidates:
+    """The masks that the view does not cut; their boxes, so far in pixels of the view as `seen`, in the photograph's.
+
+    From here on x1 and y1 are the last pixels inside: so Segment Anything measures how much boxes overlap.
+    """
     x0, y0, x1, y1 = box
-    rows, columns = found.logits.shape[-2:]
+    rows, columns = seen
     kept = torch.nonzero(~_cut(found.boxes, cells=(rows, columns), box=box, size=size))[:, 0]
     scale = torch.tensor([(x1 - x0) / columns, (y1 - y0) / rows] * 2, dtype=torch.float64)
-    boxes = found.boxes[kept].cpu() * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
+    inside = (found.boxes[kept].cpu() - torch.tensor([0, 0, 1, 1])).clamp(min=0)
+    boxes = inside * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
     prompts = tuple(found.prompts[position] for position in kept.tolist())
-    return _Candidates(found.logits[kept], found.predicted_iou[kept], found.stability[kept], boxes, prompts)
+    return _Candidates(
+        found.logits[kept], found.frame, found.predicted_iou[kept], found.stability[kept], boxes, prompts
+    )
 
 
 def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:
@@ -254,18 +286,23 @@ def _choose(
     if not found:
         return []
     boxes = torch.cat([candidates.boxes for _, candidates in found])
-    # Predicted IoU is at most 1, so that a finer view goes before any of a coarser one.
-    ranks = [candidates.predicted_iou.cpu().double() + 2 * view.grid for view, candidates in found]
-    kept = suppress(boxes, scores=torch.cat(ranks), overlap=settings.box_overlap).tolist()
+    sure = torch.cat([candidates.predicted_iou.cpu() for _, candidates in found]).double()
+    grids = torch.cat([torch.full((len(candidates.boxes),), view.grid) for view, candidates in found])
+    # A finer view goes before any of a coarser one; predicted IoU may be below 0 and above 1.
+    ranks = sure + grids * (2 + 2 * sure.abs().amax()) if len(sure) else sure
+    kept = suppress(boxes, scores=ranks, overlap=settings.box_overlap).tolist()
     place = {position: order for order, position in enumerate(kept)}
     proposals: dict[int, Proposal] = {}
     first = 0
     for view, candidates in found:
         count = len(candidates.boxes)
         rows = [position - first for position in sorted(kept) if first <= position < first + count]
-        masks = encode_masks(candidates.logits[rows], box=view.box, image_size=size, batches=batches)
+        masks = encode_masks(
+            candidates.logits[rows], box=view.box, image_size=size, batches=batches, frame=candidates.frame
+        )
         for row, mask in zip(rows, masks, strict=True):
-            sure, stability = float(candidates.predicted_iou[row]), float(candidates.stability[row])
-            proposals[place[first + row]] = Proposal(mask, sure, stability, candidates.prompts[row])
+            iou = min(max(float(candidates.predicted_iou[row]), 0.0), 1.0)
+            stability = float(candidates.stability[row])
+            proposals[place[first + row]] = Proposal(mask, iou, stability, candidates.prompts[row])
         first += count
     return [proposals[order] for order in range(len(kept)) if coco_mask.area(dict(proposals[order].rle))]

@@ -17,12 +17,12 @@ def grid_points(size: tuple[int, int], *, side: int) -> Tensor:
         side: points along each side, at least 1.
 
     Returns:
-        (side * side, 2) float32 as x, y in pixels of the image, on whole pixels.
+        (side * side, 2) float32 as x, y in pixels of the image, not rounded, as Segment Anything has them.
     """
     centres = (torch.arange(side, dtype=torch.float64) + 0.5) / side  # (side,)
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
     points = torch.stack([columns * size[1], rows * size[0]], dim=-1).flatten(0, 1)  # (side * side, 2)
-    return points.floor().float()
+    return points.float()
 
 
 def feature_points(

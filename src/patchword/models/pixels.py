@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -199,6 +200,45 @@ def crop_logits(logits: Tensor, *, valid: tuple[float, float]) -> Tensor:
         (n, m, ceil(height), ceil(width)).
     """
     return _crop_axis(_crop_axis(logits, valid=valid[0], dim=-2), valid=valid[1], dim=-1)
+
+
+@dataclass(frozen=True)
+class MaskFrame:
+    """Where an image lies in the square that SAM's low-resolution masks cover.
+
+    Attributes:
+        side: of the square, the model's padded input, in pixels.
+        input_size: (height, width) in pixels of the resized image in its top left corner.
+    """
+
+    side: int
+    input_size: tuple[int, int]
+
+
+def full_logits(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | None = None) -> Tensor:
+    """Bring low-resolution mask logits to the pixels of an image, bilinearly.
+
+    Args:
+        logits: (n, h', w') over the image, or over the whole square of a frame.
+        size: (height, width) in pixels of the result.
+        frame: enlarge to its square first, leave out the padding, and bring the rest to the size, as Segment Anything
+            does; so that what the padding says shows in the last pixels before it.
+
+    Returns:
+        (n, height, width) float32.
+    """
+    full = logits[:, None].float()
+    if not len(full):
+        return full.new_zeros(0, *size)
+    if frame is not None:
+        full = _bilinear(full, size=(frame.side, frame.side))[..., : frame.input_size[0], : frame.input_size[1]]
+    return _bilinear(full, size=size)[:, 0]
+
+
+def _bilinear(maps: Tensor, *, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def _crop_axis(logits: Tensor, *, valid: float, dim: int) -> Tensor:

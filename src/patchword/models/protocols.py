@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
+from patchword.models.pixels import MaskFrame, full_logits
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,15 @@ class MaskProposals:
         logits: (n, m, h', w') mask logits over the valid (unpadded) part of the input, above 0 = inside.
         predicted_iou: (n, m) the model's own estimate of each mask's IoU, nominally in [0, 1].
         image_size: (height, width) in pixels of the image.
+        padded: (n, m, h'', w'') the logits over the whole padded input, of a model that pads; else None.
+        frame: where the image lies in that input.
     """
 
     logits: Tensor
     predicted_iou: Tensor
     image_size: tuple[int, int]
+    padded: Tensor | None = None
+    frame: MaskFrame | None = None
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Take for every prompt the mask of highest predicted IoU.
@@ -93,10 +98,7 @@ class MaskProposals:
         Returns:
             boolean masks (n, height, width).
         """
-        if len(logits) == 0:
-            return torch.zeros((0, *self.image_size), dtype=torch.bool, device=logits.device)
-        full = torch.nn.functional.interpolate(logits[:, None].float(), self.image_size, mode="bilinear")
-        return full[:, 0] > 0
+        return full_logits(logits, size=self.image_size) > 0
 
 
 @runtime_checkable

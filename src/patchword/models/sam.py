@@ -12,6 +12,7 @@ from patchword.models.common import side
 from patchword.models.decode import PromptDecoder
 from patchword.models.pixels import (
     Filter,
+    MaskFrame,
     crop_logits,
     longest_side_size,
     normalise,
@@ -91,7 +92,13 @@ class SamProposer:
         """
         decoded = self._decoder(embeddings, points, device=self.device)
         return tuple(
-            MaskProposals(self._valid(logits, embedding), scores, embedding.image_size)
+            MaskProposals(
+                self._valid(logits, embedding),
+                scores,
+                embedding.image_size,
+                padded=logits,
+                frame=MaskFrame(self.record.input_size, embedding.input_size),
+            )
             for embedding, (logits, scores) in zip(embeddings, decoded, strict=True)
         )
 
