@@ -80,7 +80,7 @@ class Known:
 
 def draw_data(folder: Path, *, images: int, labelled: float) -> list[tuple[Path, Path]]:
     """Photographs and label maps on disk."""
-    from patchword.maps import LabelMap
+    from patchword.data.masks import LabelMap
 
     generator = np.random.default_rng(0)
     names = [f"class {number}" for number in range(CLASSES)]
@@ -105,15 +105,15 @@ def measure(
     import torch
     from torch.nn import functional
 
-    from patchword.align.augmented import AugmentedFeatures
-    from patchword.align.features import FeatureCache
-    from patchword.align.photographs import Photograph, content_hash, read_photograph
-    from patchword.align.prepare import HashedItem
-    from patchword.align.settings import AlignSettings
-    from patchword.align.state import start_state
-    from patchword.align.targets import patch_labels
-    from patchword.align.trainer import TrainingSet, train
-    from patchword.maps import LabelMap
+    from patchword.alignment.augmented import AugmentedFeatures
+    from patchword.alignment.features import FeatureCache
+    from patchword.alignment.photographs import Photograph, content_hash, read_photograph
+    from patchword.alignment.prepare import HashedItem
+    from patchword.alignment.settings import AlignSettings
+    from patchword.alignment.state import start_state
+    from patchword.alignment.targets import patch_labels
+    from patchword.alignment.trainer import TrainingSet, train
+    from patchword.data.masks import LabelMap
     from patchword.models import load_patch_encoder
 
     encoder = load_patch_encoder(str(encoder_folder), device=device)

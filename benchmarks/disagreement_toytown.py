@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import patchword as pw
-from patchword.evaluate.disagreement import find_disagreement
-from patchword.label.quality.doubts import worst_masks
+from patchword.evaluation.disagreement import find_disagreement
+from patchword.labeling.quality.doubts import worst_masks
 from patchword.toytown.demo_scenes import ALL
 from patchword.versions import versions
 

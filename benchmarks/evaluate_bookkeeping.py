@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.evaluate.contours import boundary_reach
-from patchword.evaluate.counts import count_image
+from patchword.evaluation.contours import boundary_reach
+from patchword.evaluation.counts import count_image
 
 Maps = tuple[NDArray[Any], NDArray[Any]]
 SIZES = ((375, 500), (1024, 2048))

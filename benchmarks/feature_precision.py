@@ -18,16 +18,16 @@ from pathlib import Path
 import torch
 
 from patchword import api
-from patchword.align.data import AlignmentData
-from patchword.align.features import FeatureCache
-from patchword.align.photographs import content_hash
-from patchword.align.settings import AlignSettings
-from patchword.align.shards import bytes_held
+from patchword.alignment.data import AlignmentData
+from patchword.alignment.features import FeatureCache
+from patchword.alignment.photographs import content_hash
+from patchword.alignment.settings import AlignSettings
+from patchword.alignment.shards import bytes_held
+from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_patch_encoder
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import SIZE, Place, draw
 from patchword.toytown.world import SEEN
-from patchword.vocabulary import Vocabulary
 
 TYPES = ("float32", "float16", "bfloat16")
 
@@ -104,7 +104,7 @@ def measure(place: Place, test: Place, *, feature_dtype: str, epochs: int, folde
 
 def exact_features(place: Place) -> torch.Tensor:
     """Features (n, D, h, w) in float32, computed image by image."""
-    from patchword.images import read_image, to_tensor
+    from patchword.data.images import read_image, to_tensor
 
     encoder = load_patch_encoder(str(miniatures.DINO), device="cpu")
     return torch.cat([encoder(to_tensor(read_image(path))) for path in sorted(place.photos.glob("*.png"))])

@@ -34,22 +34,22 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from patchword.images import find_images, read_image, to_tensor
-from patchword.label.decode import stability_of
-from patchword.label.image import LabelParts
-from patchword.label.propose import View, propose_masks
-from patchword.label.run import label_folder
-from patchword.label.seeds import grid_points
-from patchword.label.settings import LabelSettings
-from patchword.label.views import make_views
-from patchword.maps import run_lengths
+from patchword.cli.terminal import parse_settings
+from patchword.data.images import find_images, read_image, to_tensor
+from patchword.data.masks import run_lengths
+from patchword.data.vocabulary import Vocabulary
+from patchword.labeling.decode_prompts import stability_of
+from patchword.labeling.image import LabelParts
+from patchword.labeling.image_crops import make_views
+from patchword.labeling.mask_generator import View, propose_masks
+from patchword.labeling.point_sampling import grid_points
+from patchword.labeling.run import label_folder
+from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposer
-from patchword.terminal import parse_settings
 from patchword.toytown import miniatures
 from patchword.versions import versions
-from patchword.vocabulary import Vocabulary
 
 SIDE = 32
 

@@ -48,7 +48,7 @@ def measure(*, patches: int, dim: int, bound: int, runs: int) -> Measured:
     import torch
     from torch.nn import functional
 
-    from patchword.align.losses import patch_patch_loss
+    from patchword.alignment.losses import patch_patch_loss
 
     generator = torch.Generator().manual_seed(0)
     z = functional.normalize(torch.randn(patches, dim, generator=generator), dim=1).requires_grad_()
@@ -128,7 +128,7 @@ def main() -> None:
     if chosen.child:
         print(json.dumps(asdict(measure(**json.loads(chosen.child)))))
         return
-    from patchword.align.settings import AlignSettings
+    from patchword.alignment.settings import AlignSettings
 
     bounds = chosen.bounds or [AlignSettings().similarity_bound]
     rows = []

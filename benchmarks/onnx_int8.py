@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from patchword.evaluate.public import evaluate
+from patchword.evaluation.api import evaluate
 from patchword.export.onnx.run import export_onnx
-from patchword.segment.dense import AnySegmenter
-from patchword.segment.opening import load, open_segmenter
+from patchword.segmentation.dense import AnySegmenter
+from patchword.segmentation.opening import load, open_segmenter
 from patchword.toytown.demo_scenes import ALL, SEEN
 from patchword.versions import versions
 

@@ -59,11 +59,11 @@ def make_model(folder: Path, *, size: str) -> tuple[Path, Any]:
     import torch
     from transformers import Dinov2Config, Dinov2Model
 
-    from patchword.align.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
-    from patchword.align.records import StepRecord
-    from patchword.align.settings import AlignSettings
+    from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
+    from patchword.alignment.records import StepRecord
+    from patchword.alignment.settings import AlignSettings
+    from patchword.data.vocabulary import Vocabulary
     from patchword.models import load_patch_encoder
-    from patchword.vocabulary import Vocabulary
 
     torch.manual_seed(0)
     config = Dinov2Config(
@@ -112,12 +112,12 @@ def measure(folder: Path, *, size: str, sides: list[int], classes: int, runs: in
     import torch
     from torch.nn import functional
 
-    from patchword.align.artifact import read_artifact
+    from patchword.alignment.artifact import read_artifact
     from patchword.export.onnx.check import open_session
     from patchword.export.onnx.quantise import quantise
     from patchword.export.onnx.run import export_onnx
-    from patchword.segment.pixels import Decision, assign_pixels
-    from patchword.segment.scores import GridScores
+    from patchword.segmentation.pixels import Decision, assign_pixels
+    from patchword.segmentation.scores import GridScores
 
     model, encoder = make_model(folder, size=size)
     module = read_artifact(model).module

@@ -27,14 +27,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.label.again import further_steps
-from patchword.label.propose import View, propose_masks, seed_points
-from patchword.label.settings import LabelSettings
-from patchword.label.views import seed_features
+from patchword.cli.terminal import parse_settings
+from patchword.labeling.image_crops import seed_features
+from patchword.labeling.mask_generator import View, propose_masks, seed_points
+from patchword.labeling.reprompt import further_steps
+from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer, load_patch_encoder
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer, PatchEncoder
-from patchword.terminal import parse_settings
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import Scene, draw_scene

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from patchword import api
-from patchword.label.settings import LabelSettings
-from patchword.terminal import parse_settings
+from patchword.cli.terminal import parse_settings
+from patchword.labeling.settings import LabelSettings
 from patchword.toytown import miniatures
 from patchword.toytown.demo import LABEL_SETTINGS
 from patchword.toytown.demo_scenes import draw

@@ -28,12 +28,12 @@ from PIL import Image
 
 import patchword as pw
 from patchword import api
-from patchword.evaluate.bootstrap import mean_of_known, percentiles, ratio, resampled_sums
-from patchword.evaluate.boundary import boundary_counts
-from patchword.maps import LabelMap, overlay
+from patchword.data.masks import LabelMap, overlay
+from patchword.evaluation.bootstrap import mean_of_known, percentiles, ratio, resampled_sums
+from patchword.evaluation.boundary import boundary_counts
 from patchword.models import load_mask_proposer
-from patchword.segment.baseline import DenseSegmenter
-from patchword.segment.segmenter import Segmenter
+from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.segmenter import Segmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo import ALIGN_SETTINGS, LABEL_SETTINGS
 from patchword.toytown.demo_scenes import ALL, SIZE, draw

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from patchword.models.protocols import PatchEncoder
-    from patchword.segment.segmenter import Segmenter
+    from patchword.segmentation.segmenter import Segmenter
 
 CLIP, TEXT_DIM, MOST_CLASSES = "clip-vit-base-patch16", 512, 171
 PROXY = {"shorter_side": 336, "longest_side": 2048, "window": 336, "stride": 112, "join": "logits", "refine": "none"}
@@ -90,10 +90,10 @@ class RandomText:
 
 def random_segmenter(encoder: PatchEncoder) -> Segmenter:
     """A segmenter around an encoder, of the default shape, its module with random weights."""
-    from patchword.align.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
-    from patchword.align.records import StepRecord
-    from patchword.align.settings import AlignSettings
-    from patchword.segment.segmenter import Segmenter
+    from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
+    from patchword.alignment.records import StepRecord
+    from patchword.alignment.settings import AlignSettings
+    from patchword.segmentation.segmenter import Segmenter
 
     settings, text = AlignSettings(), RandomText()
     shape = ModuleShape(
@@ -132,9 +132,9 @@ def ways_of(
     """The size that the encoder sees the image at, and what is timed by name, the bare pass first."""
     import torch
 
-    from patchword.images import to_tensor
+    from patchword.data.images import to_tensor
     from patchword.models.pixels import model_size, resize
-    from patchword.segment.baselines import load_method
+    from patchword.segmentation.baselines import load_method
 
     seen = model_size((image.shape[0], image.shape[1]), image_size=size, patch_size=encoder.record.patch_size)
     resized = resize(to_tensor(image), size=seen).to(encoder.device)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import patchword as pw
-from patchword.align.data import AlignmentData, AlignmentItem
-from patchword.segment.result import SegmentationResult
+from patchword.alignment.data import AlignmentData, AlignmentItem
+from patchword.segmentation.result import SegmentationResult
 from patchword.toytown import miniatures
 from patchword.toytown.demo import ALIGN_SETTINGS
 from patchword.toytown.world import SEEN

@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from patchword.cli.terminal import parse_settings
+from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.suggest.nouns import read_nouns
-from patchword.suggest.run import suggest_classes
-from patchword.suggest.settings import SuggestSettings
-from patchword.terminal import parse_settings
+from patchword.suggestion.nouns import read_nouns
+from patchword.suggestion.run import suggest_classes
+from patchword.suggestion.settings import SuggestSettings
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import CLASSES, Scene, draw_scene
-from patchword.vocabulary import Vocabulary
 
 STYLES = {"day": "evaluate-seen", "dusk": "evaluate-style"}
 ABSENT = ("boat", "balloon", "mushroom", "bench", "snowman", "kite", "fence", "butterfly")

@@ -26,7 +26,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from patchword import cli, folders, models
+from patchword import models
+from patchword.cli import app as cli
+from patchword.data import folders
 
 torch.set_num_threads(1)
 KILLS = {"label": 20, "segment": 5}
@@ -263,7 +265,7 @@ def _full(
 def main() -> None:
     """Do all of it."""
     kind, scratch, clip, sam, *small = sys.argv[1:]
-    for module in ("label.run", "segment.run", "segment.baselines", "api", "plans"):
+    for module in ("labeling.run", "segmentation.run", "segmentation.baselines", "api", "cli.plans"):
         importlib.import_module(f"patchword.{module}")
     loaded_clip, loaded_sam = models.load_image_text(clip, device="cpu"), models.load_mask_proposer(sam, device="cpu")
     models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from patchword.cli import app
+from patchword.cli.app import app
 
 # So low that random weights label something.
 LABEL_SETTINGS = {"grids": [1, 2], "minimum_crops": 1, "minimum_share": 0, "minimum_predicted_iou": 0, "margin": 0}

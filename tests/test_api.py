@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 import patchword as pw
-from patchword.align.data import AlignmentData
+from patchword.alignment.data import AlignmentData
+from patchword.config.inputs import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.inputs import read_vocabulary
-from patchword.parts import Loader, ModelName
+from patchword.models.sources import Loader, ModelName
 from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_photos, pixels
 
 

@@ -12,7 +12,7 @@ import pytest
 import tiny as tiny_checkpoints
 from PIL import Image
 
-from patchword.maps import read_indices
+from patchword.data.masks import read_indices
 from small_world import (
     Models,
     align_command,

@@ -12,8 +12,8 @@ import pytest
 
 import patchword
 from patchword import api
+from patchword.cli.terminal import parse_settings, parse_words
 from patchword.errors import PatchwordError
-from patchword.terminal import parse_settings, parse_words
 from small_world import (
     Models,
     align_command,

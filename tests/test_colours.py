@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from patchword import colours
-from patchword.colours import alike, class_colours, palette, with_one_more
+from patchword.data import colours
+from patchword.data.colours import alike, class_colours, palette, with_one_more
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 65535])

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchword import folders
-from patchword.errors import PatchwordError
-from patchword.folders import (
+from patchword.data import folders
+from patchword.data.folders import (
     MARKER_FILE,
     Manifest,
     cache_folder,
@@ -26,6 +25,7 @@ from patchword.folders import (
     write_json,
     write_text,
 )
+from patchword.errors import PatchwordError
 
 
 def _files(folder: Path) -> list[str]:

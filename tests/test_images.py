@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.data.images import find_images, image_size, read_image, to_tensor
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.images import find_images, image_size, read_image, to_tensor
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

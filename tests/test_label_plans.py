@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from patchword import plans
+from patchword.cli import plans
 from patchword.errors import PatchwordError
-from patchword.label.estimate import estimate_labelling
-from patchword.label.presets import LABEL_PRESETS
-from patchword.label.preview import page_for
-from patchword.label_request import LabelRequest
+from patchword.labeling.estimate import estimate_labelling
+from patchword.labeling.presets import LABEL_PRESETS
+from patchword.labeling.preview import page_for
+from patchword.labeling.request import LabelRequest
 from patchword.runs.estimate import Estimate, spread
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run
 

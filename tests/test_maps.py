@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.colours import IGNORE_COLOUR
+from patchword.data.colours import IGNORE_COLOUR
+from patchword.data.masks import LabelMap, Segment, ignore_index, overlay, palette, read_indices
 from patchword.errors import PatchwordError
-from patchword.maps import LabelMap, Segment, ignore_index, overlay, palette, read_indices
 
 
 def _names(count: int) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from patchword.errors import PatchwordError
-from patchword.segment.resume import _told
-from patchword.segment.settings import SegmentSettings
+from patchword.segmentation.resume import _told
+from patchword.segmentation.settings import SegmentSettings
 from small_world import must, run
 
 

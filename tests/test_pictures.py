@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from patchword import pictures
+from patchword.data.masks import LabelMap, overlay, palette
 from patchword.errors import PatchwordError
-from patchword.maps import LabelMap, overlay, palette
+from patchword.visualization import overlays as pictures
 
 
 def test_named_pixels_are_blended_with_their_colour() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from patchword.progress import Progress, duration, rate
+from patchword.runs.progress import Progress, duration, rate
 
 
 class _Clock:

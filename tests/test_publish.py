@@ -13,9 +13,9 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from patchword import publish
 from patchword.errors import PatchwordError
-from patchword.publish import find_artifact, push_folder
+from patchword.export import publish
+from patchword.export.publish import find_artifact, push_folder
 from small_world import must, run
 
 

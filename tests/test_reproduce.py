@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import typer
 
-from patchword.align.settings import AlignSettings
-from patchword.cli import app
-from patchword.evaluate.benchmarks.registry import BENCHMARKS
-from patchword.evaluate.protocols import PROTOCOLS
-from patchword.evaluate.suite import SUITES
-from patchword.label.settings import LabelSettings
+from patchword.alignment.settings import AlignSettings
+from patchword.cli.app import app
+from patchword.cli.terminal import parse_settings
+from patchword.config.base import Settings
+from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.protocols import PROTOCOLS
+from patchword.evaluation.suite import SUITES
+from patchword.labeling.settings import LabelSettings
 from patchword.models.presets import PRESETS
-from patchword.segment.settings import SegmentSettings
-from patchword.settings import Settings
-from patchword.terminal import parse_settings
+from patchword.segmentation.settings import SegmentSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("reproduce.md", "large.md")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
-from patchword.text import TextVectors, encode_vocabulary
-from patchword.vocabulary import Vocabulary
+from patchword.models.text_embeddings import TextVectors, encode_vocabulary
 
 DIM = 8
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from patchword.colours import class_colours, palette, with_one_more
+from patchword.data.colours import class_colours, palette, with_one_more
+from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary, VocabularyClass
 from patchword.errors import PatchwordError
-from patchword.vocabulary import DEFAULT_TEMPLATES, Vocabulary, VocabularyClass
 
 TEXT = """
 # furniture

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from patchword.ablate.grid import AblationGrid, Row, Test
-from patchword.ablate.run import AblationTable, run_ablation
+from patchword.ablation.grid import AblationGrid, Row, Test
+from patchword.ablation.run import AblationTable, run_ablation
 from patchword.errors import PatchwordError
 from patchword.toytown import miniatures
 from patchword.toytown.demo import ALIGN_SETTINGS

@@ -1,5 +1,5 @@
 """`python -m patchword` is `patchword`."""
 
-from patchword.cli import main
+from patchword.cli.app import main
 
 main()

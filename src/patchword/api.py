@@ -6,33 +6,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.errors import PatchwordError
-from patchword.evaluate.benchmark_public import evaluate_benchmark as evaluate_benchmark
-from patchword.evaluate.benchmark_public import evaluate_suite as evaluate_suite
-from patchword.evaluate.public import evaluate as evaluate
-from patchword.folders import check_output
-from patchword.inputs import (
+from patchword.config.inputs import (
     Classes,
     align_settings,
     check_needs_resume,
     open_labels,
     tell_classes,
 )
-from patchword.label_request import LabelRequest
+from patchword.data.folders import check_output
+from patchword.errors import PatchwordError
+from patchword.evaluation.api import evaluate as evaluate
+from patchword.evaluation.benchmark_api import evaluate_benchmark as evaluate_benchmark
+from patchword.evaluation.benchmark_api import evaluate_suite as evaluate_suite
+from patchword.labeling.request import LabelRequest
 from patchword.models.presets import find_preset
-from patchword.parts import Loader
-from patchword.segment.public import load as load
-from patchword.segment.public import segment as segment
-from patchword.suggest.public import suggest as suggest
+from patchword.models.sources import Loader
+from patchword.segmentation.api import load as load
+from patchword.segmentation.api import segment as segment
+from patchword.suggestion.api import suggest as suggest
 
 if TYPE_CHECKING:
-    from patchword.align.data import LabelledImages
-    from patchword.align.settings import AlignSettings
-    from patchword.label.dataset import LabelledDataset
-    from patchword.label.settings import LabelSettings
+    from patchword.alignment.data import LabelledImages
+    from patchword.alignment.settings import AlignSettings
+    from patchword.labeling.dataset import LabelledDataset
+    from patchword.labeling.settings import LabelSettings
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
-    from patchword.segment.segmenter import Segmenter
+    from patchword.segmentation.segmenter import Segmenter
 
 
 def label(
@@ -92,9 +92,9 @@ def label(
     Raises:
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
-    from patchword.label.records import MARKER
-    from patchword.label.resume import CORRECTIONS, refuse_corrections
-    from patchword.label.run import label_folder
+    from patchword.labeling.records import MARKER
+    from patchword.labeling.resume import CORRECTIONS, refuse_corrections
+    from patchword.labeling.run import label_folder
 
     check_needs_resume(resume, retry_failed=retry_failed, forget_missing=forget_missing)
     if overwrite and not overwrite_corrections:
@@ -169,9 +169,9 @@ def align(
     Raises:
         PatchwordError: for anything above that is not as described, and when no photograph can be trained on.
     """
-    from patchword.align.artifact import MARKER
-    from patchword.align.run import align_labels
-    from patchword.segment.segmenter import Segmenter
+    from patchword.alignment.artifact import MARKER
+    from patchword.alignment.run import align_labels
+    from patchword.segmentation.segmenter import Segmenter
 
     dataset, labelled_by = open_labels(labels, photos=photos)
     chosen = align_settings(settings)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchword.folders import Manifest, prepare_output, write_json
-from patchword.label.dataset import LabelledDataset, label_map_path, segments_path
-from patchword.label.records import MARKER, Counts, DatasetRecord, ImageRecord
-from patchword.label.settings import LabelSettings
-from patchword.maps import LabelMap, Segment
+from patchword.data.folders import Manifest, prepare_output, write_json
+from patchword.data.masks import LabelMap, Segment
+from patchword.data.vocabulary import Vocabulary
+from patchword.labeling.dataset import LabelledDataset, label_map_path, segments_path
+from patchword.labeling.records import MARKER, Counts, DatasetRecord, ImageRecord
+from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import VocabularyRecord
-from patchword.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.of(["cat", "sofa; couch", "Bäume"])
 MODEL = ModelRecord("fake", "fake", None, "0" * 64, 16, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, "")

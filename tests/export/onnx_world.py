@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patchword.align.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
-from patchword.align.module import AlignmentModule
-from patchword.align.records import StepRecord
-from patchword.align.settings import AlignSettings, ModuleKind
+from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
+from patchword.alignment.module import AlignmentModule
+from patchword.alignment.records import StepRecord
+from patchword.alignment.settings import AlignSettings, ModuleKind
+from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.vocabulary import Vocabulary
 
 LAST_STEP = StepRecord(
     step=1, learning_rate=1e-4, temperature=0.07, total=1.0, patch_patch=0.5, text_anchor=0.25, patch_anchor=0.25

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from export_data import VOCABULARY, make_labels, truth
 
-from patchword.label.dataset import LabelledDataset
+from patchword.labeling.dataset import LabelledDataset
 from small_world import must, run
 
 

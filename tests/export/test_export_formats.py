@@ -19,7 +19,7 @@ from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset
+from patchword.labeling.dataset import LabelledDataset
 
 CATEGORIES = categories_of(VOCABULARY)
 STEMS = ["a/x", "b/x.jpg", "b/x.png", "Füße im Schnee", "leer", "punkt"]

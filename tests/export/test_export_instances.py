@@ -11,13 +11,13 @@ from export_data import VOCABULARY, scene, segment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchword.colours import palette
+from patchword.data.colours import palette
+from patchword.data.masks import LabelMap, Segment, run_lengths
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
 from patchword.export.instances import Piece, pieces_of
 from patchword.export.names import stems
-from patchword.maps import LabelMap, Segment, run_lengths
-from patchword.vocabulary import Vocabulary
 
 
 def drawn(rows: list[str]) -> np.ndarray:

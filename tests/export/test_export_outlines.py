@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from patchword.coco_masks import filled
-from patchword.components import NOTHING, connected_components
+from patchword.data.components import NOTHING, connected_components
 from patchword.export.instances import Piece
 from patchword.export.outlines import outline_of
 from patchword.export.polygons import LossCounter, painted

@@ -18,7 +18,7 @@ from export_data import EVERY_PIECE, VOCABULARY, default_scenes, make_labels, sc
 
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset
+from patchword.labeling.dataset import LabelledDataset
 
 IGNORE = 255
 NAMES = ["a/x.jpg", "b/x.jpg", "Füße im Schnee.jpg", "leer.png"]

@@ -12,15 +12,15 @@ import pytest
 from export_data import VOCABULARY, make_labels
 from PIL import Image
 
+from patchword.data.masks import LabelMap
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export import job as job_module
 from patchword.export.files import write_json_object
 from patchword.export.records import ExportSummary
 from patchword.export.run import FORMATS, SUMMARY_FILE, export_labels
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset
-from patchword.maps import LabelMap
-from patchword.vocabulary import Vocabulary
+from patchword.labeling.dataset import LabelledDataset
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from patchword.export.run import FORMATS, export_labels
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset
+from patchword.labeling.dataset import LabelledDataset
 from small_world import must, run
 
 IGNORE = 255

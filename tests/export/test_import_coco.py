@@ -15,12 +15,12 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from patchword.coco_masks import decode_segmentation
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
-from patchword.export.bring_back import import_labels
+from patchword.export.importers import import_labels
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset
-from patchword.vocabulary import Vocabulary
+from patchword.labeling.dataset import LabelledDataset
 
 CATS = Vocabulary.of(["cat", "dog"])
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]

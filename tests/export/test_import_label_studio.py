@@ -14,15 +14,15 @@ from export_data import box, save_photo, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.components import NOTHING
+from patchword.data.components import NOTHING
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
-from patchword.export.bring_back import import_labels
-from patchword.export.brush import encode_brush
-from patchword.export.painting import Photographs
+from patchword.export.importers import import_labels
+from patchword.export.label_studio_rle import encode_brush
+from patchword.export.rasterize import Photographs
 from patchword.export.read_label_studio import _ellipse, read_label_studio
 from patchword.export.settings import ImportSettings
-from patchword.label.dataset import LabelledDataset
-from patchword.vocabulary import Vocabulary
+from patchword.labeling.dataset import LabelledDataset
 
 CATS = Vocabulary.of(["cat", "dog"])
 SIZE = {"original_width": 80, "original_height": 60, "image_rotation": 0}

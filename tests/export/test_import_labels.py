@@ -18,18 +18,18 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from patchword.align.data import LabelledImages
+from patchword.alignment.data import LabelledImages
 from patchword.coco_masks import runs_of_text
+from patchword.data.folders import prepare_output
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.export.bring_back import import_labels
-from patchword.export.painting import Photographs
+from patchword.export.importers import import_labels
+from patchword.export.rasterize import Photographs
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
-from patchword.folders import prepare_output
-from patchword.label.dataset import LabelledDataset
-from patchword.label.records import DatasetRecord
-from patchword.label.resume import CORRECTIONS, refuse_corrections
-from patchword.vocabulary import Vocabulary
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.records import DatasetRecord
+from patchword.labeling.resume import CORRECTIONS, refuse_corrections
 from small_world import state_of
 
 ROUND_TRIPS = [

@@ -13,10 +13,10 @@ import pytest
 from export_data import box, save_photo, truth
 from PIL import Image
 
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.export.bring_back import import_labels
-from patchword.label.dataset import LabelledDataset
-from patchword.vocabulary import Vocabulary
+from patchword.export.importers import import_labels
+from patchword.labeling.dataset import LabelledDataset
 from small_world import must, run
 
 FIRST, SECOND = box(10, 10, 30, 30), box(40, 30, 60, 50)

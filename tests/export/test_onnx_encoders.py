@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.align.artifact import read_artifact
-from patchword.align.module import AlignmentModule
-from patchword.align.settings import ModuleKind
+from patchword.alignment.artifact import read_artifact
+from patchword.alignment.module import AlignmentModule
+from patchword.alignment.settings import ModuleKind
 from patchword.errors import PatchwordError
 from patchword.export.onnx import traceable
 from patchword.export.onnx.check import largest_difference, open_session

@@ -22,6 +22,7 @@ from PIL import Image
 from torch.nn import functional
 
 from patchword import __version__
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.export.onnx import files
 from patchword.export.onnx import run as export_run
@@ -31,11 +32,10 @@ from patchword.export.onnx.head import parse_head
 from patchword.export.onnx.quantise import quantise
 from patchword.export.onnx.run import OnnxSummary, export_onnx
 from patchword.export.text_vectors import export_text_vectors
-from patchword.maps import LabelMap
 from patchword.models.stored_text import load_stored_text
-from patchword.segment.onnx_segmenter import load_onnx_segmenter
-from patchword.segment.opening import load, open_segmenter
-from patchword.segment.result import SegmentationResult
+from patchword.segmentation.onnx_segmenter import load_onnx_segmenter
+from patchword.segmentation.opening import load, open_segmenter
+from patchword.segmentation.result import SegmentationResult
 from small_world import must, pixels, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"

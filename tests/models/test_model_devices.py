@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fake_device import fake_device
-from patchword.align.state import compute_type
+from patchword.alignment.state import compute_type
 from patchword.errors import PatchwordError
 from patchword.models import devices
 from patchword.models.devices import choose_device, choose_dtype

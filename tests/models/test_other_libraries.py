@@ -21,7 +21,7 @@ from patchword.models import load_image_text, load_mask_proposer, load_patch_enc
 from patchword.models.extras import repository, split_name
 from patchword.models.fetch import check_model
 from patchword.models.hub import cached_folder, local_folder
-from patchword.parts import ModelName, whereabouts
+from patchword.models.sources import ModelName, whereabouts
 
 NAMES = [("timm:resnet50.a1_in1k", "timm"), ("open_clip:laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "open_clip")]
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import patchword.models.common as common
-import patchword.segment.text_store as text_store
+import patchword.segmentation.text_store as text_store
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordWarning
 from patchword.models import load_image_text
 from patchword.models.common import clean_prompt
-from patchword.segment.words import WordEncoder
+from patchword.segmentation.words import WordEncoder
 from patchword.toytown.miniatures import CLIP
-from patchword.vocabulary import Vocabulary
 
 # A written name, and the plain one that the models were trained to read.
 PLAIN = {

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.label.quality.records import QualityParts, QualityRecord
-from patchword.maps import LabelMap
+from patchword.labeling.quality.records import QualityParts, QualityRecord
 from patchword.toytown.quality_check import bootstrap, check_quality, fifths, ranks, spearman, true_scores
 
 NAMES = ("cat", "dog")

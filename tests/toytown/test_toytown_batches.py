@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from patchword.label.image import ImageClaims, LabelParts, claim_images
-from patchword.label.settings import LabelSettings
+from patchword.data.vocabulary import Vocabulary
+from patchword.labeling.image import ImageClaims, LabelParts, claim_images
+from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import SEEN, draw_scene
-from patchword.vocabulary import Vocabulary
 
 
 def scenes() -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from patchword.folders import write_json, write_text
+from patchword.data.folders import write_json, write_text
 from tools.miniatures.measure_clip import NamingMeasurement, measure_clip
 from tools.miniatures.measure_dino import ProbeMeasurement, measure_dino
 from tools.miniatures.measure_sam import SamMeasurement, measure_sam

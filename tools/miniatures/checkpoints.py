@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from patchword.data.folders import write_json
 from patchword.errors import PatchwordError
-from patchword.folders import write_json
 
 
 def check_counts(what: str, **counts: int) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models import load_image_text
-from patchword.text import encode_vocabulary
+from patchword.models.text_embeddings import encode_vocabulary
 from patchword.toytown.shapes import THINGS
 from patchword.toytown.world import STYLES, Scene
-from patchword.vocabulary import Vocabulary
 from tools.miniatures.pool import draw_pool
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.folders import write_json
+from patchword.data.folders import write_json
 from patchword.toytown.world import Scene
 from tools.miniatures.checkpoints import check_counts, earlier_run
 from tools.miniatures.measure_sam import draw_probes, measure_model

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.vocabulary import Vocabulary
 
 UNLABELLED_COLOUR = (0, 0, 0)
 MOST_8_BIT = 254

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from patchword.data.folders import write_bytes, write_json
 from patchword.export.categories import check_8_bit
 from patchword.export.files import png
 from patchword.export.job import Job
-from patchword.folders import write_bytes, write_json
 
 
 def write_cityscapes(job: Job, out: Path) -> None:

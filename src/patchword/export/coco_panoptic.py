@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.data.folders import write_bytes
 from patchword.export.coco import coco_categories, coco_images
 from patchword.export.files import png, write_json_object
 from patchword.export.instances import Piece
 from patchword.export.job import Job, Picture
-from patchword.folders import write_bytes
 
 
 def write_coco_panoptic(job: Job, out: Path) -> None:

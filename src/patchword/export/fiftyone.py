@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from patchword.data.folders import write_bytes, write_json
 from patchword.export.files import png, text_bytes, write_json_object
 from patchword.export.job import Job
-from patchword.folders import write_bytes, write_json
 
 _IMPORT = '''"""Opens this folder in FiftyOne, with the names of the classes."""
 

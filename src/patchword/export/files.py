@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.data.folders import json_text, replacing, write_bytes
 from patchword.errors import PatchwordError
-from patchword.folders import json_text, replacing, write_bytes
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
 

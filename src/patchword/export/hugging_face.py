@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from patchword.data.folders import write_json
 from patchword.errors import PatchwordError
 from patchword.export.files import write_json_lines
 from patchword.export.job import Job
-from patchword.folders import write_json
 
 
 def write_hugging_face(job: Job, out: Path) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from patchword.components import NOTHING, Components, connected_components
+from patchword.data.components import NOTHING, Components, connected_components
+from patchword.data.masks import LabelMap, RunLengths, Segment
 from patchword.errors import PatchwordError
-from patchword.maps import LabelMap, RunLengths, Segment
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.export.categories import Category
 from patchword.export.files import place_photograph
@@ -17,9 +18,8 @@ from patchword.export.names import stems
 from patchword.export.polygons import LossCounter
 from patchword.export.records import Slivers
 from patchword.export.settings import ExportSettings
-from patchword.label.dataset import LabelledDataset, LabelledItem
-from patchword.maps import LabelMap
-from patchword.progress import Progress
+from patchword.labeling.dataset import LabelledDataset, LabelledItem
+from patchword.runs.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from patchword.export.brush import brush_value
+from patchword.data.folders import write_bytes
 from patchword.export.files import text_bytes, write_json_array
 from patchword.export.instances import Piece
 from patchword.export.job import Job, Picture
-from patchword.folders import write_bytes
+from patchword.export.label_studio_rle import brush_value
 
 BRUSH, POLYGON, IMAGE = "brush", "polygon", "image"
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from patchword.coco_masks import decode_segmentation, id_key, polygon_points
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, UnusableError
-from patchword.export.painting import Correction, Findings, Painted, Photographs, Region, check_size
+from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
 from patchword.export.settings import ImportSettings
-from patchword.vocabulary import Vocabulary
 
 _ORPHAN = "object of a photograph that the file does not list"
 _NO_CATEGORY = "object of a category that the file does not list"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from patchword.config.inputs import refuse_empty
+from patchword.data.folders import prepare_output, write_json
 from patchword.errors import PatchwordError
 from patchword.export.categories import categories_of
 from patchword.export.cityscapes import write_cityscapes
@@ -21,10 +23,8 @@ from patchword.export.records import ExportSummary
 from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
 from patchword.export.yolo import write_yolo
-from patchword.folders import prepare_output, write_json
-from patchword.inputs import refuse_empty
-from patchword.label.dataset import LabelledDataset, why_unusable
-from patchword.progress import Progress
+from patchword.labeling.dataset import LabelledDataset, why_unusable
+from patchword.runs.progress import Progress
 
 SUMMARY_FILE = "export.json"
 

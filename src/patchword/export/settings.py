@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from patchword.settings import Settings
+from patchword.config.base import Settings
 
 
 class ExportSettings(Settings):

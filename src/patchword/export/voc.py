@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.colours import IGNORE_COLOUR
+from patchword.data.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
 from patchword.export.categories import UNLABELLED_COLOUR, Category, check_8_bit, free_name
 from patchword.export.coco_panoptic import object_numbers

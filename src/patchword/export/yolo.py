@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
+from patchword.data.folders import write_bytes
 from patchword.export.files import text_bytes
 from patchword.export.job import Job, Picture
-from patchword.folders import write_bytes
 
 
 def write_yolo(job: Job, out: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.data.folders import cache_folder, write_text
 from patchword.errors import PatchwordError, first_line
-from patchword.folders import cache_folder, write_text
 from patchword.models.registry import Family
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from patchword.data.folders import expand_home, write_text
 from patchword.errors import PatchwordError
-from patchword.folders import expand_home, write_text
 from patchword.models.extras import TRANSFORMERS, Layout, repository, split_name
 from patchword.models.folders import has_weights
 from patchword.models.registry import FAMILIES, checkpoint_of

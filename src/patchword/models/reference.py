@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError, first_line
-from patchword.images import read_image, to_tensor
 from patchword.models.adapters import WEIGHTS
 from patchword.models.folders import PREPROCESSOR, read_json
 from patchword.models.loading import (

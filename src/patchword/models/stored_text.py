@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from patchword.config.base import one_line
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, first_line
 from patchword.models.protocols import ModelRecord
-from patchword.settings import one_line
-from patchword.vocabulary import Vocabulary
 
 SUFFIX = ".npz"
 FORMAT: Literal["patchword-text-vectors"] = "patchword-text-vectors"

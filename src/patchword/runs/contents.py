@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from patchword.progress import Progress, photograph_count
+from patchword.runs.progress import Progress, photograph_count
 
 _THREADS = 4  # that read at once; a disk is kept busy, and hashing is faster than most
 

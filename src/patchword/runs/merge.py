@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from patchword.data.folders import replacing, write_bytes
 from patchword.errors import PatchwordError, WriteError
-from patchword.folders import replacing, write_bytes
 from patchword.runs.records import RUNS_FILE, ShardRecord
 from patchword.runs.shards import names_hash
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
+from patchword.data.folders import json_text, write_bytes
 from patchword.errors import PatchwordError
-from patchword.folders import json_text, write_bytes
 from patchword.runs.records import RUNS_FILE, Record
 from patchword.versions import versions
 

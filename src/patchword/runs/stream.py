@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.data.images import read_image
 from patchword.errors import PatchwordError
-from patchword.images import read_image
 from patchword.runs.contents import content_of
 
 Pixels = NDArray[np.uint8]

@@ -14,16 +14,16 @@ import numpy as np
 from PIL import Image
 
 from patchword import api
-from patchword.align.settings import AlignSettings
+from patchword.alignment.settings import AlignSettings
+from patchword.data.folders import prepare_output, write_json, write_text
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.evaluate.report import EvaluationReport
-from patchword.folders import prepare_output, write_json, write_text
-from patchword.label.dataset import LabelledDataset
-from patchword.label.fuse import fuse
-from patchword.label.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
-from patchword.label.settings import LabelSettings
-from patchword.maps import LabelMap
-from patchword.progress import Progress
+from patchword.evaluation.report import EvaluationReport
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.fuse import fuse
+from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.settings import LabelSettings
+from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.demo_compare import Comparison, compare_all
 from patchword.toytown.demo_report import Pictures, render

@@ -11,16 +11,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.evaluate.bootstrap import bootstrap_interval
-from patchword.evaluate.boundary import DILATION
-from patchword.evaluate.counts import Gathered, ImageCounts, count_image
-from patchword.maps import LabelMap
-from patchword.progress import Progress
-from patchword.segment.dense import AnySegmenter
-from patchword.segment.methods import METHODS
-from patchword.segment.opening import open_segmenter
-from patchword.segment.settings import Refine
+from patchword.evaluation.bootstrap import bootstrap_interval
+from patchword.evaluation.boundary import DILATION
+from patchword.evaluation.counts import Gathered, ImageCounts, count_image
+from patchword.runs.progress import Progress
+from patchword.segmentation.dense import AnySegmenter
+from patchword.segmentation.methods import METHODS
+from patchword.segmentation.opening import open_segmenter
+from patchword.segmentation.settings import Refine
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import Workers, finish_all
@@ -38,7 +38,7 @@ class Contender:
 
     Attributes:
         title: for the reader of a table.
-        method: of `patchword.segment.baselines`, with the miniature CLIP and, where it takes one, the miniature DINOv2;
+        method: of `segmentation.baselines`, with the miniature CLIP and, where it takes one, the miniature DINOv2;
             "" for a trained model.
         model: folder of the trained model; None for a method.
         settings: of the segmentation, those that differ from the defaults.

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchword.evaluate.report import EvaluationReport
-from patchword.maps import LabelMap, overlay, palette
-from patchword.segment.methods import METHODS
+from patchword.data.masks import LabelMap, overlay, palette
+from patchword.evaluation.report import EvaluationReport
+from patchword.segmentation.methods import METHODS
 from patchword.toytown.demo_compare import EDGE_SCENES, METHOD_SCENES
 from patchword.toytown.world import UNSEEN
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.maps import LabelMap
+from patchword.data.masks import LabelMap
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
 

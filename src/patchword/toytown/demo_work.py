@@ -16,20 +16,20 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from patchword import api
-from patchword.align.data import AlignmentData
-from patchword.align.settings import AlignSettings
-from patchword.evaluate.report import EvaluationReport
-from patchword.label.dataset import LabelledDataset
-from patchword.label.merge import merge_labels
-from patchword.label.records import MANIFEST_FILE
-from patchword.label.settings import LabelSettings
+from patchword.alignment.data import AlignmentData
+from patchword.alignment.settings import AlignSettings
+from patchword.data.vocabulary import Vocabulary
+from patchword.evaluation.report import EvaluationReport
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.merge import merge_labels
+from patchword.labeling.records import MANIFEST_FILE
+from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text
-from patchword.progress import Progress
-from patchword.segment.baseline import DenseSegmenter
+from patchword.runs.progress import Progress
+from patchword.segmentation.baseline import DenseSegmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import SIZE, Place
 from patchword.toytown.world import SEEN
-from patchword.vocabulary import Vocabulary
 
 _PROCESSES, _PARTS = 2, 6  # more parts than processes, so that none waits long for the other at the end
 _LOOK_EVERY = 0.5  # seconds

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.evaluate.confusion import ConfusionMatrix
-from patchword.label.dataset import LabelledDataset
-from patchword.label.quality.records import QualityParts, QualityRecord
-from patchword.maps import LabelMap
+from patchword.evaluation.confusion import ConfusionMatrix
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.quality.records import QualityParts, QualityRecord
 
 Values = NDArray[np.float64]
 FEWEST_IMAGES = 5

@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from patchword.align.artifact import ArtifactConfig, ModuleShape, Tower
+from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower
+from patchword.config.base import one_line
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.settings import one_line
-from patchword.vocabulary import Vocabulary
 
 KEY = "patchword"
 FORMAT: Literal["patchword-onnx"] = "patchword-onnx"

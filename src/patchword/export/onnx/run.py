@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from patchword.align.artifact import Artifact, read_artifact
+from patchword.alignment.artifact import Artifact, read_artifact
 from patchword.errors import PatchwordError
 from patchword.export.files import check_file_target
 from patchword.export.onnx.check import agreement, largest_difference, open_session
@@ -21,10 +21,10 @@ from patchword.export.onnx.packages import import_onnx_package
 from patchword.export.onnx.quantise import quantise
 from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.onnx.traceable import ImageSide
+from patchword.export.publish import find_artifact
 from patchword.models import load_patch_encoder
 from patchword.models.protocols import PatchEncoder
-from patchword.publish import find_artifact
-from patchword.segment.segmenter import load_tower
+from patchword.segmentation.segmenter import load_tower
 from patchword.versions import versions
 
 _PACKAGES = ("onnx", "onnx_ir", "onnxscript", "onnxruntime")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from patchword.settings import Settings
+from patchword.config.base import Settings
 
 
 class OnnxSettings(Settings):

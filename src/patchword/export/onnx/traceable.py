@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.align.module import AlignmentModule
+from patchword.alignment.module import AlignmentModule
 from patchword.errors import PatchwordError
 from patchword.models.pixels import AntialiasedInterpolation
 from patchword.models.protocols import PatchEncoder

@@ -1,0 +1,232 @@
+"""Runs a grid: trains every row with every seed, judges it, and writes one table."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchword import api
+from patchword.ablation.data import exact_mask, training_data
+from patchword.ablation.grid import AblationGrid, Row, Test
+from patchword.alignment.data import AlignmentData
+from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
+from patchword.errors import PatchwordError
+from patchword.evaluation.masks import MaskRule
+from patchword.evaluation.pairs import Pair
+from patchword.evaluation.predictors import FolderPredictor, Predictor, SegmenterPredictor
+from patchword.evaluation.report import EvaluationReport
+from patchword.evaluation.run import evaluate_task
+from patchword.evaluation.task import DataRecord, EvaluationTask
+from patchword.labeling.dataset import LabelledDataset
+from patchword.models.presets import find_preset
+from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+from patchword.models.sources import Loader, ModelName
+from patchword.runs.records import Numerics
+from patchword.segmentation.segmenter import Segmenter
+from patchword.versions import versions
+
+MARKER = "ablation"
+RESULTS, TABLE, RECORD = "results.jsonl", "table.md", "ablation.json"
+LABELS, SAME = "labels", "same photographs"
+"""Columns beside the tests: what a row's own labels are worth, and its segmenter on the photographs that it saw."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One cell of the table: mean and standard deviation over the seeds, mIoU in [0, 1]; none where nothing counts."""
+
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """The outcome: for each row's name, a score a column."""
+
+    columns: tuple[str, ...]
+    rows: dict[str, tuple[Score, ...]]
+    seeds: tuple[int, ...]
+
+    def markdown(self) -> str:
+        """The table as text, in per cent."""
+        lines = [
+            f"| mIoU, per cent, mean ± deviation over {len(self.seeds)} seeds | {' | '.join(self.columns)} |",
+            f"|{'---|' * (len(self.columns) + 1)}",
+            *(f"| {name} | {' | '.join(_cell(score) for score in scores)} |" for name, scores in self.rows.items()),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def run_ablation(
+    grid: AblationGrid,
+    *,
+    out: str | Path,
+    encoder: PatchEncoder | None = None,
+    text_encoder: ImageTextEncoder | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> AblationTable:
+    """Train and judge every row with every seed; the oracle is always among them.
+
+    Features are computed once an encoder and kept in `out` for all rows. A run that was stopped goes on with `resume`.
+
+    Args:
+        grid: what to run.
+        out: folder of the results.
+        encoder: a loaded vision encoder in place of the grid's.
+        text_encoder: a loaded image-text model in place of the one that labelled.
+        device, dtype: of the models, as for `align`.
+        resume: go on where an earlier run of the same grid stopped.
+        overwrite: empty the folder first, if it is an earlier ablation's.
+        quiet: whether to show no progress.
+
+    Returns:
+        the table; it is in `out` as `table.md` and `ablation.json` too.
+
+    Raises:
+        PatchwordError: for folders that are missing or do not fit, settings that do not exist, a folder in use.
+    """
+    labels = LabelledDataset.open(grid.labels)
+    truth = Path(grid.truth)
+    for item in labels.items:  # before hours of training, not after
+        exact_mask(truth, item.record.name)
+    folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    loader = Loader(device=device, dtype=dtype)
+    vision = encoder or loader.patch_encoder(grid.encoder or find_preset("balanced").patch_encoder)
+    text = text_encoder or _labeller(labels, loader)
+    runs = _Runs(grid, labels, truth, folder, vision, text, device, dtype, quiet)
+    numerics = Numerics.of({"vision encoder": vision, "text encoder": text})
+    with Manifest(folder / RESULTS) as manifest:
+        done = manifest.read()
+        _check_numerics(done.values(), numerics, folder=folder)
+        remove_leftovers(folder)
+        for seed in grid.seeds:
+            for row in grid.all_rows:
+                key = f"{row.name} | {seed}"
+                if key not in done or done[key].get("row") != row.model_dump(mode="json"):
+                    scores = runs.train_and_judge(row, seed=seed)
+                    told = {"row": row.model_dump(mode="json"), "seed": seed, "numerics": numerics.model_dump()}
+                    manifest.append({"name": key, **told, "scores": scores})
+    records = manifest.finish()
+    columns = (LABELS, SAME, *(test.name for test in grid.tests))
+    found = {row.name: [records[f"{row.name} | {seed}"]["scores"] for seed in grid.seeds] for row in grid.all_rows}
+    rows = {
+        name: tuple(_score([scores[column] for scores in of_seeds]) for column in columns)
+        for name, of_seeds in found.items()
+    }
+    table = AblationTable(columns, rows, grid.seeds)
+    write_text(folder / TABLE, table.markdown())
+    write_json(folder / RECORD, {"grid": grid.model_dump(mode="json"), "scores": found, "versions": versions()})
+    return table
+
+
+def _check_numerics(rows: Iterable[Mapping[str, Any]], now: Numerics, *, folder: Path) -> None:
+    """Refuse a table of which some rows were computed in another type or on another device; earlier ones do not tell.
+
+    Raises:
+        PatchwordError: naming the first thing that differs.
+    """
+    for earlier in (Numerics.model_validate(row["numerics"]) for row in rows if "numerics" in row):
+        for what, before, after in earlier.differences(now):
+            raise PatchwordError(
+                f"cannot resume {folder}: {what} was {before}, now {after}; {earlier.advice()}, or choose another "
+                "folder"
+            )
+
+
+@dataclass(frozen=True)
+class _Runs:
+    grid: AblationGrid
+    labels: LabelledDataset
+    truth: Path
+    folder: Path
+    encoder: PatchEncoder
+    text_encoder: ImageTextEncoder
+    device: str
+    dtype: str
+    quiet: bool
+
+    def train_and_judge(self, row: Row, *, seed: int) -> dict[str, float | None]:
+        """mIoU by column."""
+        work = self.folder / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        data = training_data(self.labels, row=row, seed=seed, truth=self.truth, noisy=work / "noisy")
+        segmenter = api.align(
+            data,
+            out=work / "model",
+            encoder=row.encoder or self.encoder,
+            text_encoder=self.text_encoder,
+            settings={**self.grid.settings, **row.settings, "seed": seed},
+            cache=self.folder / "features",
+            device=self.device,
+            dtype=self.dtype,
+            quiet=self.quiet,
+        )
+        scores = {LABELS: self._labels_alone(data), SAME: self._same(segmenter, data)}
+        scores |= {test.name: self._test(segmenter, test) for test in self.grid.tests}
+        shutil.rmtree(work, ignore_errors=True)
+        return scores
+
+    def _labels_alone(self, data: AlignmentData) -> float | None:
+        names = {item.image: item.record.name for item in self.labels.items}
+        maps = {names[item.image]: item.label_map for item in data.items}
+        vocabulary = self.labels.vocabulary
+        return self._miou(data, FolderPredictor(self.labels.folder, maps, MaskRule(vocabulary), vocabulary.names))
+
+    def _same(self, segmenter: Segmenter, data: AlignmentData) -> float | None:
+        return self._miou(data, SegmenterPredictor.of(segmenter, truth=MaskRule(self.labels.vocabulary)))
+
+    def _miou(self, data: AlignmentData, predictor: Predictor) -> float | None:
+        place = DataRecord(photographs=str(self.labels.folder), masks=str(self.truth), reading={}, selection={})
+        task = EvaluationTask(tuple(self._pairs(data)), MaskRule(self.labels.vocabulary), place)
+        scoring = {"boundary": False, "resamples": 0}
+        return evaluate_task(task, predictor=predictor, scoring=scoring, quiet=self.quiet).miou
+
+    def _pairs(self, data: AlignmentData) -> list[Pair]:
+        names = {item.image: item.record.name for item in self.labels.items}
+        return [Pair(names[item.image], item.image, exact_mask(self.truth, names[item.image])) for item in data.items]
+
+    def _test(self, segmenter: Segmenter, test: Test) -> float | None:
+        classes = self.labels.vocabulary if test.classes is None else list(test.classes)
+        report = api.evaluate(
+            test.photos,
+            masks=test.masks,
+            classes=classes,
+            model=segmenter,
+            quiet=self.quiet,
+        )
+        return report.miou if test.score is None else _mean_of(report, test.score)
+
+
+def _labeller(labels: LabelledDataset, loader: Loader) -> ImageTextEncoder:
+    if labels.image_text is None:
+        raise PatchwordError(f"{labels.folder} does not say which image-text model it was made with")
+    return loader.image_text(ModelName.of(labels.image_text))
+
+
+def _mean_of(report: EvaluationReport, names: Sequence[str]) -> float | None:
+    found = [entry.iou for entry in report.classes if entry.name in names and entry.iou is not None]
+    return float(np.mean(found)) if found else None
+
+
+def _score(values: Sequence[float | None]) -> Score:
+    known = [value for value in values if value is not None]
+    if not known:
+        return Score(None, None)
+    return Score(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+def _cell(score: Score) -> str:
+    if score.mean is None:
+        return "–"
+    deviation = "" if score.deviation is None else f" ± {100 * score.deviation:.1f}"
+    return f"{100 * score.mean:.1f}{deviation}"

@@ -1,0 +1,247 @@
+"""The result of an alignment on disk: `model.safetensors`, `config.json` and `README.md` in one folder.
+
+The weights are those of the alignment module only. The frozen models are named with the fingerprint of their weights; a
+name that is a local folder is written as an absolute path, and whoever loads the artifact may say where the folder is
+now.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from patchword.alignment.module import AlignmentModule
+from patchword.alignment.records import StepRecord
+from patchword.alignment.settings import AlignSettings, ModuleKind
+from patchword.config.base import one_line
+from patchword.data.folders import expand_home, write_bytes, write_json, write_text
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.models.protocols import ModelRecord
+
+MARKER = "model"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+FORMAT: Literal["patchword-segmenter"] = "patchword-segmenter"
+VERSION: Literal[1] = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tower(_Record):
+    """A frozen model: where its weights came from, and which they are."""
+
+    family: str
+    name: str
+    revision: str | None
+    fingerprint: str
+    dim: int = Field(ge=1)
+    patch_size: int = Field(ge=1)
+    licence: str
+
+    @classmethod
+    def of(cls, record: ModelRecord) -> Self:
+        """Describe a loaded model; a local folder becomes an absolute path."""
+        name = str(expand_home(record.name).resolve()) if expand_home(record.name).is_dir() else record.name
+        return cls(
+            family=record.family,
+            name=name,
+            revision=record.revision,
+            fingerprint=record.fingerprint,
+            dim=record.dim,
+            patch_size=record.patch_size,
+            licence=record.licence,
+        )
+
+    def identity(self) -> dict[str, str | None]:
+        """Which weights these are, as JSON can hold it."""
+        return {"name": self.name, "revision": self.revision, "fingerprint": self.fingerprint}
+
+    def check(self, record: ModelRecord, *, role: str, place: str) -> None:
+        """Refuse a model that is not this one.
+
+        Args:
+            record: of the model at hand.
+            role: what the model is, such as "text encoder".
+            place: where the artifact lies.
+
+        Raises:
+            PatchwordError: when the weights differ.
+        """
+        if record.fingerprint != self.fingerprint:
+            raise PatchwordError(
+                f"{place} was trained with {role} {self.name} (fingerprint {self.fingerprint[:12]}), "
+                f"but {record.name} has fingerprint {record.fingerprint[:12]}; allowed is the same weights"
+            )
+
+
+class ModuleShape(_Record):
+    """What it takes to build the alignment module before its weights are loaded."""
+
+    kind: ModuleKind
+    dim: int = Field(ge=1, le=2**16)
+    text_dim: int = Field(ge=1, le=2**16)
+    head_size: int = Field(ge=1, le=2**16)
+    mlp_ratio: float = Field(gt=0, le=64)
+
+    def build(self, *, seed: int = 0) -> AlignmentModule:
+        """A module of this shape with fresh weights."""
+        return AlignmentModule(
+            dim=self.dim,
+            text_dim=self.text_dim,
+            kind=self.kind,
+            head_size=self.head_size,
+            mlp_ratio=self.mlp_ratio,
+            seed=seed,
+        )
+
+
+class TrainingFacts(_Record):
+    """What the module learned from.
+
+    Attributes:
+        data_fingerprint: SHA-256 over the contents of all photographs and label maps.
+        images: photographs with at least one labelled patch.
+        images_without_labels: photographs whose every patch is ignored.
+        images_skipped: photographs that could not be used.
+        labelled_share: share of the used images' patches that have a label.
+        classes_without_patches: names that no patch carries.
+        steps: of the optimizer.
+        last: the last line of the history.
+        held_out: agreement of these weights with the labels that were held out; None when there were none.
+    """
+
+    data_fingerprint: str
+    images: int
+    images_without_labels: int
+    images_skipped: int
+    labelled_share: float
+    classes_without_patches: tuple[str, ...]
+    steps: int
+    last: StepRecord
+    held_out: float | None = None
+
+
+class ArtifactConfig(_Record):
+    """Everything of `config.json`.
+
+    Attributes:
+        image_size: side in pixels of the square that training resized images to, a multiple of the patch.
+        temperature: of the patch-text term at the end of training; the confidence of a segmentation uses it.
+        vocabulary: of the training, in the text format.
+        vocabulary_hash: its hash.
+        versions: of Python and the packages that matter, at training.
+        scores: measurements by name; none were made where it is empty.
+    """
+
+    format: Literal["patchword-segmenter"] = FORMAT
+    version: Literal[1] = VERSION
+    encoder: Tower
+    text_encoder: Tower
+    module: ModuleShape
+    image_size: int = Field(ge=1)
+    temperature: float = Field(gt=0, le=10)
+    vocabulary: str
+    vocabulary_hash: str = ""
+    settings: AlignSettings
+    training: TrainingFacts
+    versions: dict[str, str] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+
+    def parsed_vocabulary(self) -> Vocabulary:
+        """The training's vocabulary."""
+        return Vocabulary.recorded(self.vocabulary, source=CONFIG)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained module with everything that is known of it."""
+
+    module: AlignmentModule
+    config: ArtifactConfig
+
+
+def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
+    """Write the three files; `config.json` comes last, so that a folder that has it is complete.
+
+    Args:
+        folder: made ready by `prepare_output`.
+        artifact: what to write.
+        card: text of `README.md`.
+
+    Raises:
+        PatchwordError: when a file cannot be written.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.module.state_dict().items()}
+    write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    write_text(folder / CARD, card)
+    write_json(folder / CONFIG, artifact.config.model_dump(mode="json"))
+
+
+def read_artifact(folder: str | Path) -> Artifact:
+    """Read what `write_artifact` wrote.
+
+    Returns:
+        The module, in evaluation mode on the CPU, and its config.
+
+    Raises:
+        PatchwordError: when the folder is not such an artifact, or a file is missing, damaged or does not fit the
+            others.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    config.parsed_vocabulary()
+    return Artifact(_read_module(folder / WEIGHTS, config.module), config)
+
+
+def _read_config(folder: Path) -> ArtifactConfig:
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise PatchwordError(f"no model folder {folder}; pass a folder that `patchword align` has written")
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PatchwordError(f"{folder} holds no {CONFIG}; pass a folder that `patchword align` has written") from None
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise PatchwordError(f"{path} is damaged: not JSON in UTF-8") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise PatchwordError(f"{path} is not of a patchword model; pass a folder that `patchword align` has written")
+    if values.get("version") != VERSION:
+        raise PatchwordError(f"{path} has version {values.get('version')!r}; this patchword reads version {VERSION}")
+    try:
+        return ArtifactConfig.model_validate(values)
+    except ValidationError as error:
+        raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
+
+
+def _read_module(path: Path, shape: ModuleShape) -> AlignmentModule:
+    try:
+        weights = load(path.read_bytes())
+    except FileNotFoundError:
+        raise PatchwordError(f"no weights {path}; the model folder is not complete") from None
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    except (SafetensorError, ValueError):
+        raise PatchwordError(f"{path} is damaged or truncated; fetch or train the model again") from None
+    module = shape.build()
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        found, wanted = (tuple(tensors[name].shape) if name in tensors else None for tensors in (weights, expected))
+        if found != wanted:
+            raise PatchwordError(
+                f"{path} does not fit {CONFIG}: tensor {name!r} is {found or 'missing'}, allowed is {wanted or 'none'}"
+            )
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise PatchwordError(f"{path} is damaged: it holds weights that are not finite")
+    module.load_state_dict(weights)
+    return module.eval()

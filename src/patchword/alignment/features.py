@@ -1,0 +1,348 @@
+"""Frozen patch features of a set of photographs, computed once and kept on disk.
+
+A cache folder holds one folder for each encoder, image size and type, named by their hash, with shards in it
+(`shards.py`). A feature's name is the SHA-256 of its photograph's bytes, so that a photograph that moves, or appears in
+a second data set, is not computed again, and one that changes is. Of a run that is killed every shard that was written
+stays; one that is damaged, or removed by another run, is noticed when it is read and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from patchword.alignment.estimate import FEATURE_TYPES, GIGABYTE, FeatureEstimate, image_bytes
+from patchword.alignment.photographs import (
+    Photograph,
+    Unreadable,
+    encode_together,
+    in_batches,
+    in_order,
+    read_photograph,
+)
+from patchword.alignment.settings import AlignSettings
+from patchword.alignment.shards import (
+    CachedFeatures,
+    DamagedShardError,
+    ImageSize,
+    Shard,
+    bytes_on_disk,
+    make_room,
+    mark_used,
+    remove_leftovers,
+    shard_files,
+    write_shard,
+)
+from patchword.data.folders import write_json
+from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
+from patchword.models.pixels import nearest_multiple
+from patchword.models.protocols import PatchEncoder
+from patchword.runs.progress import Progress
+from patchword.versions import decisive_versions
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 2  # raised when a shard, or the features that an adapter gives for the same weights, become others
+_NEW = ("computed_on", "versions")  # of an identity: what earlier versions did not have in it
+_OPEN_SHARDS = 64  # files held open at once; a limit of the operating system, without effect on results
+_MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
+
+
+class FeatureCache:
+    """The features of one encoder at one image size, as a folder that grows up to a limit.
+
+    Photographs are resized to a square, the size of the settings rounded to the nearest multiple of the patch. Several
+    processes may use one cache at once: shards are written whole, under names that do not meet.
+
+    Args:
+        folder: the cache; shared by any number of encoders, sizes and data sets.
+        encoder: computes what the cache does not hold.
+        settings: image size, feature type, batch and shard size, limit of the cache.
+    """
+
+    def __init__(self, folder: Path, *, encoder: PatchEncoder, settings: AlignSettings) -> None:
+        self.side = nearest_multiple(settings.image_size, of=encoder.record.patch_size)
+        self.grid = (self.side // encoder.record.patch_size,) * 2
+        self._encoder = encoder
+        self._settings = settings
+        self._cache = folder
+        self._identity = feature_identity(encoder, side=self.side, feature_dtype=settings.feature_dtype)
+        self.folder = folder / _folder_name(self._identity)
+        self._shard_of: dict[str, Path] = {}
+        self._sizes: dict[str, ImageSize] = {}
+        self._paths: dict[str, Path] = {}
+        self._open: dict[Path, Shard] = {}
+        self._known: set[Path] = set()
+        self._marked: set[Path] = set()
+        self._batches = Batches()
+        self._lock = threading.RLock()
+        self._take_over_earlier()
+        remove_leftovers(self.folder)
+        self._look()
+
+    def _take_over_earlier(self) -> None:
+        """Go on with the features of an earlier version, which did not record what they were computed on or by."""
+        told_then = {name: value for name, value in self._identity.items() if name not in _NEW}
+        earlier = self._cache / _folder_name(told_then)
+        if earlier.is_dir() and not self.folder.exists():
+            _log.warning(
+                "feature cache: %s is of an earlier version of patchword, which did not record the device; its features"
+                " are used, as of this kind of device",
+                earlier,
+            )
+            earlier.replace(self.folder)
+            write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._shard_of
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+    def size_of(self, key: str) -> ImageSize:
+        """The size of a photograph that the cache holds, as it was before resizing."""
+        return self._sizes[key]
+
+    def estimate(self, keys: Iterable[str], *, measure: bool = True) -> FeatureEstimate:
+        """Tell what the features of photographs take on disk, and how long computing the missing ones will take.
+
+        Args:
+            keys: content hashes; a repeated one counts once.
+            measure: whether to time the encoder, on one pass of a grey image after one to warm up, where at least 100
+                are missing.
+        """
+        distinct = set(keys)
+        missing = sum(key not in self._shard_of for key in distinct)
+        in_use = {self._shard_of[key] for key in distinct if key in self._shard_of}
+        seconds = missing * self.seconds_an_image() if measure and missing >= _MEASURED_FROM else None
+        return FeatureEstimate(
+            images=len(distinct),
+            missing=missing,
+            image_bytes=image_bytes(
+                dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self._settings.feature_dtype
+            ),
+            held_bytes=bytes_on_disk(in_use),
+            seconds=seconds,
+            feature_dtype=self._settings.feature_dtype,
+        )
+
+    @torch.no_grad()
+    def seconds_an_image(self) -> float:
+        """Time of the encoder on one image; of a whole batch, per image, where that is what an accelerator needs."""
+        count = 1 if self._encoder.device.type == "cpu" else self._settings.feature_batch
+        grey = torch.full((count, 3, self.side, self.side), 0.5)
+        encode_together(self._encoder, grey, batches=self._batches).cpu()  # warms up
+        started = time.perf_counter()
+        encode_together(self._encoder, grey, batches=self._batches).cpu()
+        return (time.perf_counter() - started) / count
+
+    @torch.no_grad()
+    def fill(self, photographs: Iterable[tuple[str, Path]], *, progress: Progress | None = None) -> dict[str, str]:
+        """Compute the features that the cache does not hold yet; what was written stays when the run is stopped.
+
+        Where the limit of the cache is reached, shards of other runs go, the least recently used first.
+
+        Args:
+            photographs: (content hash, path) of each.
+            progress: advanced by one for every photograph.
+
+        Returns:
+            content hash -> reason, of photographs that cannot be read.
+
+        Raises:
+            PatchwordError: when features are too large for their type, a file cannot be written, or the shards of this
+                run alone do not fit the limit.
+        """
+        wanted = list(photographs)
+        failed: dict[str, str] = {}
+        shard: dict[str, CachedFeatures] = {}
+        with self._lock:
+            self._paths |= dict(wanted)
+            self._look()
+            self._mark_used(key for key, _ in wanted)
+            found = self._decode(wanted, failed=failed, progress=progress)
+            for batch in in_batches(found, size=self._settings.feature_batch):
+                encoded = self._encode(torch.cat([photograph.pixels for photograph in batch]))  # (b, D, h, w)
+                for photograph, features in zip(batch, encoded, strict=True):
+                    shard[photograph.key] = CachedFeatures(features, photograph.size)
+                if _bytes_of(shard) >= self._settings.shard_megabytes * 1_000_000:
+                    self._write(shard)
+                    shard = {}
+            if shard:
+                self._write(shard)
+        return failed
+
+    def read(self, keys: Sequence[str]) -> Tensor:
+        """Read the features of photographs; what is damaged or gone is computed again, with a warning in the log.
+
+        Args:
+            keys: content hashes, all in the cache.
+
+        Returns:
+            (b, D, h, w) in the cache's type, on the CPU.
+
+        Raises:
+            PatchwordError: when features are not in the cache and were not put there by this run, or their photograph
+                cannot be read any more.
+        """
+        return torch.stack([self._read_one(key) for key in keys])
+
+    def _decode(
+        self, photographs: Iterable[tuple[str, Path]], *, failed: dict[str, str], progress: Progress | None
+    ) -> Iterator[Photograph]:
+        """The photographs that the cache does not hold, each once, in their order."""
+        for decoded in in_order(self._read_new(photographs), threads=self._settings.decode_threads):
+            if isinstance(decoded, Unreadable):
+                failed[decoded.key] = decoded.reason
+            elif decoded is not None:
+                yield decoded
+            if progress is not None:
+                progress.advance()
+
+    def _read_new(
+        self, photographs: Iterable[tuple[str, Path]]
+    ) -> Iterator[Callable[[], Photograph | Unreadable | None]]:
+        """A task for each photograph; one that the cache holds, or that came before, is nothing to do."""
+        seen: set[str] = set()
+        for key, path in photographs:
+            known = key in self._shard_of or key in seen
+            seen.add(key)
+            yield (lambda: None) if known else partial(read_photograph, key, path, side=self.side)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        encoded = encode_together(self._encoder, images, batches=self._batches)
+        features = encoded.to(FEATURE_TYPES[self._settings.feature_dtype]).cpu()
+        if not torch.isfinite(features).all():
+            raise PatchwordError(
+                f"features of {self._encoder.record.name} do not fit {self._settings.feature_dtype} or are not finite; "
+                "allowed settings of feature_dtype with more room are bfloat16 and float32"
+            )
+        return features
+
+    def _write(self, shard: dict[str, CachedFeatures]) -> None:
+        """Make room for a shard, write it, and take in what others have written meanwhile."""
+        if not (self.folder / "cache.json").exists():
+            write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
+        in_use = {self._shard_of[key] for key in self._paths if key in self._shard_of}
+        needed = _bytes_of(shard) + len(shard) * image_bytes(dim=0, grid=self.grid, feature_dtype="float16")
+        limit = round(self._settings.cache_gigabytes * GIGABYTE)
+        for path in make_room(self._cache, needed=needed, limit=limit, keep=in_use):
+            self._forget(path)
+        write_shard(self.folder, shard)
+        self._look()
+
+    def _look(self) -> None:
+        """Take in the shards that are new: of this run, and of others that use the cache at the same time."""
+        for path in shard_files(self.folder):
+            if path in self._known:
+                continue
+            self._known.add(path)
+            try:
+                sizes = Shard(path).sizes  # not kept open: to know what is there is not to use it
+            except DamagedShardError:
+                self._drop(path)
+                continue
+            for key, size in sizes.items():
+                self._shard_of[key], self._sizes[key] = path, size
+
+    def _read_one(self, key: str) -> Tensor:
+        with self._lock:
+            for _ in range(2):
+                path = self._shard_of.get(key)
+                if path is None:
+                    self._remake([key])
+                    continue
+                try:
+                    return self._opened(path).read(key)
+                except DamagedShardError:
+                    lost = [other for other, shard in self._shard_of.items() if shard == path and other in self._paths]
+                    self._drop(path)
+                    self._remake([key, *(other for other in lost if other != key)])
+            try:
+                return self._opened(self._shard_of[key]).read(key)
+            except DamagedShardError:
+                raise PatchwordError(f"feature cache {self.folder} is damaged as often as it is written") from None
+
+    def _remake(self, keys: Sequence[str]) -> None:
+        """Compute features again of which the photographs are known, the first of them in any case."""
+        if keys[0] not in self._paths:
+            raise PatchwordError(
+                f"the features of photograph {keys[0]} are not in the cache {self.folder} any more; run again"
+            )
+        failed = self.fill([(key, self._paths[key]) for key in keys])
+        if keys[0] in failed:
+            raise PatchwordError(f"features are lost and cannot be computed again: {failed[keys[0]]}")
+
+    def _drop(self, path: Path) -> None:
+        """Take a shard that cannot be used out of the cache."""
+        state = "damaged" if path.exists() else "gone"
+        _log.warning("feature cache: %s is %s; its features are computed again", path, state)
+        path.unlink(missing_ok=True)
+        self._forget(path)
+
+    def _forget(self, path: Path) -> None:
+        self._open.pop(path, None)
+        self._known.discard(path)
+        self._marked.discard(path)
+        for key in [key for key, shard in self._shard_of.items() if shard == path]:
+            del self._shard_of[key]
+
+    def _mark_used(self, keys: Iterable[str]) -> None:
+        """Mark the shards that hold features of a run as used now, each once; what another run removed is forgotten."""
+        for path in {self._shard_of[key] for key in keys if key in self._shard_of} - self._marked:
+            if mark_used(path):
+                self._marked.add(path)
+            else:
+                self._forget(path)
+
+    def _opened(self, path: Path) -> Shard:
+        if path not in self._open:
+            if len(self._open) >= _OPEN_SHARDS:
+                self._open.pop(next(iter(self._open)))
+            self._open[path] = Shard(path)
+            mark_used(path)
+        return self._open[path]
+
+
+def feature_identity(encoder: PatchEncoder, *, side: int, feature_dtype: str) -> dict[str, object]:
+    """All that features depend on besides their photograph; two runs that differ in any of it share nothing.
+
+    Args:
+        encoder: its weights, family, patch, channels, normalisation, kind of device and, where it tells one, the type
+            it computes in; with the versions of torch and transformers, beside which patchword's own is the format.
+        side: in pixels of the square that photographs are resized to.
+        feature_dtype: type that features are kept in.
+    """
+    record = encoder.record
+    return {
+        "format": _FORMAT,
+        "encoder": record.fingerprint,
+        "family": record.family,
+        "patch_size": record.patch_size,
+        "dim": record.dim,
+        "mean": list(record.mean),
+        "std": list(record.std),
+        "computed_in": str(getattr(encoder, "dtype", "")),
+        "computed_on": encoder.device.type,
+        "versions": {name: found for name, found in decisive_versions().items() if name != "patchword"},
+        "image_size": side,
+        "feature_dtype": feature_dtype,
+    }
+
+
+def _folder_name(identity: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _bytes_of(shard: dict[str, CachedFeatures]) -> int:
+    return sum(entry.features.nbytes for entry in shard.values())

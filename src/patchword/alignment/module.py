@@ -1,0 +1,169 @@
+"""The alignment module: frozen patch features in, vectors in the text space out.
+
+Every kind is a number of blocks, a layer norm, one linear map D -> d and unit length; the kinds differ in the blocks.
+Parameters at D = 768, d = 512, MLP ratio 4:
+
+| kind | blocks | parameters |
+|---|---|---|
+| `block` [paper] | one transformer block | 7.5 M |
+| `linear` | none | 0.4 M |
+| `mlp` | the block without its attention: each patch for itself | 5.1 M |
+| `two-blocks` | two transformer blocks | 14.6 M |
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from patchword.alignment.settings import ModuleKind
+from patchword.errors import PatchwordError
+
+
+class AlignmentModule(nn.Module):
+    """Maps the patches of an image, seen together, to the text space.
+
+    The text is not an input, so the label set stays open (docs/method.md, stage 2 [paper]). Blocks are pre-norm
+    [chosen], so that a block whose weights are small passes the frozen features on as they are. Weights start as those
+    of vision transformers do, from a normal distribution of deviation 0.02 truncated at 2, biases at 0, norms at 1 and
+    0 [chosen].
+
+    Args:
+        dim: channels D of the encoder's patch features.
+        text_dim: channels d of the text space.
+        kind: which blocks.
+        head_size: channels of an attention head [chosen].
+        mlp_ratio: width of the MLP in multiples of `dim` [chosen].
+        seed: of the initial weights; the global random state is neither used nor changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        text_dim: int,
+        kind: ModuleKind = "block",
+        head_size: int = 64,
+        mlp_ratio: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.text_dim = text_dim
+        self.kind = kind
+        hidden = max(1, round(dim * mlp_ratio))
+        with torch.random.fork_rng(devices=[]):  # the layers' own initialisation draws from the global state
+            attentions = {"block": 1, "two-blocks": 2, "mlp": 0, "linear": 0}[kind]
+            blocks = [Block(dim=dim, hidden=hidden, head_size=head_size) for _ in range(attentions)]
+            self.blocks = nn.ModuleList([PatchwiseBlock(dim=dim, hidden=hidden)] if kind == "mlp" else blocks)
+            self.final_norm = nn.LayerNorm(dim)
+            self.projection = nn.Linear(dim, text_dim)
+        self._initialise(seed)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the module learns."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Map patch features to unit vectors in the text space.
+
+        Args:
+            patches: (b, D, h, w).
+            kept: (b, h, w) bool, the patches that are asked for; None for all. Every patch is attended to; what only
+                the others need is not computed.
+
+        Returns:
+            (b, d, h, w), or (k, d) for the k patches asked for, image by image and row by row.
+
+        Raises:
+            PatchwordError: when the features do not have D channels.
+        """
+        if patches.ndim != 4 or patches.shape[1] != self.dim:
+            raise PatchwordError(
+                f"patch features have shape {tuple(patches.shape)}; allowed is (batch, {self.dim}, height, width)"
+            )
+        batch, _, height, width = patches.shape
+        tokens = patches.flatten(2).transpose(1, 2)  # (b, h * w, D)
+        chosen = None if kept is None else kept.flatten(1)
+        for position, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, chosen if position == len(self.blocks) else None)  # the last: (k, D)
+        if chosen is not None and not self.blocks:
+            tokens = tokens[chosen]  # (k, D)
+        # Unit length is computed in the type of the features, whatever type autocast chose for the rest.
+        aligned = functional.normalize(self.projection(self.final_norm(tokens)).to(patches.dtype), dim=-1)
+        return aligned if kept is not None else aligned.transpose(1, 2).reshape(batch, self.text_dim, height, width)
+
+    def _initialise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+
+class PatchwiseBlock(nn.Module):
+    """The half of a transformer block that sees each patch for itself: a residual MLP of width `hidden`."""
+
+    def __init__(self, *, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp_input = nn.Linear(dim, hidden)
+        self.mlp_output = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
+        tokens = tokens if chosen is None else tokens[chosen]
+        return tokens + self.mlp_output(functional.gelu(self.mlp_input(self.mlp_norm(tokens))))  # type: ignore[no-any-return]
+
+
+class Block(PatchwiseBlock):
+    """A pre-norm transformer block: self-attention among the tokens of an image, then the MLP.
+
+    Heads have a fixed size: features whose channels are no multiple of it are projected to the next multiple inside the
+    attention only.
+    """
+
+    def __init__(self, *, dim: int, hidden: int, head_size: int) -> None:
+        super().__init__(dim=dim, hidden=hidden)
+        self.heads = math.ceil(dim / head_size)
+        inner = self.heads * head_size
+        self.attention_norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, inner)
+        self.key_value = nn.Linear(dim, 2 * inner)
+        self.attention_output = nn.Linear(inner, dim)
+
+    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
+        normed = self.attention_norm(tokens)
+        if chosen is None:
+            return super().forward(tokens + self.attention_output(self._attend(normed, normed)))
+        places, packed, spread = _pack(chosen)
+        queries = normed.gather(1, places[..., None].expand(-1, -1, normed.shape[-1]))  # (b, most, D)
+        attended = self._attend(queries, normed).flatten(0, 1)[packed]  # (k, inner)
+        return super().forward(tokens.flatten(0, 1)[spread] + self.attention_output(attended))
+
+    def _attend(self, asking: Tensor, tokens: Tensor) -> Tensor:
+        """What each of the asking tokens (b, m, D) takes from the tokens (b, n, D) of its image, (b, m, inner)."""
+        query = self.query(asking).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, heads, m, head size)
+        joined = self.key_value(tokens).unflatten(-1, (2, self.heads, -1))  # (b, n, 2, heads, head size)
+        key, value = joined.permute(2, 0, 3, 1, 4)  # each (b, heads, n, head size)
+        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # sizes that depend on the data are for Python
+def _pack(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the k chosen tokens of (b, n) are when each image's are moved to its front.
+
+    Returns:
+        (b, most) positions in each image of its chosen tokens in their order, then of others, as many as the image that
+        has most of them; (k,) positions of the chosen ones in those b * most, and (k,) in the b * n.
+    """
+    counts = chosen.sum(dim=1)
+    most = int(counts.max()) if len(counts) else 0
+    places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    filled = torch.arange(most, device=chosen.device) < counts[:, None]
+    return places, filled.flatten().nonzero()[:, 0], chosen.flatten().nonzero()[:, 0]

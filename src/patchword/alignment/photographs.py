@@ -1,0 +1,111 @@
+"""Photographs as a frozen encoder takes them, decoded in threads ahead of their use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from patchword.alignment.shards import ImageSize
+from patchword.data.images import read_image, to_tensor
+from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
+from patchword.models.pixels import resize
+from patchword.models.protocols import PatchEncoder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph as the encoder takes it, (1, 3, side, side) in [0, 1], and its own size."""
+
+    key: str
+    pixels: Tensor
+    size: ImageSize
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photograph that cannot be read, and why."""
+
+    key: str
+    reason: str
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        PatchwordError: when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadable:
+    """Read a photograph and resize it to a square of so many pixels a side.
+
+    Args:
+        key: SHA-256 of the file's bytes; a file that has changed since is not read, or features of one picture would be
+            kept under the name of another.
+        path: of the file.
+        side: in pixels.
+    """
+    try:
+        if content_hash(path) != key:
+            return Unreadable(key, f"{path} has changed since the run began")
+        pixels = to_tensor(read_image(path))  # (1, 3, h, w)
+    except PatchwordError as error:
+        return Unreadable(key, str(error))
+    return Photograph(key, resize(pixels, size=(side, side)), ImageSize(*pixels.shape[-2:]))
+
+
+def encode_together(encoder: PatchEncoder, images: Tensor, *, batches: Batches) -> Tensor:
+    """The features (b, D, h, w) of images (b, 3, side, side), all at once or, where memory runs out, some at a time.
+
+    Args:
+        batches: remember how many fit.
+    """
+    count = len(images)
+    parts = batches.run(lambda start, stop: encoder(images[start:stop]), count=count, size=count, what="photographs")
+    return torch.cat(parts)
+
+
+def in_order(tasks: Iterable[Callable[[], T]], *, threads: int) -> Iterator[T]:
+    """Run tasks in threads, a few ahead of their use, and give their results in the order of the tasks.
+
+    Args:
+        tasks: taken as they are needed.
+        threads: at least 1; twice as many results wait at most.
+    """
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="patchword-decode") as pool:
+        waiting: deque[Future[T]] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def in_batches(items: Iterable[T], *, size: int) -> Iterator[list[T]]:
+    """Lists of `size` items each, the last of what is left."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,216 @@
+"""One file of the feature cache: features by photograph, each with a checksum; and room for the next.
+
+A shard is a safetensors file named by the hash of what it holds. Its metadata has, for each photograph, its size in
+pixels and a CRC-32 over key, size, shape, type and values, so that no flipped bit is ever taken for a feature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, uint8
+
+from patchword.data.folders import write_bytes
+from patchword.errors import PatchwordError
+
+SUFFIX = ".safetensors"
+_NAME = re.compile(r"[0-9a-f]{16}" + re.escape(SUFFIX))
+_LEFTOVER = ".patchword-*.tmp"
+_LEFTOVER_AGE = 3600.0  # seconds; a shard is written in far less, so that an older part of one belongs to nobody
+
+
+class DamagedShardError(Exception):
+    """A shard that cannot be read, or does not hold what it held when it was written."""
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Size of a photograph in pixels, upright."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features (D, h, w) of a photograph on the CPU, and its size before it was resized."""
+
+    features: Tensor
+    size: ImageSize
+
+
+class Shard:
+    """A shard on disk, open for reading.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DamagedShardError: when the file is gone or is no whole shard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = _open(path)
+            metadata: dict[str, str] = self._file.metadata() or {}
+            self._entries = {key: _Entry.parse(metadata[key]) for key in self._file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, ValueError):
+            raise DamagedShardError(path) from None
+
+    @property
+    def sizes(self) -> dict[str, ImageSize]:
+        """Size of each photograph that it holds, by key."""
+        return {key: entry.size for key, entry in self._entries.items()}
+
+    def read(self, key: str) -> Tensor:
+        """The features (D, h, w) of one photograph that it holds.
+
+        Raises:
+            DamagedShardError: when they are not what was written.
+        """
+        entry = self._entries[key]
+        try:
+            features: Tensor = self._file.get_tensor(key)
+        except SafetensorError:
+            raise DamagedShardError(self.path) from None
+        if _checksum(key, CachedFeatures(features, entry.size)) != entry.checksum:
+            raise DamagedShardError(self.path)
+        return features
+
+
+@dataclass(frozen=True)
+class _Entry:
+    size: ImageSize
+    checksum: int
+
+    @classmethod
+    def parse(cls, text: str) -> _Entry:
+        height, width, checksum = text.split()
+        return cls(ImageSize(int(height), int(width)), int(checksum, 16))
+
+
+def write_shard(folder: Path, entries: Mapping[str, CachedFeatures]) -> Path:
+    """Write features under the hash of their keys, whole or not at all, so that runs side by side do not meet.
+
+    Args:
+        folder: of the shards of one encoder, size and type.
+        entries: features by key, all of one shape and type.
+
+    Returns:
+        the file.
+
+    Raises:
+        PatchwordError: when it cannot be written.
+    """
+    path = folder / (hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16] + SUFFIX)
+    metadata = {
+        key: f"{entry.size.height} {entry.size.width} {_checksum(key, entry):08x}" for key, entry in entries.items()
+    }
+    tensors = {key: entry.features.contiguous() for key, entry in entries.items()}
+    write_bytes(path, save(tensors, metadata=metadata))
+    return path
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shards of a folder, by name; whatever else lies there is nobody's business."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(path.name))
+
+
+def mark_used(shard: Path) -> bool:
+    """Set the time of a shard's last use, which is its time of change, to now; False where it is gone."""
+    try:
+        os.utime(shard)
+    except FileNotFoundError:
+        return False
+    except OSError:  # of another user, or a disk that cannot be written: it is only not marked
+        return True
+    return True
+
+
+def bytes_held(cache: Path) -> int:
+    """Bytes of all shards of a cache, of whatever encoder."""
+    return sum(size for _, size, _ in _by_last_use(cache))
+
+
+def bytes_on_disk(shards: Iterable[Path]) -> int:
+    """Bytes of these shards; one that another run removes in this moment counts as none."""
+    total = 0
+    for path in shards:
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def make_room(cache: Path, *, needed: int, limit: int, keep: Collection[Path]) -> list[Path]:
+    """Remove the least recently used shards of a cache until so many bytes more stay within the limit.
+
+    Args:
+        cache: folder of the shards' folders.
+        needed: bytes that are to be written.
+        limit: bytes that the cache may hold.
+        keep: shards that the run is using and that stay.
+
+    Returns:
+        what was removed, the least recently used first.
+
+    Raises:
+        PatchwordError: when it would not fit without the shards to keep.
+    """
+    shards = _by_last_use(cache)
+    held = sum(size for _, size, _ in shards)
+    removed = []
+    for _, size, path in shards:
+        if held + needed <= limit:
+            break
+        if path not in keep:
+            path.unlink(missing_ok=True)
+            removed.append(path)
+            held -= size
+    if held + needed > limit:
+        raise PatchwordError(
+            f"the feature cache {cache} may hold {limit:,} bytes, has {held:,} in use and needs {needed:,} more; "
+            "allowed are a higher `cache_gigabytes` or `features` online"
+        )
+    return removed
+
+
+def remove_leftovers(folder: Path, *, now: float | None = None) -> None:
+    """Remove parts of shards that a killed run has left, but none that another run may be writing."""
+    moment = time.time() if now is None else now
+    for path in folder.glob(_LEFTOVER):
+        with suppress(OSError):
+            if moment - path.stat().st_mtime > _LEFTOVER_AGE:
+                path.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> Any:
+    return safe_open(path, framework="pt")
+
+
+def _by_last_use(cache: Path) -> list[tuple[float, int, Path]]:
+    """Time of last use, bytes and path of every shard of a cache, the least recently used first."""
+    found = []
+    for folder in cache.iterdir() if cache.is_dir() else ():
+        for path in shard_files(folder):
+            with suppress(OSError):  # removed by another run in this moment
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+    return sorted(found)
+
+
+def _checksum(key: str, entry: CachedFeatures) -> int:
+    features = entry.features.contiguous()
+    what = f"{key} {entry.size.height} {entry.size.width} {tuple(features.shape)} {features.dtype}"
+    return zlib.crc32(features.view(uint8).numpy().reshape(-1).data, zlib.crc32(what.encode()))

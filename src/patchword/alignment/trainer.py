@@ -1,0 +1,293 @@
+"""Trains the alignment module on frozen features and patch labels."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from patchword.alignment.checkpoint import read_checkpoint, write_checkpoint
+from patchword.alignment.compiled import Compiled
+from patchword.alignment.distributed import Processes
+from patchword.alignment.held_out import agreement, count_hits, is_best, out_of_patience, split_images
+from patchword.alignment.losses import TERMS, LossTerms
+from patchword.alignment.module import AlignmentModule
+from patchword.alignment.records import StepRecord
+from patchword.alignment.schedule import image_order, learning_rate_share, seeded_generator
+from patchword.alignment.settings import AlignSettings
+from patchword.alignment.state import copy_weights, start_state
+from patchword.alignment.step import Forward, training_step
+from patchword.alignment.trackers import Tracker
+from patchword.errors import PatchwordError
+from patchword.runs.progress import Progress
+
+_log = logging.getLogger(__name__)
+_RECORDS = 200  # about as many lines of history, however long the training
+
+
+class PatchFeatures(Protocol):
+    """Where the trainer reads features from; `FeatureCache` and `OnlineFeatures` are two."""
+
+    def read(self, keys: Sequence[str], /) -> Tensor:
+        """Read features (b, D, h, w) of images by key, as they are."""
+
+
+class AugmentedImages(Protocol):
+    """Where features of augmented images come from, with the labels that moved along."""
+
+    def read_augmented(self, positions: Sequence[int], /, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """Read features (b, D, h, w) and labels (b, h, w) of images by position in the set, other ones each epoch."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images that have at least one labelled patch.
+
+    Attributes:
+        features: frozen features by key.
+        keys: one an image, n of them; a key may repeat.
+        labels: (n, h, w) integers, class of each patch or -1.
+        text: (c, d) unit text vectors of the classes.
+        augmented: where training reads features and labels instead, anew in every epoch; None for those above.
+    """
+
+    features: PatchFeatures
+    keys: tuple[str, ...]
+    labels: Tensor
+    text: Tensor
+    augmented: AugmentedImages | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained module on the CPU, the text temperature it ended with, and how it went."""
+
+    module: AlignmentModule
+    temperature: float
+    history: tuple[StepRecord, ...]
+
+
+def train(
+    data: TrainingSet,
+    *,
+    settings: AlignSettings,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+    tracker: Tracker | None = None,
+) -> TrainingResult:
+    """Train the module with AdamW, a linear warm-up and a cosine decay to 0.
+
+    The order of images, the augmentations and the sampled patches follow from the seed and the step alone, so that on a
+    CPU a run repeats exactly and a stopped one ends as if it had not been stopped. Under `accelerate launch` or
+    `torchrun` every process calls this with the same arguments; they divide each batch, share the checkpoint's disk and
+    all return the same.
+
+    Args:
+        data: features, patch labels and text vectors.
+        settings: of the loss and the training.
+        device: to train on.
+        checkpoint: file that is written at the end of every epoch and every `checkpoint_minutes`; when it exists the
+            training goes on from it.
+        progress: advanced by one for every step; its total is set here.
+        tracker: takes the history's numbers as they come.
+
+    Returns:
+        The module, the text temperature and the history. With `patience` they are those of the best evaluation, and
+        with `average_decay` the moving average's.
+
+    Raises:
+        PatchwordError: when no image has a labelled patch, when none is left to train on, when features change their
+            size, when the loss stops being a number, or when the checkpoint is damaged.
+    """
+    if not data.keys:
+        raise PatchwordError("no image has a labelled patch; lower `majority`, or look at the coverage of the labels")
+    run = _Run(data, settings=settings, device=torch.device(device), checkpoint=checkpoint, progress=progress)
+    run.train(tracker)
+    state = run.state
+    state.load(state.best or state.weights())
+    temperature = state.log_temperature.detach().exp().item()
+    return TrainingResult(state.module.eval().cpu(), temperature, tuple(state.history))
+
+
+class _Run:
+    """A training on its way."""
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        settings: AlignSettings,
+        device: torch.device,
+        checkpoint: Path | None,
+        progress: Progress | None,
+    ) -> None:
+        self.data, self.settings, self.device = data, settings, device
+        self.checkpoint, self.progress = checkpoint, progress
+        self.processes = Processes.current(device)
+        self.positions, self.held = split_images(
+            data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out")
+        )
+        self.epoch_steps = math.ceil(len(self.positions) / settings.batch_size)
+        self.steps = settings.steps or settings.epochs * self.epoch_steps
+        self.text = data.text.to(device)
+        dim = data.features.read(data.keys[:1]).shape[1]
+        self.state = start_state(dim=dim, text_dim=data.text.shape[1], settings=settings, device=device)
+        if checkpoint is not None and checkpoint.exists():
+            read_checkpoint(checkpoint, state=self.state)
+        self._saved = time.monotonic()
+        # All reading is done by this one thread, since sources of features are not made for several.
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features")
+
+    def train(self, tracker: Tracker | None) -> None:
+        """Train from the state's step to the last, or until patience ends."""
+        state, settings = self.state, self.settings
+        forward: Forward = Compiled(state.module) if settings.compile else state.module
+        every = max(1, self.steps // _RECORDS)
+        pending: list[LossTerms] = []
+        if self.progress is not None:
+            self.progress.total = self.steps
+            self.progress.skip(state.step)
+        started, patches = time.perf_counter(), 0
+        for features, labels, images in self._batches():
+            share = learning_rate_share(state.step, steps=self.steps, warmup_share=settings.warmup_share)
+            terms = training_step(
+                state,
+                features,
+                labels,
+                self.text,
+                forward=forward,
+                images=images,
+                processes=self.processes,
+                rate=settings.learning_rate * share,
+                generator=seeded_generator(settings.seed, "sample", state.step),
+                settings=settings,
+            )
+            pending.append(terms)
+            patches += images[-1].stop * labels.shape[1] * labels.shape[2]
+            ended = state.step % self.epoch_steps == 0 or state.step == self.steps
+            if state.step % every == 0 or ended:
+                record = self._record(pending, rate=settings.learning_rate * share, evaluate=ended)
+                pending = []
+                speed = patches / max(time.perf_counter() - started, 1e-9)
+                self._tell(record, speed=speed, tracker=tracker)
+                self._save(ended)
+            if self.progress is not None:
+                self.progress.advance()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, list[range]]]:
+        """This process's part of each batch that is left: features (b, D, h, w), labels (b, h, w), every process's
+        images. The next is read while one is used."""
+        first = self.state.step
+        with self._reader as reader:
+            ahead = reader.submit(self._read, first) if first < self.steps else None
+            for step in range(first, self.steps):
+                if ahead is None or out_of_patience(self.state.history, patience=self.settings.patience):
+                    break
+                batch = ahead.result()
+                ahead = reader.submit(self._read, step + 1) if step + 1 < self.steps else None
+                yield batch
+
+    def _read(self, step: int) -> tuple[Tensor, Tensor, list[range]]:
+        data, settings = self.data, self.settings
+        epoch, place = divmod(step, self.epoch_steps)
+        order = image_order(len(self.positions), epoch=epoch, seed=settings.seed)
+        start = place * settings.batch_size
+        batch = [self.positions[index] for index in order[start : start + settings.batch_size].tolist()]
+        images = self.processes.shares(len(batch))
+        chosen = [batch[index] for index in images[self.processes.index]]
+        if not chosen:
+            nothing = torch.zeros((0, self.state.module.dim, *data.labels.shape[1:]), device=self.device)
+            return nothing, data.labels[:0].to(self.device), images
+        if data.augmented is not None:
+            features, labels = data.augmented.read_augmented(chosen, epoch=epoch)
+        else:
+            features = data.features.read([data.keys[position] for position in chosen])
+            labels = data.labels[chosen]
+        _check_grid(features, labels)
+        return features.to(self.device), labels.to(self.device), images
+
+    def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
+        """Average the terms since the last record and, where it is due, measure the held-out agreement."""
+        means = _mean_terms(pending, step=self.state.step, settings=self.settings)
+        record = StepRecord(
+            step=self.state.step,
+            learning_rate=rate,
+            temperature=self.state.log_temperature.detach().exp().item(),
+            held_out=self._evaluate() if evaluate and self.held else None,
+            **means,
+        )
+        self.state.history.append(record)
+        if record.held_out is not None and self.settings.patience is not None and is_best(self.state.history):
+            self.state.best = copy_weights(self.state.weights())
+        return record
+
+    @torch.no_grad()
+    def _evaluate(self) -> float:
+        """The agreement with the held-out labels."""
+        weights, size = self.state.weights(), self.settings.batch_size
+        hits = torch.zeros((2, len(self.text)), dtype=torch.int64)
+        batches = [self.held[start : start + size] for start in range(0, len(self.held), size)]
+        for batch in batches[self.processes.index :: self.processes.count]:
+            keys = [self.data.keys[position] for position in batch]
+            features = self._reader.submit(self.data.features.read, keys).result()
+            labels = self.data.labels[batch].long()
+            _check_grid(features, labels)
+            aligned = torch.func.functional_call(
+                self.state.module,
+                {name: weights[name] for name in weights if name != "log_temperature"},
+                (features.to(self.device).float(),),
+            )
+            hits += count_hits(aligned, labels.to(self.device), self.text).cpu()
+        return agreement(self.processes.sum(hits.to(self.device)))
+
+    def _tell(self, record: StepRecord, *, speed: float, tracker: Tracker | None) -> None:
+        """Show a record to whoever watches."""
+        shown = [*TERMS, *([] if record.held_out is None else ["held_out"])]
+        terms = ", ".join(f"{name.replace('_', ' ')} {getattr(record, name):.3f}" for name in shown)
+        _log.info("step %d: loss %.4f (%s), temperature %.4f", record.step, record.total, terms, record.temperature)
+        if self.progress is not None:
+            self.progress.note = f"loss {record.total:.3f}, {speed:,.0f} patches a second ({terms})"
+        if tracker is not None and self.processes.is_first:
+            values = record.model_dump(exclude={"step"}, exclude_none=True)
+            tracker.log({**values, "patches_per_second": speed}, step=record.step)
+
+    def _save(self, ended: bool) -> None:
+        """Write the checkpoint when it is due; nothing is pending then."""
+        due = ended or time.monotonic() - self._saved >= 60 * self.settings.checkpoint_minutes
+        if due and self.checkpoint is not None and self.state.step < self.steps and self.processes.is_first:
+            write_checkpoint(self.checkpoint, state=self.state)
+            self._saved = time.monotonic()
+
+
+def _check_grid(features: Tensor, labels: Tensor) -> None:
+    if features.shape[-2:] != labels.shape[-2:]:
+        raise PatchwordError(
+            f"features have {tuple(features.shape[-2:])} patches; the labels have {tuple(labels.shape[-2:])}"
+        )
+
+
+def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings) -> dict[str, float]:
+    """The means of the terms of the last steps before `step`.
+
+    Raises:
+        PatchwordError: when one of them is not finite.
+    """
+    names = ("total", *TERMS)
+    values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).cpu().double()
+    broken = (~torch.isfinite(values[:, 0])).nonzero()
+    if len(broken):
+        first = int(broken[0])
+        raise PatchwordError(
+            f"the loss is {values[first, 0].item()} at step {step - len(pending) + first}; try a `learning_rate` below "
+            f"{settings.learning_rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
+        )
+    return dict(zip(names, values.mean(dim=0).tolist(), strict=True))

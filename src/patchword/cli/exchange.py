@@ -1,0 +1,140 @@
+"""`patchword export` and `patchword import`: labels and segmenters out to other tools, and corrected labels back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchword.cli.options import AsJson, Assignments, ClassList, Moved, Overwrite, OverwriteCorrections, Quiet
+from patchword.cli.terminal import command_line, parse_settings, print_columns, print_json, report_labels, say_where
+from patchword.errors import PatchwordError
+
+ExportFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Of labels: coco, coco-panoptic, voc, yolo-seg, cvat, label-studio, fiftyone, cityscapes or hf. Of a "
+        "segmenter: onnx or text-vectors.",
+    ),
+]
+ImportFormat = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="coco, voc or label-studio; what CVAT exports is voc or coco.")
+]
+
+
+def export(
+    labels: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Labels that `patchword label` made, or a segmenter of `align`.")
+    ],
+    export_format: ExportFormat,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PATH", help="Folder, or the file that the format is.")],
+    photos: Moved = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="Operator set of onnx, 18 to 23 [default: 20].")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit weights in onnx: smaller, a little less exact.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Of text-vectors: class list file or names; by default those of the training.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="NAME", help="Of onnx: where the encoder is now.")] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of text-vectors: where the text encoder is now.")
+    ] = None,
+    settings: Assignments = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Labels in the format of another tool, or a segmenter as a file that needs no torch."""
+    from patchword.cli.deploy import MODEL_FORMATS, ModelOptions, export_model
+
+    options = ModelOptions(opset=opset, int8=int8, classes=classes, encoder=encoder, text_encoder=text_encoder)
+    if export_format in MODEL_FORMATS:
+        if photos is not None:
+            raise PatchwordError(f"--photos is not for the format {export_format}, which holds no photographs")
+        export_model(
+            labels,
+            export_format=export_format,
+            out=out,
+            options=options,
+            settings=settings or [],
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
+    from patchword.export.run import FORMATS, export_labels
+
+    if export_format not in FORMATS:
+        raise PatchwordError(
+            f"format {export_format!r} is unknown; allowed are {', '.join(FORMATS)} of labels and "
+            f"{', '.join(MODEL_FORMATS)} of a segmenter"
+        )
+    options.refuse_others(export_format)
+    from patchword.labeling.dataset import LabelledDataset
+
+    dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    summary = export_labels(
+        dataset,
+        format=export_format,
+        out=out,
+        settings=parse_settings(settings or []),
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    say_where(dataset, photos=photos, quiet=quiet)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+        return
+    rows: list[tuple[str, object]] = [("photographs", summary.images)]
+    if summary.segments is not None:
+        rows.append(("objects", summary.segments))
+    if summary.left_out:
+        rows.append(("left out, for labelling failed", summary.left_out))
+    if summary.slivers is not None:
+        slivers = summary.slivers
+        what = "1 piece" if slivers.pieces == 1 else f"{slivers.pieces} pieces"
+        rows.append(("left out", f"{what} too small for an object, {slivers.share:.2%} of the labels"))
+    if summary.polygon_loss is not None:
+        loss = summary.polygon_loss
+        rows.append(("polygons", f"{loss.polygons} with {loss.corners} corners"))
+        rows.append(("IoU lost by them", f"{loss.mean_iou_loss:.2%} on average, {loss.worst_iou_loss:.2%} at worst"))
+    rows += [("note", note) for note in summary.notes]
+    print_columns([*rows, ("written", summary.path)])
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="File or folder of the other tool; of voc also a .zip.")
+    ],
+    import_format: ImportFormat,
+    photos: Annotated[Path, typer.Option("--photos", metavar="FOLDER", help="Folder of the photographs.")],
+    classes: ClassList,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the labels.")],
+    settings: Assignments = None,
+    overwrite: Overwrite = False,
+    overwrite_corrections: OverwriteCorrections = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Labels that a person corrected in another tool, for `align`.
+
+    Exit code 1 when something could not be used and was left out.
+    """
+    from patchword.export.importers import import_labels
+
+    dataset = import_labels(
+        source,
+        format=import_format,
+        photos=photos,
+        classes=classes,
+        out=out,
+        settings=parse_settings(settings or []),
+        overwrite=overwrite,
+        overwrite_corrections=overwrite_corrections,
+        quiet=quiet,
+        command=command_line(),
+    )
+    report_labels(dataset, out=out, done="imported", as_json=as_json)

@@ -1,0 +1,176 @@
+"""`patchword models` and `patchword encoders`: which checkpoints there are, which are here, how to get them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchword.cli.options import Device, Dtype
+from patchword.cli.terminal import FAILED, PatchwordGroup, print_columns, print_json, say
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    from patchword.models.fetch import CheckedModel, ListedModel
+    from patchword.models.sources import ModelName
+
+models_app = typer.Typer(
+    help="List, check and fetch the foundation models.", cls=PatchwordGroup, no_args_is_help=True, rich_markup_mode=None
+)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Hub names, name@revision or folders.")]
+PresetName = Annotated[str | None, typer.Option(metavar="PRESET", help="The models of a preset.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@models_app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Known checkpoints, their licences, and which are here."""
+    from patchword.models.fetch import list_models
+
+    listed = list_models()
+    if as_json:
+        print_json([asdict(model) for model in listed])
+        return
+    _print_list(listed)
+
+
+@models_app.command()
+def check(
+    names: Names = None,
+    preset: PresetName = None,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="Compare with transformers' own code, and with published numbers."),
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The public picture that published numbers belong to; else it is fetched."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Load what is on this machine and say what is wrong."""
+    from patchword.models.fetch import check_model, list_models
+    from patchword.models.sources import ModelName
+
+    chosen = _chosen(names, preset)
+    if not chosen:
+        chosen = [ModelName(model.checkpoint.name) for model in list_models() if model.cached]
+    if not chosen:
+        say("no known checkpoint is on this machine; `patchword models fetch --preset fast` gets three")
+    if picture is not None and not reference:
+        raise PatchwordError("--picture requires --reference")
+    if picture is not None and not picture.is_file():
+        raise PatchwordError(f"--picture {picture} is not a file")
+    results = [check_model(model.name, revision=model.revision) for model in chosen]
+    if reference:
+        _check_against_reference(chosen, results, picture=picture, device=device, dtype=dtype, as_json=as_json)
+        return
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        for result in results:
+            typer.echo(f"{result.name}: {result.problem or f'loads ({result.kind})'}")
+    if any(result.problem for result in results):
+        raise typer.Exit(FAILED)
+
+
+def _check_against_reference(
+    chosen: list[ModelName],
+    results: list[CheckedModel],
+    *,
+    picture: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    from patchword.models.reference import Comparison, compare_with_published, compare_with_reference
+
+    problems, rows = 0, list[tuple[str, Comparison]]()
+    for model, result in zip(chosen, results, strict=True):
+        problem = result.problem
+        if not problem and result.kind is not None:
+            try:
+                found = compare_with_reference(
+                    model.name, revision=model.revision, kind=result.kind, device=device, dtype=dtype
+                )
+                published, missed = compare_with_published(model.name, picture=picture, device=device, dtype=dtype)
+                rows += [(model.name, each) for each in (*found, *published)]
+                for line in missed:
+                    say(f"{model.name}: {line}")
+            except PatchwordError as error:
+                problem = str(error)
+        if problem:
+            problems += 1
+            say(f"{model.name}: {problem}")
+    if as_json:
+        print_json([{"model": name, **asdict(each), "passes": each.passes} for name, each in rows])
+    elif rows:
+        table = [(name, each.what, f"{each.difference:.1e}", f"{each.allowed:.0e}") for name, each in rows]
+        verdicts = ["passes" if each.passes else "FAILS" for _, each in rows]
+        heading = ("model", "quantity", "difference", "allowed", "result", "against")
+        sources = [each.against for _, each in rows]
+        print_columns([heading, *((*row, *ends) for row, *ends in zip(table, verdicts, sources, strict=True))])
+    if problems or not all(each.passes for _, each in rows):
+        raise typer.Exit(FAILED)
+
+
+@models_app.command()
+def fetch(
+    names: Names = None,
+    preset: PresetName = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Fetch to this folder instead of the hub's cache.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch checkpoints ahead of time, for a machine without network."""
+    from patchword.models.fetch import fetch_models
+
+    chosen = _chosen(names, preset)
+    if not chosen:
+        raise PatchwordError("nothing to fetch; name checkpoints, or pass --preset fast, balanced or thorough")
+    revision = chosen[0].revision if len(chosen) == 1 else None
+    pinned = [str(model) for model in chosen if model.revision]
+    if len(chosen) > 1 and pinned:
+        raise PatchwordError(f"{pinned[0]} has a revision; allowed is one model at a time with a revision")
+    fetched = fetch_models([model.name for model in chosen], revision=revision, to=to)
+    if as_json:
+        print_json([{**asdict(model), "folder": str(model.folder)} for model in fetched])
+        return
+    for model in fetched:
+        typer.echo(f"{model.name}: {model.size / 1e6:,.0f} MB in {model.folder}")
+
+
+def encoders(as_json: AsJson = False) -> None:
+    """Vision encoders and text spaces to choose from."""
+    from patchword.models.encoders import HEADINGS, encoder_row, list_encoders
+
+    listed = list_encoders()
+    if as_json:
+        print_json([asdict(facts) for facts in listed])
+        return
+    print_columns([HEADINGS, *(encoder_row(facts) for facts in listed)])
+    say("others: any checkpoint of these families, by hub name or folder; docs/encoders.md says what the features are")
+
+
+def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
+    from patchword.models.presets import find_preset
+    from patchword.models.sources import ModelName
+
+    of_preset = find_preset(preset).names if preset else ()
+    return [ModelName.parse(name) for name in dict.fromkeys([*(names or []), *of_preset])]
+
+
+def _print_list(listed: tuple[ListedModel, ...]) -> None:
+    rows = [("name", "kind", "million weights", "licence", "presets", "here")]
+    for model in listed:
+        facts = model.checkpoint
+        licence = f"{facts.licence} (gated)" if facts.gated else facts.licence
+        here = "yes" if model.cached else "no"
+        rows.append((facts.name, model.kind, f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here))
+    print_columns(rows)

@@ -1,0 +1,110 @@
+"""`patchword quality`: what labels are worth, told without ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchword.cli.options import AsJson, Device, Dtype, Moved, Quiet
+from patchword.cli.terminal import FAILED, complain, print_columns, print_json, say_where
+
+if TYPE_CHECKING:
+    from patchword.labeling.dataset import LabelledDataset
+    from patchword.labeling.quality.doubts import MaskDoubt
+    from patchword.labeling.quality.summary import QualitySummary
+
+
+def quality(
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
+    worst: Annotated[int, typer.Option(metavar="N", min=0, help="List the N photographs of lowest score.")] = 10,
+    photos: Moved = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Ask the segmenter trained on them where it contradicts them.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What labels are worth: the worst first, and a report to look at."""
+    from patchword.labeling.dataset import LabelledDataset
+    from patchword.labeling.quality.report import REPORT_FILE, write_report
+
+    dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    unusable = dataset.unusable(quiet=quiet)
+    say_where(dataset, photos=photos, unusable=unusable, quiet=quiet)
+    doubted = []
+    if model is not None:
+        doubted = _ask(model, dataset, unusable=unusable, device=device, dtype=dtype, quiet=quiet)[:worst]
+    summary = write_report(labels, photos=dataset.root, quiet=quiet)
+    summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
+    if as_json:
+        masks = [{"name": name, **mask.model_dump(mode="json")} for name, mask in doubted]
+        counts = summary.model_dump(mode="json") | {"unusable_photographs": unusable}
+        print_json(counts | ({} if model is None else {"doubted_masks": masks}))
+        _exit_with_unusable(unusable)
+        return
+    print_columns(_totals(summary))
+    if summary.worst:
+        typer.echo("")
+        print_columns(_list(summary))
+    if doubted:
+        typer.echo("")
+        rows = [(name, mask.class_name, mask.instead, _number(mask.doubt), mask.pixels) for name, mask in doubted]
+        print_columns([("most doubted masks", "labelled as", "the model says", "doubt", "pixels"), *rows])
+    typer.echo(f"\n{labels / REPORT_FILE}")
+    _exit_with_unusable(unusable)
+
+
+def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
+    """Leave with exit code 1 when labels are of photographs that are not there any more as they were."""
+    from patchword.labeling.dataset import why_unusable
+
+    if unusable:
+        complain(f"{why_unusable(unusable)}; their labels are counted above; `patchword label ... --resume` mends them")
+        raise typer.Exit(FAILED)
+
+
+def _ask(
+    model: Path, dataset: LabelledDataset, *, unusable: Mapping[str, str], device: str, dtype: str, quiet: bool
+) -> list[tuple[str, MaskDoubt]]:
+    """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
+    from patchword import api
+    from patchword.evaluation.disagreement import find_disagreement
+    from patchword.labeling.quality.doubts import DISAGREEMENT_FILE, worst_masks
+
+    segmenter = api.load(model, device=device, dtype=dtype)
+    out = dataset.folder / DISAGREEMENT_FILE
+    return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=quiet))
+
+
+def _totals(summary: QualitySummary) -> list[tuple[str, object]]:
+    parts = {f"mean {_title(name)}": value for name, value in summary.mean_parts.items()}
+    return [
+        ("photographs with labels", summary.ok),
+        ("without any", summary.empty),
+        ("failed", summary.failed),
+        ("mean score", _number(summary.mean_score)),
+        *((name, _number(value)) for name, value in parts.items()),
+    ]
+
+
+def _list(summary: QualitySummary) -> list[list[object]]:
+    parts = list(summary.mean_parts)
+    rows: list[list[object]] = [["worst first", "score", *map(_title, parts), "classes"]]
+    for record in summary.worst:
+        values = record.parts.model_dump()
+        shares = [_number(values[part]) for part in parts]
+        rows.append([record.name, _number(record.score), *shares, ", ".join(record.pixels)])
+    return rows
+
+
+def _title(part: str) -> str:
+    return part.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

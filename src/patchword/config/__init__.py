@@ -1,0 +1,1 @@
+"""What each command takes: options, their types, ranges, defaults and help."""

@@ -1,0 +1,190 @@
+"""What the public functions share: reading what a user passes, and refusing it before anything heavy begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from patchword.data.folders import MARKER_FILE
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.models.sources import ModelName
+
+if TYPE_CHECKING:
+    from patchword.alignment.data import LabelledImages
+    from patchword.alignment.settings import AlignSettings
+    from patchword.labeling.settings import LabelSettings
+    from patchword.segmentation.dense import AnySegmenter
+
+Classes = str | Path | Sequence[str] | Vocabulary
+
+
+def choose_images(
+    photos: str | Path, *, out: str | Path, limit: int | None = None, also: frozenset[str] = frozenset()
+) -> list[Path]:
+    """The first `limit` photographs of a folder, or all; files with the extensions `also` are taken, too.
+
+    What lies in `out`, or in any other folder below `photos` that patchword has written, is a result and no photograph.
+
+    Raises:
+        PatchwordError: when there are none, or the limit is below 1.
+    """
+    from patchword.data.images import find_images
+
+    refuse_empty(photos=photos, out=out)
+    check_limit(limit)
+    found = find_images(photos, also=also)
+    result = os.path.realpath(out)  # of `Path.resolve`, a link that leads to itself makes an error
+    chosen = [
+        path
+        for path in outside_results(found, root=root_of(photos))
+        if not Path(os.path.realpath(path)).is_relative_to(result)
+    ]
+    if not chosen:
+        raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
+    return chosen[:limit]
+
+
+def refuse_empty(**paths: object) -> None:
+    """Refuse empty strings in place of paths: they would mean the current folder.
+
+    Raises:
+        PatchwordError: naming the first.
+    """
+    name = next((name for name, path in paths.items() if isinstance(path, str) and not path), None)
+    if name is not None:
+        raise PatchwordError(f"{name} is empty; pass a path")
+
+
+def outside_results(paths: Sequence[Path], *, root: Path) -> list[Path]:
+    """Those that lie in no folder below the root that patchword has written."""
+    results = _Results(root)
+    return [path for path in paths if path not in results]
+
+
+class _Results:
+    """The folders below a root that hold results; each is looked at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._known = {root: False}
+
+    def __contains__(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._known:
+            self._known[folder] = (folder / MARKER_FILE).is_file() or (folder != folder.parent and folder in self)
+        return self._known[folder]
+
+
+def root_of(photos: str | Path) -> Path:
+    """The folder that photographs' names are relative to."""
+    path = Path(photos)
+    return path if path.is_dir() else path.parent
+
+
+def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vocabulary:
+    """A class list with its own background words (None), with those given, or (an empty list) with none.
+
+    Raises:
+        PatchwordError: for all that `Vocabulary` refuses.
+    """
+    vocabulary = Vocabulary.of(classes, background=background or ())
+    return vocabulary if background is None or background else replace(vocabulary, background=())
+
+
+def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None:
+    """Say on standard error what a class list was understood as.
+
+    Args:
+        vocabulary: the class list.
+        quiet: whether to say nothing.
+        also: what else there is to say of it.
+    """
+    if not quiet and os.environ.get("RANK", "0") == "0":  # the first of a launcher's processes speaks for all
+        print(vocabulary.spoken() + also, file=sys.stderr)
+
+
+def label_settings(
+    settings: LabelSettings | Mapping[str, Any] | None, *, preset: str = "balanced", generator: str | None = None
+) -> LabelSettings:
+    """Settings of stage 1 from what a user may pass.
+
+    Args:
+        settings: all of them, or by name those that differ from the preset's.
+        preset: its name.
+        generator: instead of that of the settings and of the preset.
+
+    Raises:
+        PatchwordError: for an unknown preset or name, or a value out of range.
+    """
+    from patchword.labeling.presets import label_preset
+    from patchword.labeling.settings import LabelSettings
+
+    if isinstance(settings, LabelSettings):
+        values = settings.model_dump()
+    else:
+        values = {**label_preset(preset).model_dump(), **(settings or {})}
+    return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
+
+
+def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
+    """Settings of stage 2 from what a user may pass.
+
+    Raises:
+        PatchwordError: for an unknown name or a value out of range.
+    """
+    from patchword.alignment.settings import AlignSettings
+
+    return settings if isinstance(settings, AlignSettings) else AlignSettings(**(settings or {}))
+
+
+def open_labels(
+    labels: str | Path | LabelledImages, *, photos: str | Path | None
+) -> tuple[LabelledImages, ModelName | None]:
+    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone.
+
+    Raises:
+        PatchwordError: when the folder is no finished data set or its photographs are gone.
+    """
+    from patchword.labeling.dataset import LabelledDataset
+
+    refuse_empty(labels=labels, photos=photos)
+    if isinstance(labels, str | Path):
+        dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    else:
+        dataset = labels
+    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
+    return dataset, ModelName.of(labeller) if labeller is not None else None
+
+
+def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
+    """The classes that a segmenter was trained on, or those of the file that its text vectors come from.
+
+    Raises:
+        PatchwordError: when it was trained on none.
+    """
+    return segmenter.vocabulary_of()
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit below 1.
+
+    Raises:
+        PatchwordError: naming it.
+    """
+    if limit is not None and limit < 1:
+        raise PatchwordError(f"limit is {limit}; allowed is 1 or more photographs")
+
+
+def check_needs_resume(resume: bool, **asked: bool) -> None:
+    """Refuse what concerns an earlier run where none is gone on with.
+
+    Raises:
+        PatchwordError: naming the first that is set.
+    """
+    name = next((name for name, is_set in asked.items() if is_set), None)
+    if name is not None and not resume:
+        raise PatchwordError(f"{name} is set without resume; allowed is with it, for it concerns an earlier run")

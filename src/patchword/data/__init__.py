@@ -1,0 +1,1 @@
+"""Vocabularies, images, masks and the folders that they live in."""

@@ -1,0 +1,365 @@
+"""Finding and reading photographs: every oddity of real files is dealt with here, once."""
+
+from __future__ import annotations
+
+import os
+import stat
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from patchword.data.image_extras import (
+    HEIF_EXTENSIONS,
+    UnreadableError,
+    is_heif,
+    is_tiff,
+    misread_by_pillow,
+    open_heif,
+    read_tiff,
+    stored_size,
+    tiff_bits,
+    tiff_nodata,
+    too_large,
+)
+from patchword.data.image_silence import SILENCE
+from patchword.data.image_values import bytes_of_file
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Formats that Pillow opens but does not decode itself: they start other programs or have no decoder at all.
+_NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_ORIENTATION = 0x0112
+_LONGEST_REASON = 200
+
+Read = TypeVar("Read")
+
+
+def find_images(
+    source: str | Path, *, recursive: bool = True, follow_links: bool = True, also: frozenset[str] = frozenset()
+) -> list[Path]:
+    """Find the photographs in a folder, by extension, whatever its letter case.
+
+    Hidden files and folders are skipped. A folder or file reached twice through links counts once, under its own name
+    where it has one inside the source.
+
+    Args:
+        source: a folder, or one file, which is taken whatever its extension.
+        recursive: whether folders inside the folder are searched.
+        follow_links: whether symbolic links to files and folders count.
+        also: other extensions that count, in lower case with their dot.
+
+    Returns:
+        paths that start with `source`, sorted by their relative path with forward slashes.
+
+    Raises:
+        PatchwordError: when there is no such file or folder, it cannot be searched, or it holds no photographs.
+    """
+    source = Path(source)
+    try:
+        missing = not source.exists()
+    except OSError as error:
+        raise PatchwordError(f"cannot search {source}: {error.strerror}") from None
+    if missing:
+        raise PatchwordError(f"no such file or folder: {source}; pass a photograph or a folder of photographs")
+    if not source.is_dir():
+        return [source]
+    found: dict[Path, _Candidate] = {}
+    for candidate in sorted(
+        _candidates(source, recursive, follow_links, also), key=lambda each: (each.linked, each.name)
+    ):
+        found.setdefault(candidate.identity, candidate)
+    if not found:
+        raise PatchwordError(f"no photographs in {source}; looked for {', '.join(_common_extensions())} and the like")
+    return [candidate.path for candidate in sorted(found.values(), key=lambda each: each.name)]
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read a photograph as upright 8-bit RGB, whatever it was stored as.
+
+    EXIF orientation is applied. Of a file with several frames the first is taken. 16-bit values are scaled to 8. Wider
+    integers count from 0 to 65535, floats from 0 to 1 or from 0 to 255, where they fit; where they do not they are
+    stretched from their least to their greatest value. What a TIFF says is nodata, or what can only be (such as -9999
+    far below all others, which a warning says), becomes black and does not count for that. Transparent pixels are laid
+    over white, the page that such pictures are drawn for: the colours stored under them are arbitrary and would show if
+    the alpha were dropped. HEIF needs the extra `heif`, rarer kinds of TIFF the extra `tiff`.
+
+    Returns:
+        (h, w, 3) uint8.
+
+    Raises:
+        PatchwordError: when the file is missing, not an image, truncated, damaged, too large or needs an extra, with
+            the reason in one line.
+    """
+    return _told(Path(path), _read)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels of the upright photograph, without decoding it where its format allows.
+
+    Raises:
+        PatchwordError: as `read_image`.
+    """
+    return _told(Path(path), _size)
+
+
+def orientation_hint(path: str | Path, *, size: tuple[int, int]) -> str:
+    """Why a mask may have another size than its photograph: it was drawn on the pixels as they are stored.
+
+    Args:
+        path: the photograph.
+        size: (height, width) of the mask.
+
+    Returns:
+        what a message about the sizes may add; "" where the photograph's EXIF orientation is not the reason.
+    """
+    try:
+        height, width = image_size(path)
+        stored = _told(Path(path), _stored_size)
+    except PatchwordError:
+        return ""
+    if size != stored or size == (height, width):
+        return ""
+    return (
+        f"; its pixels are stored as {size[1]} x {size[0]}, and its EXIF orientation turns them: masks must be of the "
+        f"upright photograph, {width} x {height}"
+    )
+
+
+def to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """Bring a photograph into the form that the models take.
+
+    Args:
+        image: (h, w, 3) uint8.
+
+    Returns:
+        (1, 3, h, w) float32 in [0, 1].
+
+    Raises:
+        PatchwordError: for any other shape or type.
+    """
+    import torch
+
+    _check_photograph(image)
+    channels_first = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, h, w)
+    return channels_first.to(torch.float32).div_(255)
+
+
+def _check_photograph(image: NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise PatchwordError(f"image is {image.dtype} of shape {image.shape}; allowed is uint8 (height, width, 3)")
+
+
+def _told(path: Path, read: Callable[[Path], Read]) -> Read:
+    """What reading gives, or the reason in one line why there is nothing."""
+    try:
+        with SILENCE:
+            return read(path)
+    except UnidentifiedImageError:
+        reason = _why_unidentified(path)
+    except Image.DecompressionBombError:
+        reason = too_large(_most_pixels())
+    except MemoryError:
+        reason = "not enough memory to decode it"
+    except UnreadableError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or f"damaged ({error})"
+    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
+        reason = f"damaged ({error or type(error).__name__})"
+    name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
+    raise PatchwordError(f"cannot read {name}: {_one_line(reason)}") from None
+
+
+def _one_line(reason: str) -> str:
+    """A reason with no more than a line holds; decoders quote what they found, which may be anything."""
+    line = "".join(each if each.isprintable() else " " for each in reason)
+    return textwrap.shorten(line, _LONGEST_REASON, placeholder="...")
+
+
+def _why_unidentified(path: Path) -> str:
+    return "the file is empty" if path.stat().st_size == 0 else "not an image that can be read"
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    _check_file(path)
+    try:
+        with Image.open(path, formats=_formats()) as opened:
+            trouble = misread_by_pillow(opened)
+            if trouble is None:
+                opened.load()
+                return _pixels(_upright(opened), path=path, bits=tiff_bits(opened), nodata=tiff_nodata(opened))
+            return _read_rare_tiff(path, f"a TIFF {trouble}")
+    except UnidentifiedImageError:
+        if is_heif(path):
+            with open_heif(path) as photograph:
+                photograph.load()
+                return _pixels(_upright(photograph), path=path, bits=None)
+        if is_tiff(path):
+            return _read_rare_tiff(path, "damaged, or a kind of TIFF that")
+        raise
+
+
+def _size(path: Path) -> tuple[int, int]:
+    _check_file(path)
+    try:
+        with Image.open(path, formats=_formats()) as opened:
+            return _upright_size(opened)
+    except UnidentifiedImageError:
+        if not is_heif(path):
+            height, width, _ = _read(path).shape
+            return height, width
+        with open_heif(path) as photograph:
+            return _upright_size(photograph)
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    with Image.open(path, formats=_formats()) as opened:
+        width, height = stored_size(opened)
+    return height, width
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = stored_size(image)
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except MemoryError:
+        raise
+    except Exception:  # as in `_upright`
+        turned = False
+    return (width, height) if turned else (height, width)
+
+
+def _check_file(path: Path) -> None:
+    if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+        raise UnreadableError("not a file")
+
+
+def _read_rare_tiff(path: Path, kind: str) -> NDArray[np.uint8]:
+    values, orientation = read_tiff(path, kind=kind, most_pixels=_most_pixels())
+    image = Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values)
+    image.getexif()[_ORIENTATION] = orientation
+    return _pixels(_upright(image), path=path, bits=None)
+
+
+def _pixels(upright: Image.Image, *, path: Path, bits: int | None, nodata: float | None = None) -> NDArray[np.uint8]:
+    """(h, w, 3) of a picture of any mode.
+
+    Args:
+        upright: the picture.
+        path: of its file.
+        bits: those that its values may use, where that is known.
+        nodata: the value that the file says means nothing.
+    """
+    if upright.mode == "F":
+        return _grey_to_rgb(bytes_of_file(np.asarray(upright), path=path, nodata=nodata))
+    if upright.mode.startswith("I"):
+        narrow = bits if bits is not None and bits < 16 else None
+        return _grey_to_rgb(bytes_of_file(np.asarray(upright), path=path, bits=narrow, nodata=nodata))
+    if upright.has_transparency_data:
+        return np.array(_over_white(upright.convert("RGBA")))
+    return np.array(upright.convert("RGB"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF: the pixels are good, so the picture counts, as it was stored
+        return image
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    page = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(page, image).convert("RGB")
+
+
+def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(grey[:, :, None], 3, axis=2)  # (h, w, 3)
+
+
+class _Candidate(NamedTuple):
+    """A file that looks like a photograph: where it is, what it is called in the source, what it really is."""
+
+    path: Path
+    name: str
+    identity: Path
+    linked: bool
+
+
+def _candidates(source: Path, recursive: bool, follow_links: bool, also: frozenset[str]) -> Iterator[_Candidate]:
+    """Every folder once, real ones before those reached through links, so that a loop of links ends."""
+    visited: set[Path] = set()
+    real, linked = [source], list[Path]()
+    while real or linked:
+        through_link = not real
+        folder = (real or linked).pop(0)
+        identity = Path(os.path.realpath(folder))
+        if identity in visited:
+            continue
+        visited.add(identity)
+        for entry in _entries(folder):
+            is_link = entry.is_symlink()
+            if is_link and not follow_links:
+                continue
+            path = Path(entry.path)
+            if _is_folder(entry):
+                (linked if is_link or through_link else real).append(path)
+            elif path.suffix.lower() in _extensions() | also and _may_be_file(entry):
+                file_identity = Path(os.path.realpath(path)) if is_link else identity / entry.name
+                yield _Candidate(path, path.relative_to(source).as_posix(), file_identity, is_link or through_link)
+        if not recursive:
+            return
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that is closed to us
+        return False
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """A link to nothing counts too, so that reading it names the file instead of losing it; a pipe does not."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise PatchwordError(f"cannot search folder {folder}: {error.strerror}") from None
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in _NOT_DECODED)
+
+
+@cache
+def _extensions() -> frozenset[str]:
+    """Of all that can be read; of HEIF without its extra too, so that the reader says what is missing."""
+    known = (suffix for suffix, name in Image.registered_extensions().items() if name in _formats())
+    return HEIF_EXTENSIONS.union(known)
+
+
+def _most_pixels() -> int:
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+
+def _common_extensions() -> list[str]:
+    return [suffix for suffix in (".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif") if suffix in _extensions()]

@@ -1,0 +1,385 @@
+"""The containers of a result: label maps and segments, and their files. `pictures.py` draws them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from patchword.data.colours import IGNORE_COLOUR, palette
+from patchword.data.folders import write_bytes
+from patchword.errors import PatchwordError
+from patchword.visualization.overlays import overlay
+
+__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices", "run_lengths"]
+
+_MOST_NAMES = 65535
+
+
+def ignore_index(count: int) -> int:
+    """The index that means "nobody says what this is" beside `count` names: 255 for fewer than 255, else 65535."""
+    return 255 if count < 255 else 65535
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One class index a pixel.
+
+    Attributes:
+        indices: (h, w), each below len(names) or equal to `ignore`; any integer type is taken and kept as uint8 while
+            there are fewer than 255 names, else as uint16.
+        names: the classes' names, by index; at most 65,535.
+        colours: (n, 3) uint8, the classes' colours, such as `Vocabulary.colours`; none for those of `palette`.
+
+    Raises:
+        PatchwordError: for another shape or type, or an index that is neither a class nor ignore.
+    """
+
+    indices: NDArray[np.integer[Any]]
+    names: tuple[str, ...]
+    colours: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if len(self.names) > _MOST_NAMES:
+            raise PatchwordError(f"label map has {len(self.names)} names; allowed are {_MOST_NAMES} at most")
+        _check_indices(self.indices, len(self.names), "label map")
+        if self.colours is not None and self.colours.shape != (len(self.names), 3):
+            raise PatchwordError(f"label map has colours {self.colours.shape}; allowed is {(len(self.names), 3)}")
+        kind = np.uint8 if len(self.names) < 255 else np.uint16
+        object.__setattr__(self, "indices", np.ascontiguousarray(self.indices, dtype=kind))
+
+    @property
+    def ignore(self) -> int:
+        """The index of pixels without a class: 255 while there are fewer than 255 names, else 65535."""
+        return ignore_index(len(self.names))
+
+    def class_colours(self) -> NDArray[np.uint8]:
+        """The colours (n, 3) that the classes are shown in."""
+        return palette(len(self.names)) if self.colours is None else self.colours
+
+    def save(self, path: str | Path) -> None:
+        """Write as PNG: 8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time.
+
+        Raises:
+            PatchwordError: when it cannot be written.
+        """
+        image = Image.fromarray(self.indices)
+        if self.indices.dtype == np.uint8:
+            image.putpalette(png_palette(self.class_colours()))
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path, *, names: Sequence[str]) -> Self:
+        """Read what `save` wrote, or any indexed or greyscale image whose values are class indices.
+
+        Args:
+            path: the image.
+            names: the classes' names, by index.
+
+        Raises:
+            PatchwordError: when the file is not such an image or holds an index without a name, naming file and value.
+        """
+        return cls.of_values(read_indices(path), names=names, source=str(path))
+
+    @classmethod
+    def of_values(cls, indices: NDArray[np.integer[Any]], *, names: Sequence[str], source: str) -> Self:
+        """Take the values (h, w) of an indexed or greyscale image as class indices.
+
+        Args:
+            indices: as `read_indices` gives them.
+            names: the classes' names, by index.
+            source: the image, for errors.
+
+        Raises:
+            PatchwordError: as `load`.
+        """
+        if len(names) >= 255 and indices.dtype == np.uint8:
+            raise PatchwordError(f"{source} is an 8-bit label map; {len(names)} names need a 16-bit one")
+        _check_indices(indices, len(names), source)
+        return cls(indices, tuple(names))
+
+
+def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
+    """Read the values of an indexed or greyscale image as they are, whatever they mean; of 1 bit they are 0 and 1.
+
+    Returns:
+        (h, w) uint8, uint16 or (32-bit greyscale) int32.
+
+    Raises:
+        PatchwordError: when the file cannot be read, is a picture in colour, or is transparent anywhere.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("LA", "PA") and "16" not in str(image.tile):  # of 16 bits only the upper 8 would be read
+                return _opaque_values(image, path=path)
+            if image.mode == "1":
+                return np.array(image).astype(np.uint8)
+            if image.mode not in ("P", "L", "I;16", "I;16B", "I"):
+                raise PatchwordError(f"{path} is {_why_no_values(image, path=Path(path))}")
+            return np.array(image)
+    except PatchwordError:
+        raise
+    except OSError as error:
+        raise PatchwordError(f"cannot read label map {path}: {error.strerror or error}") from None
+    except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
+        raise PatchwordError(f"cannot read label map {path}: {error}") from None
+
+
+def _opaque_values(image: Image.Image, *, path: str | Path) -> NDArray[np.uint8]:
+    """The values of a grey or indexed image with an alpha channel that hides nothing."""
+    alpha = np.array(image.getchannel("A"))
+    if (alpha < 255).any():
+        hidden = int(np.count_nonzero(alpha < 255))
+        raise PatchwordError(
+            f"{path} has an alpha channel that hides {hidden:,} pixels; write their values, and no alpha channel"
+        )
+    return np.array(image.getchannel(0))
+
+
+def _why_no_values(image: Image.Image, *, path: Path) -> str:
+    """What an image is that has no value a pixel, and the way out."""
+    kind = f"a picture of mode {image.mode}; a label map is indexed or greyscale"
+    if image.mode not in ("RGB", "RGBA"):
+        return kind
+    pixels = np.array(image.convert("RGB"))
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    if (red == green).all() and (green == blue).all():
+        return f"{kind}: all its channels are equal, so save it as greyscale"
+    if path.name.endswith("_seg.png") or (red.any() and not (red % 10).any() and int(red.max()) <= 140):
+        return (
+            f"{kind}: it looks like a full annotation of ADE20K (class R / 10 * 256 + G of thousands); take the masks "
+            "of its 150 classes (annotations/ of ADEChallengeData2016), with --zero-is ignore"
+        )
+    colours = image.convert("RGB").getcolors(256)
+    if colours is None:
+        return f"{kind}: it has more colours than classes"
+    _, most = max(colours)
+    return f"{kind}: it has {len(colours)} colours, most often {most}; write each colour as the number of its class"
+
+
+class RunLengths(TypedDict):
+    """A mask in COCO's compressed run-length form."""
+
+    size: list[int]
+    counts: str
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> RunLengths:
+    """Encode a boolean mask (h, w)."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in mask.shape], "counts": encoded["counts"].decode("ascii")}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One mask with its name and where it came from.
+
+    Attributes:
+        rle: the mask, COCO compressed, size as [height, width].
+        class_index, class_name: what it shows.
+        score: similarity x predicted IoU.
+        predicted_iou: the mask proposer's own estimate, nominally in [0, 1].
+        similarity: mean evidence for the class inside the mask, in [0, 1].
+        generator: which part of labelling made it.
+        points: prompt points (x, y) in pixels of the image.
+        area: pixels inside.
+        box: (x, y, width, height) in pixels; all 0 for an empty mask.
+        stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1]; none where nobody measured it.
+        margin: by how much its class leads the second, background words included, in cosine averaged over the mask;
+            negative where another leads; none where nobody measured it.
+        entropy: of the kept classes and background words given those cosines, 0 (sure) to 1 (all alike); none where
+            nobody measured it.
+    """
+
+    rle: RunLengths
+    class_index: int
+    class_name: str
+    score: float
+    predicted_iou: float
+    similarity: float
+    generator: str
+    points: tuple[tuple[float, float], ...]
+    area: int
+    box: tuple[int, int, int, int]
+    stability: float | None = None
+    margin: float | None = None
+    entropy: float | None = None
+
+    @classmethod
+    def from_mask(
+        cls,
+        mask: NDArray[np.bool_],
+        *,
+        class_index: int,
+        class_name: str,
+        score: float,
+        predicted_iou: float,
+        similarity: float,
+        generator: str,
+        points: Sequence[tuple[float, float]] = (),
+        stability: float | None = None,
+        margin: float | None = None,
+        entropy: float | None = None,
+    ) -> Self:
+        """Make a segment of a boolean mask (h, w); area and box are computed.
+
+        Raises:
+            PatchwordError: when the mask is not a non-empty array of two dimensions.
+        """
+        if mask.ndim != 2 or mask.size == 0:
+            raise PatchwordError(f"mask has shape {mask.shape}; allowed is (height, width), both at least 1")
+        return cls.from_run_lengths(
+            run_lengths(mask),
+            class_index=class_index,
+            class_name=class_name,
+            score=score,
+            predicted_iou=predicted_iou,
+            similarity=similarity,
+            generator=generator,
+            points=points,
+            stability=stability,
+            margin=margin,
+            entropy=entropy,
+        )
+
+    @classmethod
+    def from_run_lengths(
+        cls,
+        rle: RunLengths,
+        *,
+        class_index: int,
+        class_name: str,
+        score: float,
+        predicted_iou: float,
+        similarity: float,
+        generator: str,
+        points: Sequence[tuple[float, float]] = (),
+        stability: float | None = None,
+        margin: float | None = None,
+        entropy: float | None = None,
+    ) -> Self:
+        """Make a segment of a mask that is encoded already, by `run_lengths`; area and box are computed."""
+        return cls(
+            rle=rle,
+            class_index=int(class_index),
+            class_name=class_name,
+            score=float(score),
+            predicted_iou=float(predicted_iou),
+            similarity=float(similarity),
+            generator=generator,
+            points=tuple((float(x), float(y)) for x, y in points),
+            area=int(coco_mask.area(dict(rle))),
+            box=_four(coco_mask.toBbox(dict(rle))),
+            stability=stability,
+            margin=margin,
+            entropy=entropy,
+        )
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, (h, w).
+
+        Raises:
+            PatchwordError: when the run lengths do not fill the size.
+        """
+        try:
+            decoded: NDArray[np.bool_] = coco_mask.decode(dict(self.rle)).astype(bool)
+        except ValueError as error:
+            raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: {error}") from None
+        # Too few runs leave the decoder's memory as it was, without a word; the way back then gives other runs.
+        if run_lengths(decoded)["counts"] != self.rle["counts"]:
+            raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: its runs do not fill its size")
+        return decoded
+
+    def to_json(self) -> dict[str, Any]:
+        """A record that JSON can hold."""
+        record = asdict(self)
+        record["points"] = [list(point) for point in self.points]
+        record["box"] = list(self.box)
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            PatchwordError: when a field is missing or is not what it should be.
+        """
+        try:
+            return cls(
+                rle={"size": [int(side) for side in record["rle"]["size"]], "counts": str(record["rle"]["counts"])},
+                class_index=int(record["class_index"]),
+                class_name=str(record["class_name"]),
+                score=float(record["score"]),
+                predicted_iou=float(record["predicted_iou"]),
+                similarity=float(record["similarity"]),
+                generator=str(record["generator"]),
+                points=tuple((float(x), float(y)) for x, y in record["points"]),
+                area=int(record["area"]),
+                box=_four(record["box"]),
+                stability=_number(record, "stability"),
+                margin=_number(record, "margin"),
+                entropy=_number(record, "entropy"),
+            )
+        except KeyError as error:
+            raise PatchwordError(f"segment has no field {error.args[0]!r}") from None
+        except (TypeError, ValueError) as error:
+            raise PatchwordError(f"segment cannot be read: {error}") from None
+
+
+def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
+    if indices.ndim != 2 or indices.size == 0 or indices.dtype.kind not in "ui":
+        raise PatchwordError(
+            f"{place} is {indices.dtype} of shape {indices.shape}; allowed are integers (height, width)"
+        )
+    ignore = ignore_index(count)
+    wrong = (indices != ignore) & ((indices < 0) | (indices >= count))
+    if wrong.any():
+        value = int(indices[wrong][0])
+        raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
+
+
+def png_palette(colours: NDArray[np.uint8]) -> bytes:
+    """The palette of an indexed PNG: the classes' colours (n, 3), below 255 of them, and ignore's at 255; 768 bytes."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colours)] = colours
+    table[255] = IGNORE_COLOUR
+    return table.tobytes()
+
+
+def _number(record: Mapping[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    return None if value is None else float(value)
+
+
+def _four(values: Sequence[float] | NDArray[Any]) -> tuple[int, int, int, int]:
+    x, y, width, height = (int(value) for value in values)
+    return x, y, width, height
+
+
+def find_mask(folder: Path, *, name: str, suffix: str = "") -> Path | None:
+    """The indexed picture of a photograph in a folder of masks or predictions; None when there is none.
+
+    Args:
+        folder: where to look.
+        name: the photograph's path relative to its folder, with forward slashes.
+        suffix: what stands between the name and `.png`.
+    """
+    candidates = (folder / f"{name}{suffix}.png", folder / f"{Path(name).with_suffix('').as_posix()}{suffix}.png")
+    return next((candidate for candidate in candidates if _is_file(candidate)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for any file
+        return False

@@ -1,0 +1,187 @@
+"""How the files of a benchmark may lie on disk, and where they are looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.evaluation.benchmarks.truth import Meaning, Values
+from patchword.evaluation.pairs import Pair
+
+_MOST_FOLDERS = 12  # folders beside each other that a message names
+
+
+class NotOnDiskError(PatchwordError):
+    """No layout of a benchmark has all that it needs in the folder that a user names."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder or file of a layout.
+
+    Attributes:
+        what: what it is, such as "masks".
+        paths: where it may be, relative to the layout's folder, the likeliest first.
+        holds: a pattern that some file in the folder must match; "" where the path alone decides.
+        needed: whether the layout is of no use without it.
+    """
+
+    what: str
+    paths: tuple[str, ...]
+    holds: str = ""
+    needed: bool = True
+
+    def find(self, root: Path) -> Path | None:
+        """Its place below a folder; None where it is not there."""
+        return next((path for path in (root / each for each in self.paths) if self._is_at(path)), None)
+
+    def _is_at(self, path: Path) -> bool:
+        try:
+            return path.is_dir() and next(path.glob(self.holds), None) is not None if self.holds else path.exists()
+        except OSError:  # a folder that may not be entered
+            return False
+
+    def __str__(self) -> str:
+        inside = f" with {self.holds}" if self.holds else ""
+        return f"{' or '.join(self.paths)}{inside} ({self.what})"
+
+
+Found = Mapping[str, Path]  # a part's `what` -> where it is; parts that are not needed may be missing
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a layout holds.
+
+    Attributes:
+        pairs: the photographs of the split and what their masks are in.
+        values: reads the values of a pair's mask.
+        meaning: what each value is; see `BenchmarkTruth`.
+        split: how it was decided which photographs belong to it.
+    """
+
+    pairs: tuple[Pair, ...]
+    values: Values
+    meaning: Meaning
+    split: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which users have a benchmark on disk.
+
+    Attributes:
+        name: what reports and errors call it.
+        parts: what it consists of.
+        places: folders below the one that a user names in which it may be, "" for that folder itself.
+        read: turns what was found into pairs and a way to read masks.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    places: tuple[str, ...]
+    read: Callable[[Found], Content]
+
+    def find(self, root: Path) -> Found:
+        """The parts that are below a folder."""
+        found = {part.what: part.find(root) for part in self.parts}
+        return {what: path for what, path in found.items() if path is not None}
+
+    def lacks(self, found: Found) -> list[Part]:
+        """The needed parts that were not found."""
+        return [part for part in self.parts if part.needed and part.what not in found]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A layout with all that it needs, and the folder that it is in."""
+
+    layout: Layout
+    root: Path
+    found: Found
+
+
+def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
+    """Find a benchmark in the folder that a user names, in a folder inside it, or in the one above it.
+
+    Args:
+        title: what errors call the benchmark.
+        layouts: the ways in which it may lie there; the first that is complete is taken.
+        data: the folder.
+
+    Raises:
+        NotOnDiskError: when nothing is complete, naming what is missing and every place looked at.
+        PatchwordError: when there is no such folder, or when several folders beside each other are complete.
+    """
+    if not data.is_dir():
+        raise PatchwordError(f"no such folder of {title}: {data}")
+    inside = _folders_in(data)
+    here = _complete(layouts, [data], below=True)
+    if here:
+        return here[0]
+    below = _complete(layouts, inside, below=True)
+    if len({hit.root for hit in below}) > 1:
+        roots = sorted({str(hit.root) for hit in below})
+        raise PatchwordError(f"{title} is in {data} more than once: {', '.join(roots)}; name one of these folders")
+    above = _complete(layouts, [data.resolve().parent], below=False)
+    if below or above:
+        return (below or above)[0]
+    raise NotOnDiskError(_what_is_missing(title, layouts, data, inside))
+
+
+def _complete(layouts: Sequence[Layout], folders: Sequence[Path], *, below: bool) -> list[Hit]:
+    """The layouts that have all that they need, in the folders themselves or also below them; of each folder the first.
+
+    The folder above the one that a user names counts only where it is the layout's own: what lies beside may be meant
+    for something else.
+    """
+    hits = []
+    for folder in folders:
+        roots = ((each, folder / place) for each in layouts for place in (each.places if below else ("",)))
+        candidates = (Hit(layout, root, layout.find(root)) for layout, root in roots)
+        hit = next((hit for hit in candidates if not hit.layout.lacks(hit.found)), None)
+        if hit is not None:
+            hits.append(hit)
+    return hits
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise PatchwordError(f"cannot search {folder}: {error.strerror}") from None
+
+
+def _what_is_missing(title: str, layouts: Sequence[Layout], data: Path, inside: Sequence[Path]) -> str:
+    """One line: what is lacking where most of it is, and all the places that were looked at."""
+    folders = [data, *inside]
+    nearest = [_nearest(layout, folders) for layout in layouts]
+    there = dict.fromkeys(str(path) for found in nearest for path in found.values())
+    places = list(dict.fromkeys(place for layout in layouts for place in layout.places if place))
+    shown = [str(folder) for folder in folders[: _MOST_FOLDERS + 1]]
+    shown += [f"{len(folders) - len(shown)} more"] if len(folders) > len(shown) else []
+    looked = f"{', '.join(shown)}, in {', '.join(places)} below them, and in {data.resolve().parent}"
+    known = f"; there is {', '.join(there)}" if there else ""
+    lacks = [layout.lacks(found) for layout, found in zip(layouts, nearest, strict=True)]
+    return f"{title} is not in {data}: it lacks {_lacking(layouts, lacks)}{known}. Looked in {looked}"
+
+
+def _nearest(layout: Layout, folders: Sequence[Path]) -> Found:
+    """What there is where most of a layout is."""
+    return max((layout.find(folder / place) for folder in folders for place in layout.places), key=len)
+
+
+def _lacking(layouts: Sequence[Layout], lacks: Sequence[Sequence[Part]]) -> str:
+    """What all layouts lack, then what each lacks beside it."""
+    common = [part for part in lacks[0] if all(part in other for other in lacks)]
+    said = ", ".join(map(str, common))
+    ways = [
+        f"{', '.join(str(part) for part in lack if part not in common)} [{layout.name}]"
+        for layout, lack in zip(layouts, lacks, strict=True)
+        if any(part not in common for part in lack)
+    ]
+    if len(ways) < len(layouts):  # what is common is all that some layout lacks
+        return said
+    return f"{said}{', and one of: ' if common else 'one of: '}{'; '.join(ways)}"

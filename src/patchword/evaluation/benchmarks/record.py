@@ -1,0 +1,134 @@
+"""A standard benchmark: what it is called, what it scores, how it lies on disk, and what was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.evaluation.benchmarks.layout import Layout, find_layout
+from patchword.evaluation.benchmarks.lists import Words, class_list
+from patchword.evaluation.benchmarks.truth import UNLABELLED, BenchmarkTruth
+from patchword.evaluation.pairs import Pair
+
+Unlabelled = Literal["background", "ignored"]
+
+
+@dataclass(frozen=True)
+class OpenBenchmark:
+    """A benchmark that was found on disk.
+
+    Attributes:
+        benchmark: which it is.
+        root: the folder that its layout is in.
+        layout: name of the layout.
+        split: how it was decided which photographs belong to it.
+        pairs: the photographs and what their masks are in.
+        truth: how masks are read, and what a model is asked for.
+    """
+
+    benchmark: Benchmark
+    root: Path
+    layout: str
+    split: str
+    pairs: tuple[Pair, ...]
+    truth: BenchmarkTruth
+
+    def asked_for(self, vocabulary: Vocabulary) -> OpenBenchmark:
+        """The same with other templates, background words or words for its classes, which keep their order."""
+        return replace(self, truth=replace(self.truth, vocabulary=vocabulary))
+
+    def with_unlabelled(self, unlabelled: Unlabelled | None) -> OpenBenchmark:
+        """The same where unlabelled pixels are background or ignored; None for what they are in published numbers.
+
+        Raises:
+            PatchwordError: when they are to be ignored and the masks cannot tell them from background.
+        """
+        if unlabelled is None:
+            return self
+        if unlabelled == "ignored" and UNLABELLED not in self.truth.meaning.values():
+            raise PatchwordError(
+                f"unlabelled is 'ignored', but the masks in {self.root} ({self.layout}) have made background of "
+                "unlabelled pixels; leave it out, or use COCO-Stuff's pixel maps"
+            )
+        return replace(self, truth=replace(self.truth, unlabelled_is_background=unlabelled == "background"))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set, its class list and its rule for background.
+
+    Attributes:
+        name: what commands and reports call it.
+        title: what people call it.
+        images: photographs in the official validation split.
+        classes: name of the class list in the package.
+        scores_background: whether background is a class of its own, the first; else its pixels do not count.
+        layouts: how it may lie on disk, the form that published numbers come from first.
+        unlabelled: what pixels that nobody labelled (255) are in the published numbers.
+    """
+
+    name: str
+    title: str
+    images: int
+    classes: str
+    scores_background: bool
+    layouts: tuple[Layout, ...]
+    unlabelled: Unlabelled = "ignored"
+
+    @property
+    def class_count(self) -> int:
+        """Classes that are scored, background included where it is one."""
+        return len(class_list(self.classes)) + self.scores_background
+
+    def vocabulary(
+        self, *, templates: tuple[str, ...] | None = None, background: bool = True, words: Words = "proxyclip"
+    ) -> Vocabulary:
+        """The class list that a model is asked for.
+
+        Args:
+            templates: prompt templates; None for the usual seven.
+            background: whether background has words; without them it can only come from a threshold.
+            words: whose list.
+        """
+        vocabulary = class_list(self.classes, words=words)
+        if not (self.scores_background and background):
+            vocabulary = replace(vocabulary, background=(), shared=())
+        return vocabulary if templates is None else replace(vocabulary, templates=templates)
+
+    def check_unlabelled(self, unlabelled: str | None) -> None:
+        """Refuse a rule for unlabelled pixels that this benchmark gives no choice of.
+
+        Raises:
+            PatchwordError: naming what can be chosen.
+        """
+        if unlabelled is not None and unlabelled not in get_args(Unlabelled):
+            raise PatchwordError(f"unlabelled is {unlabelled!r}; choose background or ignored")
+        if unlabelled is not None and self.unlabelled == "ignored":
+            raise PatchwordError(
+                f"unlabelled is given for {self.name}, where unlabelled pixels never count; only coco-object has the "
+                "choice"
+            )
+
+    def open(self, data: str | Path) -> OpenBenchmark:
+        """Find the benchmark on disk.
+
+        Args:
+            data: the folder that it is in, one above it, or one of its own folders.
+
+        Raises:
+            NotOnDiskError: when something is missing, naming it and all places that were looked at.
+            PatchwordError: for listed photographs that are not there and photographs without a mask.
+        """
+        hit = find_layout(self.name, self.layouts, Path(data))
+        content = hit.layout.read(hit.found)
+        truth = BenchmarkTruth(
+            self.vocabulary(),
+            self.scores_background,
+            content.values,
+            content.meaning,
+            unlabelled_is_background=self.unlabelled == "background",
+        )
+        return OpenBenchmark(self, hit.root, hit.layout.name, content.split, content.pairs, truth)

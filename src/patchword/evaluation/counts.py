@@ -1,0 +1,153 @@
+"""What one image contributes to every score: counts that add over images, and the image's own scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.evaluation.confusion import ConfusionMatrix
+from patchword.evaluation.tally import Counts, tally
+
+Sparse = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Counts of one image, or of many: they add.
+
+    Attributes:
+        table: (n, n + 1) int64 pixels, rows truth, columns prediction, the last column no prediction.
+        boundary: (n, 2) int64 pixels, intersection and union of boundaries; None where they were not measured.
+    """
+
+    table: Counts
+    boundary: Counts | None
+
+    @property
+    def matrix(self) -> ConfusionMatrix:
+        """The confusion matrix of these counts."""
+        matrix = ConfusionMatrix(len(self.table))
+        matrix.add(self.table)
+        return matrix
+
+    def boundary_iou(self) -> list[float | None]:
+        """Boundary IoU of each class in [0, 1]; None for a class in neither truth nor prediction, or unmeasured."""
+        if self.boundary is None:
+            return [None] * len(self.table)
+        return [part / whole if whole else None for part, whole in self.boundary.tolist()]
+
+    def score(self) -> float | None:
+        """How well one image is segmented, to rank it: mean IoU over the classes in its truth; None without any.
+
+        A class that is only predicted lowers the score by what it takes from the others, and not once more as a class
+        of IoU 0, so that a few stray pixels do not make an image the worst.
+        """
+        present = [entry.iou for entry in self.matrix.per_class() if entry.truth_pixels and entry.iou is not None]
+        return sum(present) / len(present) if present else None
+
+    def class_sums(self) -> Counts:
+        """(n, 6): intersection, truth, prediction, truth with any prediction, boundary intersection and union."""
+        counts = self.table[:, :-1]
+        boundary = np.zeros((len(self.table), 2), dtype=np.int64) if self.boundary is None else self.boundary
+        columns = (counts.diagonal(), self.table.sum(axis=1), counts.sum(axis=0), counts.sum(axis=1))
+        return np.column_stack([*columns, boundary])
+
+    def sparse_table(self) -> Sparse:
+        """(truth, prediction, pixels) of every pair that occurs; -1 for no prediction."""
+        rows, columns = np.nonzero(self.table)
+        found = self.table[rows, columns]
+        columns[columns == len(self.table)] = -1
+        return tuple(zip(rows.tolist(), columns.tolist(), found.tolist(), strict=True))
+
+    def sparse_boundary(self) -> Sparse | None:
+        """(class, intersection, union) of every class with a boundary; None where they were not measured."""
+        if self.boundary is None:
+            return None
+        rows = np.flatnonzero(self.boundary[:, 1])
+        return tuple((row, *self.boundary[row].tolist()) for row in rows.tolist())
+
+    @classmethod
+    def from_sparse(cls, table: Sparse, boundary: Sparse | None, *, count: int) -> ImageCounts:
+        """Undo `sparse_table` and `sparse_boundary`, for `count` classes.
+
+        Raises:
+            ValueError: for what cannot have come from them.
+        """
+        dense = np.zeros((count, count + 1), dtype=np.int64)
+        for truth, prediction, pixels in table:
+            if not (0 <= truth < count and -1 <= prediction < count and pixels > 0):
+                raise ValueError(f"counts {[truth, prediction, pixels]} are not of {count} classes")
+            dense[truth, prediction] = pixels  # -1 is the last column
+        if boundary is None:
+            return cls(dense, None)
+        edges = np.zeros((count, 2), dtype=np.int64)
+        for index, part, whole in boundary:
+            if not (0 <= index < count and 0 <= part <= whole):
+                raise ValueError(f"boundary {[index, part, whole]} is not of {count} classes")
+            edges[index] = part, whole
+        return cls(dense, edges)
+
+
+def count_image(
+    prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], *, count: int, dilation: float | None
+) -> ImageCounts:
+    """Count one image.
+
+    Args:
+        prediction: (h, w) class indices, -1 where nothing is predicted.
+        truth: (h, w) class indices, -1 where a pixel does not count.
+        count: number of classes.
+        dilation: of boundaries, see `boundary_counts`; None does not measure them.
+
+    Raises:
+        PatchwordError: for sizes that differ or values outside the classes.
+    """
+    table, boundary = tally(prediction, truth, count=count, dilation=dilation)
+    return ImageCounts(table, None if dilation is None else boundary)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What all scores over a data set follow from; the images' own tables, which would fill the memory, are gone.
+
+    Attributes:
+        whole: the sum over all images.
+        sums: (images, n, 6) of each image, see `ImageCounts.class_sums`.
+        seen: (n,) images whose truth has the class.
+        area: pixels of all images, those that do not count among them; 0 where nobody told.
+    """
+
+    whole: ImageCounts
+    sums: Counts
+    seen: Counts
+    area: int = 0
+
+    @classmethod
+    def of(cls, images: Iterable[ImageCounts], *, count: int, boundary: bool) -> Gathered:
+        """Add up images.
+
+        Args:
+            images: taken one after the other.
+            count: number of classes.
+            boundary: whether boundaries were measured.
+        """
+        table = np.zeros((count, count + 1), dtype=np.int64)
+        edges = np.zeros((count, 2), dtype=np.int64)
+        seen = np.zeros(count, dtype=np.int64)
+        sums = []
+        for image in images:
+            table += image.table
+            edges += 0 if image.boundary is None else image.boundary
+            seen += image.table.any(axis=1)
+            sums.append(image.class_sums())
+        stacked = np.stack(sums) if sums else np.zeros((0, count, 6), dtype=np.int64)
+        return cls(ImageCounts(table, edges if boundary else None), stacked, seen)
+
+
+def total(images: Iterable[ImageCounts], *, count: int, boundary: bool) -> ImageCounts:
+    """The sum of images' counts; of none, zeros. Arguments as of `Gathered.of`."""
+    return Gathered.of(images, count=count, boundary=boundary).whole

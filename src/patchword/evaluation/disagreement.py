@@ -1,0 +1,175 @@
+"""Where a trained model contradicts the labels that it learned from: the masks most likely to be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from patchword.data.folders import Manifest, json_text, write_text
+from patchword.data.masks import LabelMap, Segment
+from patchword.errors import PatchwordError
+from patchword.labeling.dataset import LabelledDataset, LabelledItem
+from patchword.labeling.quality.doubts import ImageDoubt, MaskDoubt, by_doubt
+from patchword.runs.contents import content_of
+from patchword.runs.progress import Progress
+from patchword.runs.stream import Photograph, decoded
+from patchword.segmentation.dense import AnySegmenter
+from patchword.segmentation.result import SegmentationResult
+
+
+def find_disagreement(
+    labels: LabelledDataset,
+    *,
+    segmenter: AnySegmenter,
+    out: Path,
+    unusable: Mapping[str, str] | None = None,
+    ahead: int = 2,
+    threads: int = 2,
+    quiet: bool = False,
+) -> tuple[ImageDoubt, ...]:
+    """Segment the photographs of a data set with its own classes and compare, mask by mask.
+
+    A mask that the model contradicts with confidence after having learned from it, and from all others of its class,
+    is likely to be wrong. Source: docs/method.md, "What the labels are worth" [chosen].
+
+    What an earlier run has left in `out` of the same model, photographs and labels is kept, so that one that was
+    stopped goes on.
+
+    Args:
+        labels: the data set.
+        segmenter: as a rule the one that was trained on it.
+        out: file of JSON lines, one a photograph.
+        unusable: of `LabelledDataset.unusable`; these photographs are not looked at.
+        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
+        quiet: whether to show no progress.
+
+    Returns:
+        one record a photograph, most doubtful first; those that could not be looked at last.
+    """
+    unusable = unusable or {}
+    keys = _keys(labels, segmenter=segmenter)
+    earlier = _read(out)
+    found = {
+        name: record
+        for name, record in earlier.items()
+        if keys.get(name) is not None and record.of == keys[name] and record.reason is None and name not in unusable
+    }
+    write_text(out, "".join(json_text(record.model_dump(mode="json")) + "\n" for record in found.values()))
+    missing = {item.record.name: item for item in labels.items if item.record.name not in found}
+    with (
+        Manifest(out) as manifest,
+        Progress(len(labels.items), "comparing", already=len(found), quiet=quiet) as progress,
+    ):
+
+        def keep(record: ImageDoubt) -> None:
+            manifest.append(record.model_dump(mode="json"))
+            found[record.name] = record
+            progress.advance()
+
+        for name in missing.keys() & unusable.keys():
+            keep(ImageDoubt(name=name, doubt=0.0, masks=(), reason=unusable[name]))
+        waiting = ((name, item.image) for name, item in missing.items() if name not in unusable)
+        with closing(decoded(waiting, ahead=ahead, threads=threads)) as photographs:
+            for photograph in photographs:
+                item = missing[photograph.name]
+                record = _look_at(photograph, item, labels=labels, segmenter=segmenter)
+                keep(record.model_copy(update={"of": keys[photograph.name]}))
+    manifest.finish()
+    return by_doubt(found.values())
+
+
+def _keys(labels: LabelledDataset, *, segmenter: AnySegmenter) -> dict[str, str | None]:
+    """By name of a photograph, what its comparison depends on; none where the labels do not tell its content."""
+    model = json_text([segmenter.describe(), labels.vocabulary.to_text()])
+
+    def key(item: LabelledItem) -> str | None:
+        if item.record.content is None:
+            return None
+        told = [model, item.record.content, content_of(item.label_map), content_of(item.segments_file)]
+        return hashlib.sha256(json_text(told).encode()).hexdigest()
+
+    return {item.record.name: key(item) for item in labels.items}
+
+
+def _read(path: Path) -> dict[str, ImageDoubt]:
+    """What an earlier run has found; nothing of a file that is damaged or of an earlier version."""
+    try:
+        return {name: ImageDoubt.model_validate(line) for name, line in Manifest(path).read().items()}
+    except (PatchwordError, ValidationError):
+        return {}
+
+
+def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: SegmentationResult, name: str) -> ImageDoubt:
+    """Compare one photograph's labels with a prediction over the same classes.
+
+    Args:
+        label_map: (h, w) the labels.
+        segments: the masks that it was fused from.
+        predicted: (h, w) classes and confidences.
+        name: of the photograph.
+
+    Raises:
+        PatchwordError: when the sizes differ.
+    """
+    said, seen = label_map.indices, predicted.label_map.indices
+    if said.shape != seen.shape:
+        raise PatchwordError(f"label map of {name} has {said.shape} pixels, its prediction {seen.shape}")
+    labelled = said != label_map.ignore
+    against = np.where(labelled & (said != seen), predicted.confidence, 0.0)  # (h, w)
+    masks = [
+        doubt
+        for position, segment in enumerate(segments)
+        if (doubt := _mask_doubt(segment, position, said, seen, against, names=label_map.names)) is not None
+    ]
+    masks.sort(key=lambda mask: (-mask.doubt, -mask.pixels, mask.position))
+    whole = float(against[labelled].mean()) if labelled.any() else 0.0
+    return ImageDoubt(name=name, doubt=min(1.0, whole), masks=tuple(masks))
+
+
+def _mask_doubt(
+    segment: Segment,
+    position: int,
+    said: NDArray[np.integer],
+    seen: NDArray[np.integer],
+    against: NDArray[np.floating],
+    *,
+    names: tuple[str, ...],
+) -> MaskDoubt | None:
+    """None for a mask of which fusion left nothing."""
+    x, y, width, height = segment.box
+    window = (slice(y, y + height), slice(x, x + width))
+    kept = segment.mask()[window] & (said[window] == segment.class_index)
+    pixels = int(np.count_nonzero(kept))
+    if not pixels:
+        return None
+    instead = int(np.bincount(seen[window][kept].astype(np.int64)).argmax())
+    return MaskDoubt(
+        position=position,
+        class_name=segment.class_name,
+        doubt=min(1.0, float(against[window][kept].mean())),
+        pixels=pixels,
+        instead=names[instead] if instead < len(names) else "no class",
+    )
+
+
+def _look_at(
+    photograph: Photograph, item: LabelledItem, *, labels: LabelledDataset, segmenter: AnySegmenter
+) -> ImageDoubt:
+    name = photograph.name
+    try:
+        if isinstance(photograph.pixels, PatchwordError):
+            raise photograph.pixels
+        label_map = LabelMap.load(item.label_map, names=labels.vocabulary.names)
+        (predicted,) = segmenter.segment_batch([photograph.pixels], classes=labels.vocabulary, background=[])
+        if isinstance(predicted, PatchwordError):
+            raise predicted
+        return doubts(label_map, item.segments(), predicted=predicted, name=name)
+    except PatchwordError as error:
+        return ImageDoubt(name=name, doubt=0.0, masks=(), reason=str(error))

@@ -1,0 +1,183 @@
+"""The images of lowest score as pictures: photograph, truth, prediction and where they differ, side by side."""
+
+from __future__ import annotations
+
+import bisect
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from patchword.data.folders import write_bytes
+from patchword.data.images import read_image
+from patchword.data.masks import LabelMap, ignore_index, overlay
+from patchword.errors import PatchwordError
+from patchword.evaluation.contours import Indices
+from patchword.evaluation.pairs import Pair
+from patchword.evaluation.records import ImageScore, SetupRecord, colours_of
+from patchword.runs.names import why_unwritten
+
+WORST_FOLDER = "worst"
+PANELS = ("photograph", "mask", "prediction", "errors")
+WRONG, MISSED = (214, 39, 40), (255, 191, 0)
+_GAP = 6  # pixels of white between the panels
+_OPACITY, _PALE = 0.6, 0.35
+
+
+@dataclass(frozen=True)
+class WorstPicture:
+    """One of the images of lowest score.
+
+    Attributes:
+        record: its scores.
+        picture: JPEG of the four panels in a row; None where it is gone.
+    """
+
+    record: ImageScore
+    picture: bytes | None
+
+
+class WorstImages:
+    """Keeps the pictures of the images that score lowest so far, in a folder of their own.
+
+    An image that is among the lowest of all is among the lowest of any part of them: so its picture is there at the
+    end, also after a run that was stopped and resumed, and where shards are put together.
+
+    Args:
+        folder: of the evaluation; pictures are `worst/<name>.jpg` in it.
+        setup: what is asked: classes, their colours, how many pictures and how large.
+        known: images that are scored already.
+    """
+
+    def __init__(self, folder: Path, *, setup: SetupRecord, known: Iterable[ImageScore] = ()) -> None:
+        self._folder = folder
+        self._classes = setup.classes
+        self._colours = colours_of(setup.classes, vocabulary=setup.vocabulary.text)
+        self._scoring = setup.scoring
+        self._lowest: list[tuple[float, str]] = []
+        self._records: dict[str, ImageScore] = {}
+        for record in known:
+            self._admit(record)
+
+    def offer(self, pair: Pair, record: ImageScore, *, maps: tuple[Indices, Indices]) -> None:
+        """Draw an image if it is among the lowest so far.
+
+        Args:
+            pair: the image.
+            record: its scores.
+            maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none.
+
+        Raises:
+            PatchwordError: when the picture cannot be written for another reason than the image's name.
+        """
+        if not self._admit(record):
+            return
+        try:
+            write_bytes(self.path(self._folder, record.name), self._draw(pair, *maps))
+        except PatchwordError as error:
+            why_unwritten(error, folder=self._folder)  # a name that no file can have costs the picture, not the score
+
+    def pictures(self) -> tuple[WorstPicture, ...]:
+        """The lowest first."""
+        return tuple(WorstPicture(self._records[name], self._read(name)) for _, name in self._lowest)
+
+    def prune(self) -> None:
+        """Remove the pictures of images that were among the lowest only for a while."""
+        place = self._folder / WORST_FOLDER
+        if not place.is_dir():
+            return
+        wanted = {self.path(self._folder, name) for _, name in self._lowest}
+        for path in sorted(place.rglob("*"), reverse=True):
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path not in wanted:
+                path.unlink()
+        if not any(place.iterdir()):
+            place.rmdir()
+
+    def names(self) -> list[str]:
+        """Names of the images, the lowest first."""
+        return [name for _, name in self._lowest]
+
+    def _admit(self, record: ImageScore) -> bool:
+        """Whether an image is among the lowest so far; the one that it displaces is forgotten."""
+        if record.score is None or not self._scoring.worst:
+            return False
+        entry = (record.score, record.name)
+        if record.name in self._records or (len(self._lowest) == self._scoring.worst and entry > self._lowest[-1]):
+            return record.name in self._records
+        bisect.insort(self._lowest, entry)
+        self._records[record.name] = record
+        if len(self._lowest) > self._scoring.worst:
+            del self._records[self._lowest.pop()[1]]
+        return True
+
+    @staticmethod
+    def path(folder: Path, name: str) -> Path:
+        """Where the picture of an image is in the folder of an evaluation."""
+        return folder / WORST_FOLDER / f"{name}.jpg"
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            return self.path(self._folder, name).read_bytes()
+        except OSError:
+            return None
+
+    def _draw(self, pair: Pair, predicted: Indices, expected: Indices) -> bytes:
+        height, width = expected.shape
+        scale = min(1.0, self._scoring.picture_side / max(height, width))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        photograph = _photograph(pair, size)
+        seen, wanted = _reduced(predicted, size), _reduced(expected, size)
+        seen[wanted < 0] = -1
+        panels = [
+            photograph,
+            self._painted(photograph, wanted),
+            self._painted(photograph, seen),
+            _errors(photograph, seen, wanted),
+        ]
+        strip = np.full((size[0], 4 * size[1] + 3 * _GAP, 3), 255, dtype=np.uint8)
+        for position, panel in enumerate(panels):
+            start = position * (size[1] + _GAP)
+            strip[:, start : start + size[1]] = panel
+        stream = io.BytesIO()
+        quality = self._scoring.picture_quality
+        Image.fromarray(strip).save(stream, format="JPEG", quality=quality, optimize=True)
+        return stream.getvalue()
+
+    def _painted(self, photograph: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
+        label_map = LabelMap(
+            np.where(labels < 0, ignore_index(len(self._classes)), labels), self._classes, self._colours
+        )
+        return np.asarray(overlay(photograph, label_map, opacity=_OPACITY, legend=False))
+
+
+def _photograph(pair: Pair, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(h, w, 3) at the size wanted; grey where it cannot be read, for predictions can be scored without it."""
+    try:
+        image = Image.fromarray(read_image(pair.photo))
+    except PatchwordError:
+        return np.full((*size, 3), 128, dtype=np.uint8)
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.LANCZOS, reducing_gap=2.0))
+
+
+def _reduced(labels: Indices, size: tuple[int, int]) -> NDArray[Any]:
+    """The label at the middle of each new pixel."""
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, labels.shape, strict=True))
+    return labels[np.ix_(rows, columns)]
+
+
+def _errors(photograph: NDArray[np.uint8], seen: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.uint8]:
+    """The photograph in pale grey, with what is wrong in red and what has no prediction in yellow."""
+    grey = photograph.mean(axis=2) * _PALE + 255 * (1 - _PALE)
+    picture = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    counts = wanted >= 0
+    picture[counts & (seen >= 0) & (seen != wanted)] = WRONG
+    picture[counts & (seen < 0)] = MISSED
+    return picture

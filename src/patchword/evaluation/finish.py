@@ -1,0 +1,108 @@
+"""The end of an evaluation: from the lines of its images to scores, tables, pictures and the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from patchword.data.folders import Manifest, write_bytes, write_json, write_text
+from patchword.errors import PatchwordError
+from patchword.evaluation.confusion_picture import CONFUSION_PICTURE, draw_confusion
+from patchword.evaluation.failure_cases import WorstImages
+from patchword.evaluation.page import PAGE_FILE, render_page
+from patchword.evaluation.records import IMAGES_FILE, ImageScore, SetupRecord, read_images
+from patchword.evaluation.report import REPORT_FILE, EvaluationReport, gather, make_report
+from patchword.evaluation.tally import Counts
+
+CONFUSION_FILE = "confusion.csv"
+_RESULTS = (REPORT_FILE, PAGE_FILE, CONFUSION_FILE, CONFUSION_PICTURE)
+
+
+class UnscoredError(PatchwordError):
+    """Images that could not be scored. There is no score over the others: it would pass for the score of all.
+
+    Attributes:
+        reasons: name of an image -> why not.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], *, of: int, where: Path | None, early: bool = False) -> None:
+        self.reasons = dict(reasons)
+        first = "so that the run ended early; the first is" if early else "such as"
+        name, reason = next(iter(self.reasons.items()))
+        listed = "" if where is None else f"; {where} lists them"
+        super().__init__(
+            f"{len(self.reasons)} of {of} images could not be scored, {first} {name}: {reason}{listed}; there is no "
+            "score over a part of the images: put them right and resume, or leave them out by a list of names"
+        )
+
+
+def withdraw(folder: Path) -> None:
+    """Remove the scores of an earlier run; what it depends on, and its images, stay.
+
+    Raises:
+        PatchwordError: when a file cannot be removed.
+    """
+    for name in _RESULTS:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise PatchwordError(f"cannot remove {folder / name}: {error.strerror}") from None
+
+
+def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command: str) -> EvaluationReport:
+    """Write everything that follows from `images.jsonl`; `evaluation.json` comes last and vouches for the rest.
+
+    Args:
+        folder: of the evaluation, with a line for every image.
+        setup: what was asked.
+        names: of the images.
+        command: what the user typed.
+
+    Returns:
+        the scores; of a shard, which gets no `evaluation.json`, those of the shard.
+
+    Raises:
+        UnscoredError: when some could not be scored.
+        PatchwordError: when the lines are of another evaluation, or a file cannot be written.
+    """
+    manifest = Manifest(folder / IMAGES_FILE)
+    manifest.finish()
+    wanted = frozenset(names)
+    found = {name: record for name, record in read_images(manifest).items() if name in wanted}
+    failed = {name: record.reason or "" for name, record in found.items() if record.status == "failed"}
+    if failed:
+        raise UnscoredError(failed, of=len(wanted), where=folder / IMAGES_FILE)
+    images = list(found.values())
+    try:
+        gathered = gather(setup, images)
+    except ValueError as error:
+        raise PatchwordError(f"{folder / IMAGES_FILE} is of another evaluation: {error}") from None
+    report = make_report(setup, gathered, command=command)
+    worst = WorstImages(folder, setup=setup, known=images)
+    worst.prune()
+    if setup.shard is None:
+        _write_results(folder, report, images, table=gathered.whole.table, worst=worst)
+    return report
+
+
+def _write_results(
+    folder: Path, report: EvaluationReport, images: Sequence[ImageScore], *, table: Counts, worst: WorstImages
+) -> None:
+    names = [entry.name for entry in report.classes]
+    write_text(folder / CONFUSION_FILE, _confusion_csv(table.tolist(), names))
+    confusion = draw_confusion(table, names=names)
+    write_bytes(folder / CONFUSION_PICTURE, confusion)
+    write_text(folder / PAGE_FILE, render_page(report, images=images, worst=worst.pictures(), confusion=confusion))
+    write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
+
+
+def _confusion_csv(table: list[list[int]], names: list[str]) -> str:
+    """Rows truth, columns prediction, the last column no prediction."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["truth", *names, "no prediction"])
+    for name, counts in zip(names, table, strict=True):
+        writer.writerow([name, *counts])
+    return buffer.getvalue()

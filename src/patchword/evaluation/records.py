@@ -1,0 +1,201 @@
+"""What `setup.json` and `images.jsonl` hold, as typed records.
+
+An evaluation is the same to the byte for the same masks, predictions and settings, however often it was stopped and
+resumed and whether it was made whole or in shards, but for the command and the software's versions, which
+`evaluation.json` names too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from patchword.config.base import one_line
+from patchword.data.colours import class_colours
+from patchword.data.folders import Manifest, write_json
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.evaluation.counts import ImageCounts, Sparse
+from patchword.evaluation.settings import ScoringSettings
+from patchword.evaluation.task import DataRecord
+from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, in_words, told_by_both
+
+MARKER = "evaluation"
+SETUP_FILE = "setup.json"
+IMAGES_FILE = "images.jsonl"
+FORMAT_VERSION: Literal[1] = 1
+_PLACES = ("photographs", "masks", "predicted by: folder")
+_AFTERWARDS = tuple(f"scoring: {name}" for name in ("resamples", "level", "seed", "most failures"))
+
+
+class ImageScore(Record):
+    """One line of `images.jsonl`.
+
+    Attributes:
+        name: of the photograph.
+        status: "ok"; "empty" when no pixel of its mask counts; "failed" when it could not be scored.
+        reason: why it failed; none otherwise.
+        content: sha256 of the file that was predicted from, or of the prediction; none where it could not be read.
+        mask_content: sha256 of the mask's file; none when failed, and where an earlier version scored it.
+        size: [height, width] in pixels; none when failed.
+        score: mean IoU over the classes in its mask, in [0, 1]; none without any. It ranks images.
+        pixel_accuracy: share of the pixels that count that are predicted rightly; none without any.
+        boundary_iou: mean Boundary IoU over the classes with a boundary; none without any, or unmeasured.
+        pairs: [truth, prediction, pixels] of every pair of classes that occurs, by position, from 0; prediction is -1
+            where there is none.
+        boundary: [class, intersection, union] in pixels; none where it was not measured.
+    """
+
+    name: str
+    status: Literal["ok", "empty", "failed"]
+    reason: str | None = None
+    content: str | None = None
+    mask_content: str | None = None
+    size: tuple[int, int] | None = None
+    score: float | None = None
+    pixel_accuracy: float | None = None
+    boundary_iou: float | None = None
+    pairs: Sparse = ()
+    boundary: Sparse | None = None
+
+    @classmethod
+    def of(cls, counts: ImageCounts, *, name: str, size: tuple[int, int], content: str | None) -> Self:
+        """The line of an image that was scored."""
+        known = [value for value in counts.boundary_iou() if value is not None]
+        return cls(
+            name=name,
+            status="ok" if counts.table.any() else "empty",
+            content=content,
+            size=size,
+            score=counts.score(),
+            pixel_accuracy=counts.matrix.pixel_accuracy(),
+            boundary_iou=sum(known) / len(known) if known else None,
+            pairs=counts.sparse_table(),
+            boundary=counts.sparse_boundary(),
+        )
+
+    @classmethod
+    def failure(cls, reason: str, *, name: str, content: str | None) -> Self:
+        """The line of an image that could not be scored."""
+        return cls(name=name, status="failed", reason=reason, content=content)
+
+    def counts(self, count: int) -> ImageCounts:
+        """Its counts, for `count` classes.
+
+        Raises:
+            ValueError: when they are not of so many.
+        """
+        return ImageCounts.from_sparse(self.pairs, self.boundary, count=count)
+
+
+class SetupRecord(Record):
+    """The whole of `setup.json`: what was asked, which every score in the folder depends on.
+
+    Attributes:
+        format, format_version: what kind of folder this is.
+        data: photographs and masks.
+        images, images_hash: how many photographs, of all shards, and the sha256 of their names.
+        vocabulary: what a model is asked for.
+        classes: names of the classes that are scored, in the order of the confusion matrix.
+        predicted_by: what made the predictions, with revisions, fingerprints and settings.
+        scoring: what was measured and how.
+        shard: which part of the photographs this is; none for all of them.
+    """
+
+    format: Literal["patchword-evaluation-setup"] = "patchword-evaluation-setup"
+    format_version: Literal[1] = FORMAT_VERSION
+    data: DataRecord
+    images: int
+    images_hash: str
+    vocabulary: VocabularyRecord
+    classes: tuple[str, ...]
+    predicted_by: dict[str, Any]
+    scoring: ScoringSettings
+    shard: ShardRecord | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a folder's `setup.json`.
+
+        Raises:
+            PatchwordError: when it is missing or damaged.
+        """
+        path = folder / SETUP_FILE
+        try:
+            return cls.model_validate(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise PatchwordError(
+                f"{folder} is no evaluation: it has no {SETUP_FILE}; make one with `patchword evaluate -o`"
+            ) from None
+        except OSError as error:
+            raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+        except ValidationError as error:
+            raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
+        except ValueError as error:
+            raise PatchwordError(f"{path} is damaged: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        """Write `setup.json`; the same record gives the same bytes."""
+        write_json(folder / SETUP_FILE, self.model_dump(mode="json"))
+
+    def differences(self, other: SetupRecord, *, merging: bool = False) -> list[tuple[str, object, object]]:
+        """What two setups do not have in common, but for the shard: what it is, its value here, its value there.
+
+        Args:
+            other: the second.
+            merging: whether they are of shards, which may have had their files in other places; else what follows from
+                the images' lines alone may differ.
+        """
+        pairs: list[tuple[str, object, object]] = [
+            ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
+            ("the number of images", self.images, other.images),
+            ("the hash of the images' names", self.images_hash, other.images_hash),
+            ("the list of scored classes", list(self.classes), list(other.classes)),
+        ]
+        pairs += _differing("", self.data.model_dump(mode="json"), other.data.model_dump(mode="json"))
+        pairs += _differing("predicted by: ", self.predicted_by, other.predicted_by)
+        pairs += _differing("scoring: ", self.scoring.model_dump(mode="json"), other.scoring.model_dump(mode="json"))
+        left_out = _PLACES if merging else _AFTERWARDS
+        return [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in left_out]
+
+
+def read_images(manifest: Manifest) -> dict[str, ImageScore]:
+    """The lines of `images.jsonl` by name.
+
+    Raises:
+        PatchwordError: when a line is no such record, naming the file.
+    """
+    found = {}
+    for name, line in manifest.read().items():
+        try:
+            found[name] = ImageScore.model_validate(line)
+        except ValidationError as error:
+            reason = one_line(error, place="field")
+            raise PatchwordError(f"{manifest.path}: the line of {name} is damaged: {reason}") from None
+    return found
+
+
+def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:
+    """Colours (n, 3) of scored classes: those of the class list where it has the name, else the palette's.
+
+    Args:
+        names: of the scored classes.
+        vocabulary: the class list in its text format.
+    """
+    parsed = Vocabulary.recorded(vocabulary, source="vocabulary of the report")
+    listed = {
+        name: (red, green, blue) for name, (red, green, blue) in zip(parsed.names, parsed.colours.tolist(), strict=True)
+    }
+    return class_colours([listed.get(name) for name in names])
+
+
+def _differing(prefix: str, first: dict[str, Any], second: dict[str, Any]) -> list[tuple[str, object, object]]:
+    before, now = dict(identity_of(first)), dict(identity_of(second))
+    keys = told_by_both(before, now)
+    return [(f"{prefix}{in_words(key).replace('_', ' ')}", before.get(key), now.get(key)) for key in keys]

@@ -1,0 +1,215 @@
+"""Brings labels that a person corrected elsewhere back into a folder that alignment learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from patchword.config.inputs import Classes, refuse_empty, tell_classes
+from patchword.data.components import NOTHING
+from patchword.data.folders import Manifest, prepare_output, write_json
+from patchword.data.images import orientation_hint
+from patchword.data.masks import LabelMap, Segment, ignore_index
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError, SizeError
+from patchword.export.files import refuse_inside
+from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region
+from patchword.export.read_coco import read_coco
+from patchword.export.read_label_studio import read_label_studio
+from patchword.export.read_voc import read_voc
+from patchword.export.settings import ImportSettings
+from patchword.labeling.dataset import LabelledDataset, label_map_path, segments_path
+from patchword.labeling.finish import finish
+from patchword.labeling.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
+from patchword.labeling.resume import CORRECTIONS, refuse_corrections
+from patchword.runs.contents import content_of
+from patchword.runs.progress import Progress
+from patchword.runs.records import VocabularyRecord, relative_root
+from patchword.runs.sessions import Session
+
+IMPORT_FORMATS: dict[str, Callable[..., Findings]] = {
+    "coco": read_coco,
+    "voc": read_voc,
+    "label-studio": read_label_studio,
+}
+_ANOTHER_WAY = {"cvat": "; CVAT's export 'Segmentation mask 1.1' is read by voc, its 'COCO 1.0' by coco"}
+_OF_FORMAT = {"image_field": "label-studio", "values": "voc"}
+_GENERATOR = "imported"
+
+
+def import_labels(
+    source: str | Path,
+    *,
+    format: str,
+    photos: str | Path,
+    out: str | Path,
+    classes: Classes | None = None,
+    vocabulary: Classes | None = None,
+    settings: ImportSettings | Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    overwrite_corrections: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> LabelledDataset:
+    """Write a folder of labels from another tool's files.
+
+    Classes are matched by name, photographs by path. Only photographs that the files speak of are in the data set.
+    Photographs that are not there, and labels that cannot be used, such as masks of another size than the photograph,
+    are written down in the manifest as failed, with the reason; single objects that cannot be used are left out, and
+    counted by kind of trouble in the manifest and in the counts. Pixels without a class are ignore.
+
+    Args:
+        source: a file for coco and label-studio, a folder or a .zip of one for voc.
+        format: a key of `IMPORT_FORMATS`.
+        photos: folder of the photographs.
+        out: folder of the data set.
+        classes: of the labels, as for `label`; their order gives the indices.
+        vocabulary: an older name of `classes`.
+        settings: all as `ImportSettings`, or by name those that differ from the defaults.
+        overwrite: empty such a folder first, unless it holds corrected labels of photographs that `source` has none of.
+        overwrite_corrections: empty it even then.
+        quiet: whether to show no progress.
+        command: what the user typed, for the record.
+
+    Returns:
+        the data set; it has no models and no settings, and its segments have generator "imported" and score 1.
+
+    Raises:
+        PatchwordError: for an unknown format, a setting of another format, files that are not of it, classes that the
+            vocabulary does not have, labels none of which can be used, or a folder that is in use.
+    """
+    refuse_empty(source=source, photos=photos, out=out)
+    given = classes if vocabulary is None else vocabulary
+    if given is None or (classes is not None and vocabulary is not None):
+        raise PatchwordError("classes of the labels are needed, once; pass names, a class list file or a Vocabulary")
+    vocabulary = Vocabulary.of(given)
+    read = IMPORT_FORMATS.get(format)
+    if read is None:
+        other = _ANOTHER_WAY.get(format.casefold(), "")
+        raise PatchwordError(f"format {format!r} cannot be imported; choose {', '.join(IMPORT_FORMATS)}{other}")
+    chosen = settings if isinstance(settings, ImportSettings) else ImportSettings(**(settings or {}))
+    for name in chosen.model_fields_set:
+        if _OF_FORMAT[name] != format:
+            raise PatchwordError(f"setting {name!r} is for the format {_OF_FORMAT[name]}, not for {format}")
+    refuse_inside(Path(out), Path(source), Path(photos))
+    photographs = Photographs(Path(photos))
+    findings = read(Path(source), photographs=photographs, vocabulary=vocabulary, settings=chosen)
+    findings = findings.alone(place=str(source))
+    if not findings.corrections:
+        first = next(iter(findings.failed.values()), None)
+        raise PatchwordError(
+            f"{source} has labels of no photograph"
+            if first is None
+            else f"no labels of {source} can be used; the first reason: {first}"
+        )
+    if overwrite and not overwrite_corrections:
+        refuse_corrections(out, keeping={correction.name for correction in findings.corrections}, instead=CORRECTIONS)
+    tell_classes(vocabulary, quiet=quiet)
+    folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
+    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
+    manifest = Manifest(folder / MANIFEST_FILE)
+    reasons = [f"{count} x {trouble}" for trouble, count in findings.left_out.items()]
+    usable = False
+    with Session(folder, command=command) as session:
+        entries: list[Correction | ImageRecord] = [
+            *findings.corrections,
+            *(_failure(name, why) for name, why in findings.failed.items()),
+        ]
+        with Progress(len(entries), "importing", "images", quiet=quiet) as progress, manifest:
+            for entry in sorted(entries, key=lambda each: each.name):
+                brought = (
+                    entry
+                    if isinstance(entry, ImageRecord)
+                    else _bring_in(entry, photographs=photographs, vocabulary=vocabulary, folder=folder)
+                )
+                manifest.append(brought.model_dump(mode="json"))
+                session.count(brought.status)
+                reasons += [brought.reason or ""] if brought.status == "failed" else []
+                usable |= brought.status == "ok" or (brought.status == "empty" and not findings.left_out)
+                progress.advance()
+        if not usable:
+            raise PatchwordError(f"no labels of {source} can be used; the first reason: {reasons[0]}")
+        finish(folder, record=record, manifest=manifest, left_out=findings.left_out)
+    return LabelledDataset.open(folder, photos=photos)
+
+
+def _failure(name: str, reason: str, left_out: Mapping[str, int] | None = None) -> ImageRecord:
+    return ImageRecord(
+        name=name,
+        status="failed",
+        size=None,
+        classes=(),
+        segments=0,
+        coverage=0,
+        reason=reason,
+        left_out=dict(left_out or {}),
+    )
+
+
+def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str) -> DatasetRecord:
+    record = DatasetRecord(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        complete=False,
+        source=cast(Literal["coco", "voc", "label-studio"], source),
+        photographs=relative_root(photographs.root, folder=folder),
+        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        settings=None,
+        image_text=None,
+        mask_proposer=None,
+        patch_encoder=None,
+        shard=None,
+        counts=None,
+    )
+    record.save(folder)
+    return record
+
+
+def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: Vocabulary, folder: Path) -> ImageRecord:
+    name = correction.name
+    try:
+        painted = correction.load(photographs.size(name))
+    except SizeError as error:
+        return _failure(name, f"{error}{orientation_hint(photographs.root / name, size=error.found)}")
+    except PatchwordError as error:
+        return _failure(name, str(error))
+    if painted.left_out and not painted.regions:
+        troubles = ", ".join(f"{count} x {trouble}" for trouble, count in sorted(painted.left_out.items()))
+        return _failure(name, f"none of its objects can be used: {troubles}", painted.left_out)
+    label_map = _label_map(painted, vocabulary)
+    label_map.save(label_map_path(folder, name))
+    height, width = label_map.indices.shape
+    segments = [_segment(region, vocabulary).to_json() for region in painted.regions]
+    write_json(segments_path(folder, name), {"name": name, "size": [height, width], "segments": segments})
+    present = np.unique(painted.indices[painted.indices != NOTHING]).tolist()
+    return ImageRecord(
+        name=name,
+        status="ok" if present else "empty",
+        size=(height, width),
+        classes=tuple(vocabulary.names[index] for index in present),
+        segments=len(segments),
+        coverage=float(np.count_nonzero(painted.indices != NOTHING) / painted.indices.size),
+        reason=None if present else "no region has a class",
+        content=content_of(photographs.root / PurePosixPath(name)),
+        left_out=dict(sorted(painted.left_out.items())),
+    )
+
+
+def _label_map(painted: Painted, vocabulary: Vocabulary) -> LabelMap:
+    ignore = ignore_index(len(vocabulary))
+    return LabelMap(np.where(painted.indices == NOTHING, ignore, painted.indices), vocabulary.names, vocabulary.colours)
+
+
+def _segment(region: Region, vocabulary: Vocabulary) -> Segment:
+    return Segment.from_mask(
+        region.mask,
+        class_index=region.class_index,
+        class_name=vocabulary.names[region.class_index],
+        score=1.0,
+        predicted_iou=1.0,
+        similarity=1.0,
+        generator=_GENERATOR,
+    )

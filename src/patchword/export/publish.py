@@ -1,0 +1,134 @@
+"""Results on the hub: folders of models and of labels up, models down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from patchword.alignment.artifact import CONFIG, WEIGHTS
+from patchword.alignment.artifact import MARKER as MODEL
+from patchword.data.folders import MARKER_FILE, Manifest, expand_home
+from patchword.errors import PatchwordError, first_line
+from patchword.labeling.dataset import check_manifest
+from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
+from patchword.labeling.records import MARKER as LABELS
+from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
+from patchword.models.sources import ModelName
+
+# What is uploaded of each kind of folder: never photographs, nor what a run leaves for itself.
+_MODEL_FILES = ["README.md", CONFIG, WEIGHTS, "training.json"]
+_LABEL_FILES = ["README.md", DATASET_FILE, MANIFEST_FILE, "quality.jsonl", "masks/**", "segments/**"]
+
+T = TypeVar("T")
+
+
+def push_folder(
+    folder: str | Path,
+    *,
+    name: str,
+    private: bool = False,
+    revision: str | None = None,
+    message: str = "Made by patchword",
+) -> str:
+    """Upload a finished folder of `align` (as a model) or of `label` (as a data set, without the photographs).
+
+    Who you are is what `hf auth login` has stored.
+
+    Args:
+        folder: of the result.
+        name: "user/name" of the repository on the hub, made when it is not there.
+        private: whether a repository that is made is private.
+        revision: branch to upload to; None for the main branch.
+        message: of the commit.
+
+    Returns:
+        the address of the commit.
+
+    Raises:
+        PatchwordError: when the folder is neither or is not finished, the name is none, or the hub cannot be reached or
+            refuses.
+    """
+    from huggingface_hub import HfApi
+
+    path = Path(folder)
+    kind, patterns = _contents(path)
+    api = HfApi()
+    _asking(lambda: api.create_repo(name, repo_type=kind, private=private, exist_ok=True), name=name)
+    if revision is not None:
+        _asking(lambda: api.create_branch(name, branch=revision, repo_type=kind, exist_ok=True), name=name)
+    commit = _asking(
+        lambda: api.upload_folder(
+            repo_id=name,
+            repo_type=kind,
+            folder_path=path,
+            revision=revision,
+            commit_message=message,
+            allow_patterns=patterns,
+        ),
+        name=name,
+    )
+    return str(commit.commit_url)
+
+
+def find_artifact(name: str | Path) -> Path:
+    """The folder of a segmenter: a local one, or that of a hub name, fetched where it is not in the cache.
+
+    Args:
+        name: folder, hub name, or `name@revision`.
+
+    Raises:
+        PatchwordError: when there is none.
+    """
+    if expand_home(name).is_dir():
+        return expand_home(name)
+    model = ModelName.parse(name)
+    try:
+        local = local_folder(model.name, revision=model.revision)
+    except PatchwordError:  # it can only have been a folder
+        raise PatchwordError(f"no model folder {name}; pass a folder that `patchword align` has written") from None
+    cached = local or cached_folder(model.name, revision=model.revision)
+    if cached is not None:
+        return cached
+    fetch_config(model.name, revision=model.revision)
+    return fetch_files(model.name, revision=model.revision)
+
+
+def _contents(folder: Path) -> tuple[Literal["model", "dataset"], list[str]]:
+    """What kind of repository a finished folder becomes, and which of its files."""
+    try:
+        marker = (folder / MARKER_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        marker = ""
+    if marker == MODEL and (folder / CONFIG).is_file():
+        return "model", _MODEL_FILES
+    if marker == LABELS and (record := DatasetRecord.load(folder)).complete:
+        check_manifest(folder, record, found=len(Manifest(folder / MANIFEST_FILE).read()))
+        return "dataset", _LABEL_FILES
+    if marker in (MODEL, LABELS):
+        raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
+    raise PatchwordError(f"{folder} is neither a model nor labels; pass a folder of `patchword align` or `label`")
+
+
+def _asking(ask: Callable[[], T], *, name: str) -> T:
+    """Turn every way in which the hub refuses an upload into one line."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        return ask()
+    except HFValidationError as error:
+        raise PatchwordError(f"{name!r} is no name of a repository; allowed is user/name") from error
+    except LocalTokenNotFoundError as error:
+        raise PatchwordError(f"cannot upload {name}: nobody is logged in; run `hf auth login`") from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise PatchwordError(f"cannot upload {name}: the hub refuses; run `hf auth login` as its owner") from error
+        raise PatchwordError(f"cannot upload {name}: {_type_and_reason(error)}") from error
+    except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type
+        raise PatchwordError(f"cannot upload {name}: the hub cannot be reached ({_type_and_reason(error)})") from error
+
+
+def _type_and_reason(error: Exception) -> str:
+    kind, reason = type(error).__name__, first_line(error)
+    return kind if reason == kind else f"{kind}: {reason}"

@@ -1,0 +1,243 @@
+"""Reads what labelling has left: photographs, their label maps and segments, and how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from patchword.data.folders import Manifest
+from patchword.data.masks import Segment
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, Counts, DatasetRecord, ImageRecord
+from patchword.labeling.settings import LabelSettings
+from patchword.models.protocols import ModelRecord
+from patchword.runs.contents import changed_photographs, told
+from patchword.runs.records import check_counted
+
+if TYPE_CHECKING:
+    from patchword.labeling.quality.records import QualityRecord
+
+GONE = "the photograph is gone"
+CHANGED = "the photograph has changed since it was labelled"
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """One photograph that was labelled.
+
+    Attributes:
+        image: the photograph.
+        label_map: its label map, an indexed PNG of the same size.
+        segments_file: its segments, JSON.
+        record: its line of the manifest.
+    """
+
+    image: Path
+    label_map: Path
+    segments_file: Path
+    record: ImageRecord
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Read the segments.
+
+        Raises:
+            PatchwordError: when the file is missing or damaged.
+        """
+        try:
+            data = json.loads(self.segments_file.read_bytes())
+            return tuple(Segment.from_json(segment) for segment in data["segments"])
+        except OSError as error:
+            raise PatchwordError(f"cannot read {self.segments_file}: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise PatchwordError(f"{self.segments_file} is damaged: {error}") from None
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """A folder of pseudo labels.
+
+    Attributes:
+        folder: where it is.
+        root: folder of the photographs.
+        items: photographs with labels, by name; also those whose map is all ignore (status "empty").
+        failed: records of the photographs that could not be labelled.
+        vocabulary: the maps' indices refer to its classes.
+        settings: how labelling was done; none for imported labels.
+        image_text, mask_proposer: the models that it was done with; none for imported labels.
+        counts: totals.
+    """
+
+    folder: Path
+    root: Path
+    items: tuple[LabelledItem, ...]
+    failed: tuple[ImageRecord, ...]
+    vocabulary: Vocabulary
+    settings: LabelSettings | None
+    image_text: ModelRecord | None
+    mask_proposer: ModelRecord | None
+    counts: Counts
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, photos: str | Path | None = None, allow_missing: bool = False
+    ) -> LabelledDataset:
+        """Open and check a folder that `label` wrote.
+
+        Args:
+            folder: the data set.
+            photos: where the photographs are now; by default where they were, relative to the data set.
+            allow_missing: whether some photographs, not all, may be gone; their items stay, and whoever reads them
+                finds out. `unusable` names them.
+
+        Raises:
+            PatchwordError: when the folder is missing, is no label folder, is of another format version, comes from
+                a run that did not finish, has lost lines of its manifest, or when photographs or label maps are gone.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise PatchwordError(f"no such folder: {folder}; allowed is a folder that `patchword label` wrote")
+        dataset = DatasetRecord.load(folder)
+        if dataset.counts is None or not dataset.complete:
+            raise PatchwordError(
+                f"{folder} is of a run that did not finish; finish it with `patchword label ... --resume`"
+            )
+        root = folder / dataset.photographs if photos is None else Path(photos)
+        records = read_manifest(Manifest(folder / MANIFEST_FILE))
+        check_manifest(folder, dataset, found=len(records))
+        labelled = [record for record in records.values() if record.status != "failed"]
+        items = tuple(_item(record, folder=folder, root=root) for record in labelled)
+        _check_files(items, folder=folder, root=root, allow_missing=allow_missing)
+        return cls(
+            folder=folder,
+            root=root,
+            items=items,
+            failed=tuple(record for record in records.values() if record.status == "failed"),
+            vocabulary=Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}"),
+            settings=dataset.settings,
+            image_text=dataset.image_text,
+            mask_proposer=dataset.mask_proposer,
+            counts=dataset.counts,
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def unusable(self, *, quiet: bool = True) -> dict[str, str]:
+        """Which photographs are gone or are no longer those that were labelled, by the hash of their content.
+
+        Args:
+            quiet: whether to show no progress; every photograph is read.
+
+        Returns:
+            name -> reason, by name. Labels that were imported without hashes are only looked for.
+        """
+        recorded = {item.record.name: item.record.content for item in self.items}
+        paths = {item.record.name: item.image for item in self.items}
+        gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
+        reasons = dict.fromkeys(gone, GONE) | dict.fromkeys(changed, CHANGED)
+        return dict(sorted(reasons.items()))
+
+    def quality(self) -> Iterator[QualityRecord]:
+        """What the labels of each photograph are worth, by name, one in memory at a time.
+
+        Read from `quality.jsonl`; what is missing there is assessed anew from segments and masks, and not written.
+
+        Raises:
+            PatchwordError: for labels that were imported, which have no quality, or damaged segments or masks.
+        """
+        from patchword.labeling.quality.file import assessors, read_quality  # they read this module's files
+
+        images = [item.record.name for item in self.items]
+        names = self.vocabulary.names
+        wanted = assessors(self.folder, images=images, names=names, settings=self.settings)
+        return read_quality(self.folder, wanted=wanted)
+
+
+def why_unusable(reasons: Mapping[str, str]) -> str:
+    """What `LabelledDataset.unusable` found, in a line, which has the counts and a name of each."""
+    gone = [name for name, reason in reasons.items() if reason == GONE]
+    changed = [name for name, reason in reasons.items() if reason == CHANGED]
+    parts = [told(gone, "is gone", more="are gone")] if gone else []
+    if changed:
+        parts.append(told(changed, "changed since it was labelled", more="changed since they were labelled"))
+    return "; ".join(parts)
+
+
+def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
+    """Refuse the manifest of a finished data set that has lost lines.
+
+    Args:
+        folder: the data set's.
+        dataset: its record.
+        found: photographs in its manifest.
+
+    Raises:
+        PatchwordError: naming both counts.
+    """
+    again = "`patchword label ... --resume`" if dataset.source == "models" else "`patchword import` again"
+    if dataset.counts is not None:
+        check_counted(
+            folder / MANIFEST_FILE,
+            found=found,
+            counted=dataset.counts.images,
+            by=DATASET_FILE,
+            mend=f"make what is lost with {again}",
+        )
+
+
+def read_manifest(manifest: Manifest) -> dict[str, ImageRecord]:
+    """A label folder's manifest, by name.
+
+    Raises:
+        PatchwordError: when a line is not a photograph's record.
+    """
+    records = {}
+    for name, line in manifest.read().items():
+        try:
+            records[name] = ImageRecord.model_validate(line)
+        except ValidationError as error:
+            detail = error.errors()[0]
+            place = ".".join(str(step) for step in detail["loc"])
+            raise PatchwordError(
+                f"{manifest.path}: record of {name!r} is damaged at `{place}`: {detail['msg']}"
+            ) from None
+    return records
+
+
+def label_map_path(folder: Path, name: str) -> Path:
+    """Where a photograph's label map is; the suffix stays in the name, so that a.jpg and a.png do not collide."""
+    return folder / "masks" / PurePosixPath(f"{name}.png")
+
+
+def segments_path(folder: Path, name: str) -> Path:
+    """Where a photograph's segments are."""
+    return folder / "segments" / PurePosixPath(f"{name}.json")
+
+
+def _item(record: ImageRecord, *, folder: Path, root: Path) -> LabelledItem:
+    image = root / PurePosixPath(record.name)
+    return LabelledItem(image, label_map_path(folder, record.name), segments_path(folder, record.name), record)
+
+
+def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, allow_missing: bool) -> None:
+    gone = [item for item in items if not item.image.is_file()]
+    if not root.is_dir() or (gone and len(gone) == len(items)):
+        example = f"; {len(gone)} of {len(items)} are gone, such as {gone[0].record.name}" if gone else ""
+        raise PatchwordError(
+            f"the photographs of {folder} are not in {root}{example}; pass --photos (photos=) their folder"
+        )
+    if gone and not allow_missing:
+        raise PatchwordError(
+            f"{len(gone)} of {len(items)} photographs of {folder} are gone from {root}, such as {gone[0].record.name}; "
+            "put them back, pass --photos (photos=) where they are now, or drop their labels with `patchword label "
+            "... --resume --forget-missing`"
+        )
+    lost = [item.label_map for item in items if not item.label_map.is_file()]
+    if lost:
+        raise PatchwordError(f"{folder} has lost {len(lost)} label maps, such as {lost[0]}; make them with --resume")

@@ -1,0 +1,308 @@
+"""Masks of everything in an image, without names: many prompts, and of the answers only those that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from patchword.data.masks import RunLengths
+from patchword.labeling.boxes import boxes_of, suppress
+from patchword.labeling.decode_prompts import Box, decode, encode_masks, stability_of
+from patchword.labeling.decoded_masks import Drawn, Step
+from patchword.labeling.point_sampling import feature_points, grid_points
+from patchword.labeling.settings import LabelSettings
+from patchword.models.batching import Batches
+from patchword.models.pixels import MaskFrame, full_logits, longest_side_size
+from patchword.models.protocols import ImageEmbedding, MaskProposer
+
+_LOOKED_AT_ONCE = 16  # masks at the size of the view that are in memory together; changes no result
+
+Prompt = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mask without a name.
+
+    Attributes:
+        rle: the mask, COCO compressed.
+        predicted_iou: the mask proposer's own estimate, brought within [0, 1] once masks are ranked.
+        stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
+        points: x, y of each point of its prompt in pixels of the image.
+    """
+
+    rle: RunLengths
+    predicted_iou: float
+    stability: float
+    points: Prompt
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, (h, w)."""
+        decoded: NDArray[np.bool_] = coco_mask.decode(dict(self.rle)).astype(bool)
+        return decoded
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph or a part of it, on which masks are asked for.
+
+    Attributes:
+        embedding: of the part.
+        points: (n, 2) x, y of the first prompts in pixels of the part.
+        box: the part as x0, y0, x1, y1 in pixels of the photograph, x1 and y1 outside.
+        grid: parts a side of the photograph; 1 for the whole.
+        steps: what to ask afterwards, one after the other; the k of a step is one for all views that go together.
+    """
+
+    embedding: ImageEmbedding
+    points: Tensor
+    box: Box
+    grid: int
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def whole(cls, embedding: ImageEmbedding, *, points: Tensor, steps: tuple[Step, ...] = ()) -> View:
+        """A whole photograph."""
+        height, width = embedding.image_size
+        return cls(embedding, points, (0, 0, width, height), 1, steps)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Masks (n, h', w') of a view that passed the filters, where the view lies in them, and what is known of each (n,),
+    prompts and boxes (n, 4) in pixels of the photograph, x1 and y1 the last inside."""
+
+    logits: Tensor
+    frame: MaskFrame | None
+    predicted_iou: Tensor
+    stability: Tensor
+    boxes: Tensor
+    prompts: tuple[Prompt, ...]
+
+    @classmethod
+    def together(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """Those of several batches of prompts on one view."""
+        return cls(
+            torch.cat([part.logits for part in parts]),
+            parts[0].frame,
+            torch.cat([part.predicted_iou for part in parts]),
+            torch.cat([part.stability for part in parts]),
+            torch.cat([part.boxes for part in parts]),
+            tuple(chain.from_iterable(part.prompts for part in parts)),
+        )
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What some prompts on a view brought: its number, the masks to choose from, all masks for the steps to come."""
+
+    view: int
+    candidates: _Candidates
+    drawn: list[Drawn]
+
+
+def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
+    """The points that stand for everything in an image.
+
+    Args:
+        features: (D, rows, columns) patch features of the image; none for a grid.
+        size: (height, width) of the image in pixels.
+        settings: `grid_side`, or `seed_clusters`, at most `seed_budget`, and `seed_place`.
+
+    Returns:
+        (n, 2) float32 as x, y in pixels of the image.
+    """
+    if features is None:
+        return grid_points(size, side=settings.grid_side)
+    clusters = min(settings.seed_clusters, settings.seed_budget)
+    return feature_points(features, size=size, clusters=clusters, place=settings.seed_place)
+
+
+def propose_masks(
+    proposer: MaskProposer, *, views: Sequence[Sequence[View]], batches: Batches, settings: LabelSettings
+) -> list[list[Proposal]]:
+    """Ask for the masks at every prompt on photographs and keep those that are sure, stable and no repetition.
+
+    Stability and boxes are those of masks at the view's own pixels, or at those of the proposer's input where the view
+    is larger, and so is whether a mask touches a border of its view that is not the photograph's, which cuts it.
+    Repetitions are told by their boxes; of masks of several views of a photograph the finer view's stays. Only what is
+    left is brought to the photograph's pixels, a few masks at a time, and run-length encoded at once. With a grid of
+    points on the whole photograph this is what the generator of Segment Anything does, mask for mask; its crops are
+    laid otherwise. Source: docs/method.md 1.2 step 1; filters and crops are those
+    of Kirillov et al., Segment Anything, section 5 and appendix B.
+
+    Args:
+        proposer: draws the masks.
+        views: of each photograph; those of one photograph have its masks in common.
+        settings: `minimum_predicted_iou`, `minimum_stability`, `stability_offset`, `box_overlap`, `prompt_batch`.
+
+    Returns:
+        for each photograph its masks: those of finer views first, and the surest first among them.
+    """
+    flat = [view for group in views for view in group]
+    sizes = [photograph_size(group) for group in views]
+    size_of = [size for group, size in zip(views, sizes, strict=True) for _ in group]
+    found: list[list[_Candidates]] = [[] for _ in flat]
+    drawn: list[list[Drawn]] = [[] for _ in flat]
+    for number in range(1 + max((len(view.steps) for view in flat), default=0)):
+        prompts = [_prompts(view, number=number, drawn=known) for view, known in zip(flat, drawn, strict=True)]
+        more = [number < len(view.steps) for view in flat]
+        for answered in _ask(proposer, flat, prompts, more=more, sizes=size_of, batches=batches, settings=settings):
+            found[answered.view].append(answered.candidates)
+            drawn[answered.view] += answered.drawn
+    chosen, first = [], 0
+    for group, size in zip(views, sizes, strict=True):
+        own = [
+            (view, _Candidates.together(parts))
+            for view, parts in zip(group, found[first : first + len(group)], strict=True)
+            if parts
+        ]
+        chosen.append(_choose(own, size=size, batches=batches, settings=settings))
+        first += len(group)
+    return chosen
+
+
+def photograph_size(views: Sequence[View]) -> tuple[int, int]:
+    """(height, width) in pixels of the photograph that views cover together."""
+    return max((view.box[3] for view in views), default=0), max((view.box[2] for view in views), default=0)
+
+
+def _prompts(view: View, *, number: int, drawn: Sequence[Drawn]) -> Tensor:
+    """What to ask on a view first (number 0) or in a later step: (n, k, 2)."""
+    if number == 0:
+        return view.points[:, None]
+    if number > len(view.steps) or not drawn:
+        return view.points.new_zeros(0, 1, 2)
+    return view.steps[number - 1](Drawn.together(drawn))
+
+
+def _ask(
+    proposer: MaskProposer,
+    views: Sequence[View],
+    prompts: Sequence[Tensor],
+    *,
+    more: Sequence[bool],
+    sizes: Sequence[tuple[int, int]],
+    batches: Batches,
+    settings: LabelSettings,
+) -> list[_Answered]:
+    """Ask the prompts of all views, some at a time; what all masks look like is kept only where there is `more`."""
+
+    def some(start: int, stop: int) -> list[_Answered]:
+        embeddings = [view.embedding for view in views]
+        answered = []
+        for part in decode(proposer, embeddings=embeddings, points=prompts, start=start, stop=stop):
+            proposals = part.proposals
+            box, sure = views[part.image].box, proposals.predicted_iou  # (n, m)
+            accepted = sure >= settings.minimum_predicted_iou  # (n, m)
+            whole = proposals.logits if proposals.padded is None else proposals.padded
+            logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
+            seen = _looked_at(proposals.image_size, input_size=proposer.record.input_size)
+            stability, boxes = _look_at(logits, size=seen, frame=proposals.frame, offset=settings.stability_offset)
+            stable = stability >= settings.minimum_stability
+            accepted = accepted.masked_scatter(accepted, stable)
+            asked = prompts[part.image][part.first : part.first + len(accepted)]
+            places = _places(asked, accepted=accepted, box=box)
+            found = _Candidates(
+                logits[stable], proposals.frame, sure[accepted], stability[stable], boxes[stable], places
+            )
+            uncut = _uncut(found, seen=seen, box=box, size=sizes[part.image])
+            drawn = []
+            if more[part.image]:
+                drawn = [Drawn.of(proposals.logits, predicted_iou=sure, accepted=accepted)]
+            answered.append(_Answered(part.image, uncut, drawn))
+        return answered
+
+    total = sum(len(points) for points in prompts)
+    return list(chain.from_iterable(batches.run(some, count=total, size=settings.prompt_batch, what="masks")))
+
+
+def _looked_at(size: tuple[int, int], *, input_size: int) -> tuple[int, int]:
+    """The size (height, width) at which masks are looked at: the view's own, or that of the proposer's input where the
+    view is larger, for the time that large photographs would take."""
+    return size if max(size) <= input_size else longest_side_size(size, target=input_size)
+
+
+def _look_at(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | None, offset: float) -> tuple[Tensor, Tensor]:
+    """Stability (n,) and box (n, 4) of masks (n, h', w') at a size in pixels, a few at a time."""
+    stability, boxes = [stability_of(logits[:0], offset=offset)], [boxes_of(logits[:0] > 0)]
+    for first in range(0, len(logits), _LOOKED_AT_ONCE):
+        full = full_logits(logits[first : first + _LOOKED_AT_ONCE], size=size, frame=frame)
+        stability.append(stability_of(full, offset=offset))
+        boxes.append(boxes_of(full > 0))
+    return torch.cat(stability), torch.cat(boxes)
+
+
+def _places(asked: Tensor, *, accepted: Tensor, box: Box) -> tuple[Prompt, ...]:
+    """The prompt (k points) of every accepted mask, in pixels of the photograph."""
+    owners = torch.nonzero(accepted)[:, 0].cpu()
+    moved = asked.cpu() + asked.new_tensor([box[0], box[1]]).cpu()  # (n, k, 2)
+    return tuple(tuple((x, y) for x, y in points) for points in moved[owners].tolist())
+
+
+def _uncut(found: _Candidates, *, seen: tuple[int, int], box: Box, size: tuple[int, int]) -> _Candidates:
+    """The masks that the view does not cut; their boxes, so far in pixels of the view as `seen`, in the photograph's.
+
+    From here on x1 and y1 are the last pixels inside: so Segment Anything measures how much boxes overlap.
+    """
+    x0, y0, x1, y1 = box
+    rows, columns = seen
+    kept = torch.nonzero(~_cut(found.boxes, cells=(rows, columns), box=box, size=size))[:, 0]
+    scale = torch.tensor([(x1 - x0) / columns, (y1 - y0) / rows] * 2, dtype=torch.float64)
+    inside = (found.boxes[kept].cpu() - torch.tensor([0, 0, 1, 1])).clamp(min=0)
+    boxes = inside * scale + torch.tensor([x0, y0, x0, y0], dtype=torch.float64)
+    prompts = tuple(found.prompts[position] for position in kept.tolist())
+    return _Candidates(
+        found.logits[kept], found.frame, found.predicted_iou[kept], found.stability[kept], boxes, prompts
+    )
+
+
+def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:
+    """Which boxes (n, 4), in cells, touch a border of the view that is not the photograph's: (n,) boolean."""
+    x0, y0, x1, y1 = box
+    touching = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for side, border, inner in (
+        (0, 0, x0 > 0),
+        (1, 0, y0 > 0),
+        (2, cells[1], x1 < size[1]),
+        (3, cells[0], y1 < size[0]),
+    ):
+        if inner:
+            touching |= boxes[:, side] == border
+    return touching
+
+
+def _choose(
+    found: Sequence[tuple[View, _Candidates]], *, size: tuple[int, int], batches: Batches, settings: LabelSettings
+) -> list[Proposal]:
+    """Drop the repetitions among the masks of one photograph and bring the rest to its pixels."""
+    if not found:
+        return []
+    boxes = torch.cat([candidates.boxes for _, candidates in found])
+    sure = torch.cat([candidates.predicted_iou.cpu() for _, candidates in found]).double()
+    grids = torch.cat([torch.full((len(candidates.boxes),), view.grid) for view, candidates in found])
+    # A finer view goes before any of a coarser one; predicted IoU may be below 0 and above 1.
+    ranks = sure + grids * (2 + 2 * sure.abs().amax()) if len(sure) else sure
+    kept = suppress(boxes, scores=ranks, overlap=settings.box_overlap).tolist()
+    place = {position: order for order, position in enumerate(kept)}
+    proposals: dict[int, Proposal] = {}
+    first = 0
+    for view, candidates in found:
+        count = len(candidates.boxes)
+        rows = [position - first for position in sorted(kept) if first <= position < first + count]
+        masks = encode_masks(
+            candidates.logits[rows], box=view.box, image_size=size, batches=batches, frame=candidates.frame
+        )
+        for row, mask in zip(rows, masks, strict=True):
+            iou = min(max(float(candidates.predicted_iou[row]), 0.0), 1.0)
+            stability = float(candidates.stability[row])
+            proposals[place[first + row]] = Proposal(mask, iou, stability, candidates.prompts[row])
+        first += count
+    return [proposals[order] for order in range(len(kept)) if coco_mask.area(dict(proposals[order].rle))]

@@ -1,0 +1,122 @@
+"""A look at what labelling would make of a folder, before a night is spent on it: one page of a few photographs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchword.errors import PatchwordError
+from patchword.labeling.image import LabelParts
+from patchword.labeling.quality.page import GENERATOR
+from patchword.labeling.quality.report import ReportSettings, write_report
+from patchword.labeling.records import Counts
+from patchword.labeling.run import label_folder
+from patchword.labeling.settings import LabelSettings
+from patchword.runs.estimate import spread
+from patchword.runs.progress import duration, rate
+from patchword.runs.sessions import read_sessions
+
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A page that was written.
+
+    Attributes:
+        page: where it is.
+        counts: of the photographs on it.
+        of: how many photographs the run itself would take.
+        seconds: how long labelling those of the preview took, models loaded before.
+    """
+
+    page: Path
+    counts: Counts
+    of: int
+    seconds: float
+
+    @property
+    def images_a_second(self) -> float:
+        """Speed of the labelling."""
+        return self.counts.images / max(self.seconds, 1e-3)
+
+
+def check_count(count: int) -> None:
+    """Refuse a number of photographs that no page shows.
+
+    Raises:
+        PatchwordError: naming it.
+    """
+    if not 1 <= count <= MOST:
+        raise PatchwordError(f"a preview of {count} photographs; allowed is 1 to {MOST}")
+
+
+def page_for(out: str | Path) -> Path:
+    """Where the page of a preview goes: `out` itself where that ends in `.html`, else beside it, `labels-preview.html`.
+
+    Raises:
+        PatchwordError: when there is something else already.
+    """
+    out = Path(out)
+    page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
+    if page.is_dir() or (page.exists() and GENERATOR.encode() not in page.read_bytes()[:2000]):
+        raise PatchwordError(f"{page} is no page of patchword's making and is not replaced; choose another name")
+    return page
+
+
+def preview_labels(
+    images: Sequence[Path],
+    *,
+    root: Path,
+    page: Path,
+    parts: LabelParts,
+    settings: LabelSettings,
+    count: int,
+    command: str = "",
+    quiet: bool = False,
+) -> Preview:
+    """Label some photographs, spread over the folder, in a temporary place, and show them on one page.
+
+    Args:
+        images: all that a run would take, sorted, inside `root`.
+        root: folder that names are relative to.
+        page: the HTML file; needs no other file and no network.
+        parts: models and vocabulary.
+        settings: of the labelling; the page lists all of them.
+        count: photographs to show, 1 to 1000.
+        command: what the user typed; the page shows it.
+        quiet: whether to show no progress.
+
+    Raises:
+        PatchwordError: for a count out of range, and as `label_folder`.
+    """
+    check_count(count)
+    with tempfile.TemporaryDirectory(prefix="patchword-") as temporary:
+        dataset = label_folder(
+            spread(images, count),
+            root=root,
+            out=Path(temporary) / "labels",
+            parts=parts,
+            settings=settings,
+            command=command,
+            quiet=quiet,
+        )
+        seconds = read_sessions(dataset.folder)[-1].seconds or 0.0
+        preview = Preview(page, dataset.counts, len(images), seconds)
+        shown = ReportSettings(worst=count, best=0, rows=count)
+        write_report(
+            dataset.folder, photos=root, settings=shown, page=page, note=_note(preview, root=root, command=command)
+        )
+    return preview
+
+
+def _note(preview: Preview, *, root: Path, command: str) -> tuple[str, ...]:
+    shown, per_second = preview.counts.images, preview.images_a_second
+    return (
+        f"Preview: {shown:,} of {preview.of:,} photographs, spread over {root.resolve()}. They took "
+        f"{duration(preview.seconds)}, {rate(per_second)}; at that speed all take {duration(preview.of / per_second)}. "
+        "Nothing was kept but this page.",
+        *([f"Made by: {command}"] if command else []),
+    )

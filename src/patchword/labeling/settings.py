@@ -1,0 +1,263 @@
+"""Every number of stage 1 that a person may want to change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from patchword.config.base import Settings
+
+Grid = Annotated[int, Field(ge=1, le=16)]
+
+
+class LabelSettings(Settings):
+    """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1.
+
+    Raises:
+        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
+    """
+
+    generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
+        "both",
+        description="What makes masks: SAM asked where CLIP sees a class, CLIP naming SAM's masks of everything, or "
+        "both fused; both label more pixels and better ones, and cost the sum of the two",
+    )
+
+    # Crops
+    grids: tuple[Grid, ...] = Field(
+        (1, 2, 3),
+        min_length=1,
+        description="CLIP sees crops of 1/g of the image's sides for each g of these, 1 to 16; finer ones show smaller "
+        "things and cost about 4 g x g passes of CLIP",
+    )
+    overlap: float = Field(
+        0.5,
+        ge=0,
+        le=0.9,
+        description="Share of a crop's side that it has in common with the next crop of its grid, 0 to 0.9; more makes "
+        "more crops and smoother evidence",
+    )
+    crop_size: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Side in pixels that crops are resized to, a multiple of the patch, up to 4096; none = the model's "
+        "own; more gives finer evidence, away from what the model was trained on",
+    )
+    crop_batch: int = Field(
+        16,
+        ge=1,
+        description="Crops that the image-text encoder sees at once, 1 or more; more fills an accelerator and needs "
+        "more memory; halves itself where memory runs out",
+    )
+    dense: Literal["value", "maskclip", "sclip", "clearclip", "naclip"] = Field(
+        "value",
+        description="Path of the image-text encoder that its patch features come from: how tightly evidence follows a "
+        "thing's outline",
+    )
+    image_batch: int = Field(
+        1,
+        ge=1,
+        description="Images that go through the models together, 1 or more; more fills a large accelerator and needs "
+        "more memory; between two values, results may differ in the last bits",
+    )
+
+    # Detection
+    minimum_crops: int = Field(
+        2,
+        ge=1,
+        description="Crops that a class has to win to be kept, 1 or more; more keeps fewer classes, and surer ones",
+    )
+    minimum_share: float = Field(
+        0.04,
+        ge=0,
+        le=1,
+        description="Share of all crops that a class has to win if that is more than `minimum_crops`, 0 to 1; more "
+        "drops small things and wrong classes alike",
+    )
+
+    # Prompts
+    peaks: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Patches of highest evidence that become point prompts of a class, 1 to 64; more find more things "
+        "of a class, cost a decode each, and sooner lie beside it",
+    )
+    peak_distance: float = Field(
+        1.0,
+        ge=0,
+        description="A peak rules out patches up to this far from it along both axes, in patches of the finest crop, 0 "
+        "or more; more spreads the prompts",
+    )
+    minimum_predicted_iou: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="Masks whose predicted IoU is below this are dropped, 0 to 1; more labels fewer pixels, with "
+        "better outlines",
+    )
+
+    # Masks of everything
+    seeds: Literal["embedding", "encoder", "grid"] = Field(
+        "embedding",
+        description="Points that masks of everything are asked at: one a cluster of the mask proposer's own image "
+        "embedding or of a vision encoder's patch features, or a grid, which needs many more",
+    )
+    grid_side: int = Field(
+        32,
+        ge=1,
+        le=256,
+        description="Points along each side of the grid, 1 to 256; decodes and time grow with the square",
+    )
+    seed_scale: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="Side at which a vision encoder sees a view for its features, in sides of its own input, up to 4; "
+        "more makes patches finer and costs more than its square",
+    )
+    seed_budget: int = Field(
+        128,
+        ge=1,
+        le=4096,
+        description="Decodes a view that points from features may cost at most, 1 to 4096; more find a little more",
+    )
+    seed_clusters: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Clusters of features, a decode each, 1 to 1024; more find smaller things and leave less of the "
+        "budget for asking again",
+    )
+    seed_rest: int = Field(
+        32,
+        ge=0,
+        le=1024,
+        description="Clusters, a decode each, of the patches that no mask covers by then, 0 to 1024; 0 = not asked",
+    )
+    seed_joint: int = Field(
+        3,
+        ge=0,
+        le=16,
+        description="Points in a mask that was refused, at which it is asked for again, in one decode with all of "
+        "them, 0 to 16; 0 = not asked again",
+    )
+    seed_depth: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="How deep in a refused mask those points lie, as a share of its greatest depth, 0 to 1; more keeps "
+        "them together in its middle",
+    )
+    seed_place: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters, 0 "
+        "or more; more makes them rounder",
+    )
+    proposal_grids: tuple[Grid, ...] = Field(
+        (1,),
+        min_length=1,
+        description="Masks of everything are asked for on the photograph (1) and on g x g overlapping parts of it for "
+        "each other g, 1 to 16; finer ones find smaller things and cost g x g passes of the mask proposer",
+    )
+    proposal_overlap: float = Field(
+        0.34,
+        ge=0,
+        le=0.9,
+        description="Share of such a part's side that it has in common with the next, 0 to 0.9; more cuts fewer things "
+        "and shows each part larger",
+    )
+    proposal_enlargement: float = Field(
+        2.0,
+        ge=1,
+        description="A grid is left out where its parts would be enlarged more than this to fill the mask proposer's "
+        "input, 1 or more; more asks on blurred parts, too",
+    )
+    minimum_stability: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Masks of everything whose IoU between a higher and a lower cut is below this are dropped, 0 to 1; "
+        "more keeps fewer, with sharper outlines",
+    )
+    stability_offset: float = Field(
+        1.0,
+        ge=0,
+        description="How far from 0 the two cuts are, in logits, 0 or more; more makes every mask look less stable",
+    )
+    box_overlap: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="Masks of everything whose boxes' IoU with a surer one's is above this are repetitions and "
+        "dropped, 0 to 1; more keeps more masks to be named",
+    )
+    prompt_batch: int = Field(
+        64,
+        ge=1,
+        description="Prompts that the mask proposer decodes at once, 1 or more; more fills an accelerator and needs "
+        "more memory; halves itself where memory runs out",
+    )
+
+    # Names of masks
+    name_margin: float = Field(
+        0.02,
+        ge=0,
+        le=2,
+        description="A mask gets its best name if that leads the second by this in cosine, 0 to 2; more names fewer "
+        "masks, and fewer wrongly",
+    )
+    token_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the masked crop's class token beside the mask's mean patch in the cosine, 0 to 1; more "
+        "trusts the thing on its own, less its surroundings; 0 saves a pass of the encoder a mask",
+    )
+
+    # Doubt
+    entropy_temperature: float = Field(
+        0.01,
+        gt=0,
+        description="Cosines are divided by this before the softmax whose entropy is written down, above 0; CLIP's own "
+        "is 0.01; more makes every name look less sure; no label moves",
+    )
+
+    # Fusion
+    fusion: Literal["highest", "sum"] = Field(
+        "highest",
+        description="How the generators' scores for a class count at a pixel: the highest alone, or their sum, by "
+        "which two that agree outweigh one that is surer",
+    )
+    margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1; more "
+        "leaves more pixels without a label, and fewer wrong ones",
+    )
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether a vision encoder takes part in the labelling."""
+        return self.seeds == "encoder" and self.generator != "clip-prompts-sam"
+
+    @model_validator(mode="after")
+    def _check_grids(self) -> Self:
+        for grids in (self.grids, self.proposal_grids):
+            if len(set(grids)) != len(grids):
+                raise ValueError("a grid is named twice; allowed are distinct grids")
+        crops = sum(self.crops_a_side(grid) ** 2 for grid in self.grids)
+        if crops < self.minimum_crops:
+            raise ValueError(
+                f"minimum_crops is {self.minimum_crops}, but the grids give {crops} crops; allowed is up to {crops}"
+            )
+        return self
+
+    def crops_a_side(self, grid: int) -> int:
+        """How many crops of 1/grid of a side cover the side with the overlap."""
+        steps = (grid - 1) / (1 - self.overlap)
+        return 1 + int(-((1e-9 - steps) // 1))

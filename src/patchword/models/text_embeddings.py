@@ -1,0 +1,224 @@
+"""A vocabulary's text vectors: one unit vector a word, averaged over the prompt templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_draft import key_of
+from patchword.errors import PatchwordError, warn
+from patchword.models.protocols import ImageTextEncoder
+
+BACKGROUND = -1
+_ALIKE = 0.9999  # cosine from which on two words are the same to a model
+_SHOWN = 3  # words or pairs that a warning names
+_ROWS = 1024  # words that are compared with all others at once; bounds memory
+
+
+@dataclass(frozen=True, eq=False)
+class TextVectors:
+    """The words of a vocabulary in the space of an image-text encoder.
+
+    Attributes:
+        words: (n, d) unit length, one row a word, classes in order and background words last.
+        classes: (n,) int64, the class that each word belongs to; -1 for a background word.
+        count: number of classes, at most n; each has a word.
+
+    Raises:
+        PatchwordError: when the three do not fit together.
+    """
+
+    words: Tensor
+    classes: Tensor
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.words.ndim != 2 or self.classes.shape != self.words.shape[:1]:
+            shapes = f"{tuple(self.words.shape)} and {tuple(self.classes.shape)}"
+            raise PatchwordError(f"words and classes have shapes {shapes}; allowed are (n, d) and (n,)")
+        present = set(self.classes.tolist()) - {BACKGROUND}
+        if present != set(range(self.count)):
+            raise PatchwordError(f"words belong to classes {sorted(present)}; each of 0 to {self.count - 1} needs one")
+
+    def class_vectors(self) -> Tensor:
+        """One vector a class: the mean over its words, brought back to unit length.
+
+        Returns:
+            (count, d), unit length; background words are left out.
+        """
+        named = self.classes != BACKGROUND
+        member = functional.one_hot(self.classes[named], self.count).to(self.words.dtype)  # (n, count)
+        return functional.normalize(member.T @ self.words[named], dim=1)  # (count, d)
+
+    def class_scores(self, similarity: Tensor, dim: int = -1) -> Tensor:
+        """One score a class: the maximum over its words.
+
+        Args:
+            similarity: of any shape with n entries along `dim`, in the order of `words`.
+            dim: the dimension that runs over words.
+
+        Returns:
+            the same shape with count entries along `dim`; background words are left out.
+
+        Raises:
+            PatchwordError: when `dim` does not have n entries.
+        """
+        if similarity.shape[dim] != len(self.words):
+            raise PatchwordError(
+                f"similarity has {similarity.shape[dim]} entries along dimension {dim}; "
+                f"it needs one a word, {len(self.words)}"
+            )
+        if self._is_one_word_a_class():
+            return similarity.narrow(dim, 0, self.count)
+        moved = similarity.movedim(dim, -1)  # (..., n)
+        named = self.classes != BACKGROUND
+        kept = moved[..., named.to(moved.device)]
+        target = self.classes[named].to(moved.device).expand(kept.shape)
+        scores = kept.new_full((*kept.shape[:-1], self.count), float("-inf"))
+        return scores.scatter_reduce(-1, target, kept, reduce="amax").movedim(-1, dim)
+
+    def _is_one_word_a_class(self) -> bool:
+        classes = self.classes[: self.count]
+        background = self.classes[self.count :]
+        return bool((classes == torch.arange(self.count, device=classes.device)).all() and (background < 0).all())
+
+
+@torch.no_grad()
+def encode_vocabulary(
+    encoder: ImageTextEncoder,
+    *,
+    vocabulary: Vocabulary,
+    background: bool = False,
+    batch_size: int = 256,
+    done: Callable[[int], None] | None = None,
+) -> TextVectors:
+    """Encode every word in its templates, average over them and bring back to unit length.
+
+    Args:
+        encoder: the text tower.
+        vocabulary: classes, background words and templates; a class's own templates replace the others for its words.
+        background: whether the background words come along, after the classes.
+        batch_size: prompts in one call of the encoder, at least 1; a word's templates stay together even where they are
+            more than that.
+
+    Returns:
+        words (n, d) on the encoder's device, classes (n,), count.
+
+    Raises:
+        PatchwordError: when the batch size is below 1.
+
+    Source: averaging over templates and its seven defaults are CLIP's (Radford et al., 2021, section 3.1.4).
+    """
+    if batch_size < 1:
+        raise PatchwordError(f"batch size is {batch_size}; allowed is 1 or more prompts")
+    words = _words_of(vocabulary, background=background)
+    vectors = []
+    for batch in _batches(words, size=batch_size):
+        encoded = encoder.encode_text([prompt for word in batch for prompt in word.prompts()])  # (prompts, d)
+        parts = torch.split(encoded, [len(word.templates) for word in batch])
+        vectors += [part.mean(dim=0) for part in parts]
+        if done is not None:
+            done(len(batch))
+    stacked = functional.normalize(torch.stack(vectors), dim=1)  # (n, d)
+    classes = torch.tensor([word.position for word in words], device=stacked.device)
+    return TextVectors(stacked, classes, len(vocabulary))
+
+
+def check_words(vectors: TextVectors, *, encoder: ImageTextEncoder, vocabulary: Vocabulary) -> None:
+    """Warn of words that the text tower does not see whole, and of words of two classes that are the same to it.
+
+    Args:
+        vectors: of the vocabulary, its background words included.
+        encoder: that made them.
+        vocabulary: whose words they are.
+    """
+    words = _words_of(vocabulary, background=True)
+    cut = _cut_words(words, encoder)
+    if cut:
+        warn(f"the text encoder takes {cut[0][2]} tokens and cuts the rest: {_some([_cut_text(each) for each in cut])}")
+    alike = _words_alike(vectors.words.float(), words)
+    if alike:
+        pairs = [f"{first!r} and {second!r} (cosine {cosine:.5f})" for first, second, cosine in alike]
+        warn(f"the text encoder cannot tell apart {_some(pairs)}; use other words, or make them one class")
+
+
+def _cut_words(words: Sequence[_Word], encoder: ImageTextEncoder) -> list[tuple[str, int, int]]:
+    """(word, tokens of its longest prompt, limit) of words with a prompt beyond the limit, where the encoder tells."""
+    limit, counts = getattr(encoder, "context_length", None), getattr(encoder, "token_counts", None)
+    if limit is None or counts is None:
+        return []
+    found = []
+    for word in words:
+        prompts = word.prompts()
+        if max(len(prompt.encode()) for prompt in prompts) <= limit - 2:  # a token is a byte or more; two are the ends
+            continue
+        tokens = max(counts(prompts))
+        if tokens > limit:
+            found.append((word.text, tokens, limit))
+    return found
+
+
+def _cut_text(cut: tuple[str, int, int]) -> str:
+    word, tokens, _ = cut
+    shown = word if len(word) <= 40 else f"{word[:40]}..."
+    return f"{shown!r} has {tokens} in its longest prompt"
+
+
+def _words_alike(vectors: Tensor, words: Sequence[_Word]) -> list[tuple[str, str, float]]:
+    """Pairs of words of different classes whose vectors have a cosine of nearly 1; a shared word is meant to."""
+    classes = torch.tensor([word.position for word in words], device=vectors.device)
+    found = []
+    for start in range(0, len(words), _ROWS):
+        cosines = vectors[start : start + _ROWS] @ vectors.T  # (rows, n)
+        differ = classes[start : start + _ROWS, None] != classes
+        for row, column in torch.nonzero((cosines > _ALIKE) & differ).tolist():
+            first, second = words[start + row].text, words[column].text
+            if start + row < column and key_of(first) != key_of(second):
+                found.append((first, second, float(cosines[row, column])))
+    return found
+
+
+def _some(parts: Sequence[str]) -> str:
+    more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return "; ".join(parts[:_SHOWN]) + more
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word, the class that it belongs to (-1 for a background word), and the templates that it is put into."""
+
+    text: str
+    position: int
+    templates: tuple[str, ...]
+
+    def prompts(self) -> list[str]:
+        return [template.replace("{}", self.text) for template in self.templates]
+
+
+def _words_of(vocabulary: Vocabulary, *, background: bool) -> list[_Word]:
+    words = [
+        _Word(word, position, entry.templates or vocabulary.templates)
+        for position, entry in enumerate(vocabulary.classes)
+        for word in entry.words
+    ]
+    if background:
+        words += [_Word(word, BACKGROUND, vocabulary.templates) for word in vocabulary.background]
+    return words
+
+
+def _batches(words: Sequence[_Word], *, size: int) -> Iterator[list[_Word]]:
+    """Runs of words with at most `size` prompts together, or of one word that has more."""
+    batch: list[_Word] = []
+    prompts = 0
+    for word in words:
+        if batch and prompts + len(word.templates) > size:
+            yield batch
+            batch, prompts = [], 0
+        batch.append(word)
+        prompts += len(word.templates)
+    yield batch

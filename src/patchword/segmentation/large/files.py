@@ -1,0 +1,125 @@
+"""The files of one large image: masks and confidences as PNG or GeoTIFF, an overlay, and what is in them."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from patchword.data.folders import replacing, write_bytes, write_json
+from patchword.data.masks import LabelMap, ignore_index, overlay, png_palette
+from patchword.segmentation.files import CONFIDENCE, JPEG_QUALITY
+from patchword.segmentation.large.facts import LargeFacts, OnEarth
+from patchword.segmentation.large.geo import BLOCK, BandMeaning, GeoReader, GeoReference, write_geotiff
+from patchword.segmentation.large.png import write_png
+from patchword.segmentation.large.readers import WindowReader, sample_positions
+from patchword.segmentation.large.store import PixelStore
+from patchword.segmentation.large.unfinished import Shown, Unfinished
+from patchword.segmentation.result import MASKS, OVERLAYS
+
+
+@dataclass(frozen=True)
+class LargeFiles:
+    """What is written of one image whose tiles are all done.
+
+    Attributes:
+        out: folder of the result.
+        name: of the image, relative, with forward slashes.
+        reader: of the image.
+        unfinished: what its tiles gave.
+        tiles: how many.
+        shown: the classes.
+    """
+
+    out: Path
+    name: str
+    reader: WindowReader
+    unfinished: Unfinished
+    tiles: int
+    shown: Shown
+
+    def write(self, *, overview_side: int | None) -> LargeFacts:
+        """Write all files, the mask last, and say what is in them."""
+        reference = _reference(self.reader)
+        suffix = "png" if reference is None else "tif"
+        facts = self._facts(f"{MASKS}/{self.name}.{suffix}", reference)
+        if reference is not None:
+            write_json(self.out / MASKS / f"{self.name}.json", facts.sidecar())
+        if overview_side is not None:
+            self._write_overlay(overview_side)
+        if self.unfinished.confidence is not None:
+            self._write(self.out / CONFIDENCE / f"{self.name}.{suffix}", self.unfinished.confidence, reference, None)
+        self._write(self.out / facts.mask, self.unfinished.indices, reference, self.shown)
+        return facts
+
+    def _facts(self, mask: str, reference: GeoReference | None) -> LargeFacts:
+        height, width = self.reader.size
+        pixels = dict(zip(self.shown.names, self.unfinished.pixels(len(self.shown.names)), strict=True))
+        mean = self.unfinished.mean_confidence()
+        return LargeFacts(
+            size=(height, width),
+            names=self.shown.names,
+            pixels={name: count for name, count in pixels.items() if count},
+            ignored=height * width - sum(pixels.values()),
+            mean_confidence=None if mean is None else round(mean, 6),
+            tiles=self.tiles,
+            mask=mask,
+            on_earth=None if reference is None else self._on_earth(reference),
+        )
+
+    def _on_earth(self, reference: GeoReference) -> OnEarth:
+        return OnEarth(
+            crs=reference.crs_name,
+            transform=tuple(float(number) for number in tuple(reference.transform)[:6]),
+            pixel_square_metres=reference.square_metres(),
+            value_range=self.reader.value_range if isinstance(self.reader, GeoReader) else None,
+        )
+
+    def _write_overlay(self, side: int) -> None:
+        scale = min(1.0, side / max(self.reader.size))
+        height, width = (max(1, round(length * scale)) for length in self.reader.size)
+        rows, columns = (
+            sample_positions(length, count=count)
+            for length, count in zip(self.reader.size, (height, width), strict=True)
+        )
+        indices = self.unfinished.indices.sample(rows, columns).astype(np.int64)
+        indices[indices == self.unfinished.ignore] = ignore_index(len(self.shown.names))
+        picture = overlay(self.reader.preview((height, width)), LabelMap(indices, *self.shown))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=JPEG_QUALITY)
+        write_bytes(self.out / OVERLAYS / f"{self.name}.jpg", buffer.getvalue())
+
+    def _write(self, path: Path, store: PixelStore, reference: GeoReference | None, shown: Shown | None) -> None:
+        """Write indices, or confidences where no classes are `shown`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dtype = store.dtype if shown is None or ignore_index(len(shown.names)) == store.full else np.dtype(np.uint8)
+        strips = (strip.astype(dtype, copy=False) for strip in store.strips(BLOCK))  # of 65535, ignore, 255 remains
+        if reference is None:
+            palette = png_palette(shown.colours) if shown is not None and dtype == np.uint8 else None
+            with replacing(path) as file:
+                write_png(file, size=store.size, strips=strips, palette=palette)
+            return
+        write_geotiff(
+            path,
+            size=store.size,
+            strips=strips,
+            dtype=dtype.name,
+            reference=reference,
+            meaning=BandMeaning("confidence", scale=1 / store.full) if shown is None else _class_indices(shown),
+        )
+
+
+def _class_indices(shown: Shown) -> BandMeaning:
+    """What the values of a mask are; QGIS and gdalinfo show the names among the file's metadata."""
+    names = json.dumps(list(shown.names), ensure_ascii=False)
+    return BandMeaning(
+        "class index", nodata=ignore_index(len(shown.names)), colours=shown.colours, tags={"CLASSES": names}
+    )
+
+
+def _reference(reader: WindowReader) -> GeoReference | None:
+    """Where the image lies, if its file says so."""
+    return reader.reference if isinstance(reader, GeoReader) and reader.georeferenced else None

@@ -1,0 +1,142 @@
+"""Reading a part of an image at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.data.images import image_size, read_image
+from patchword.errors import PatchwordError
+from patchword.segmentation.large.header import TiffHeader, read_tiff_header
+from patchword.segmentation.large.tiles import Box
+from patchword.segmentation.settings import SegmentSettings
+
+_READ_AS_THEY_ARE = frozenset({1, 2, 3, 6})  # grey from black, RGB, palette, YCbCr
+_MILLION = 1_000_000
+
+
+class Pixels(NamedTuple):
+    """A part of an image.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB.
+        valid: (h, w) bool, false where the file says that there is nothing; None where there is something everywhere.
+    """
+
+    image: NDArray[np.uint8]
+    valid: NDArray[np.bool_] | None
+
+
+class WindowReader(Protocol):
+    """An image of which any part can be had.
+
+    Attributes:
+        size: (height, width) in pixels.
+    """
+
+    size: tuple[int, int]
+
+    def read(self, box: Box) -> Pixels:
+        """A part of the image, which lies inside of it."""
+
+    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The whole image (height, width, 3) uint8 at a smaller size."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class ArrayReader:
+    """An image that is in memory as a whole, such as a photograph that its format gives only whole.
+
+    Args:
+        image: (h, w, 3) uint8.
+    """
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
+        self.size = (image.shape[0], image.shape[1])
+
+    def read(self, box: Box) -> Pixels:
+        """A part of the image."""
+        return Pixels(self.image[box.top : box.bottom, box.left : box.right], None)
+
+    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Every so many-th pixel of the image."""
+        rows, columns = (sample_positions(whole, count=part) for whole, part in zip(self.size, size, strict=True))
+        return self.image[rows[:, None], columns]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def sample_positions(length: int, *, count: int) -> NDArray[np.int64]:
+    """The `count` positions of `length` that nearest-neighbour sampling takes: the middles of as many equal parts."""
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
+
+
+class Head(NamedTuple):
+    """What the head of a file tells.
+
+    Attributes:
+        pixels: how many the image has; 0 where it cannot be read.
+        in_tiles: whether it is segmented tile by tile.
+    """
+
+    pixels: int
+    in_tiles: bool
+
+
+def wants_tiles(path: Path, *, settings: SegmentSettings) -> bool:
+    """Whether a file is segmented tile by tile; see `read_head`."""
+    return read_head(path, settings=settings).in_tiles
+
+
+def read_head(path: Path, *, settings: SegmentSettings) -> Head:
+    """How large an image is, and whether it wants tiles: a TIFF with a georeference, or more than `large_megapixels`.
+
+    Only the head of the file is read. Files that cannot be read do not want tiles; reading them says why.
+    """
+    header = read_tiff_header(path)
+    try:
+        height, width = image_size(path) if header is None else header.size
+    except PatchwordError:
+        return Head(0, in_tiles=False)
+    georeferenced = header is not None and header.georeferenced
+    return Head(height * width, in_tiles=georeferenced or _is_large((height, width), settings))
+
+
+def open_reader(path: Path, *, settings: SegmentSettings) -> WindowReader:
+    """Open an image to read parts of it.
+
+    A TIFF is read by windows with rasterio, so that memory is of a window; without that package, and for all other
+    formats, an image without a georeference is decoded once and kept whole, 3 bytes a pixel.
+
+    Raises:
+        PatchwordError: when the file cannot be read, or has a georeference and the extra `geo` is missing.
+    """
+    header = read_tiff_header(path)
+    if header is not None and _by_windows(header):
+        from patchword.segmentation.large.geo import GeoReader
+
+        return GeoReader(path, settings=settings)
+    return ArrayReader(read_image(path))
+
+
+def _by_windows(header: TiffHeader) -> bool:
+    if header.georeferenced:
+        return True
+    if not header.upright or header.meaning not in _READ_AS_THEY_ARE:
+        return False
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _is_large(size: tuple[int, int], settings: SegmentSettings) -> bool:
+    return settings.large_megapixels is not None and size[0] * size[1] > settings.large_megapixels * _MILLION

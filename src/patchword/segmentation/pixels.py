@@ -1,0 +1,200 @@
+"""From scores at any pixel to a class and a confidence for every pixel, in pieces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from patchword.data.masks import ignore_index
+from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
+
+MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
+_VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
+_FAR = 1e30  # makes any difference of two scores larger than the number of maps
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """How scores become classes.
+
+    Attributes:
+        class_of: (maps,) int64, the class that each map of the scores speaks for.
+        count: how many classes the label map has.
+        temperature: of the softmax over maps, above 0.
+        threshold: pixels of a confidence below it are ignored, 0 to 1; 0 ignores none. It goes before the next.
+        background_threshold: pixels of a confidence below it become the class `background`; 0 makes none.
+        background: index of that class; None where the label map has none.
+    """
+
+    class_of: NDArray[np.int64]
+    count: int
+    temperature: float
+    threshold: float = 0.0
+    background_threshold: float = 0.0
+    background: int | None = None
+
+
+@dataclass(frozen=True)
+class PixelClasses:
+    """A class and a confidence for every pixel.
+
+    Attributes:
+        indices: (h, w) uint8 below 255 classes, else uint16; `maps.ignore_index` where no class is given.
+        confidence: (h, w) float32 in (0, 1].
+    """
+
+    indices: NDArray[np.uint8] | NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+
+
+def assign_pixels(scores: PixelScores, *, decision: Decision, most_values: int | None = None) -> PixelClasses:
+    """Take the class of the best map of every pixel, and that map's share in a softmax over all maps; no threshold.
+
+    Where maps are words, their softmax is over all words and the best word speaks for its class: its share is the
+    largest of its class's. Scores are upsampled before the maximum is taken, so that borders are smooth, a strip of
+    rows and a few maps at a time: a running maximum and a running sum of exponentials are all that is kept.
+
+    Args:
+        scores: of maps at any pixel, finite.
+        decision: what maps speak for, and the temperature.
+        most_values: upsampled scores in memory at once (at least one row of one map is); None for what suits the
+            device.
+
+    Returns:
+        A class and a confidence for every pixel; of maps with the same score the first.
+
+    Source: docs/method.md, stage 3 and its protocol table.
+    """
+    indices = np.empty(scores.size, dtype=np.uint8 if decision.count < 255 else np.uint16)
+    confidence = np.empty(scores.size, dtype=np.float32)
+    for rows, groups in pieces(scores, most_values=most_values):
+        part = assign_maps((scores.rows(rows, maps=maps) for maps in groups), decision=decision)
+        indices[rows.start : rows.stop] = part.indices
+        confidence[rows.start : rows.stop] = part.confidence
+    return PixelClasses(indices, confidence)
+
+
+def assign_maps(groups: Iterable[Tensor], *, decision: Decision) -> PixelClasses:
+    """What `assign_pixels` does, of maps that come some at a time, each for all pixels.
+
+    Args:
+        groups: (k, h, w) finite scores of k maps each, all maps in their order; they are overwritten. At least one.
+        decision: as of `assign_pixels`.
+    """
+    best, _, total = _best_of_groups(groups, decision.temperature)
+    class_of = torch.from_numpy(decision.class_of).to(best.device)
+    classes = class_of[best].cpu().numpy()
+    indices = classes.astype(np.uint8) if decision.count < 255 else classes.astype(np.uint16)
+    return PixelClasses(indices, total.reciprocal().cpu().numpy())  # the best map's own exponential is 1
+
+
+def hold_back(found: PixelClasses, *, decision: Decision) -> PixelClasses:
+    """Make background, or ignore, of pixels whose confidence is low, by the thresholds of a decision."""
+    indices = found.indices.copy()
+    if decision.background is not None:
+        indices[found.confidence < np.float32(decision.background_threshold)] = decision.background
+    if decision.threshold:
+        indices[found.confidence < np.float32(decision.threshold)] = ignore_index(decision.count)
+    return PixelClasses(indices, found.confidence)
+
+
+def class_shares(
+    scores: PixelScores,
+    *,
+    class_of: NDArray[np.int64],
+    classes: Sequence[int],
+    temperature: float,
+    rows: range | None = None,
+    dtype: torch.dtype = torch.float32,
+    most_values: int | None = None,
+) -> Tensor:
+    """The shares of some classes in a softmax over all maps: that of each class's best map.
+
+    Args:
+        scores: of maps at any pixel, finite.
+        class_of: (maps,) the class that each map speaks for.
+        classes: which classes; one that no map speaks for has share 0.
+        temperature: of the softmax, above 0.
+        rows: rows of the image; None for all.
+        dtype: of the result.
+        most_values: as of `assign_pixels`.
+
+    Returns:
+        (len(classes), len(rows), width), in [0, 1], on the scores' device.
+    """
+    asked = range(scores.size[0]) if rows is None else rows
+    shares = torch.zeros((len(classes), len(asked), scores.size[1]), dtype=dtype, device=scores.device)
+    maps_of = [np.flatnonzero(class_of == index).tolist() for index in classes]
+    for strip, groups in pieces(scores, rows=asked, most_values=most_values):
+        _, highest, total = _best_of_groups((scores.rows(strip, maps=maps) for maps in groups), temperature)
+        inside = slice(strip.start - asked.start, strip.stop - asked.start)
+        for share, maps in zip(shares, maps_of, strict=True):
+            if maps:
+                score = scores.rows(strip, maps=maps).amax(dim=0)  # (rows, width)
+                share[inside] = ((score - highest) * _scale(temperature)).exp2() / total
+    return shares
+
+
+def pieces(
+    scores: PixelScores, *, rows: range | None = None, most_values: int | None = None
+) -> Iterator[tuple[range, list[range]]]:
+    """Cut scores into strips of rows, and each strip into groups of maps, of at most so many values together.
+
+    Args:
+        scores: of maps at any pixel.
+        rows: of the image; None for all.
+        most_values: as of `assign_pixels`.
+
+    Returns:
+        the rows of each strip, and the maps of each group.
+    """
+    height, width = scores.size
+    is_linear = isinstance(scores, GridScores | WindowScores)
+    most = most_values or (_VALUES_IN_CACHE if is_linear and scores.device.type == "cpu" else MOST_VALUES)
+    # Of others the first map of a strip may cost more than all that follow.
+    maps_at_once = max(1, min(scores.count, math.isqrt(most // width) if is_linear else most // width))
+    rows_at_once = max(1, most // (width * maps_at_once))
+    groups = [range(first, min(first + maps_at_once, scores.count)) for first in range(0, scores.count, maps_at_once)]
+    asked = range(height) if rows is None else rows
+    for top in range(asked.start, asked.stop, rows_at_once):
+        yield range(top, min(top + rows_at_once, asked.stop)), groups
+
+
+def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The best map (rows, width) of all groups, its score, and the sum over maps of exp((score - best score) / t)."""
+    scale, rest = _scale(temperature), iter(groups)
+    first = next(rest)
+    count = len(first)
+    best, highest, total = _best_of_group(first, scale)
+    for maps in rest:
+        index, value, share = _best_of_group(maps, scale)
+        best = torch.where(value > highest, index + count, best)
+        count += len(maps)
+        raised = torch.maximum(value, highest)
+        total = total * ((highest - raised) * scale).exp2_() + share * ((value - raised) * scale).exp2_()
+        highest = raised
+    return best, highest, total
+
+
+def _scale(temperature: float) -> float:
+    """Of scores in powers of 2, which take a third of the time of powers of e."""
+    return math.log2(math.e) / temperature
+
+
+def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The first best of k maps, its score, and the sum over maps of 2^(scale (score - best score)).
+
+    The maps (k, rows, width) are overwritten. The best map is the one whose distance from the maximum is 0; counted
+    backwards, the first such has the largest number. That is several times as fast as a maximum that tells its place.
+    """
+    value = part.amax(dim=0)
+    behind = part.sub_(value)  # 0 for the best, below 0 for others
+    backwards = torch.arange(len(part), 0, -1, device=part.device, dtype=part.dtype)[:, None, None]
+    index = (len(part) - torch.add(backwards, behind, alpha=_FAR).amax(dim=0)).long()
+    return index, value, behind.mul_(scale).exp2_().sum(dim=0)

@@ -1,0 +1,169 @@
+"""Snapping: regions of a segmentation take the edges of a mask proposer's masks.
+
+The mask proposer is asked at points inside every connected region. A mask goes to the class with the largest summed
+probability inside it, among the classes that are the best anywhere, and is accepted when that class has at least
+`agreement` of their sum. Accepted masks are painted from the largest to the smallest; what none covers stays as it was.
+Source: [chosen].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.data.components import connected_components
+from patchword.labeling.boxes import boxes_of, suppress
+from patchword.labeling.decode_prompts import decode
+from patchword.labeling.reprompt import inner_points
+from patchword.models.batching import Batches
+from patchword.models.protocols import MaskProposals, MaskProposer
+from patchword.segmentation.pixels import PixelClasses, class_shares
+from patchword.segmentation.refine.settings import SnapSettings
+from patchword.segmentation.scores import PixelScores
+
+
+@dataclass(frozen=True, eq=False)
+class Ballot:
+    """What classes are worth on a coarse grid over an image, on which regions are found and masks are judged.
+
+    Attributes:
+        indices: (rows, columns) the best class of every cell.
+        classes: (k,) int64, the classes that are the best anywhere.
+        shares: (k, rows, columns) their probabilities.
+    """
+
+    indices: NDArray[np.int64]
+    classes: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, scores: PixelScores, found: PixelClasses, *, class_of: NDArray[np.int64], temperature: float) -> Ballot:
+        """Of scores on the grid, and of what they have been found to be."""
+        indices = found.indices.astype(np.int64)
+        classes = np.unique(indices)
+        shares = class_shares(scores, class_of=class_of, classes=classes.tolist(), temperature=temperature)
+        return cls(indices, torch.from_numpy(classes), shares)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Masks that have found a class.
+
+    Attributes:
+        logits: (n, h', w') over the whole image, above 0 = inside.
+        classes: (n,) int64.
+        confidence: (n,) mean probability of the mask's class inside it.
+        areas: (n,) cells inside.
+        boxes: (n, 4) around them, in cells.
+        predicted_iou: (n,) the mask proposer's own estimate.
+    """
+
+    logits: Tensor
+    classes: Tensor
+    confidence: Tensor
+    areas: Tensor
+    boxes: Tensor
+    predicted_iou: Tensor
+
+    def take(self, positions: Tensor) -> Accepted:
+        """Some of them, in a certain order."""
+        return Accepted(*(getattr(self, name)[positions] for name in self.__dataclass_fields__))
+
+    @classmethod
+    def together(cls, parts: Sequence[Accepted]) -> Accepted:
+        """Those of several batches."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+
+def snap(
+    found: PixelClasses, *, ballot: Ballot, image: Tensor, proposer: MaskProposer, settings: SnapSettings
+) -> PixelClasses:
+    """Let the regions of a segmentation take the edges of masks.
+
+    Args:
+        found: a class for every pixel.
+        ballot: what classes are worth on a coarse grid over the image.
+        image: (1, 3, h, w), RGB from 0 to 1.
+        proposer: draws the masks.
+        settings: points, what makes a mask acceptable.
+
+    Returns:
+        classes, and confidences: a pixel that keeps its class keeps its confidence; one that takes another has the
+        mask's, which is the mean probability of that class inside.
+    """
+    points = region_points(ballot.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
+    if not len(points):
+        return found
+    embeddings = proposer.embed([image])
+
+    def some(start: int, stop: int) -> Accepted:
+        (answers,) = decode(proposer, embeddings=embeddings, points=[points], start=start, stop=stop)
+        return judge(answers.proposals, ballot=ballot, settings=settings)
+
+    parts = Batches().run(some, count=len(points), size=settings.prompt_batch, what="masks")
+    accepted = Accepted.together(parts)
+    accepted = accepted.take(suppress(accepted.boxes, scores=accepted.predicted_iou, overlap=settings.overlap))
+    return _paint(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
+
+
+def region_points(indices: NDArray[np.int64], *, size: tuple[int, int], settings: SnapSettings) -> Tensor:
+    """Points inside the connected regions of a segmentation, those of the largest regions first.
+
+    Args:
+        indices: (rows, columns) a class for every cell of a grid over the image.
+        size: (height, width) of the image in pixels.
+        settings: `points`, `depth`, `minimum_area`, `maximum_prompts`.
+
+    Returns:
+        (n, 1, 2) x, y in pixels of the image, all different.
+    """
+    pieces = connected_components(indices)
+    order = np.argsort(-pieces.areas, kind="stable")[: settings.maximum_prompts]
+    wanted = order[pieces.areas[order] >= settings.minimum_area * indices.size]
+    regions = torch.from_numpy(pieces.labels == wanted[:, None, None] + 1)  # (n, rows, columns)
+    points = inner_points(regions, size=size, count=settings.points, depth=settings.depth).reshape(-1, 2)
+    different = dict.fromkeys(map(tuple, points.tolist()))  # points repeat in a region of fewer cells
+    return torch.tensor(list(different)[: settings.maximum_prompts]).reshape(-1, 1, 2)
+
+
+def judge(proposals: MaskProposals, *, ballot: Ballot, settings: SnapSettings) -> Accepted:
+    """Give masks their classes, and keep those that are sure, large enough and mostly of one class.
+
+    Args:
+        proposals: (n, m) masks of one image.
+        ballot: what classes are worth on a grid over the image.
+        settings: `minimum_predicted_iou`, `minimum_area`, `agreement`.
+
+    Returns:
+        those that are kept, one after the other.
+    """
+    sure = proposals.predicted_iou.clamp(0, 1)
+    kept = sure >= settings.minimum_predicted_iou  # (n, m)
+    logits, sure = proposals.logits[kept].float(), sure[kept]
+    size = (ballot.indices.shape[0], ballot.indices.shape[1])
+    masks = functional.interpolate(logits[:, None], size, mode="bilinear")[:, 0] > 0  # (k, rows, columns)
+    shares = ballot.shares.to(masks.device).flatten(1).T  # (rows * columns, classes)
+    sums = masks.flatten(1).float() @ shares  # (k, classes)
+    most, winner = sums.max(dim=1)
+    areas = masks.sum((1, 2))
+    large = areas >= max(1, settings.minimum_area * ballot.indices.size)
+    good = large & (most >= settings.agreement * sums.sum(dim=1))
+    classes = ballot.classes.to(winner.device)[winner]
+    return Accepted(logits, classes, most / areas.clamp(min=1), areas, boxes_of(masks), sure).take(good.nonzero()[:, 0])
+
+
+def _paint(found: PixelClasses, accepted: Accepted) -> PixelClasses:
+    indices, confidence = found.indices.copy(), found.confidence.copy()
+    size = (indices.shape[0], indices.shape[1])
+    for position, (owner, own) in enumerate(zip(accepted.classes.tolist(), accepted.confidence.tolist(), strict=True)):
+        logits = accepted.logits[position : position + 1]  # one mask of full size at a time, for memory
+        inside = MaskProposals(logits[:, None], logits.new_zeros(1, 1), size).upsample(logits)[0].cpu().numpy()
+        indices[inside] = owner
+        confidence[inside] = np.where(found.indices[inside] == owner, found.confidence[inside], own)
+    return PixelClasses(indices, confidence)

@@ -1,0 +1,291 @@
+"""The segmenter: a frozen vision encoder, the trained alignment module and a frozen text tower."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from patchword.alignment.artifact import MARKER, Artifact, ArtifactConfig, Tower, read_artifact, write_artifact
+from patchword.alignment.card import model_card
+from patchword.alignment.module import AlignmentModule
+from patchword.data.folders import prepare_output
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.export.publish import find_artifact, push_folder
+from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.common import compute_type
+from patchword.models.devices import choose_device, choose_dtype
+from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+from patchword.segmentation.dense import DensePath
+from patchword.segmentation.geometry import AnyImage
+from patchword.segmentation.result import SegmentationResult
+from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.words import Classes, WordEncoder
+
+
+class _Model(Protocol):
+    @property
+    def record(self) -> ModelRecord: ...
+
+
+M = TypeVar("M", bound=_Model)
+
+
+class Segmenter:
+    """Segments any image by any class names, also names that were never trained.
+
+    Several threads may call one segmenter at the same time, on any images and classes. What it is made of (`refiner`,
+    the module's weights) must not be changed meanwhile, nor may its encoder be exported to ONNX.
+
+    Args:
+        encoder: the frozen vision encoder, the one of the training. The module computes in the encoder's type; what
+            comes after (cosines, upsampling, softmax) always in float32.
+        module: the trained alignment module; moved to the encoder's device.
+        text: the image-text model whose text tower is used, the one of the training.
+        config: what is known of the training.
+        mask_proposer: what snaps edges where the setting `refine` is "sam".
+
+    Raises:
+        PatchwordError: when a frozen model has other weights than in training, or sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: PatchEncoder,
+        module: AlignmentModule,
+        text: ImageTextEncoder,
+        config: ArtifactConfig,
+        mask_proposer: MaskProposer | None = None,
+    ) -> None:
+        _check_parts(encoder, module, text, config, place="the alignment module")
+        self.encoder = encoder
+        self.module = module.to(encoder.device).eval()
+        self.text = text
+        self.config = config
+        trained = config.parsed_vocabulary()
+        self._path = DensePath(
+            encode=self._encode,
+            words=WordEncoder(text, templates=trained.templates, trained=trained),
+            patch_size=encoder.record.patch_size,
+            image_size=config.image_size,
+            temperature=config.temperature,
+            device=encoder.device,
+            mask_proposer=mask_proposer,
+        )
+
+    @property
+    def refiner(self) -> MaskProposer | None:
+        """The mask proposer that snaps edges where the setting `refine` is "sam"; may be set."""
+        return self._path.refiner
+
+    @refiner.setter
+    def refiner(self, mask_proposer: MaskProposer | None) -> None:
+        self._path.refiner = mask_proposer
+
+    def segment(
+        self,
+        image: AnyImage,
+        *,
+        classes: Classes | None = None,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
+    ) -> SegmentationResult:
+        """Give every pixel the class whose words are nearest to its patches.
+
+        By default the image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
+
+        Args:
+            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
+            classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
+                that state no templates use those of the training. None for the classes of the training.
+            background: words for what is none of the classes; where there are any, the label map has one more class,
+                the last, named "background". None takes those of the class list, an empty list none.
+            settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
+                differ from the defaults. Size and temperature are those of the training where none is given.
+
+        Returns:
+            Label map and confidence at the image's own size.
+
+        Raises:
+            PatchwordError: when the image cannot be read, or classes or numbers are not as described.
+
+        Source: docs/method.md, stage 3.
+        """
+        return self._path.segment(image, classes=classes, background=background, settings=settings)
+
+    def segment_batch(
+        self,
+        images: Sequence[AnyImage],
+        *,
+        classes: Classes | None = None,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
+    ) -> list[SegmentationResult | PatchwordError]:
+        """Segment several images; those of one seen size share batches.
+
+        Args:
+            images: each as of `segment`.
+            classes, background, settings: as of `segment`.
+
+        Returns:
+            for each image its result, or the error that says why there is none.
+
+        Raises:
+            PatchwordError: when classes or numbers are not as described.
+        """
+        return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
+
+    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
+        """The vocabulary that `segment` makes of these arguments."""
+        return self._path.words.vocabulary_of(classes, background=background)
+
+    def describe(self) -> dict[str, Any]:
+        """The frozen models, the training data and the numbers that a segmentation depends on."""
+        return {
+            "kind": "aligned",
+            "encoder": self.config.encoder.identity(),
+            "text_encoder": self.config.text_encoder.identity(),
+            **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
+            "data_fingerprint": self.config.training.data_fingerprint,
+            "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
+            **self._path.describe(),
+        }
+
+    def save_pretrained(
+        self, folder: str | Path, *, scores: Mapping[str, float] | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write `model.safetensors` (the module only), `config.json` and `README.md`.
+
+        Args:
+            folder: must be new or empty unless `overwrite` is set.
+            scores: measurements for the model card, by name.
+            overwrite: empty the folder first, if it holds a model.
+
+        Returns:
+            The folder.
+
+        Raises:
+            PatchwordError: when the folder is refused or cannot be written.
+        """
+        path = prepare_output(folder, overwrite=overwrite, marker=MARKER)
+        config = self.config.model_copy(update={"scores": dict(scores)}) if scores is not None else self.config
+        write_artifact(path, artifact=Artifact(self.module, config), card=model_card(config))
+        return path
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        scores: Mapping[str, float] | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        message: str = "Segmenter made by patchword",
+    ) -> str:
+        """Upload what `save_pretrained` writes; who you are is what `hf auth login` has stored.
+
+        Args:
+            name: "user/name" of the repository on the hub, made when it is not there.
+            scores: measurements for the model card, by name.
+            private: whether a repository that is made is private.
+            revision: branch to upload to; None for the main branch.
+            message: of the commit.
+
+        Returns:
+            the address of the commit.
+
+        Raises:
+            PatchwordError: when the name is none or the hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / MARKER, scores=scores)
+            return push_folder(folder, name=name, private=private, revision=revision, message=message)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        encoder: str | Path | PatchEncoder | None = None,
+        text_encoder: str | Path | ImageTextEncoder | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Self:
+        """Load what `save_pretrained` or `patchword align` wrote, or `push_to_hub` uploaded.
+
+        Args:
+            folder: of the model, or its hub name, `name@revision` for a branch, tag or commit.
+            encoder: the vision encoder, loaded, or where it is now; None looks where it was in training.
+            text_encoder: likewise for the image-text model.
+            device: "auto" or a torch device; of frozen models that are loaded here.
+            dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
+
+        Raises:
+            PatchwordError: when a file is missing, damaged or foreign, or a frozen model cannot be found or has other
+                weights than in training.
+        """
+        artifact = read_artifact(find_artifact(folder))
+        config = artifact.config
+        vision = load_tower(
+            encoder, config.encoder, load_patch_encoder, option="encoder", place=folder, device=device, dtype=dtype
+        )
+        text = load_tower(
+            text_encoder,
+            config.text_encoder,
+            load_image_text,
+            option="text_encoder",
+            place=folder,
+            device=device,
+            dtype=dtype,
+        )
+        _check_parts(vision, artifact.module, text, config, place=str(folder))
+        return cls(encoder=vision, module=artifact.module, text=text, config=config)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) to aligned unit patch vectors (b, d, h/patch, w/patch)."""
+        features = self.encoder(images).float()
+        kind = compute_type(self.encoder)
+        with torch.autocast(features.device.type, kind, enabled=kind != torch.float32):
+            aligned: Tensor = self.module(features)  # unit length is computed in the type of the features, float32
+        return aligned
+
+
+def load_tower(
+    given: str | Path | M | None,
+    tower: Tower,
+    load: Callable[..., M],
+    *,
+    option: str,
+    place: str | Path,
+    device: str,
+    dtype: str,
+) -> M:
+    """A frozen model: the one given, or loaded from the name given, or from where it was in training."""
+    if given is not None and not isinstance(given, str | Path):
+        return given
+    if given is not None:
+        return load(str(given), device=device, dtype=dtype)
+    local = Path(tower.name).is_absolute()
+    choose_dtype(dtype, device=choose_device(device))  # a wrong one has nothing to do with where the tower is
+    try:
+        return load(tower.name, revision=None if local else tower.revision, device=device, dtype=dtype)
+    except PatchwordError as error:
+        told = f"--{option.replace('_', '-')} ({option}=)"
+        raise PatchwordError(f"{place} needs {tower.name}: {error}; if it is elsewhere now, pass {told}") from error
+
+
+def _check_parts(
+    encoder: PatchEncoder, module: AlignmentModule, text: ImageTextEncoder, config: ArtifactConfig, *, place: str
+) -> None:
+    config.encoder.check(encoder.record, role="vision encoder", place=place)
+    config.text_encoder.check(text.record, role="text encoder", place=place)
+    if (module.dim, module.text_dim) != (encoder.record.dim, text.record.dim):
+        raise PatchwordError(
+            f"{place} maps {module.dim} to {module.text_dim} channels; allowed with {encoder.record.name} and "
+            f"{text.record.name} is {encoder.record.dim} to {text.record.dim}"
+        )

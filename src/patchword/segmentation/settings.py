@@ -1,0 +1,194 @@
+"""Every number that a segmentation depends on, beside the model and the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from patchword.config.base import Settings
+from patchword.segmentation.refine.settings import GuidedSettings, PamrSettings, SnapSettings
+
+Join = Literal["features", "logits"]
+SoftmaxOver = Literal["classes", "words"]
+Resize = Literal["antialiased", "plain", "uint8"]
+PartialPatches = Literal["resize", "stretch"]
+Refine = Literal["none", "guided", "pamr", "sam"]
+
+
+class SegmentSettings(Settings):
+    """How an image is seen, and how class scores become classes. Source: docs/method.md, stage 3."""
+
+    image_size: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: side of the square that has as many pixels as the image that the model sees, "
+        "proportions kept; none is the model's own. Larger finds smaller things and is slower.",
+    )
+    shorter_side: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: shorter side of the image that the model sees, as benchmark protocols have "
+        "it, instead of image_size.",
+    )
+    longest_side: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 and more: where shorter_side would make the longer side longer than this, the longer "
+        "side decides; none sets no bound.",
+    )
+    resize: Resize = Field(
+        "antialiased",
+        description="How an image is brought to the size that the model sees: antialiased (bicubic, as Pillow does), "
+        "plain (bilinear without antialiasing, as the benchmark protocols have it) or uint8 (plain, rounded to whole "
+        "numbers, bit for bit as OpenCV does).",
+    )
+    partial_patches: PartialPatches = Field(
+        "resize",
+        description="Sides that are no whole patches are brought to the nearest whole number of them (resize); or what "
+        "is left over below and to the right is not seen, and the scores of the rest are stretched over it (stretch, "
+        "as the code of SCLIP and NACLIP does; needs shorter_side and join=logits).",
+    )
+    window: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels of the image that the model sees, 1 and more: side of square sliding windows; none shows "
+        "the image whole. Smaller windows see less around them and need less memory.",
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels, 1 to window: from one window to the next; none is half a window. Smaller is smoother "
+        "and slower.",
+    )
+    join: Join = Field(
+        "features",
+        description="How windows become one: features (patch features are averaged where windows overlap) or logits "
+        "(upsampled class scores are, as the protocols do).",
+    )
+    temperature: float | None = Field(
+        None,
+        gt=0,
+        description="Above 0: of the softmax that confidence is taken from; none is the model's own. Lower is surer.",
+    )
+    softmax_over: SoftmaxOver = Field(
+        "classes",
+        description="What the softmax is over: classes (each by its best word) or words, the best of which then speaks "
+        "for its class.",
+    )
+    threshold: float = Field(
+        0.0, ge=0, le=1, description="0 to 1: pixels of lower confidence are ignored; 0 ignores none."
+    )
+    background_threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0 to 1: pixels of lower confidence become background; 0 makes none. Higher means more background.",
+    )
+    refine: Refine = Field(
+        "guided",
+        description="What sharpens edges afterwards: none, guided (upsampling that follows the photograph), pamr, or "
+        "sam (masks of a mask proposer).",
+    )
+    guided: GuidedSettings = Field(
+        GuidedSettings(), description="Numbers of guided upsampling, where refine is guided."
+    )
+    pamr: PamrSettings = Field(PamrSettings(), description="Numbers of PAMR, where refine is pamr.")
+    sam: SnapSettings = Field(SnapSettings(), description="Numbers of snapping to masks, where refine is sam.")
+    large_megapixels: float | None = Field(
+        100.0,
+        gt=0,
+        description="Millions of pixels, above 0: larger images are segmented tile by tile, with memory that does not "
+        "grow with them; none sets no bound. TIFFs with a georeference always are.",
+    )
+    tile: int = Field(
+        1024,
+        ge=1,
+        description="Pixels of a large image, 1 and more: side of a square tile. image_size (or shorter_side) is what "
+        "the model sees of one tile, so tile / image_size is the scale. Larger shows more around things and "
+        "finds fewer small ones.",
+    )
+    overlap: int = Field(
+        256,
+        ge=0,
+        description="Pixels of a large image, 0 to tile - 1: what neighbouring tiles share; each sees half of it "
+        "around what is kept of it. Larger makes seams rarer and is slower.",
+    )
+    bands: tuple[int, ...] | None = Field(
+        None,
+        description="Bands of a TIFF that are red, green and blue (or one that is grey), counted from 1; none takes "
+        "those that the file names so, else its first three, else its first.",
+    )
+    nodata: float | None = Field(
+        None,
+        description="Value of a TIFF that means that there is nothing, such as 0 or -9999; none takes what the file "
+        "says. Pixels that have it in all bands become nodata, and it is no part of value_percentiles.",
+    )
+    value_range: tuple[float, float] | None = Field(
+        None,
+        description="Values of a TIFF that become 0 and 255, the lower first; none leaves 8 bits as they are and takes "
+        "value_percentiles of others.",
+    )
+    value_percentiles: tuple[float, float] = Field(
+        (2.0, 98.0),
+        description="Per cent, 0 to 100, the lower first: which values of a TIFF of more than 8 bits become 0 and 255; "
+        "the same in all its tiles and bands. Closer together means more contrast.",
+    )
+    value_sample: int = Field(
+        1024,
+        ge=1,
+        description="Pixels, 1 and more: longer side, at most, of the sample of a TIFF that value_percentiles are of. "
+        "More is nearer to all its values, and slower to begin.",
+    )
+    overview_side: int = Field(
+        2048,
+        ge=1,
+        description="Pixels, 1 and more: longer side of the overlay of a large image, at most. Changes no mask.",
+    )
+    compile: bool = Field(
+        False,
+        description="Whether to try torch.compile on the models: minutes at the beginning for less time an image. "
+        "Where it does not work, things go on without it.",
+    )
+    batch: int = Field(
+        8,
+        ge=1,
+        description="Windows (or images of one size) in a batch, 1 and more; halves itself where memory runs out.",
+    )
+
+    @classmethod
+    def of(cls, settings: SegmentSettings | Mapping[str, Any] | None) -> SegmentSettings:
+        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none.
+
+        Raises:
+            PatchwordError: for an unknown name or a value out of range.
+        """
+        return settings if isinstance(settings, SegmentSettings) else cls(**(settings or {}))
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.image_size is not None and self.shorter_side is not None:
+            raise ValueError(
+                f"image_size is {self.image_size} and shorter_side {self.shorter_side}; allowed is one of them"
+            )
+        if self.longest_side is not None and self.shorter_side is None:
+            raise ValueError(f"longest_side is {self.longest_side}; allowed only beside shorter_side")
+        if self.stride is not None and (self.window is None or self.stride > self.window):
+            allowed = "only beside window" if self.window is None else f"is 1 to the window's side, {self.window}"
+            raise ValueError(f"stride is {self.stride}; allowed {allowed}")
+        if self.partial_patches == "stretch" and (self.shorter_side is None or self.join != "logits"):
+            raise ValueError("partial_patches is stretch; this needs shorter_side and join=logits")
+        self._check_large()
+        return self
+
+    def _check_large(self) -> None:
+        if self.overlap >= self.tile:
+            raise ValueError(f"overlap is {self.overlap}; allowed is 0 to less than the tile's side, {self.tile}")
+        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
+            raise ValueError(f"bands are {list(self.bands)}; allowed are one or three numbers, 1 and more")
+        if self.value_range is not None and self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range is {list(self.value_range)}; allowed are two numbers, the lower first")
+        low, high = self.value_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"value_percentiles are {[low, high]}; allowed are two of 0 to 100, the lower first")

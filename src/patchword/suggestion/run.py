@@ -1,0 +1,183 @@
+"""A folder of photographs in, a proposed class list out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+from patchword.labeling.detect import crop_side, crops_needed
+from patchword.models.batching import Batches, is_out_of_memory
+from patchword.models.protocols import ImageTextEncoder
+from patchword.models.text_embeddings import TextVectors, encode_vocabulary
+from patchword.runs.progress import Progress
+from patchword.runs.stream import decoded
+from patchword.suggestion.crops import Looked, look_at, thumbnail
+from patchword.suggestion.nouns import plainer_names
+from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
+from patchword.suggestion.settings import SuggestSettings
+from patchword.suggestion.votes import Ballots, Election, Seat, elect
+
+
+def suggest_classes(
+    images: Sequence[Path],
+    *,
+    root: Path,
+    encoder: ImageTextEncoder,
+    nouns: Vocabulary,
+    settings: SuggestSettings | None = None,
+    examples: bool = False,
+    ahead: int = 2,
+    threads: int = 2,
+    quiet: bool = False,
+) -> Suggestion:
+    """Propose a class list: nouns that win enough crops of enough photographs.
+
+    Args:
+        images: photographs, of which a sample is looked at.
+        root: folder that their names are relative to.
+        encoder: compares crops with nouns.
+        nouns: the candidates; their background words take part and stay background words.
+        settings: all numbers; the defaults when none are given.
+        examples: whether to keep thumbnails of the surest crops.
+        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
+        quiet: whether to show no progress.
+
+    Raises:
+        PatchwordError: for no photographs, none that can be looked at, and when nothing is seen often enough.
+    """
+    settings = settings or SuggestSettings()
+    crop_side(settings.crops, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+    chosen = spread(images, count=settings.sample)
+    if not chosen:
+        raise PatchwordError(f"no photographs to look at in {root}")
+    hall = _Hall(encoder, _encode(encoder, nouns, quiet=quiet), settings, examples, nouns)
+    names = [(path.relative_to(root).as_posix(), path) for path in chosen]
+    progress = Progress(len(chosen), "looking", "photographs", quiet=quiet)
+    with progress, closing(decoded(names, ahead=ahead, threads=threads)) as photographs:
+        for photograph in photographs:
+            hall.admit(photograph.name, photograph.pixels)
+            progress.advance()
+    return hall.outcome(found=len(images))
+
+
+def spread(images: Sequence[Path], *, count: int) -> list[Path]:
+    """At most `count` of the photographs, evenly spread over their order."""
+    if len(images) <= count:
+        return list(images)
+    return [images[(2 * position + 1) * len(images) // (2 * count)] for position in range(count)]
+
+
+def _encode(encoder: ImageTextEncoder, nouns: Vocabulary, *, quiet: bool) -> TextVectors:
+    words = sum(len(entry.words) for entry in nouns.classes) + len(nouns.background)
+    with Progress(words, "reading the nouns", "words", quiet=quiet) as progress:
+        return encode_vocabulary(encoder, vocabulary=nouns, background=True, done=progress.advance)
+
+
+@dataclass
+class _Hall:
+    """Where the photographs vote: ballots, examples and failures so far."""
+
+    encoder: ImageTextEncoder
+    text: TextVectors
+    settings: SuggestSettings
+    with_examples: bool
+    nouns: Vocabulary
+    ballots: Ballots = field(init=False)
+    batches: Batches = field(default_factory=Batches)
+    failed: dict[str, str] = field(default_factory=dict)
+    examples: dict[int, list[Example]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        candidates = len(self.nouns) + len(self.nouns.background)
+        self.ballots = Ballots(candidates, near_margin=self.settings.near_margin)
+
+    def admit(self, name: str, pixels: NDArray[np.uint8] | PatchwordError) -> None:
+        """Let a photograph vote, or write down why it cannot."""
+        if isinstance(pixels, PatchwordError):
+            self.failed[name] = str(pixels)
+            return
+        try:
+            looked = look_at(
+                pixels, encoder=self.encoder, text=self.text, batches=self.batches, settings=self.settings.crops
+            )
+        except PatchwordError as error:
+            self.failed[name] = str(error)
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = pixels.shape[:2]
+            self.failed[name] = f"not enough memory to look at {height} x {width} pixels"
+            return
+        needed = crops_needed(len(looked.cosines), settings=self.settings.crops)
+        self.ballots.add(looked.cosines, needed=needed)
+        if self.with_examples:
+            self._keep_examples(name, pixels, looked)
+
+    def _keep_examples(self, name: str, pixels: NDArray[np.uint8], looked: Looked) -> None:
+        """Keep the surest crop of each candidate, where it is among the candidate's surest so far."""
+        leads, winners = looked.leads(), looked.cosines.argmax(axis=1)
+        for candidate in np.unique(winners).tolist():
+            crop = int(np.where(winners == candidate, leads, -1).argmax())
+            kept = self.examples.setdefault(candidate, [])
+            if len(kept) == self.settings.examples and leads[crop] <= kept[-1].lead:
+                continue
+            picture = thumbnail(pixels, looked.boxes[crop], size=self.settings.thumbnail_size)
+            kept.append(Example(name, float(leads[crop]), picture))
+            kept.sort(key=lambda example: -example.lead)
+            del kept[self.settings.examples :]
+
+    def outcome(self, *, found: int) -> Suggestion:
+        """Count the votes.
+
+        Raises:
+            PatchwordError: when nobody voted, or no class is seen often enough.
+        """
+        if not self.ballots.photographs:
+            name, reason = next(iter(self.failed.items()))
+            raise PatchwordError(f"none of {len(self.failed)} photographs could be looked at; {name}: {reason}")
+        seats = [*([True] * len(self.nouns)), *([False] * len(self.nouns.background))]
+        plainer = plainer_names((*self.nouns.names, *self.nouns.background))
+        election = elect(self.ballots, seats=seats, settings=self.settings, plainer=plainer)
+        classes = [seat for seat in election.chosen if seats[seat.candidate]]
+        background = [seat for seat in election.chosen if not seats[seat.candidate]]
+        if not classes:
+            raise PatchwordError(self._nothing())
+        words = [self._word(seat.candidate) for seat in background]
+        return Suggestion(
+            vocabulary=narrowed(self.nouns, classes=[seat.candidate for seat in classes], background=words),
+            classes=tuple(self._proposed(seat) for seat in classes),
+            background=tuple(self._proposed(seat) for seat in background),
+            missed=self._missed(election),
+            photographs=self.ballots.photographs,
+            found=found,
+            crops=self.ballots.crops,
+            failed=self.failed,
+            model=self.encoder.record.name,
+            settings=self.settings,
+        )
+
+    def _nothing(self) -> str:
+        return (
+            f"no noun is seen in {self.settings.minimum_share:.1%} of {self.ballots.photographs} photographs; "
+            "lower minimum_share, or bring nouns of your own"
+        )
+
+    def _missed(self, election: Election) -> tuple[Proposed, ...]:
+        return tuple(self._proposed(seat) for seat in election.missed if seat.candidate < len(self.nouns))
+
+    def _proposed(self, seat: Seat) -> Proposed:
+        near = tuple(self._word(each) for each in seat.near)
+        examples = tuple(self.examples.get(seat.candidate, ()))
+        return Proposed(self._word(seat.candidate), seat.photographs, seat.crops, near, examples)
+
+    def _word(self, candidate: int) -> str:
+        return (*self.nouns.names, *self.nouns.background)[candidate]

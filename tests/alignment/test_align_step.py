@@ -1,0 +1,96 @@
+"""A step of training against the loss of everything at once, written down plainly."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
+from torch import Tensor
+
+from patchword.alignment.distributed import Processes
+from patchword.alignment.losses import TERMS, LossTerms, t_supcon
+from patchword.alignment.settings import AlignSettings, ModuleKind
+from patchword.alignment.state import TrainingState, start_state
+from patchword.alignment.step import training_step
+
+CPU = torch.device("cpu")
+RATE = 0.1
+
+
+def with_(**values: Any) -> AlignSettings:
+    return AlignSettings(**{**SETTINGS.model_dump(), "gradient_clip": 1e9, **values})
+
+
+def fresh(settings: AlignSettings) -> TrainingState:
+    """A state whose optimizer is plain gradient descent, so that a step shows the gradient itself."""
+    state = start_state(dim=FEATURE_DIM, text_dim=TEXT_DIM, settings=settings, device=CPU)
+    state.optimizer = torch.optim.SGD(list(state.named_parameters().values()), lr=RATE)  # type: ignore[assignment]
+    return state
+
+
+def step(state: TrainingState, settings: AlignSettings, *, forward: Any = None) -> LossTerms:
+    data = training_set()
+    return training_step(
+        state,
+        data.features.read(data.keys[:4]),
+        data.labels[:4],
+        data.text,
+        forward=forward or state.module,
+        images=[range(4)],
+        processes=Processes(),
+        rate=RATE,
+        generator=torch.Generator().manual_seed(5),
+        settings=settings,
+    )
+
+
+@pytest.mark.parametrize("kind", get_args(ModuleKind))
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"accumulation": 3},
+        {"patch_sample": 6, "text_sample": 9},
+        {"loss": "patch-patch", "patch_sample": 6},
+        {"loss": "cross-entropy", "text_sample": 5, "accumulation": 2},
+        {"patch_text": "text-anchor", "learn_temperature": False},
+    ],
+    ids=str,
+)
+def test_weights_move_by_the_gradient_of_the_whole_loss(kind: ModuleKind, values: dict[str, Any]) -> None:
+    settings = with_(module=kind, **values)
+    plain, stepped, data = fresh(settings), fresh(settings), training_set()
+    terms = t_supcon(
+        plain.module(data.features.read(data.keys[:4]).float()).permute(0, 2, 3, 1).flatten(0, 2),
+        data.labels[:4].flatten().long(),
+        data.text,
+        temperature=plain.log_temperature.exp(),
+        settings=settings,
+        generator=torch.Generator().manual_seed(5),
+    )
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    found = step(stepped, settings)
+    for name in ("total", *TERMS):
+        torch.testing.assert_close(getattr(found, name), getattr(terms, name).detach(), rtol=1e-5, atol=1e-6)
+    for (name, parameter), moved in zip(
+        plain.named_parameters().items(), stepped.named_parameters().values(), strict=True
+    ):
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(moved.detach(), parameter.detach() - RATE * gradient, rtol=1e-4, atol=1e-6, msg=name)
+    assert stepped.step == 1
+
+
+def test_no_patch_is_aligned_that_no_term_looks_at() -> None:
+    settings = with_(patch_sample=6, text_sample=9)
+    state, aligned = fresh(settings), []
+
+    def watched(features: Tensor, kept: Tensor) -> Tensor:
+        rows = state.module(features, kept)
+        aligned.append(len(rows))
+        return rows  # type: ignore[no-any-return]
+
+    step(state, settings, forward=watched)
+    assert len(aligned) == 1
+    assert 9 <= aligned[0] <= 15 < int((training_set().labels[:4] >= 0).sum())

@@ -1,0 +1,106 @@
+"""The settings of labelling: method.md's defaults, and errors that say what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from patchword.config.inputs import label_settings
+from patchword.errors import PatchwordError
+from patchword.labeling.presets import LABEL_PRESETS
+from patchword.labeling.settings import LabelSettings
+from patchword.models import PRESETS
+
+
+def test_defaults_are_those_of_the_method() -> None:
+    settings = LabelSettings()
+    assert settings.grids == (1, 2, 3)
+    assert settings.overlap == 0.5
+    assert settings.minimum_crops == 2
+    assert settings.minimum_share == 0.04
+    assert settings.peaks == 4
+    assert settings.peak_distance == 1.0
+    assert settings.minimum_predicted_iou == 0.7
+    assert settings.dense == "value"
+    assert settings.generator == "both"
+    assert settings.proposal_grids == (1,)
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "offending", "allowed"),
+    [
+        ({"overlap": 1.5}, "overlap", "1.5", "0.9"),
+        ({"overlap": float("nan")}, "overlap", "nan", "finite"),
+        ({"grids": (1, 0)}, "grids.1", "0", "greater than or equal to 1"),
+        ({"grids": ()}, "grids", "()", "at least 1"),
+        ({"grids": (2, 2)}, "grid", "twice", "distinct"),
+        ({"proposal_grids": (2, 2)}, "grid", "twice", "distinct"),
+        ({"grids": (1,)}, "minimum_crops", "2", "up to 1"),
+        ({"minimum_predicted_iou": -1}, "minimum_predicted_iou", "-1", "0"),
+        ({"peaks": 0}, "peaks", "0", "1"),
+        ({"dense": "magic"}, "dense", "magic", "naclip"),
+        ({"margins": 0.1}, "margins", "unknown", "margin"),
+    ],
+)
+def test_bad_value_is_named_with_what_is_allowed(
+    values: dict[str, Any], place: str, offending: str, allowed: str
+) -> None:
+    with pytest.raises(PatchwordError) as caught:
+        LabelSettings(**values)
+    message = str(caught.value)
+    assert place in message
+    assert offending in message
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_bad_value_inside_another_record_is_named_too() -> None:
+    class Holder(BaseModel):
+        settings: LabelSettings
+
+    with pytest.raises(ValueError, match=r"overlap.*1\.5"):
+        Holder.model_validate({"settings": {"overlap": 1.5}})
+
+
+def test_settings_survive_json() -> None:
+    settings = LabelSettings(grids=(1, 4), margin=0.1, crop_size=64)
+    assert LabelSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("grid", "overlap", "expected"), [(1, 0.5, 1), (2, 0.5, 3), (3, 0.5, 5), (3, 0, 3), (2, 0.75, 5), (4, 0.9, 31)]
+)
+def test_crops_a_side(grid: int, overlap: float, expected: int) -> None:
+    assert LabelSettings(overlap=overlap).crops_a_side(grid) == expected
+
+
+def test_each_preset_of_models_has_settings() -> None:
+    assert LABEL_PRESETS.keys() == PRESETS.keys()
+    assert LABEL_PRESETS["balanced"] == LabelSettings()
+    crops = {
+        name: sum(chosen.crops_a_side(grid) ** 2 for grid in chosen.grids) for name, chosen in LABEL_PRESETS.items()
+    }
+    assert crops["fast"] < crops["balanced"] < crops["thorough"]
+    with pytest.raises(PatchwordError, match=r"'quick'.*allowed are fast, balanced, thorough"):
+        label_settings(None, preset="quick")
+
+
+def test_what_is_named_wins_over_the_preset() -> None:
+    assert label_settings(None, preset="fast") == LABEL_PRESETS["fast"]
+    chosen = label_settings({"peaks": 9}, preset="fast")
+    assert chosen == LABEL_PRESETS["fast"].model_copy(update={"peaks": 9})
+    whole = LabelSettings(peaks=7)
+    assert label_settings(whole, preset="fast") == whole
+    for settings in ({"generator": "clip-prompts-sam"}, None):
+        assert label_settings(settings, preset="fast", generator="sam-then-clip").generator == "sam-then-clip"
+    assert label_settings(whole, generator="sam-then-clip") == LabelSettings(peaks=7, generator="sam-then-clip")
+    with pytest.raises(PatchwordError, match=r"generator.*'all'.*'both'"):
+        label_settings(None, generator="all")
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in LabelSettings.model_fields.items():
+        assert field.description, name
+        assert len(field.description) > 60, name
