@@ -25,9 +25,6 @@ def read_words(text: str, *, place: str, separated: str, recorded: bool = False)
         place: what errors call it.
         separated: how to write several of what this is, for errors, such as "one class a line".
         recorded: whether patchword wrote it, in any version: earlier ones quoted nothing.
-
-    Raises:
-        PatchwordError: for a word that looks like something else than a name, with the right form.
     """
     parts = text.split(";")
     if recorded:

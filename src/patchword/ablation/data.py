@@ -25,9 +25,6 @@ def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, 
         seed: decides which photographs and which wrong names are drawn; the same for all rows.
         truth: folder of exact masks.
         noisy: folder that label maps made worse are written to.
-
-    Raises:
-        PatchwordError: when there are fewer photographs than the row wants, or a photograph has no exact mask.
     """
     items = [(item.record.name, AlignmentItem(item.image, item.label_map)) for item in labels.items]
     if row.images is not None:
@@ -48,11 +45,7 @@ def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, 
 
 
 def exact_mask(truth: Path, name: str) -> Path:
-    """The exact mask of a photograph.
-
-    Raises:
-        PatchwordError: when there is none.
-    """
+    """The exact mask of a photograph."""
     found = find_mask(truth, name=name)
     if found is None:
         raise PatchwordError(f"{name} has no exact mask in {truth}; allowed for a/b.jpg is a/b.jpg.png or a/b.png")

@@ -91,9 +91,6 @@ def run_ablation(
 
     Returns:
         the table; it is in `out` as `table.md` and `ablation.json` too.
-
-    Raises:
-        PatchwordError: for folders that are missing or do not fit, settings that do not exist, a folder in use.
     """
     labels = LabelledDataset.open(grid.labels)
     truth = Path(grid.truth)
@@ -130,11 +127,7 @@ def run_ablation(
 
 
 def _check_numerics(rows: Iterable[Mapping[str, Any]], now: Numerics, *, folder: Path) -> None:
-    """Refuse a table of which some rows were computed in another type or on another device; earlier ones do not tell.
-
-    Raises:
-        PatchwordError: naming the first thing that differs.
-    """
+    """Refuse a table of which some rows were computed in another type or on another device."""
     for earlier in (Numerics.model_validate(row["numerics"]) for row in rows if "numerics" in row):
         for what, before, after in earlier.differences(now):
             raise PatchwordError(

@@ -72,9 +72,6 @@ class Tower(_Record):
             record: of the model at hand.
             role: what the model is, such as "text encoder".
             place: where the artifact lies.
-
-        Raises:
-            PatchwordError: when the weights differ.
         """
         if record.fingerprint != self.fingerprint:
             raise PatchwordError(
@@ -176,9 +173,6 @@ def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
         folder: made ready by `prepare_output`.
         artifact: what to write.
         card: text of `README.md`.
-
-    Raises:
-        PatchwordError: when a file cannot be written.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.module.state_dict().items()}
     write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
@@ -191,10 +185,6 @@ def read_artifact(folder: str | Path) -> Artifact:
 
     Returns:
         The module, in evaluation mode on the CPU, and its config.
-
-    Raises:
-        PatchwordError: when the folder is not such an artifact, or a file is missing, damaged or does not fit the
-            others.
     """
     folder = Path(folder)
     config = _read_config(folder)

@@ -63,9 +63,6 @@ class AugmentedFeatures:
 
         Returns:
             features (b, D, h, w) float32 on the encoder's device, labels (b, h, w) int64 with -1 for ignored.
-
-        Raises:
-            PatchwordError: when a file cannot be read any more, or has changed.
         """
         tasks = (partial(self._read_one, self._items[position], epoch=epoch) for position in positions)
         features, labels = [], []

@@ -26,9 +26,6 @@ def write_checkpoint(path: Path, *, state: TrainingState) -> None:
     """Write one safetensors file: weights, their average and best, optimizer moments, gradient scale, step, history.
 
     The learning rate, the order of images, the patch samples and the augmentations follow from the seed and the step.
-
-    Raises:
-        PatchwordError: when it cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     for name, parameter in state.named_parameters().items():
@@ -44,11 +41,7 @@ def write_checkpoint(path: Path, *, state: TrainingState) -> None:
 
 
 def read_checkpoint(path: Path, *, state: TrainingState) -> None:
-    """Bring a fresh state to where `write_checkpoint` left it.
-
-    Raises:
-        PatchwordError: when the file is damaged or of another module.
-    """
+    """Bring a fresh state to where `write_checkpoint` left it."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -62,9 +62,6 @@ class AlignmentData:
 
         Returns:
             The pairs, in the order of the photographs; photographs without a mask are left out.
-
-        Raises:
-            PatchwordError: when no photograph has a mask.
         """
         pairs = ((path, find_mask(masks, name=path.relative_to(images).as_posix())) for path in find_images(images))
         items = tuple(AlignmentItem(path, mask) for path, mask in pairs if mask is not None)

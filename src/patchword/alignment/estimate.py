@@ -91,9 +91,6 @@ def plan_features(
 
     Returns:
         the decision; with `features` auto it is "cached" where the limit and the disk have room for all of them.
-
-    Raises:
-        PatchwordError: when the settings ask for cached features, or the run began with them, and there is no room.
     """
     if begun == "online":
         return FeaturePlan("online", "as when the run began")

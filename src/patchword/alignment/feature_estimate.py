@@ -23,9 +23,6 @@ def foresee_features(encoder: ModelName, *, images: int, settings: AlignSettings
         settings: of stage 2.
         cache: folder of the cache; need not exist.
         loader: loads the encoder.
-
-    Raises:
-        PatchwordError: as the loader, and as `plan_features`.
     """
     seconds = None
     if is_here(encoder):

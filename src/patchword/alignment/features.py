@@ -158,10 +158,6 @@ class FeatureCache:
 
         Returns:
             content hash -> reason, of photographs that cannot be read.
-
-        Raises:
-            PatchwordError: when features are too large for their type, a file cannot be written, or the shards of this
-                run alone do not fit the limit.
         """
         wanted = list(photographs)
         failed: dict[str, str] = {}
@@ -190,10 +186,6 @@ class FeatureCache:
 
         Returns:
             (b, D, h, w) in the cache's type, on the CPU.
-
-        Raises:
-            PatchwordError: when features are not in the cache and were not put there by this run, or their photograph
-                cannot be read any more.
         """
         return torch.stack([self._read_one(key) for key in keys])
 

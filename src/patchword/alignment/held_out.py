@@ -21,9 +21,6 @@ def split_images(keys: Sequence[str], *, share: float, generator: torch.Generato
 
     Returns:
         positions to train on and positions held out, ascending.
-
-    Raises:
-        PatchwordError: when none would be left to train on.
     """
     photographs = list(dict.fromkeys(keys))
     count = held_out_count(len(photographs), share=share)

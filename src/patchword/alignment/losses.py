@@ -63,11 +63,6 @@ def t_supcon(
 
     Returns:
         The terms and their weighted sum.
-
-    Raises:
-        PatchwordError: when a label is not in [-1, c).
-
-    Source: equation 1 of the paper; docs/method.md, stage 2.
     """
     check_labels(labels, classes=len(text))
     sample = draw_sample(labels, settings=settings, generator=generator)
@@ -197,11 +192,7 @@ def patch_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: T
 
 
 def check_labels(labels: Tensor, *, classes: int) -> None:
-    """Refuse labels that name no class.
-
-    Raises:
-        PatchwordError: when a label is not in [-1, classes).
-    """
+    """Refuse labels that name no class."""
     if len(labels) and (int(labels.min()) < IGNORED or int(labels.max()) >= classes):
         raise PatchwordError(
             f"patch labels lie in [{int(labels.min())}, {int(labels.max())}]; allowed is [{IGNORED}, {classes - 1}]"

@@ -78,9 +78,6 @@ class AlignmentModule(nn.Module):
 
         Returns:
             (b, d, h, w), or (k, d) for the k patches asked for, image by image and row by row.
-
-        Raises:
-            PatchwordError: when the features do not have D channels.
         """
         if patches.ndim != 4 or patches.shape[1] != self.dim:
             raise PatchwordError(

@@ -78,9 +78,6 @@ class OnlineFeatures:
 
         Returns:
             (b, D, h, w) float32, on the encoder's device.
-
-        Raises:
-            PatchwordError: when a photograph cannot be read any more, or has changed.
         """
         parts = []
         decoded = self._decode([(key, self._paths[key]) for key in keys])

@@ -41,11 +41,7 @@ class Unreadable:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits.
-
-    Raises:
-        PatchwordError: when the file cannot be read.
-    """
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,9 +79,6 @@ def prepare_features(
 
     Returns:
         the features' source, and content hash -> reason of photographs that cannot be read.
-
-    Raises:
-        PatchwordError: as `plan_features` and `FeatureCache.fill`.
     """
     kept = FeatureCache(cache, encoder=encoder, settings=settings)
     estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)

@@ -99,9 +99,6 @@ def align_labels(
 
     Returns:
         The result; the same bytes on disk whether or not the run was stopped on its way (on a CPU).
-
-    Raises:
-        PatchwordError: when nothing can be trained on, when the folder is refused, or when a resumed run differs.
     """
     settings = settings or AlignSettings()
     compute_type(settings.precision, device=encoder.device)  # refused here and not after hours of encoding
@@ -235,11 +232,7 @@ def _identity(
 
 
 def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResult | None:
-    """Compare with the run that the folder holds; the result, when it is finished, wherever that was.
-
-    Raises:
-        PatchwordError: when the folder holds another run.
-    """
+    """Compare with the run that the folder holds; the result, when it is finished, wherever that was."""
     path = out / RUN
     if not path.exists():
         write_json(path, {"identity": identity})

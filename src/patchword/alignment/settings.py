@@ -15,11 +15,7 @@ WITHOUT_EFFECT = ("tracker", "checkpoint_minutes", "decode_threads", "shard_mega
 
 
 class AlignSettings(Settings):
-    """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs."""
 
     # Features and labels
     image_size: int = Field(

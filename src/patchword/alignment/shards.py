@@ -110,9 +110,6 @@ def write_shard(folder: Path, entries: Mapping[str, CachedFeatures]) -> Path:
 
     Returns:
         the file.
-
-    Raises:
-        PatchwordError: when it cannot be written.
     """
     path = folder / (hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16] + SUFFIX)
     metadata = {
@@ -164,9 +161,6 @@ def make_room(cache: Path, *, needed: int, limit: int, keep: Collection[Path]) -
 
     Returns:
         what was removed, the least recently used first.
-
-    Raises:
-        PatchwordError: when it would not fit without the shards to keep.
     """
     shards = _by_last_use(cache)
     held = sum(size for _, size, _ in shards)

@@ -100,11 +100,7 @@ def copy_weights(weights: Weights) -> Weights:
 
 
 def compute_type(precision: str, *, device: torch.device) -> torch.dtype:
-    """The type in which the module computes; "auto" is that of the frozen models, `devices.fast_dtype`.
-
-    Raises:
-        PatchwordError: for fp16 on a device that cannot scale gradients.
-    """
+    """The type in which the module computes; "auto" is that of the frozen models, `devices.fast_dtype`."""
     if precision == "auto":
         return fast_dtype(device)
     if precision == "fp16" and device.type not in ("cuda", "cpu"):

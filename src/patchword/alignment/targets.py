@@ -29,11 +29,6 @@ def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int,
 
     Returns:
         (rows, columns) int64, -1 = ignored.
-
-    Raises:
-        PatchwordError: when a pixel has a value that is neither a class nor ignore.
-
-    Source: docs/method.md, stage 2 (majority, 60 %).
     """
     indices = indices.long()
     ignored = indices == ignore

@@ -23,11 +23,7 @@ class Tracker(Protocol):
 
 
 def require_tracker(name: TrackerName) -> None:
-    """Refuse a tracker whose package is not installed, before anything long has begun.
-
-    Raises:
-        PatchwordError: naming the extra to install.
-    """
+    """Refuse a tracker whose package is not installed, before anything long has begun."""
     from accelerate import utils
 
     if not getattr(utils, f"is_{name}_available")():
@@ -41,9 +37,6 @@ def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any
         name: "tensorboard" writes below `folder`/tensorboard, "wandb" to where that package is set up to.
         folder: of the run; its name names the run.
         settings: of the run, shown beside the numbers.
-
-    Raises:
-        PatchwordError: when it does not start.
     """
     from accelerate import tracking
 

@@ -103,10 +103,6 @@ def train(
     Returns:
         The module, the text temperature and the history. With `patience` they are those of the best evaluation, and
         with `average_decay` the moving average's.
-
-    Raises:
-        PatchwordError: when no image has a labelled patch, when none is left to train on, when features change their
-            size, when the loss stops being a number, or when the checkpoint is damaged.
     """
     if not data.keys:
         raise PatchwordError("no image has a labelled patch; lower `majority`, or look at the coverage of the labels")
@@ -276,11 +272,7 @@ def _check_grid(features: Tensor, labels: Tensor) -> None:
 
 
 def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings) -> dict[str, float]:
-    """The means of the terms of the last steps before `step`.
-
-    Raises:
-        PatchwordError: when one of them is not finite.
-    """
+    """The means of the terms of the last steps before `step`."""
     names = ("total", *TERMS)
     values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).cpu().double()
     broken = (~torch.isfinite(values[:, 0])).nonzero()

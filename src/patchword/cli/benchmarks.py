@@ -54,9 +54,6 @@ def check_data(
     Args:
         benchmark, suite: their names, where one was typed.
         of_folder, of_benchmarks: what was typed that belongs to a folder, or to a benchmark or suite.
-
-    Raises:
-        PatchwordError: for none or several of the three, and for options that belong to another.
     """
     needed = [f"--{name}" for name in ("masks", "classes") if of_folder[name] is None]
     typed = [name for name, value in of_folder.items() if value not in (None, "", "class")]
@@ -93,11 +90,7 @@ def run_benchmark(name: str, judged: Mapping[str, Any], **options: Any) -> Evalu
 
 
 def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **options: Any) -> SuiteRecord:
-    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `Judged` in one.
-
-    Raises:
-        PatchwordError: for a shard, and without an output folder.
-    """
+    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `Judged` in one."""
     from patchword.evaluation.api import Judged
     from patchword.evaluation.benchmark_api import evaluate_suite
 

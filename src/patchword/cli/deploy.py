@@ -23,11 +23,7 @@ class ModelOptions:
     text_encoder: str | None
 
     def refuse_others(self, export_format: str, *allowed: str) -> None:
-        """Refuse options that the format does not have.
-
-        Raises:
-            PatchwordError: naming the first.
-        """
+        """Refuse options that the format does not have."""
         given = [name for name, value in asdict(self).items() if value not in (None, False)]
         wrong = next((name for name in given if name not in allowed), None)
         if wrong is not None:

@@ -108,9 +108,6 @@ def plan_label(
 
     Args:
         asked: everything else that `LabelRequest.read` takes.
-
-    Raises:
-        PatchwordError: for all that `label` would refuse before it loads a model.
     """
     from patchword.labeling.resume import CORRECTIONS, refuse_corrections
 
@@ -155,9 +152,6 @@ def preview_label(
         count: photographs to show, 1 to 1000.
         device, dtype, command, quiet: as for `label`.
         asked: everything else that `LabelRequest.read` takes.
-
-    Raises:
-        PatchwordError: for all that `label` would refuse, and a page that would replace something else.
     """
     from patchword.labeling.preview import check_count, page_for, preview_labels
 
@@ -251,9 +245,6 @@ def plan_align(
     """What `align` would do with the same arguments; see there.
 
     Where the vision encoder is on this machine it is loaded and timed, to tell how long its features will take.
-
-    Raises:
-        PatchwordError: for all that `align` would refuse before it loads a model.
     """
     from patchword.alignment.feature_estimate import foresee_features
     from patchword.alignment.run import FEATURES

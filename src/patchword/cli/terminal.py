@@ -83,11 +83,7 @@ class PatchwordGroup(TyperGroup):
 
 
 def _refuse_empty(command: Any, args: Sequence[str], *, parent: Any) -> None:
-    """Refuse an empty argument, such as of a shell variable that is not set.
-
-    Raises:
-        PatchwordError: naming it.
-    """
+    """Refuse an empty argument, such as of a shell variable that is not set."""
     ctx = command.context_class(command, info_name=command.name, parent=parent)
     typed, _, _ = command.make_parser(ctx).parse_args(list(args))
     for parameter in command.params:
@@ -289,9 +285,6 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     Args:
         assignments: such as `margin=0.05`, `grids=[1,2]`, `crop_size=null`, `dense=sclip` or, for a setting of a group
             of settings, `pamr.iterations=5`.
-
-    Raises:
-        PatchwordError: when there is no `=`, or a name is empty or set twice.
     """
     settings: dict[str, Any] = {}
     for assignment in assignments:
@@ -318,11 +311,7 @@ def parse_words(text: str | None) -> list[str] | None:
 
 
 def parse_names(text: str | None, *, option: str) -> tuple[str, ...]:
-    """Names of classes, out of their quotes; none for None.
-
-    Raises:
-        PatchwordError: for what looks like something else than a name.
-    """
+    """Names of classes, out of their quotes; none for None."""
     words = parse_words(text) or []
     return tuple(name for word in words for name in read_words(word, place=option, separated="write names"))
 

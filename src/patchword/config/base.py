@@ -11,11 +11,7 @@ from patchword.errors import PatchwordError
 
 
 class Settings(BaseModel):
-    """Numbers of a stage that a person may want to change.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Numbers of a stage that a person may want to change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -29,9 +29,6 @@ def choose_images(
     """The first `limit` photographs of a folder, or all; files with the extensions `also` are taken, too.
 
     What lies in `out`, or in any other folder below `photos` that patchword has written, is a result and no photograph.
-
-    Raises:
-        PatchwordError: when there are none, or the limit is below 1.
     """
     from patchword.data.images import find_images
 
@@ -50,11 +47,7 @@ def choose_images(
 
 
 def refuse_empty(**paths: object) -> None:
-    """Refuse empty strings in place of paths: they would mean the current folder.
-
-    Raises:
-        PatchwordError: naming the first.
-    """
+    """Refuse empty strings in place of paths: they would mean the current folder."""
     name = next((name for name, path in paths.items() if isinstance(path, str) and not path), None)
     if name is not None:
         raise PatchwordError(f"{name} is empty; pass a path")
@@ -86,11 +79,7 @@ def root_of(photos: str | Path) -> Path:
 
 
 def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vocabulary:
-    """A class list with its own background words (None), with those given, or (an empty list) with none.
-
-    Raises:
-        PatchwordError: for all that `Vocabulary` refuses.
-    """
+    """A class list with its own background words (None), with those given, or (an empty list) with none."""
     vocabulary = Vocabulary.of(classes, background=background or ())
     return vocabulary if background is None or background else replace(vocabulary, background=())
 
@@ -116,9 +105,6 @@ def label_settings(
         settings: all of them, or by name those that differ from the preset's.
         preset: its name.
         generator: instead of that of the settings and of the preset.
-
-    Raises:
-        PatchwordError: for an unknown preset or name, or a value out of range.
     """
     from patchword.labeling.presets import label_preset
     from patchword.labeling.settings import LabelSettings
@@ -131,11 +117,7 @@ def label_settings(
 
 
 def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
-    """Settings of stage 2 from what a user may pass.
-
-    Raises:
-        PatchwordError: for an unknown name or a value out of range.
-    """
+    """Settings of stage 2 from what a user may pass."""
     from patchword.alignment.settings import AlignSettings
 
     return settings if isinstance(settings, AlignSettings) else AlignSettings(**(settings or {}))
@@ -144,11 +126,7 @@ def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignS
 def open_labels(
     labels: str | Path | LabelledImages, *, photos: str | Path | None
 ) -> tuple[LabelledImages, ModelName | None]:
-    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone.
-
-    Raises:
-        PatchwordError: when the folder is no finished data set or its photographs are gone.
-    """
+    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
     from patchword.labeling.dataset import LabelledDataset
 
     refuse_empty(labels=labels, photos=photos)
@@ -161,30 +139,18 @@ def open_labels(
 
 
 def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
-    """The classes that a segmenter was trained on, or those of the file that its text vectors come from.
-
-    Raises:
-        PatchwordError: when it was trained on none.
-    """
+    """The classes that a segmenter was trained on, or those of the file that its text vectors come from."""
     return segmenter.vocabulary_of()
 
 
 def check_limit(limit: int | None) -> None:
-    """Refuse a limit below 1.
-
-    Raises:
-        PatchwordError: naming it.
-    """
+    """Refuse a limit below 1."""
     if limit is not None and limit < 1:
         raise PatchwordError(f"limit is {limit}; allowed is 1 or more photographs")
 
 
 def check_needs_resume(resume: bool, **asked: bool) -> None:
-    """Refuse what concerns an earlier run where none is gone on with.
-
-    Raises:
-        PatchwordError: naming the first that is set.
-    """
+    """Refuse what concerns an earlier run where none is gone on with."""
     name = next((name for name, is_set in asked.items() if is_set), None)
     if name is not None and not resume:
         raise PatchwordError(f"{name} is set without resume; allowed is with it, for it concerns an earlier run")

@@ -37,11 +37,7 @@ def cache_folder() -> Path | None:
 
 
 def expand_home(path: str | Path) -> Path:
-    """A path with a leading `~` replaced by the home folder.
-
-    Raises:
-        PatchwordError: when it has one and this user has no home folder.
-    """
+    """A path with a leading `~` replaced by the home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -62,9 +58,6 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
 
     Returns:
         the folder.
-
-    Raises:
-        PatchwordError: as `check_output`, and when the folder cannot be made.
     """
     path = Path(path)
     check_output(path, resume=resume, overwrite=overwrite, marker=marker)
@@ -85,10 +78,6 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
 
     Args:
         path, resume, overwrite, marker: as for `prepare_output`.
-
-    Raises:
-        PatchwordError: when the folder is not empty and neither is asked for, when both are, when it is of another kind
-            or not of patchword's making, when another run is at work in it, or when it cannot be made or written to.
     """
     path = Path(path)
     if resume and overwrite:
@@ -121,9 +110,6 @@ def sole_use(path: Path) -> Iterator[None]:
 
     Args:
         path: a folder that `prepare_output` has made ready.
-
-    Raises:
-        PatchwordError: when another process is at work in it.
     """
     with (path / MARKER_FILE).open("rb") as marker:
         if not _lock(marker):
@@ -148,9 +134,6 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all; folders on the way are made.
 
     The data goes to a temporary name beside the file, is forced to disk, and takes the file's name at the end.
-
-    Raises:
-        PatchwordError: when it cannot be written, with the reason; what was there before is then still there.
     """
     path = Path(path)
     try:
@@ -187,11 +170,7 @@ class Manifest:
         self._file: FileIO | None = None
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """The records by name. A last line that was cut off is left out, a missing file is empty.
-
-        Raises:
-            PatchwordError: when another line is not a record, naming it, or the file cannot be read.
-        """
+        """The records by name. A last line that was cut off is left out, a missing file is empty."""
         records = {}
         for number, line in enumerate(self._whole_lines(), start=1):
             record = _parse_record(line)

@@ -58,9 +58,6 @@ def find_images(
 
     Returns:
         paths that start with `source`, sorted by their relative path with forward slashes.
-
-    Raises:
-        PatchwordError: when there is no such file or folder, it cannot be searched, or it holds no photographs.
     """
     source = Path(source)
     try:
@@ -93,20 +90,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Returns:
         (h, w, 3) uint8.
-
-    Raises:
-        PatchwordError: when the file is missing, not an image, truncated, damaged, too large or needs an extra, with
-            the reason in one line.
     """
     return _told(Path(path), _read)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) in pixels of the upright photograph, without decoding it where its format allows.
-
-    Raises:
-        PatchwordError: as `read_image`.
-    """
+    """(height, width) in pixels of the upright photograph, without decoding it where its format allows."""
     return _told(Path(path), _size)
 
 
@@ -141,9 +130,6 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
     Returns:
         (1, 3, h, w) float32 in [0, 1].
-
-    Raises:
-        PatchwordError: for any other shape or type.
     """
     import torch
 
@@ -250,14 +236,7 @@ def _read_rare_tiff(path: Path, kind: str) -> NDArray[np.uint8]:
 
 
 def _pixels(upright: Image.Image, *, path: Path, bits: int | None, nodata: float | None = None) -> NDArray[np.uint8]:
-    """(h, w, 3) of a picture of any mode.
-
-    Args:
-        upright: the picture.
-        path: of its file.
-        bits: those that its values may use, where that is known.
-        nodata: the value that the file says means nothing.
-    """
+    """(h, w, 3) of a picture of any mode."""
     if upright.mode == "F":
         return _grey_to_rgb(bytes_of_file(np.asarray(upright), path=path, nodata=nodata))
     if upright.mode.startswith("I"):

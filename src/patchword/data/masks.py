@@ -37,9 +37,6 @@ class LabelMap:
             there are fewer than 255 names, else as uint16.
         names: the classes' names, by index; at most 65,535.
         colours: (n, 3) uint8, the classes' colours, such as `Vocabulary.colours`; none for those of `palette`.
-
-    Raises:
-        PatchwordError: for another shape or type, or an index that is neither a class nor ignore.
     """
 
     indices: NDArray[np.integer[Any]]
@@ -66,11 +63,7 @@ class LabelMap:
         return palette(len(self.names)) if self.colours is None else self.colours
 
     def save(self, path: str | Path) -> None:
-        """Write as PNG: 8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time.
-
-        Raises:
-            PatchwordError: when it cannot be written.
-        """
+        """Write as PNG: 8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time."""
         image = Image.fromarray(self.indices)
         if self.indices.dtype == np.uint8:
             image.putpalette(png_palette(self.class_colours()))
@@ -99,9 +92,6 @@ class LabelMap:
             indices: as `read_indices` gives them.
             names: the classes' names, by index.
             source: the image, for errors.
-
-        Raises:
-            PatchwordError: as `load`.
         """
         if len(names) >= 255 and indices.dtype == np.uint8:
             raise PatchwordError(f"{source} is an 8-bit label map; {len(names)} names need a 16-bit one")
@@ -114,9 +104,6 @@ def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
 
     Returns:
         (h, w) uint8, uint16 or (32-bit greyscale) int32.
-
-    Raises:
-        PatchwordError: when the file cannot be read, is a picture in colour, or is transparent anywhere.
     """
     try:
         with Image.open(path) as image:
@@ -231,11 +218,7 @@ class Segment:
         margin: float | None = None,
         entropy: float | None = None,
     ) -> Self:
-        """Make a segment of a boolean mask (h, w); area and box are computed.
-
-        Raises:
-            PatchwordError: when the mask is not a non-empty array of two dimensions.
-        """
+        """Make a segment of a boolean mask (h, w); area and box are computed."""
         if mask.ndim != 2 or mask.size == 0:
             raise PatchwordError(f"mask has shape {mask.shape}; allowed is (height, width), both at least 1")
         return cls.from_run_lengths(
@@ -286,11 +269,7 @@ class Segment:
         )
 
     def mask(self) -> NDArray[np.bool_]:
-        """The mask, (h, w).
-
-        Raises:
-            PatchwordError: when the run lengths do not fill the size.
-        """
+        """The mask, (h, w)."""
         try:
             decoded: NDArray[np.bool_] = coco_mask.decode(dict(self.rle)).astype(bool)
         except ValueError as error:
@@ -309,11 +288,7 @@ class Segment:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave.
-
-        Raises:
-            PatchwordError: when a field is missing or is not what it should be.
-        """
+        """Read what `to_json` gave."""
         try:
             return cls(
                 rle={"size": [int(side) for side in record["rle"]["size"]], "counts": str(record["rle"]["counts"])},

@@ -32,10 +32,6 @@ class Vocabulary:
         templates: prompts with exactly one `{}`, the place of the word, for all words but those of classes that have
             templates of their own.
         shared: words that may stand in more than one class; any other repetition is refused.
-
-    Raises:
-        PatchwordError: for no classes, empty or repeated words, characters that the text format cannot hold, templates
-            without exactly one `{}`, and colours that are given twice or shown for pixels without a class.
     """
 
     classes: tuple[VocabularyClass, ...]
@@ -73,10 +69,6 @@ class Vocabulary:
             background: background words; when given they replace those of the file.
             templates: prompt templates; when given they replace those of the file, but for classes that have their own.
             shared: words allowed in more than one class, beside those that the file allows.
-
-        Raises:
-            PatchwordError: for a missing or unreadable file, for what looks like another format than names, and for all
-                that `Vocabulary` refuses, with its line.
         """
         if isinstance(classes, Vocabulary):
             base = replace(classes, shared=(*classes.shared, *shared))
@@ -101,9 +93,6 @@ class Vocabulary:
             text: the whole text; any line ending.
             source: what errors call the text, such as its file name.
             shared: words allowed in more than one class, beside those of `@shared` lines.
-
-        Raises:
-            PatchwordError: naming source and line.
         """
         return cls._of_draft(draft_of_text(text, source=source, shared=shared))
 
@@ -114,9 +103,6 @@ class Vocabulary:
         Args:
             text: the whole text.
             source: what errors call it.
-
-        Raises:
-            PatchwordError: naming source and line.
         """
         return cls._of_draft(draft_of_text(text, source=source, recorded=True))
 
@@ -152,11 +138,7 @@ class Vocabulary:
         return colours
 
     def index(self, name: str) -> int:
-        """The position of the class with this name or, failing that, this synonym; letter case does not count.
-
-        Raises:
-            PatchwordError: when no class has the word.
-        """
+        """The position of the class with this name or, failing that, this synonym; letter case does not count."""
         wanted = key_of(cleaned(name))
         for words_of in (lambda entry: (entry.name,), lambda entry: entry.synonyms):
             for position, entry in enumerate(self.classes):

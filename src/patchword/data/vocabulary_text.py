@@ -38,9 +38,6 @@ def draft_of_text(text: str, *, source: str, shared: Sequence[str] = (), recorde
         source: what errors call the text, such as its file name.
         shared: words allowed in more than one class, beside those of `@shared` lines.
         recorded: whether patchword wrote it, in any version; then nothing is taken for a mistake of form.
-
-    Raises:
-        PatchwordError: naming source and line.
     """
     draft = Draft(source=source, recorded=recorded)
     draft.add_shared(f"{source}: shared words", shared)
@@ -61,11 +58,7 @@ def draft_of_text(text: str, *, source: str, shared: Sequence[str] = (), recorde
 
 
 def draft_of_file(path: Path, *, shared: Sequence[str] = ()) -> Draft:
-    """Read a file in the text format.
-
-    Raises:
-        PatchwordError: for a missing or unreadable file, and naming file and line for what it says.
-    """
+    """Read a file in the text format."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -79,11 +72,7 @@ def draft_of_file(path: Path, *, shared: Sequence[str] = ()) -> Draft:
 
 
 def draft_of(classes: str | Path | Sequence[str], *, shared: Sequence[str] = ()) -> Draft:
-    """Read whatever a user passes as classes: a file, text of several lines, names between commas, a list of names.
-
-    Raises:
-        PatchwordError: as the two above, and for entries of a list that are no strings.
-    """
+    """Read whatever a user passes as classes: a file, text of several lines, names between commas, a list of names."""
     if isinstance(classes, Path):
         return draft_of_file(classes, shared=shared)
     if isinstance(classes, str):
@@ -128,11 +117,7 @@ def class_lines(entry: VocabularyClass, *, write: Callable[[str], str] = written
 
 
 def entries_of(values: Sequence[str], what: str) -> list[str]:
-    """The strings of a list.
-
-    Raises:
-        PatchwordError: for a single string, for what is not a list, and for anything in the list that is no string.
-    """
+    """The strings of a list."""
     if isinstance(values, str):  # a string is a sequence of letters too, and never meant as one here
         raise PatchwordError(f"{what} is the string {values!r}; allowed is a list of strings")
     if not isinstance(values, Iterable):
@@ -145,11 +130,7 @@ def entries_of(values: Sequence[str], what: str) -> list[str]:
 
 
 def background_words(words: Sequence[str]) -> list[str]:
-    """Background words that a user passes.
-
-    Raises:
-        PatchwordError: for what is not a list of words.
-    """
+    """Background words that a user passes."""
     entries = entries_of(words, "background")
     separated = "pass one word an entry"
     return [word for entry in entries for word in read_words(entry, place="background words", separated=separated)]
@@ -207,11 +188,7 @@ def _words(draft: Draft, place: str, value: str) -> list[str]:
 
 
 def _names_a_file(text: str) -> bool:
-    """Whether a string is the path of a class list.
-
-    Raises:
-        PatchwordError: for the path of a folder, and for what can only be that of a file that is not there.
-    """
+    """Whether a string is the path of a class list."""
     stripped = text.strip()
     path = Path(stripped)
     try:

@@ -52,12 +52,7 @@ class Judged:
     as_published: bool = False
 
     def check(self) -> None:
-        """Refuse what cannot be evaluated, before anything is loaded.
-
-        Raises:
-            PatchwordError: for none or several of a model, a method and predictions, and for settings out of range or
-                beside predictions.
-        """
+        """Refuse what cannot be evaluated, before anything is loaded."""
         from patchword.segmentation.request import check_refining
         from patchword.segmentation.settings import SegmentSettings
 
@@ -73,11 +68,7 @@ class Judged:
             raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
 
     def open(self) -> AnySegmenter:
-        """Load the segmenter.
-
-        Raises:
-            PatchwordError: as `open_segmenter`.
-        """
+        """Load the segmenter."""
         from patchword.segmentation.api import open_segmenter
 
         return open_segmenter(
@@ -220,9 +211,6 @@ def judge(
         of_segmenter: the truth for the segmenter that was loaded, where that decides the templates of class lists that
             have none; None for the task's own.
         out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
-
-    Raises:
-        UnscoredError, PatchwordError: as `evaluate`.
     """
     from patchword.evaluation.predictions import find_predictions
     from patchword.evaluation.predictors import SegmenterPredictor

@@ -45,11 +45,7 @@ class ProtocolRun:
         return changed
 
     def segment_settings(self) -> SegmentSettings:
-        """The row's settings with the user's in them.
-
-        Raises:
-            PatchwordError: for an unknown name or a value out of range.
-        """
+        """The row's settings with the user's in them."""
         return SegmentSettings(**{**self.row.settings().model_dump(), **(self.settings or {})})
 
 
@@ -60,9 +56,6 @@ def benchmark_task(opened: OpenBenchmark, *, run: ProtocolRun | None, limit: int
         opened: the benchmark.
         run: how a model is to be asked; None for predictions that are there already.
         limit: take the first so many photographs; None for all.
-
-    Raises:
-        PatchwordError: for templates that there are none of.
     """
     if run is not None:
         opened = opened.asked_for(run.row.vocabulary(count=run.templates))

@@ -23,11 +23,6 @@ def resampled_sums(images: NDArray[np.int64], *, resamples: int, seed: int) -> V
 
     Returns:
         (resamples, ...) whole numbers.
-
-    Raises:
-        PatchwordError: without images.
-
-    Source: Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
     if not len(images):
         raise PatchwordError("there are no images to resample; allowed is 1 or more")

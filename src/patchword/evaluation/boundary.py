@@ -28,11 +28,6 @@ def boundary_counts(
 
     Returns:
         intersection (count,) and union (count,), int64 pixels.
-
-    Raises:
-        PatchwordError: shapes that differ or a share that is not above 0.
-
-    Source: Cheng et al., Boundary IoU, arXiv 2103.16562; 2 % of the diagonal is its choice.
     """
     _, boundary = tally(prediction, truth, count=count, dilation=dilation, ignore=ignore)
     return boundary[:, 0], boundary[:, 1]

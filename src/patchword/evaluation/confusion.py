@@ -51,9 +51,6 @@ class ConfusionMatrix:
 
         Args:
             count: number of classes, at least 1.
-
-        Raises:
-            PatchwordError: `count` below 1.
         """
         if count < 1:
             raise PatchwordError(f"a confusion matrix over {count} classes; allowed is 1 or more")
@@ -79,9 +76,6 @@ class ConfusionMatrix:
             prediction: class indices in [0, n), or `ignore` where nothing is predicted.
             truth: class indices in [0, n), or `ignore` where a pixel does not count.
             ignore: the index that means ignore in both, outside [0, n).
-
-        Raises:
-            PatchwordError: shapes that differ, or a value that is neither a class nor `ignore`.
         """
         self.table += tally(prediction, truth, count=len(self), ignore=ignore)[0]
 
@@ -90,11 +84,7 @@ class ConfusionMatrix:
         self.table += table
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix over the same classes.
-
-        Raises:
-            PatchwordError: a different number of classes.
-        """
+        """Add the counts of another matrix over the same classes."""
         if len(other) != len(self):
             raise PatchwordError(f"a matrix over {len(other)} classes cannot be merged into one over {len(self)}")
         self.table += other.table

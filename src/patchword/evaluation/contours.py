@@ -21,9 +21,6 @@ def boundary_reach(shape: tuple[int, ...], *, dilation: float = DILATION) -> int
     Args:
         shape: height and width in pixels.
         dilation: the share.
-
-    Raises:
-        PatchwordError: when the share is not above 0.
     """
     if not 0 < dilation < math.inf:
         raise PatchwordError(

@@ -102,9 +102,6 @@ def count_image(
         truth: (h, w) class indices, -1 where a pixel does not count.
         count: number of classes.
         dilation: of boundaries, see `boundary_counts`; None does not measure them.
-
-    Raises:
-        PatchwordError: for sizes that differ or values outside the classes.
     """
     table, boundary = tally(prediction, truth, count=count, dilation=dilation)
     return ImageCounts(table, None if dilation is None else boundary)

@@ -114,9 +114,6 @@ def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: Segme
         segments: the masks that it was fused from.
         predicted: (h, w) classes and confidences.
         name: of the photograph.
-
-    Raises:
-        PatchwordError: when the sizes differ.
     """
     said, seen = label_map.indices, predicted.label_map.indices
     if said.shape != seen.shape:

@@ -71,9 +71,6 @@ class WorstImages:
             pair: the image.
             record: its scores.
             maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none.
-
-        Raises:
-            PatchwordError: when the picture cannot be written for another reason than the image's name.
         """
         if not self._admit(record):
             return

@@ -39,11 +39,7 @@ class UnscoredError(PatchwordError):
 
 
 def withdraw(folder: Path) -> None:
-    """Remove the scores of an earlier run; what it depends on, and its images, stay.
-
-    Raises:
-        PatchwordError: when a file cannot be removed.
-    """
+    """Remove the scores of an earlier run; what it depends on, and its images, stay."""
     for name in _RESULTS:
         try:
             (folder / name).unlink(missing_ok=True)

@@ -51,10 +51,6 @@ class MaskRule:
             v-th class; a pixel for which nothing is predicted counts as background (PASCAL VOC). "ignore": such pixels
             do not count, and value v is the v-th class (ADE20K; VOC without background).
         ignore_index: the value of pixels that do not count; None for 255 in 8-bit masks and 65535 in 16-bit ones.
-
-    Raises:
-        PatchwordError: another word for `zero_is`, an ignore index above 65535 or in the range of the classes, or
-            background beside a class named "background".
     """
 
     vocabulary: Vocabulary
@@ -93,9 +89,6 @@ class MaskRule:
 
         Returns:
             (h, w) of a small signed type.
-
-        Raises:
-            PatchwordError: when the file is no indexed or grey picture, or holds a value that is no class.
         """
         return self.of_values(read_indices(pair.mask), source=f"mask {pair.mask}")
 
@@ -108,9 +101,6 @@ class MaskRule:
 
         Returns:
             (h, w) of a small signed type.
-
-        Raises:
-            PatchwordError: for a value that is no class, or that is one and means ignore as well.
         """
         positions = _signed(values)
         ignore = self.ignore_index or (255 if values.dtype == np.uint8 else 65535)

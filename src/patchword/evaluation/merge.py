@@ -41,10 +41,6 @@ def merge_evaluations(
 
     Returns:
         the scores over all images.
-
-    Raises:
-        PatchwordError: for shards that are unfinished, missing or given twice, that overlap, or that are of other
-            images, classes, settings or predictions; for a folder in use, or a file that cannot be written.
     """
     parts = [_Part.open(Path(shard)) for shard in shards]
     check_parts(parts)

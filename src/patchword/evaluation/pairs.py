@@ -38,10 +38,6 @@ def find_pairs(
         names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
             photographs' order. PASCAL VOC's `val.txt` is such a file.
         limit: take the first so many; None for all.
-
-    Raises:
-        PatchwordError: when a folder or file is missing, a named photograph is not there, a mask is missing,
-            or two photographs share one.
     """
     if not masks.is_dir():
         raise PatchwordError(f"no such folder of masks: {masks}")
@@ -65,9 +61,6 @@ def check_not_shared(files: Mapping[str, Path]) -> None:
 
     Args:
         files: photograph -> its mask or prediction.
-
-    Raises:
-        PatchwordError: naming the file and both photographs.
     """
     owners: dict[Path, str] = {}
     for name, path in files.items():
@@ -89,11 +82,7 @@ def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
 
 
 def read_names(path: Path) -> dict[str, None]:
-    """The names of a list, one a line, each once and in order.
-
-    Raises:
-        PatchwordError: when the list cannot be read or is empty.
-    """
+    """The names of a list, one a line, each once and in order."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -38,10 +38,6 @@ def find_predictions(
         pairs: the photographs that predictions are needed for.
         truth: what is scored.
         coded: "auto" for "positions" in a folder that `label` or `segment` made, and "masks" in any other.
-
-    Raises:
-        PatchwordError: when the folder or the prediction of a photograph is missing, the folder was made for other
-            classes, or for another coding, or two photographs share a prediction.
     """
     if coded not in get_args(PredictionsAre):
         raise PatchwordError(f"predictions are {coded!r}; allowed are {', '.join(get_args(PredictionsAre))}")

@@ -57,11 +57,7 @@ class SegmenterPredictor:
     def of(
         cls, segmenter: AnySegmenter, *, truth: Truth, settings: SegmentSettings | Mapping[str, Any] | None = None
     ) -> SegmenterPredictor:
-        """A segmenter that predicts what a truth scores.
-
-        Raises:
-            PatchwordError: when background is scored, and there are neither words for it nor a threshold.
-        """
+        """A segmenter that predicts what a truth scores."""
         chosen, vocabulary = SegmentSettings.of(settings), truth.vocabulary
         scored = BACKGROUND_NAME in truth.names and BACKGROUND_NAME not in vocabulary.names
         if scored and not (vocabulary.background or chosen.threshold or chosen.background_threshold):

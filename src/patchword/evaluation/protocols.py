@@ -79,9 +79,6 @@ class ProtocolRow:
 
         Args:
             count: prompt templates instead of the row's, 7 or 80.
-
-        Raises:
-            PatchwordError: for another count.
         """
         number = self.templates if count is None else count
         if number not in (7, 80):
@@ -140,9 +137,6 @@ def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = No
         protocol: a key of `PROTOCOLS`, or "published": the settings of a training-free method's authors.
         benchmark: which.
         method: the training-free method that is measured; None for a model.
-
-    Raises:
-        PatchwordError: for an unknown protocol, and "published" without a method whose authors' settings are known.
     """
     rows = next((rows for name, rows in PROTOCOLS.items() if name == protocol), None)
     if rows is not None:

@@ -166,11 +166,7 @@ class SetupRecord(Record):
 
 
 def read_images(manifest: Manifest) -> dict[str, ImageScore]:
-    """The lines of `images.jsonl` by name.
-
-    Raises:
-        PatchwordError: when a line is no such record, naming the file.
-    """
+    """The lines of `images.jsonl` by name."""
     found = {}
     for name, line in manifest.read().items():
         try:

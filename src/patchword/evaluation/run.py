@@ -165,11 +165,7 @@ def _setup(
 
 
 def _check_resumed(folder: Path, setup: SetupRecord) -> None:
-    """Where an earlier run left what it was asked, check that it is the same.
-
-    Raises:
-        PatchwordError: naming the first thing that differs.
-    """
+    """Where an earlier run left what it was asked, check that it is the same."""
     if (folder / SETUP_FILE).exists():
         earlier = SetupRecord.load(folder)
         differing = [*shard_differences(earlier.shard, setup.shard), *earlier.differences(setup)]

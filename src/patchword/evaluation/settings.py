@@ -53,9 +53,5 @@ class ScoringSettings(Settings):
 
     @classmethod
     def of(cls, settings: ScoringSettings | Mapping[str, Any] | None) -> Self:
-        """Settings from what a user may pass: all of them, or by name those that differ from the defaults.
-
-        Raises:
-            PatchwordError: for an unknown name or a value out of range.
-        """
+        """Settings from what a user may pass: all of them, or by name those that differ from the defaults."""
         return settings if isinstance(settings, cls) else cls(**dict(settings or {}))

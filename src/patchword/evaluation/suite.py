@@ -38,11 +38,7 @@ class SuitePlan:
     missing: Mapping[str, str]
 
     def with_predictions(self, folder: Path) -> SuitePlan:
-        """The same where a benchmark counts as missing that has no folder of its name among predictions.
-
-        Raises:
-            PatchwordError: when none has.
-        """
+        """The same where a benchmark counts as missing that has no folder of its name among predictions."""
         without = {name: f"there is no {folder / name}" for name in self.found if not (folder / name).is_dir()}
         found = {name: opened for name, opened in self.found.items() if name not in without}
         if not found:
@@ -58,10 +54,6 @@ def plan_suite(suite: str, *, data: Path) -> SuitePlan:
         suite: its name, such as "standard8".
         data: a folder that holds them, or a text file with lines such as `voc21: data/VOCdevkit`, whose folders are
             relative to the file. A benchmark that the file does not name is missing; one that it names must be there.
-
-    Raises:
-        PatchwordError: for an unknown suite, a file that is not understood, a benchmark that is damaged, and when none
-            is there.
     """
     if suite not in SUITES:
         raise PatchwordError(f"suite {suite!r} is unknown; allowed is {', '.join(SUITES)}")
@@ -86,11 +78,7 @@ def plan_suite(suite: str, *, data: Path) -> SuitePlan:
 
 
 def read_mapping(path: Path) -> dict[str, Path]:
-    """Read lines such as `voc21: data/VOCdevkit`; `#` starts a comment.
-
-    Raises:
-        PatchwordError: when the file cannot be read, naming a line that is not understood, and for one benchmark twice.
-    """
+    """Read lines such as `voc21: data/VOCdevkit`; `#` starts a comment."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -138,9 +126,6 @@ def run_suite(
         resume: go on in it.
         overwrite: empty it first, if it is an earlier suite's.
         command: what the user typed, for the record.
-
-    Raises:
-        PatchwordError: when the folder is in use or holds a suite of another protocol, and whatever `score` raises.
     """
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     if (folder / SUITE_FILE).is_file():

@@ -119,11 +119,7 @@ def write_suite(record: SuiteRecord, folder: Path) -> None:
 
 
 def read_suite(folder: Path) -> SuiteRecord:
-    """Read `suite.json`.
-
-    Raises:
-        PatchwordError: when it is missing or damaged.
-    """
+    """Read `suite.json`."""
     path = folder / SUITE_FILE
     try:
         values = json.loads(path.read_bytes())

@@ -31,9 +31,6 @@ def tally(
     Returns:
         (count, count + 1) pixels by truth and prediction, the last column no prediction; and (count, 2) intersection
         and union of boundaries, zeros without a dilation.
-
-    Raises:
-        PatchwordError: shapes that differ, a value that is neither a class nor `ignore`, a dilation not above 0.
     """
     if prediction.shape != truth.shape or (dilation is not None and truth.ndim != 2):
         raise PatchwordError(

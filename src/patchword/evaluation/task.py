@@ -61,9 +61,6 @@ def folder_task(
     Args:
         photos, masks, suffix, names, limit: as for `find_pairs`.
         rule: what the masks' values mean.
-
-    Raises:
-        PatchwordError: as `find_pairs`.
     """
     pairs = find_pairs(photos, masks=masks, suffix=suffix, names=names, limit=limit)
     selection: Mapping[str, Any] = {"names": None if names is None else str(names), "limit": limit}

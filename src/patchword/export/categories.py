@@ -54,11 +54,7 @@ def free_name(expected: str, otherwise: str, categories: tuple[Category, ...]) -
 
 
 def check_8_bit(categories: tuple[Category, ...], *, format_name: str) -> None:
-    """Refuse more classes than an 8-bit mask can hold beside 0 and 255.
-
-    Raises:
-        PatchwordError: naming the count.
-    """
+    """Refuse more classes than an 8-bit mask can hold beside 0 and 255."""
     if len(categories) > MOST_8_BIT:
         raise PatchwordError(
             f"format {format_name} holds {MOST_8_BIT} classes at most, the vocabulary has {len(categories)}; "

@@ -17,9 +17,6 @@ def write_cityscapes(job: Job, out: Path) -> None:
     """Write `gtFine/<split>/<stem>_gtFine_labelTrainIds.png` and `labels.json`, the table of ids, names and colours.
 
     Photographs go to `leftImg8bit/<split>/<stem>_leftImg8bit<suffix>` when they are to be copied or linked.
-
-    Raises:
-        PatchwordError: for more than 254 classes, when a file cannot be written, or labels are damaged.
     """
     check_8_bit(job.categories, format_name="cityscapes")
     split = job.settings.split

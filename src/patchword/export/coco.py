@@ -19,9 +19,6 @@ def write_coco(job: Job, out: Path) -> None:
 
     Image ids count from 1 in the order of names; `file_name` is relative to the photographs' folder. Objects do not
     overlap; `score` is the labelling's and left out where no segment has the object's pixels.
-
-    Raises:
-        PatchwordError: when it cannot be written, or labels are damaged.
     """
     if job.settings.shapes == "polygons":
         job.notes.append("holes are reached over bridges of no width, which pycocotools leaves empty")

@@ -24,9 +24,6 @@ def write_coco_panoptic(job: Job, out: Path) -> None:
 
     An object's number is red + 256 green + 65536 blue; 0 is a pixel without an object, which panoptic quality leaves
     out. Every class counts as a thing, for labelling does not tell things from stuff.
-
-    Raises:
-        PatchwordError: when a file cannot be written, or labels are damaged.
     """
     job.notes.append("every class is marked as a thing; change `isthing` where a class is stuff")
     write_json_object(

@@ -40,9 +40,6 @@ def write_fiftyone(job: Job, out: Path) -> None:
     Masks are greyscale, for FiftyOne reads an indexed picture as a coloured one: the id of the class, 0 where there is
     none, 16-bit from 255 classes on. `open_in_fiftyone.py` opens the folder with the names of the classes, and tells of
     `data.json`, which FiftyOne would not look for.
-
-    Raises:
-        PatchwordError: when a file cannot be written, or labels are damaged.
     """
     chosen = job.stems()
     job.note_renamed(chosen)

@@ -39,11 +39,7 @@ class FolderSink:
         self._folder = folder
 
     def write(self, name: str, data: bytes) -> None:
-        """Add a file.
-
-        Raises:
-            PatchwordError: when it cannot be written.
-        """
+        """Add a file."""
         write_bytes(self._folder / name, data)
 
 
@@ -54,11 +50,7 @@ class ZipSink:
         self._archive = archive
 
     def write(self, name: str, data: bytes) -> None:
-        """Add a file.
-
-        Raises:
-            PatchwordError: for a name that is not Unicode.
-        """
+        """Add a file."""
         entry = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
         entry.compress_type = zipfile.ZIP_DEFLATED
         entry.external_attr = 0o644 << 16
@@ -69,22 +61,14 @@ class ZipSink:
 
 
 def refuse_inside(out: Path, *inputs: Path) -> None:
-    """Refuse an output folder that holds what is read, for overwriting it would remove that.
-
-    Raises:
-        PatchwordError: naming both.
-    """
+    """Refuse an output folder that holds what is read, for overwriting it would remove that."""
     for path in inputs:
         if path.resolve().is_relative_to(out.resolve()):
             raise PatchwordError(f"{path} is inside the output folder {out}; choose another output folder")
 
 
 def check_file_target(out: Path, *, suffix: str, overwrite: bool) -> None:
-    """Refuse the path of a new file before minutes of work.
-
-    Raises:
-        PatchwordError: when its ending is another, it is there already and is not to be overwritten, or is a folder.
-    """
+    """Refuse the path of a new file before minutes of work."""
     if out.suffix != suffix:
         raise PatchwordError(f"output file {out} does not end in {suffix}; allowed is a name that does")
     if out.is_dir():
@@ -94,11 +78,7 @@ def check_file_target(out: Path, *, suffix: str, overwrite: bool) -> None:
 
 
 def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None:
-    """Write a JSON object piece by piece: an iterator among the values becomes an array, one item a line.
-
-    Raises:
-        PatchwordError: when it cannot be written; what was there before is then still there.
-    """
+    """Write a JSON object piece by piece: an iterator among the values becomes an array, one item a line."""
     with whole_file(path) as file:
         file.write(b"{")
         for number, (key, value) in enumerate(members):
@@ -111,22 +91,14 @@ def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None
 
 
 def write_json_array(path: Path, items: Iterable[object]) -> None:
-    """Write a JSON array piece by piece, one item a line.
-
-    Raises:
-        PatchwordError: as `write_json_object`.
-    """
+    """Write a JSON array piece by piece, one item a line."""
     with whole_file(path) as file:
         _write_array(file, items)
         file.write(b"\n")
 
 
 def write_json_lines(path: Path, items: Iterable[object]) -> None:
-    """Write JSON lines piece by piece.
-
-    Raises:
-        PatchwordError: as `write_json_object`.
-    """
+    """Write JSON lines piece by piece."""
     with whole_file(path) as file:
         for item in items:
             file.write(_json(item) + b"\n")
@@ -159,9 +131,6 @@ def place_photograph(photo: Path, *, target: Path, how: str) -> None:
         photo: the file.
         target: its new path.
         how: "copy", or "link" for a symbolic link with a relative path.
-
-    Raises:
-        PatchwordError: when it cannot be read or written.
     """
     if how == "copy":
         with whole_file(target) as file, _opened(photo) as source:
@@ -177,11 +146,7 @@ def place_photograph(photo: Path, *, target: Path, how: str) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes its name when the block ends well and vanishes when it does not.
-
-    Raises:
-        PatchwordError: when it cannot be written; what was there before is then still there.
-    """
+    """A new file that takes its name when the block ends well and vanishes when it does not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -192,11 +157,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def zip_sink(path: Path) -> Iterator[ZipSink]:
-    """A zip archive as a place for files, whole or absent.
-
-    Raises:
-        PatchwordError: as `whole_file`.
-    """
+    """A zip archive as a place for files, whole or absent."""
     with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         yield ZipSink(archive)
 

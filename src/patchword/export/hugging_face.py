@@ -20,9 +20,6 @@ def write_hugging_face(job: Job, out: Path) -> None:
     """Write `<split>/images/<name>`, `<split>/masks/<name>.png`, `<split>/metadata.jsonl` and `id2label.json`.
 
     Masks are patchword's own: the index of the class, from 0, and 255 (65535 from 255 classes on) where there is none.
-
-    Raises:
-        PatchwordError: when photographs are to be left, a file cannot be written, or labels are damaged.
     """
     if job.settings.photographs == "leave":
         raise PatchwordError("format hf needs the photographs in its folder; allowed for photographs is copy or link")

@@ -86,9 +86,6 @@ def pieces_of(
         own_share: a segment of which less than this share, in [0, 1], is left by better segments is no object of its
             own; its pixels go to the object that they touch most.
         least_area: in pixels; a smaller piece goes to the object of its class that it touches most, or is a sliver.
-
-    Raises:
-        PatchwordError: when a segment is of another size than the label map.
     """
     indices = label_map.indices.astype(np.int64)
     indices[label_map.indices == label_map.ignore] = NOTHING

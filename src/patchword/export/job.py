@@ -100,11 +100,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
 
     def pictures(self) -> Iterator[Picture]:
-        """Photographs in the order of their names, one in memory at a time.
-
-        Raises:
-            PatchwordError: when a label map is damaged or of another size than its record.
-        """
+        """Photographs in the order of their names, one in memory at a time."""
         names = self.labels.vocabulary.names
         for number, item in enumerate(self.labels.items, start=1):
             label_map = LabelMap.load(item.label_map, names=names)
@@ -116,11 +112,7 @@ class Job:
             self.progress.advance()
 
     def objects(self, picture: Picture) -> tuple[Piece, ...]:
-        """The objects of a photograph, its slivers counted; once a photograph.
-
-        Raises:
-            PatchwordError: when the segments' file is damaged.
-        """
+        """The objects of a photograph, its slivers counted; once a photograph."""
         try:
             pieces = pieces_of(
                 picture.label_map,

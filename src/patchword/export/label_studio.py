@@ -25,10 +25,6 @@ def write_label_studio(job: Job, out: Path) -> None:
 
     A task's `image` is the settings' prefix and the photograph's name, quoted as in an address; `name` is the name as
     it is, by which corrections find their photograph again.
-
-    Raises:
-        PatchwordError: when a file cannot be written, labels are damaged, or a photograph has more pixels than a brush
-            region can count.
     """
     if job.settings.shapes == "polygons":
         job.notes.append("holes are reached over bridges of no width, which stay visible as a line in the editor")

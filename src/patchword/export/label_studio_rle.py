@@ -32,9 +32,6 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
 
     Returns:
         bytes, 0 to 255.
-
-    Raises:
-        PatchwordError: when it has more pixels than the format can count.
     """
     words = mask.size * _CHANNELS
     if words > _MOST_WORDS:
@@ -55,9 +52,6 @@ def decode_brush(packed: Sequence[int], *, size: tuple[int, int], place: str) ->
         packed: bytes, 0 to 255.
         size: (height, width) in pixels.
         place: what errors call it.
-
-    Raises:
-        PatchwordError: when it is damaged or of another size.
     """
     try:
         bits = _Bits(bytes(packed))

@@ -26,11 +26,7 @@ def stems(names: Iterable[str]) -> dict[str, str]:
 
 
 def check_line(name: str, *, format_name: str) -> str:
-    """Refuse a name that a list with one name a line cannot hold.
-
-    Raises:
-        PatchwordError: naming it.
-    """
+    """Refuse a name that a list with one name a line cannot hold."""
     if name.splitlines() != [name] or name != name.strip():
         raise PatchwordError(
             f"photograph {name!r} cannot stand in the lists of format {format_name}: its name has a line break or "

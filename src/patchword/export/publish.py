@@ -44,10 +44,6 @@ def push_folder(
 
     Returns:
         the address of the commit.
-
-    Raises:
-        PatchwordError: when the folder is neither or is not finished, the name is none, or the hub cannot be reached or
-            refuses.
     """
     from huggingface_hub import HfApi
 
@@ -76,9 +72,6 @@ def find_artifact(name: str | Path) -> Path:
 
     Args:
         name: folder, hub name, or `name@revision`.
-
-    Raises:
-        PatchwordError: when there is none.
     """
     if expand_home(name).is_dir():
         return expand_home(name)

@@ -115,9 +115,6 @@ class Photographs:
 
     Args:
         root: their folder.
-
-    Raises:
-        PatchwordError: when there are none.
     """
 
     def __init__(self, root: Path) -> None:
@@ -140,9 +137,6 @@ class Photographs:
             wanted: a relative path, or the end or the beginning and the whole of one; of several ways to read a name
                 the first that fits any photograph counts.
             place: what errors call the file that wants it.
-
-        Raises:
-            PatchwordError: when there is none, or more than one.
         """
         uploads = [short for each in wanted if (short := _without_upload_digits(each))]
         found = next(filter(None, map(self._fitting, [*wanted, *uploads])), [])
@@ -164,19 +158,11 @@ class Photographs:
         return [name for name in ends_alike if _same_end(PurePosixPath(_key(name)).parts, parts)]
 
     def without_suffix(self, wanted: str, *, place: str) -> str:
-        """The photograph with this name but for the suffix; with the suffix where two differ in nothing else.
-
-        Raises:
-            PatchwordError: when there is none, or more than one.
-        """
+        """The photograph with this name but for the suffix; with the suffix where two differ in nothing else."""
         return self._only(self._exactly(wanted) or self._by_stem[_key(wanted)], wanted, place)
 
     def size(self, name: str) -> tuple[int, int]:
-        """(height, width) in pixels of the upright photograph, without decoding it.
-
-        Raises:
-            PatchwordError: when it cannot be read.
-        """
+        """(height, width) in pixels of the upright photograph, without decoding it."""
         return image_size(self.root / name)
 
     def _only(self, found: Sequence[str], wanted: str, place: str, *, hint: str = "") -> str:

@@ -30,10 +30,6 @@ def read_coco(source: Path, *, photographs: Photographs, vocabulary: Vocabulary,
 
     Where objects overlap the smaller lies on top, crowds ("iscrowd") below all others, and objects of one area in the
     file's order.
-
-    Raises:
-        PatchwordError: when the file is not COCO, uses a class that the vocabulary does not have, or has one id for two
-            photographs or for two categories.
     """
     data = read_json(source)
     try:
@@ -61,11 +57,7 @@ def read_coco(source: Path, *, photographs: Photographs, vocabulary: Vocabulary,
 
 
 def read_json(source: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        PatchwordError: when it cannot be read.
-    """
+    """A JSON file."""
     try:
         if zipfile.is_zipfile(source):
             raise PatchwordError(f"{source} is an archive; unpack it and name the .json file in it")

@@ -53,9 +53,6 @@ def read_label_studio(
 
     Args:
         source: the file, or the folder of an export, whose `tasks.json` it is.
-
-    Raises:
-        PatchwordError: when the file holds no tasks, or a label is no class of the vocabulary.
     """
     source = source / "tasks.json" if source.is_dir() else source
     tasks = read_json(source)
@@ -215,12 +212,7 @@ def _painted(shapes: Sequence[_Shape], classes: Sequence[set[int]], place: str, 
 
 
 def _mask(shape: _Shape, size: tuple[int, int], place: str) -> NDArray[np.bool_]:
-    """The pixels of a region.
-
-    Raises:
-        UnusableError: when it has none that can be known.
-        SizeError: when it was drawn on a picture of another size.
-    """
+    """The pixels of a region."""
     region, value = shape.result, _value(shape.result)
     try:
         if region.get("image_rotation"):

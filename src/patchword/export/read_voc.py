@@ -50,10 +50,6 @@ def read_voc(source: Path, *, photographs: Photographs, vocabulary: Vocabulary, 
     Classes are matched by name. Black that the table calls background is no class, unless the vocabulary has a class of
     that name and no other row of the table is it. 255 is no class. With the setting `values=positions` there is no
     table, and value v is the v-th class of the vocabulary.
-
-    Raises:
-        PatchwordError: when there are no masks or no table, a name is no class of the vocabulary, or two names have one
-            colour.
     """
     files = _files_of(source)
     pictures = [name for name in sorted(files) if name.startswith(_CLASSES) and name.casefold().endswith(".png")]

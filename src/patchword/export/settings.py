@@ -10,11 +10,7 @@ from patchword.config.base import Settings
 
 
 class ExportSettings(Settings):
-    """Settings of an export; a format takes the ones that it has a place for.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Settings of an export; a format takes the ones that it has a place for."""
 
     shapes: Literal["masks", "polygons"] = Field(
         "masks",
@@ -66,11 +62,7 @@ class ExportSettings(Settings):
 
 
 class ImportSettings(Settings):
-    """Settings of an import; each is for one format.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Settings of an import; each is for one format."""
 
     image_field: str | None = Field(
         None,

@@ -46,10 +46,6 @@ def export_text_vectors(
             templates use those of the training, as in `segment`.
         text_encoder: the image-text model, loaded, or where it is now; None looks where it was in training.
         overwrite: whether a file of that name may be replaced.
-
-    Raises:
-        PatchwordError: when the model or its text tower is missing or another, the classes are refused, or the file
-            cannot be written.
     """
     out = Path(out)
     check_file_target(out, suffix=SUFFIX, overwrite=overwrite)

@@ -35,10 +35,6 @@ def write_voc(job: Job, out: Path) -> None:
     and not that of VOC, so that colours are the same in all formats. `SegmentationObject` has the objects' numbers, 255
     where there is no class, 0 under slivers. Photographs stay where they are unless they are to be copied or linked to
     `JPEGImages`.
-
-    Raises:
-        PatchwordError: for more than 254 classes, names that lists cannot hold, files that cannot be written, or
-            labels that are damaged.
     """
     check_8_bit(job.categories, format_name="voc")
     sink = FolderSink(out)
@@ -60,9 +56,6 @@ def write_cvat(job: Job, out: Path) -> None:
 
     Masks are coloured pictures. Pixels without a class are black, which CVAT takes as not annotated; slivers are black
     in the mask of objects alone, so that CVAT makes no shapes of them.
-
-    Raises:
-        PatchwordError: as `write_voc`.
     """
     check_8_bit(job.categories, format_name="cvat")
     if job.settings.photographs in ("copy", "link"):

@@ -19,9 +19,6 @@ def write_yolo(job: Job, out: Path) -> None:
     Polygons run a hair inside their objects: the format's reader cuts coordinates to whole pixels and draws, which
     gives exactly the object. Classes are numbered from 0, as everywhere in this format. Photographs belong to
     `images/<split>` under the same stems; they go there when they are to be copied or linked.
-
-    Raises:
-        PatchwordError: when a file cannot be written, or labels are damaged.
     """
     split = job.settings.split
     chosen = job.stems()

@@ -68,9 +68,6 @@ def look(
 
     Returns:
         for each image what is seen.
-
-    Raises:
-        PatchwordError: when the encoder returns numbers that are not finite.
     """
     crops = [take_crops(image, encoder=encoder, settings=settings) for image in images]
     tokens, patches = _encode(crops, encoder=encoder, batches=batches, settings=settings)
@@ -129,11 +126,7 @@ def _locate(
 
 
 def finite(values: Tensor, encoder: ImageTextEncoder) -> Tensor:
-    """The values, when all of them are numbers.
-
-    Raises:
-        PatchwordError: when some are not, naming the encoder that returned them.
-    """
+    """The values, when all of them are numbers."""
     if not torch.isfinite(values).all():
         raise PatchwordError(f"{encoder.record.name} returned values that are not finite; use it in float32")
     return values

@@ -44,11 +44,7 @@ class LabelledItem:
     record: ImageRecord
 
     def segments(self) -> tuple[Segment, ...]:
-        """Read the segments.
-
-        Raises:
-            PatchwordError: when the file is missing or damaged.
-        """
+        """Read the segments."""
         try:
             data = json.loads(self.segments_file.read_bytes())
             return tuple(Segment.from_json(segment) for segment in data["segments"])
@@ -94,10 +90,6 @@ class LabelledDataset:
             photos: where the photographs are now; by default where they were, relative to the data set.
             allow_missing: whether some photographs, not all, may be gone; their items stay, and whoever reads them
                 finds out. `unusable` names them.
-
-        Raises:
-            PatchwordError: when the folder is missing, is no label folder, is of another format version, comes from
-                a run that did not finish, has lost lines of its manifest, or when photographs or label maps are gone.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -147,9 +139,6 @@ class LabelledDataset:
         """What the labels of each photograph are worth, by name, one in memory at a time.
 
         Read from `quality.jsonl`; what is missing there is assessed anew from segments and masks, and not written.
-
-        Raises:
-            PatchwordError: for labels that were imported, which have no quality, or damaged segments or masks.
         """
         from patchword.labeling.quality.file import assessors, read_quality  # they read this module's files
 
@@ -176,9 +165,6 @@ def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
         folder: the data set's.
         dataset: its record.
         found: photographs in its manifest.
-
-    Raises:
-        PatchwordError: naming both counts.
     """
     again = "`patchword label ... --resume`" if dataset.source == "models" else "`patchword import` again"
     if dataset.counts is not None:
@@ -192,11 +178,7 @@ def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
 
 
 def read_manifest(manifest: Manifest) -> dict[str, ImageRecord]:
-    """A label folder's manifest, by name.
-
-    Raises:
-        PatchwordError: when a line is not a photograph's record.
-    """
+    """A label folder's manifest, by name."""
     records = {}
     for name, line in manifest.read().items():
         try:

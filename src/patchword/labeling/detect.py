@@ -52,9 +52,6 @@ def crop_boxes(size: tuple[int, int], *, settings: LabelSettings) -> Tensor:
     Returns:
         int64 boxes (b, 4) as x0, y0, x1, y1 in pixels, x1 and y1 outside. Every pixel is covered; boxes that coincide
         (in images of few pixels) are given once.
-
-    Raises:
-        PatchwordError: when a side is below 1 pixel.
     """
     height, width = size
     if height < 1 or width < 1:
@@ -81,9 +78,6 @@ def crop_side(settings: LabelSettings, *, input_size: int, patch_size: int) -> i
     Args:
         input_size: side in pixels of the encoder's own input; rounded down to whole patches when it decides.
         patch_size: side of the encoder's patch in pixels.
-
-    Raises:
-        PatchwordError: when `settings.crop_size` is no multiple of the patch.
     """
     if settings.crop_size is None:
         return max(patch_size, input_size // patch_size * patch_size)

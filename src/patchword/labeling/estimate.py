@@ -37,9 +37,6 @@ def estimate_labelling(
         settings: of the labelling.
         sample: how many are labelled, 1 or more.
         clock: seconds from some fixed moment.
-
-    Raises:
-        PatchwordError: when none of them can be labelled, with the last reason.
     """
     single = settings.model_copy(update={"image_batch": 1})
     work = partial(_label, parts=parts, settings=single, clock=clock)

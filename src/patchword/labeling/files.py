@@ -30,9 +30,6 @@ def write_result(
 
     Returns:
         its record; to be written after the files, so that it vouches for them.
-
-    Raises:
-        PatchwordError: when the files cannot be written for a reason that is not the photograph's.
     """
     if isinstance(found, ImageLabels):
         try:

@@ -28,9 +28,6 @@ def finish(
 
     Returns:
         the record of the complete data set.
-
-    Raises:
-        PatchwordError: when a file cannot be written; the data set is then not complete.
     """
     (folder / DISAGREEMENT_FILE).unlink(missing_ok=True)  # of labels that may have been others
     _note_duplicates(manifest)

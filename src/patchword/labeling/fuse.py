@@ -43,9 +43,6 @@ def fuse(
         margin: smallest difference of score (0 to 1) at which a contested pixel is still given away.
         rule: "highest" or "sum", how the claims of several generators for one class count.
         colours: (n, 3) uint8, of the classes; none for those of the palette.
-
-    Raises:
-        PatchwordError: when a mask has another size.
     """
     if rule == "sum" and len({claim.generator for claim in segments}) > 1:
         indices = _by_sum(segments, size=size, ignore=ignore_index(len(names)), margin=margin)
@@ -113,11 +110,7 @@ def _summed(claims: Sequence[Segment], *, size: tuple[int, int], window: tuple[s
 
 
 def _inside(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The claim's mask within its window.
-
-    Raises:
-        PatchwordError: when it is of another size than the image.
-    """
+    """The claim's mask within its window."""
     mask = claim.mask()
     if mask.shape != size:
         raise PatchwordError(

@@ -104,10 +104,6 @@ def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) ->
 
     Returns:
         label map (h, w), segments and the vote.
-
-    Raises:
-        PatchwordError: when the image has another shape or type, memory does not suffice, or the encoder returns
-            numbers that are not finite.
     """
     (claims,) = claim_images([image], parts=parts, settings=settings)
     if isinstance(claims, PatchwordError):

@@ -37,9 +37,6 @@ def make_views(
 
     Returns:
         for each image its views, the coarsest first.
-
-    Raises:
-        PatchwordError: when the settings want a vision encoder's features and there is none.
     """
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     boxes = [part_boxes(size, input_size=proposer.record.input_size, settings=settings) for size in sizes]
@@ -103,11 +100,7 @@ def seed_features(
     encoder: PatchEncoder | None,
     settings: LabelSettings,
 ) -> Tensor | None:
-    """Patch features (D, rows, columns) of what a view shows (1, 3, h, w); none for a grid of points.
-
-    Raises:
-        PatchwordError: when the settings want a vision encoder's and there is none.
-    """
+    """Patch features (D, rows, columns) of what a view shows (1, 3, h, w); none for a grid of points."""
     if settings.seeds == "grid":
         return None
     if settings.seeds == "embedding":

@@ -68,11 +68,7 @@ def stitch(similarity: Tensor, *, boxes: Tensor, size: tuple[int, int], cells: t
 
 
 def _interpolation(spans: Tensor, *, side: int, cells: int, patches: int) -> Tensor:
-    """Weights (n, cells, patches) by which each cell's centre takes the patches of each crop; zero outside the crop.
-
-    Args:
-        spans: (n, 2) first pixel of each crop and the one after its last, along one side.
-    """
+    """Weights (n, cells, patches) by which each cell's centre takes the patches of each crop; zero outside the crop."""
     starts, stops = spans.unbind(1)
     centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * side / cells  # (cells,) in pixels
     inside = (centres >= starts[:, None]) & (centres < stops[:, None])  # (n, cells)

@@ -18,10 +18,6 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
 
 
 def label_preset(name: str) -> LabelSettings:
-    """The settings of the preset of that name.
-
-    Raises:
-        PatchwordError: when there is none.
-    """
+    """The settings of the preset of that name."""
     find_preset(name)
     return LABEL_PRESETS[name]

@@ -44,21 +44,13 @@ class Preview:
 
 
 def check_count(count: int) -> None:
-    """Refuse a number of photographs that no page shows.
-
-    Raises:
-        PatchwordError: naming it.
-    """
+    """Refuse a number of photographs that no page shows."""
     if not 1 <= count <= MOST:
         raise PatchwordError(f"a preview of {count} photographs; allowed is 1 to {MOST}")
 
 
 def page_for(out: str | Path) -> Path:
-    """Where the page of a preview goes: `out` itself where that ends in `.html`, else beside it, `labels-preview.html`.
-
-    Raises:
-        PatchwordError: when there is something else already.
-    """
+    """Where the page of a preview goes: `out` itself where it ends in `.html`, else beside it."""
     out = Path(out)
     page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
     if page.is_dir() or (page.exists() and GENERATOR.encode() not in page.read_bytes()[:2000]):
@@ -88,9 +80,6 @@ def preview_labels(
         count: photographs to show, 1 to 1000.
         command: what the user typed; the page shows it.
         quiet: whether to show no progress.
-
-    Raises:
-        PatchwordError: for a count out of range, and as `label_folder`.
     """
     check_count(count)
     with tempfile.TemporaryDirectory(prefix="patchword-") as temporary:

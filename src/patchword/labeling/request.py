@@ -59,11 +59,7 @@ class LabelRequest:
         limit: int | None = None,
         shard: str | Shard | None = None,
     ) -> LabelRequest:
-        """Read the arguments of `patchword.label`; see there.
-
-        Raises:
-            PatchwordError: for all that can be refused before a model is loaded.
-        """
+        """Read the arguments of `patchword.label`; see there."""
         from patchword.runs.shards import Shard
 
         check_limit(limit)
@@ -85,11 +81,7 @@ class LabelRequest:
         )
 
     def portion(self) -> list[tuple[str, Path]]:
-        """Name and path of the photographs that are wanted, sorted by name.
-
-        Raises:
-            PatchwordError: when the shard has none.
-        """
+        """Name and path of the photographs that are wanted, sorted by name."""
         from patchword.runs.shards import chunks_of
 
         named = {path.relative_to(self.root).as_posix(): path for path in self.images}

@@ -59,11 +59,7 @@ class Beginning:
     notes: tuple[str, ...] = ()
 
     def write(self, folder: Path, *, manifest: Manifest) -> None:
-        """Write down that the run has begun, and remove what goes.
-
-        Raises:
-            PatchwordError: when a file cannot be written.
-        """
+        """Write down that the run has begun, and remove what goes."""
         remove_leftovers(folder)
         self.record.save(folder)
         if self.gone:
@@ -100,10 +96,6 @@ def begin(
 
     Returns:
         the beginning, of which nothing is written down yet.
-
-    Raises:
-        PatchwordError: naming what differs from the earlier run, when its record is damaged or gone, or when labelled
-            photographs are gone, which a folder that is not mounted looks like too, and are not to be forgotten.
     """
     vocabulary = parts.vocabulary
     record = DatasetRecord(
@@ -155,9 +147,6 @@ def refuse_corrections(out: str | Path, *, keeping: Collection[str] = (), instea
         out: the folder, which need not be there.
         keeping: names of photographs whose labels come anew from a person.
         instead: how to go on.
-
-    Raises:
-        PatchwordError: naming the folder, how many labels would go, and how to go on.
     """
     folder = Path(out)
     if read_marker(folder) != MARKER or not (folder / DATASET_FILE).is_file():

@@ -75,12 +75,6 @@ def label_folder(
 
     Returns:
         the data set; `failed` in it lists what could not be labelled.
-
-    Raises:
-        PatchwordError: for no photographs, one outside `root`, photographs inside `out`, a folder that is neither
-            resumed nor overwritten or that another run is at work in, a resume with another vocabulary, other models or
-            settings or without photographs that were labelled, a shard without photographs, or a file that cannot be
-            written.
     """
     settings = settings or LabelSettings()
     named = name_images(images, root=root, out=out, verb="label")

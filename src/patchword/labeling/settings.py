@@ -12,11 +12,7 @@ Grid = Annotated[int, Field(ge=1, le=16)]
 
 
 class LabelSettings(Settings):
-    """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1."""
 
     generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
         "both",

@@ -79,9 +79,6 @@ class ClipEncoder:
 
         Returns:
             (n, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when prompts are not a list of strings.
         """
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
@@ -95,9 +92,6 @@ class ClipEncoder:
 
         Returns:
             (b, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
@@ -113,9 +107,6 @@ class ClipEncoder:
 
         Returns:
             (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
@@ -132,9 +123,6 @@ class ClipEncoder:
 
         Returns:
             (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         side, patch = self.record.input_size, self.record.patch_size
         if images.shape[-2:] != (side, side) or side % patch:
@@ -211,9 +199,6 @@ def check_pooled_token(tokenizer: Any, *, pooled: int, where: str) -> None:
         tokenizer: the checkpoint's.
         pooled: `eos_token_id` of the text tower's config.
         where: name of the checkpoint, for the message.
-
-    Raises:
-        PatchwordError: naming both tokens.
     """
     expected = len(tokenizer) - 1 if pooled == 2 else pooled
     if tokenizer.eos_token_id != expected:

@@ -39,9 +39,6 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
 
     Returns:
         (n, d) float32, unit length.
-
-    Raises:
-        PatchwordError: when prompts are not a list of strings.
     """
     if isinstance(prompts, str):
         raise PatchwordError(f"prompts are the single string {prompts!r}; allowed is a list of strings")
@@ -112,11 +109,7 @@ def interpolate_positions(positions: Tensor, *, grid: tuple[int, int], offset: f
 
 
 def side(value: Any, *, what: str) -> int:
-    """Read a square's side from a config, where it may be one number or two equal ones.
-
-    Raises:
-        PatchwordError: when the two differ.
-    """
+    """Read a square's side from a config, where it may be one number or two equal ones."""
     sides = set(value) if isinstance(value, (list, tuple)) else {value}
     if len(sides) != 1:
         raise PatchwordError(f"{what} is {value} in the checkpoint's config; allowed is a square")

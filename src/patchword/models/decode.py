@@ -20,9 +20,6 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
     """Refuse points that are not (n, k, 2) within their image, with one k for all images.
 
     A point on the image's edge (x = width, y = height) is within.
-
-    Raises:
-        PatchwordError: naming the shape or the point found and what is allowed.
     """
     if len(embeddings) != len(points) or not embeddings:
         raise PatchwordError(f"there are {len(embeddings)} embeddings and points of {len(points)}; allowed is one each")
@@ -68,9 +65,6 @@ class PromptDecoder:
 
         Returns:
             for each image logits (n, m, h, w) and predicted IoU (n, m), float32.
-
-        Raises:
-            PatchwordError: when the shapes are others or a point is outside its image.
         """
         check_prompts(embeddings, points)
         mapped = torch.cat(

@@ -26,11 +26,7 @@ Dense = Literal["value", "maskclip", "sclip", "clearclip", "naclip"]
 
 
 def check_dense(dense: str) -> Dense:
-    """Refuse a name that is no dense variant.
-
-    Raises:
-        PatchwordError: naming the variants.
-    """
+    """Refuse a name that is no dense variant."""
     for variant in get_args(Dense):
         if dense == variant:
             return dense  # type: ignore[return-value]

@@ -27,9 +27,6 @@ def choose_device(device: str) -> torch.device:
 
     Returns:
         the device, with its number unless it is the CPU.
-
-    Raises:
-        PatchwordError: when there is no such device on this machine.
     """
     name = device
     if device == "auto":
@@ -47,11 +44,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
-    """The torch dtype of that name, or for "auto" the one of `fast_dtype`.
-
-    Raises:
-        PatchwordError: when the name is none of those allowed.
-    """
+    """The torch dtype of that name, or for "auto" the one of `fast_dtype`."""
     if dtype == "auto":
         return fast_dtype(device)
     if dtype not in DTYPES:

@@ -87,9 +87,6 @@ def patch_shape(name: str, *, revision: str | None = None) -> tuple[int, int] | 
 
     Returns:
         None where that cannot be known before the model is loaded or fetched.
-
-    Raises:
-        PatchwordError: when the checkpoint is here and can be no vision encoder.
     """
     from patchword.models.hub import cached_folder, local_folder
 

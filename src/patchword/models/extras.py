@@ -74,11 +74,7 @@ def repository(name: str) -> tuple[str, Layout]:
 
 
 def import_extra(extra: Extra, *, name: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        PatchwordError: when it is missing or cannot be imported, naming the extra to install.
-    """
+    """Import an optional package."""
     try:
         return import_module(extra.prefix)
     except ImportError as error:

@@ -106,11 +106,7 @@ def check_model(name: str, *, revision: str | None = None, kind: Kind | None = N
 
 
 def preset_names(preset: str) -> tuple[str, ...]:
-    """Hub names of a preset's three models.
-
-    Raises:
-        PatchwordError: when there is no such preset.
-    """
+    """Hub names of a preset's three models."""
     return find_preset(preset).names
 
 
@@ -125,9 +121,6 @@ def fetch_models(names: Sequence[str], *, revision: str | None = None, to: Path 
 
     Returns:
         one record a name.
-
-    Raises:
-        PatchwordError: when a name is unknown or a folder, the hub cannot be reached, or a folder holds something else.
     """
     if revision is not None and len(names) > 1:
         raise PatchwordError(

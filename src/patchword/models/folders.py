@@ -44,11 +44,7 @@ class Preprocessing:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        PatchwordError: when the file is no JSON object.
-    """
+    """Read a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -59,11 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json of a checkpoint.
-
-    Raises:
-        PatchwordError: when it is missing, damaged or names no model_type.
-    """
+    """Read config.json of a checkpoint."""
     path = folder / CONFIG
     if not path.is_file():
         raise PatchwordError(f"{folder} has no {CONFIG}; allowed is a folder in the hub's format ({CONFIG}, {WEIGHTS})")
@@ -74,11 +66,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, one or the shards of its index, each checked to be whole.
-
-    Raises:
-        PatchwordError: when there are none, a shard is missing, or a file is damaged.
-    """
+    """The safetensors files of a checkpoint, one or the shards of its index, each checked to be whole."""
     files = _named_weights(folder)
     for path in files:
         check_safetensors(path)
@@ -94,11 +82,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def check_safetensors(path: Path) -> None:
-    """Refuse a file whose safetensors header is damaged or does not cover the file.
-
-    Raises:
-        PatchwordError: naming the file.
-    """
+    """Refuse a file whose safetensors header is damaged or does not cover the file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -110,21 +94,13 @@ def check_safetensors(path: Path) -> None:
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Refuse a folder without a tokenizer's vocabulary, for which transformers would make up an empty tokenizer.
-
-    Raises:
-        PatchwordError: naming the files of which one is needed.
-    """
+    """Refuse a folder without a tokenizer's vocabulary, for which transformers would make up an empty tokenizer."""
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise PatchwordError(f"{folder} has no usable tokenizer: needed is one of {', '.join(VOCABULARIES)}")
 
 
 def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
-    """What the checkpoint says of its pixels, with the family's values where it says nothing.
-
-    Raises:
-        PatchwordError: when mean or std are not three numbers, std all above 0.
-    """
+    """What the checkpoint says of its pixels, with the family's values where it says nothing."""
     stated: dict[str, Any] = {}
     if (folder / PREPROCESSOR).is_file():
         stated = read_json(folder / PREPROCESSOR)

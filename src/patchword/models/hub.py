@@ -25,11 +25,7 @@ T = TypeVar("T")
 
 
 def local_folder(name: str, *, revision: str | None) -> Path | None:
-    """The local folder that a name means, or None when it is a hub name.
-
-    Raises:
-        PatchwordError: when the name can only be a path and no folder is there, or a revision is given for a folder.
-    """
+    """The local folder that a name means, or None when it is a hub name."""
     answer_within()  # a wrong one stops the hub's client, which transformers imports, with a traceback
     _, place = split_name(name)
     path = expand_home(place)
@@ -47,9 +43,6 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
     """The folder of a hub name in the local cache, or None where its config or its weights are not there.
 
     Without a revision, the main branch comes first, then a conversion that `fetch_files` chose.
-
-    Raises:
-        PatchwordError: when the name cannot be a hub name.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -69,10 +62,6 @@ def fetch_config(name: str, *, revision: str | None) -> Path:
 
     Returns:
         path of the file in the cache.
-
-    Raises:
-        PatchwordError: within six seconds, or as HF_HUB_ETAG_TIMEOUT allows, when the hub cannot be reached, or does
-            not know or does not give the model.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.constants import is_offline_mode
@@ -108,9 +97,6 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
 
     Returns:
         the folder with the files.
-
-    Raises:
-        PatchwordError: when there are no safetensors weights, or the download breaks off.
     """
     from huggingface_hub import snapshot_download
 
@@ -132,9 +118,6 @@ def answer_within() -> float:
     """Seconds that the hub has for one answer: HF_HUB_ETAG_TIMEOUT, or five.
 
     Downloads obey HF_HUB_DOWNLOAD_TIMEOUT, HF_ENDPOINT and the proxies of the environment through the hub's client.
-
-    Raises:
-        PatchwordError: when the variable is not a whole number above 0, on which the hub's client would fail.
     """
     text = os.environ.get("HF_HUB_ETAG_TIMEOUT")
     if not text:

@@ -144,9 +144,6 @@ def find_source(name: str, *, revision: str | None, kind: Kind) -> Source:
     """Find a checkpoint's folder, fetching it when it is a hub name that is not in the cache.
 
     Whether the model can serve in that role is checked before its weights are fetched.
-
-    Raises:
-        PatchwordError: when nothing usable is there.
     """
     folder = local_folder(name, revision=revision)
     if folder is not None:

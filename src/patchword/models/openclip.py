@@ -66,9 +66,6 @@ class OpenClipEncoder:
 
         Returns:
             (n, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when prompts are not a list of strings.
         """
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(
@@ -84,9 +81,6 @@ class OpenClipEncoder:
 
         Returns:
             (b, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
@@ -103,10 +97,6 @@ class OpenClipEncoder:
 
         Returns:
             (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another, or the image tower is not OpenCLIP's own vision
-                transformer.
         """
         grid = self._grid(images)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
@@ -124,9 +114,6 @@ class OpenClipEncoder:
 
         Returns:
             (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: as `encode_patches`.
         """
         size, tower = self.record.input_size, self.model.visual
         if images.shape[-2:] != (size, size) or getattr(tower, "pool_type", "") != "tok":
@@ -192,9 +179,6 @@ class OpenClipPatches:
 
         Returns:
             (b, D, h/patch, w/patch) float32, not normalised to unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images, multiple_of=self.record.patch_size)
         grid = (images.shape[-2] // self.record.patch_size, images.shape[-1] // self.record.patch_size)
@@ -221,9 +205,6 @@ def load_open_clip(name: str, *, folder: Path, revision: str | None) -> OpenClip
         name: as the user gave it, with its prefix.
         folder: with open_clip_config.json, open_clip_model.safetensors and, where the model has one, a tokenizer.
         revision: hub commit; None for a local folder.
-
-    Raises:
-        PatchwordError: when open_clip is not installed or the folder is damaged.
     """
     open_clip = import_extra(OPEN_CLIP, name=name)
     config, weights = folder / OPEN_CLIP_CONFIG, folder / OPEN_CLIP_WEIGHTS
@@ -283,11 +264,7 @@ def one_block(tower: Any, block: Any, hidden: Tensor) -> Tensor:
 
 
 def check_native(tower: Any, *, name: str, what: str) -> None:
-    """Refuse an image tower that is not OpenCLIP's own vision transformer with a class token.
-
-    Raises:
-        PatchwordError: naming the tower's class.
-    """
+    """Refuse an image tower that is not OpenCLIP's own vision transformer with a class token."""
     blocks: Any = getattr(getattr(tower, "transformer", None), "resblocks", ())
     plain = len(blocks) > 0 and isinstance(getattr(blocks[-1], "attn", None), torch.nn.MultiheadAttention)
     if not plain or getattr(tower, "attn_pool", None) is not None or not hasattr(tower, "class_embedding"):

@@ -68,12 +68,7 @@ def resize_uint8(pixels: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray
 def _eleven_bits(
     *, cells: int, pixels: int, one_sided: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """The cell before and the cell after each pixel, and the weights of both in 2048ths.
-
-    Args:
-        one_sided: give a pixel outside the outermost cells' middles one cell alone. Otherwise both of its cells are the
-            outermost, with two weights, which are rounded apart.
-    """
+    """The cell before and the cell after each pixel, and the weights of both in 2048ths."""
     position = ((np.arange(pixels) + 0.5) * (1 / (pixels / cells)) - 0.5).astype(np.float32)
     before = np.floor(position).astype(np.int64)
     share = position - before.astype(np.float32)  # single precision, on which the rounding below depends

@@ -41,11 +41,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of that name.
-
-    Raises:
-        PatchwordError: when there is none.
-    """
+    """The preset of that name."""
     if name not in PRESETS:
         raise PatchwordError(f"preset {name!r} is unknown; allowed are {', '.join(PRESETS)}")
     return PRESETS[name]

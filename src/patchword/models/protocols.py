@@ -155,11 +155,7 @@ class MaskProposer(Protocol):
 
 
 def check_each(images: Sequence[Tensor]) -> None:
-    """Refuse anything but a sequence of single images, float (1, 3, h, w).
-
-    Raises:
-        PatchwordError: naming the shape or type found and what is allowed.
-    """
+    """Refuse anything but a sequence of single images, float (1, 3, h, w)."""
     for image in images:
         check_images(image)
         if len(image) != 1:
@@ -167,11 +163,7 @@ def check_each(images: Sequence[Tensor]) -> None:
 
 
 def check_images(images: Tensor, *, multiple_of: int = 1) -> None:
-    """Refuse anything but float (b, 3, h, w) with sides that are positive multiples of `multiple_of`.
-
-    Raises:
-        PatchwordError: naming the shape or type found and what is allowed.
-    """
+    """Refuse anything but float (b, 3, h, w) with sides that are positive multiples of `multiple_of`."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise PatchwordError(f"images have shape {tuple(images.shape)}; allowed is (batch, 3, height, width)")
     if not images.is_floating_point():

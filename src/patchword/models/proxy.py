@@ -29,11 +29,6 @@ class ProxyClip:
             norm, as ProxyCLIP takes them.
         beta: how far above the mean similarity two patches must be to see each other, 0 and more; higher is stricter.
         gamma: factor of the logits, above 0; higher gathers from the most similar patches only.
-
-    Raises:
-        PatchwordError: when a number is out of range.
-
-    Source: Lan et al., arXiv 2408.04883, section 3; beta and gamma are the paper's.
     """
 
     def __init__(self, clip: ClipEncoder, *, encoder: PatchEncoder, beta: float = 1.2, gamma: float = 3.0) -> None:
@@ -56,9 +51,6 @@ class ProxyClip:
 
         Returns:
             (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images, multiple_of=self.encoder.record.patch_size)
         features = self.encoder(images).to(self.clip.device)  # (b, D, h, w)

@@ -105,9 +105,6 @@ def compare_with_reference(
 
     Returns:
         one comparison a quantity, on a picture drawn here.
-
-    Raises:
-        PatchwordError: when the checkpoint cannot be loaded, or is of a family without a reference here.
     """
     source = find_source(name, revision=revision, kind=kind)
     compare = _REFERENCES.get((source.family.name, kind))

@@ -234,10 +234,6 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
 
     Returns:
         the family.
-
-    Raises:
-        PatchwordError: when no family has that model type, or it cannot serve in that role; the message names those
-            allowed.
     """
     fitting = [family for family in FAMILIES if kind is None or kind in family.kinds]
     for family in fitting:

@@ -60,9 +60,6 @@ class SamProposer:
 
         Returns:
             for each image one feature level (1, c, h', w') float32.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_each(images)
         if not images:
@@ -86,9 +83,6 @@ class SamProposer:
 
         Returns:
             for each image n x m proposals over the part of the input that the image covers.
-
-        Raises:
-            PatchwordError: when the shapes are others or a point is outside the image.
         """
         decoded = self._decoder(embeddings, points, device=self.device)
         return tuple(

@@ -53,9 +53,6 @@ class Sam2Proposer:
         Returns:
             for each image feature levels (1, c, h', w') float32, coarse to fine: the one that prompts attend to, then
             the two that sharpen masks.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_each(images)
         if not images:
@@ -83,9 +80,6 @@ class Sam2Proposer:
 
         Returns:
             for each image n x m proposals; low-resolution logits cover the whole squashed image.
-
-        Raises:
-            PatchwordError: when the shapes are others or a point is outside the image.
         """
         decoded = self._decoder(embeddings, points, device=self.device)
         return tuple(

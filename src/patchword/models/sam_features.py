@@ -40,9 +40,6 @@ class SamFeatures:
 
         Returns:
             (b, D, h/patch, w/patch) float32, not normalised to unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images, multiple_of=self.record.patch_size)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
@@ -84,9 +81,6 @@ class Sam2Features:
 
         Returns:
             (b, D, h/patch, w/patch) float32, not normalised to unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)

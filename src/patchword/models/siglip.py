@@ -43,9 +43,6 @@ class SiglipEncoder:
 
         Returns:
             (n, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when prompts are not a list of strings.
         """
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
@@ -59,9 +56,6 @@ class SiglipEncoder:
 
         Returns:
             (b, d) float32, unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
@@ -82,9 +76,6 @@ class SiglipEncoder:
 
         Returns:
             (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
@@ -102,9 +93,6 @@ class SiglipEncoder:
 
         Returns:
             (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         side, patch = self.record.input_size, self.record.patch_size
         if images.shape[-2:] != (side, side) or side % patch:
@@ -171,11 +159,7 @@ def head_value_path(head: Any, tokens: Tensor) -> Tensor:
 
 
 def siglip_sizes(config: Any) -> tuple[int, int, int]:
-    """Patch size, channels of the text space and input size, from a `SiglipConfig`.
-
-    Raises:
-        PatchwordError: when the checkpoint has no pooling head, and with it no common space.
-    """
+    """Patch size, channels of the text space and input size, from a `SiglipConfig`."""
     vision, text = config.vision_config, config.text_config
     if not vision.vision_use_head:
         raise PatchwordError(

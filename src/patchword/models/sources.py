@@ -22,11 +22,7 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str | Path) -> ModelName:
-        """Read `name`, `name@revision` or a folder.
-
-        Raises:
-            PatchwordError: when the name or the revision is empty.
-        """
+        """Read `name`, `name@revision` or a folder."""
         from patchword.models.extras import split_name
 
         given = str(text)
@@ -99,11 +95,7 @@ def name_of(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder) -> Mod
 
 
 def whereabouts(model: ModelName) -> str:
-    """Where a model's weights are and how large, in words, without asking the hub.
-
-    Raises:
-        PatchwordError: when the name can only be a folder and there is none, or cannot be a name.
-    """
+    """Where a model's weights are and how large, in words, without asking the hub."""
     from patchword.models.hub import cached_folder, local_folder
     from patchword.models.registry import checkpoint_of
 
@@ -119,11 +111,7 @@ def whereabouts(model: ModelName) -> str:
 
 
 def is_here(model: ModelName) -> bool:
-    """Whether a model's weights are on this machine.
-
-    Raises:
-        PatchwordError: as `whereabouts`.
-    """
+    """Whether a model's weights are on this machine."""
     from patchword.models.hub import cached_folder, local_folder
 
     return any(find(model.name, revision=model.revision) is not None for find in (local_folder, cached_folder))

@@ -63,9 +63,6 @@ class StoredText:
         record: of the text tower that made them.
         vocabulary: whose words they are.
         place: where they come from, for messages.
-
-    Raises:
-        PatchwordError: when there is not one vector a word.
     """
 
     device = torch.device("cpu")
@@ -82,11 +79,7 @@ class StoredText:
         self._rows = {prompt: row for row, (_, texts) in enumerate(prompts) for prompt in texts}
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """The stored vector of each prompt's word, (n, d) unit length.
-
-        Raises:
-            PatchwordError: naming a prompt that the file does not have.
-        """
+        """The stored vector of each prompt's word, (n, d) unit length."""
         unknown = next((prompt for prompt in prompts if prompt not in self._rows), None)
         if unknown is not None:
             raise PatchwordError(
@@ -144,11 +137,7 @@ def pack_text_vectors(
 
 
 def load_stored_text(path: str | Path) -> StoredText:
-    """Read a file of text vectors.
-
-    Raises:
-        PatchwordError: when it is missing, damaged or of another kind.
-    """
+    """Read a file of text vectors."""
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:

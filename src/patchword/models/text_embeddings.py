@@ -28,9 +28,6 @@ class TextVectors:
         words: (n, d) unit length, one row a word, classes in order and background words last.
         classes: (n,) int64, the class that each word belongs to; -1 for a background word.
         count: number of classes, at most n; each has a word.
-
-    Raises:
-        PatchwordError: when the three do not fit together.
     """
 
     words: Tensor
@@ -64,9 +61,6 @@ class TextVectors:
 
         Returns:
             the same shape with count entries along `dim`; background words are left out.
-
-        Raises:
-            PatchwordError: when `dim` does not have n entries.
         """
         if similarity.shape[dim] != len(self.words):
             raise PatchwordError(
@@ -108,11 +102,6 @@ def encode_vocabulary(
 
     Returns:
         words (n, d) on the encoder's device, classes (n,), count.
-
-    Raises:
-        PatchwordError: when the batch size is below 1.
-
-    Source: averaging over templates and its seven defaults are CLIP's (Radford et al., 2021, section 3.1.4).
     """
     if batch_size < 1:
         raise PatchwordError(f"batch size is {batch_size}; allowed is 1 or more prompts")

@@ -45,9 +45,6 @@ class TimmEncoder:
 
         Returns:
             (b, D, h/patch, w/patch) float32, not normalised to unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another, or the model takes no images of that size.
         """
         check_images(images, multiple_of=self.record.patch_size)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
@@ -75,9 +72,6 @@ def load_timm(
         folder: with timm's config.json and model.safetensors.
         revision: hub commit; None for a local folder.
         device, dtype: of the weights.
-
-    Raises:
-        PatchwordError: when timm is not installed, the folder is damaged, or the model has no feature maps.
     """
     timm = import_extra(TIMM, name=name)
     weights_files(folder)

@@ -45,9 +45,6 @@ class TokenEncoder:
 
         Returns:
             (b, D, h/patch, w/patch) float32, not normalised to unit length.
-
-        Raises:
-            PatchwordError: when the shape or the type is another.
         """
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)

@@ -27,9 +27,6 @@ def made_ahead(items: Iterable[T], *, count: int) -> Generator[T, None, None]:
 
     Yields:
         the items, in order.
-
-    Raises:
-        Exception: whatever making them raises, in its turn.
     """
     waiting: Queue[T | _End] = Queue(maxsize=max(1, count))
     unwanted = threading.Event()

@@ -83,9 +83,6 @@ def estimate_run(
         work: does one, from its name, its path and the folder of its results.
         verb: what is done with them, such as "labelled".
         sample: how many are tried, 1 or more.
-
-    Raises:
-        PatchwordError: when none of them can be done, with the last reason.
     """
     done, trials = [], []
     reason = "there are none"

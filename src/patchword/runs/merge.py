@@ -31,32 +31,20 @@ class Part(Protocol):
 
 
 def check_folder(folder: Path, *, command: str) -> None:
-    """Refuse what is no folder, before its records are looked for.
-
-    Raises:
-        PatchwordError: naming the folder, and the command whose shards are allowed.
-    """
+    """Refuse what is no folder, before its records are looked for."""
     if not folder.is_dir():
         raise PatchwordError(f"no such folder: {folder}; allowed is one that `patchword {command} --shard i/n` wrote")
 
 
 def check_shard(shard: ShardRecord | None, *, folder: Path, command: str) -> ShardRecord:
-    """What a folder's record says of its part; one that is whole is no shard.
-
-    Raises:
-        PatchwordError: naming the folder, and the command whose shards are allowed.
-    """
+    """What a folder's record says of its part; one that is whole is no shard."""
     if shard is None:
         raise PatchwordError(f"{folder} is no shard; allowed are folders that `patchword {command} --shard i/n` wrote")
     return shard
 
 
 def check_finished(folder: Path, *, complete: bool, files: Iterable[Path]) -> None:
-    """Refuse a shard whose run did not finish, or that has lost a file since.
-
-    Raises:
-        PatchwordError: naming the folder, or the file.
-    """
+    """Refuse a shard whose run did not finish, or that has lost a file since."""
     if not complete:
         raise PatchwordError(f"{folder} is of a run that did not finish; finish it with --resume")
     lost = next((path for path in files if not path.is_file()), None)
@@ -65,11 +53,7 @@ def check_finished(folder: Path, *, complete: bool, files: Iterable[Path]) -> No
 
 
 def check_parts(parts: Sequence[Part]) -> None:
-    """Refuse parts that were not cut from one list of photographs, and a list that is not whole.
-
-    Raises:
-        PatchwordError: naming the folders that differ, that are the same part, or the parts that are missing.
-    """
+    """Refuse parts that were not cut from one list of photographs, and a list that is not whole."""
     if not parts:
         raise PatchwordError("there are no shards to merge; name their folders")
     first = parts[0]
@@ -83,11 +67,7 @@ def check_parts(parts: Sequence[Part]) -> None:
 
 
 def all_names(parts: Sequence[Part]) -> list[str]:
-    """The names of all photographs, sorted; they have to be those that the shards were cut from, each once.
-
-    Raises:
-        PatchwordError: when they are not.
-    """
+    """The names of all photographs, sorted; they have to be those that the shards were cut from, each once."""
     owner: dict[str, Path] = {}
     for part in parts:
         for name in part.names:
@@ -105,11 +85,7 @@ def all_names(parts: Sequence[Part]) -> list[str]:
 
 
 def check_apart(shards: Sequence[Path], *, out: Path) -> None:
-    """Refuse an output folder that lies in a shard, or has one in it.
-
-    Raises:
-        PatchwordError: naming both.
-    """
+    """Refuse an output folder that lies in a shard, or has one in it."""
     inner = out.resolve()
     for shard in shards:
         outer = shard.resolve()
@@ -118,11 +94,7 @@ def check_apart(shards: Sequence[Path], *, out: Path) -> None:
 
 
 def keep_sessions(parts: Sequence[Part], *, into: Path) -> None:
-    """Write the lines of all parts' `runs.jsonl` into that of the whole, one part after the other.
-
-    Raises:
-        PatchwordError: when one cannot be read or the new one not be written.
-    """
+    """Write the lines of all parts' `runs.jsonl` into that of the whole, one part after the other."""
     lines = []
     for part in parts:
         path = part.folder / RUNS_FILE
@@ -134,11 +106,7 @@ def keep_sessions(parts: Sequence[Part], *, into: Path) -> None:
 
 
 def link_or_copy(old: Path, new: Path) -> None:
-    """Take a file over: a hard link where the file system allows it, else a copy, whole or not at all.
-
-    Raises:
-        PatchwordError: when it cannot be written.
-    """
+    """Take a file over: a hard link where the file system allows it, else a copy, whole or not at all."""
     try:
         new.parent.mkdir(parents=True, exist_ok=True)
         try:

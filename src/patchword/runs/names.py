@@ -21,9 +21,6 @@ def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> 
         root: folder that names are relative to.
         out: folder of the results.
         verb: what is to be done with them, such as "label".
-
-    Raises:
-        PatchwordError: when there are none, one is outside the root, or the root is inside `out`.
     """
     inner, outer = out.resolve(), root.resolve()
     if outer.is_relative_to(inner):  # overwriting the output would remove the photographs
@@ -56,9 +53,6 @@ def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
     Args:
         error: of writing its files.
         folder: of the results.
-
-    Raises:
-        PatchwordError: the error itself, where the name is not the reason: it ends the run.
     """
     cause = error.__context__
     if not (isinstance(cause, OSError) and cause.errno in _OF_THE_NAME):
@@ -67,11 +61,7 @@ def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
 
 
 def remove_files(paths: Sequence[Path]) -> None:
-    """Remove what an earlier run has made of a photograph, where there is any.
-
-    Raises:
-        PatchwordError: when a file cannot be removed.
-    """
+    """Remove what an earlier run has made of a photograph, where there is any."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)

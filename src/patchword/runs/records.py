@@ -117,9 +117,6 @@ def check_counted(path: Path, *, found: int, counted: int, by: str, mend: str) -
         counted: how many there were at the end of the run.
         by: the file that says so.
         mend: what the user can do.
-
-    Raises:
-        PatchwordError: naming both counts.
     """
     if found != counted:
         images = "1 image" if found == 1 else f"{found} images"

@@ -19,9 +19,6 @@ class Shard:
     Attributes:
         index: which part, from 1.
         count: how many there are.
-
-    Raises:
-        PatchwordError: for a part that is none of them.
     """
 
     index: int
@@ -33,11 +30,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `i/n`.
-
-        Raises:
-            PatchwordError: for anything else.
-        """
+        """Read `i/n`."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         if match is None:
             raise PatchwordError(f"shard is {text!r}; allowed is i/n with i from 1 to n, such as 1/4")
@@ -85,9 +78,6 @@ def chunks_of(
             together.
         pixels: of each photograph; 0 for those that are not named.
         most: pixels that a chunk has at most, unless it is of one photograph.
-
-    Raises:
-        PatchwordError: when nothing is left for the shard.
     """
     together = [names[start : start + size] for start in range(0, len(names), size)]
     apart = [part for chunk in together for part in _apart(chunk, alone=alone)]

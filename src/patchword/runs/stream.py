@@ -53,9 +53,6 @@ def decoded(
 
     Yields:
         each in its turn, with its pixels or with the reason why it cannot be read: a broken file ends nothing.
-
-    Raises:
-        Exception: whatever else `read` raises, since that is a defect and no broken file.
     """
     waiting = iter(photographs)
     pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="patchword-decode")

@@ -30,11 +30,7 @@ class Writer(Generic[T]):
         self._thread = threading.Thread(target=self._work, name="patchword-write", daemon=True)
 
     def put(self, item: T) -> None:
-        """Hand over an item; waits while too many do.
-
-        Raises:
-            Exception: what writing an earlier one has raised.
-        """
+        """Hand over an item; waits while too many do."""
         self._check()
         self._items.put(item)
 

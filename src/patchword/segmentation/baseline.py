@@ -52,9 +52,6 @@ class DenseSegmenter:
         templates: prompt templates of classes that come without templates of their own.
         mask_proposer: what snaps edges where the setting `refine` is "sam".
         trained: the classes that the features were trained on, which are segmented where none are named; None for none.
-
-    Raises:
-        PatchwordError: when a number is out of range.
     """
 
     def __init__(

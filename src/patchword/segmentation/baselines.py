@@ -43,10 +43,6 @@ def load_method(
 
     Returns:
         the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
-
-    Raises:
-        PatchwordError: for an unknown method, an encoder that is missing or too many, an image-text model that is not
-            CLIP, and all that loading refuses.
     """
     from patchword.models.clip import ClipEncoder
     from patchword.models.proxy import ProxyClip

@@ -44,9 +44,6 @@ def plan_chunks(
         settings, how: of the run.
         shard: the part that is wanted; None for all.
         or_none: whether a shard may have no photographs, as where there are videos.
-
-    Raises:
-        PatchwordError: when nothing is left for the shard.
     """
     if not photographs:
         return ChunkPlan([], frozenset())

@@ -40,9 +40,6 @@ def estimate_segmentation(
         device, dtype: as of `SegmentRequest.open`.
         sample: how many are segmented, 1 or more.
         clock: seconds from some fixed moment.
-
-    Raises:
-        PatchwordError: when the models cannot be loaded, or none of the sample can be segmented, with the last reason.
     """
     segmenter = request.open(device=device, dtype=dtype)
     vocabulary = segmenter.vocabulary_of(request.classes_for(segmenter), background=request.background)

@@ -89,11 +89,7 @@ def large_files(folder: Path, name: str, *, mask: str, settings: FolderSettings)
 
 
 def write_files(result: SegmentationResult, folder: Path, *, name: str, settings: FolderSettings) -> None:
-    """Write the files of an image, each whole or not at all, the mask last.
-
-    Raises:
-        PatchwordError: when a file cannot be written, or probabilities are asked for and were not kept.
-    """
+    """Write the files of an image, each whole or not at all, the mask last."""
     for path in files_of(folder, name, settings=settings):
         kind = path.relative_to(folder).parts[0]
         if kind == OVERLAYS:
@@ -111,9 +107,6 @@ def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> 
 
     Returns:
         its record; to be written after the files, so that it vouches for them.
-
-    Raises:
-        PatchwordError: when the files cannot be written for a reason that is not the image's.
     """
     found = item.found
     if isinstance(found, SegmentationResult):
@@ -195,9 +188,6 @@ def soft_classes(settings: FolderSettings, *, names: tuple[str, ...]) -> tuple[s
     Args:
         settings: of the run.
         names: of all classes, "background" among them where there is one.
-
-    Raises:
-        PatchwordError: for a name that is no class.
     """
     if settings.soft == (ALL_CLASSES,) and ALL_CLASSES not in names:
         return names

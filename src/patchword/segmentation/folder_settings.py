@@ -38,11 +38,7 @@ class FolderSettings(Settings):
 
     @classmethod
     def of(cls, settings: FolderSettings | Mapping[str, Any] | None) -> FolderSettings:
-        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none.
-
-        Raises:
-            PatchwordError: for an unknown name or a value out of range.
-        """
+        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none."""
         return settings if isinstance(settings, FolderSettings) else cls(**(settings or {}))
 
     def of_frames(self) -> FolderSettings:

@@ -25,9 +25,6 @@ def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
 
     Returns:
         (h, w, 3) uint8.
-
-    Raises:
-        PatchwordError: when the file cannot be read, or for any other type, shape or range.
     """
     if isinstance(image, str | Path):
         return read_image(image)

@@ -58,10 +58,6 @@ def merge_segmentations(
         overwrite: empty such a folder first.
         quiet: whether to show no progress.
         command: what the user typed, for the record.
-
-    Raises:
-        PatchwordError: for shards that are unfinished, missing or given twice, that overlap, or that are of other
-            photographs, settings, models or classes; for a folder in use, or a file that cannot be written.
     """
     parts = [_Part.open(Path(shard)) for shard in shards]
     check_parts(parts)

@@ -199,9 +199,6 @@ def find_method(name: str, *, encoder: object = None) -> Method:
     Args:
         name: one of `METHODS`.
         encoder: what is given as its vision encoder, None for nothing.
-
-    Raises:
-        PatchwordError: when there is no such method, it lacks a vision encoder, or has no use for one.
     """
     if name not in METHODS:
         raise PatchwordError(f"method is {name!r}; allowed are {', '.join(METHODS)}")

@@ -27,9 +27,6 @@ class OnnxFeatures:
         path: of a file that `export_onnx` wrote.
         threads: that onnxruntime may use; None for as many as torch.
         providers: onnxruntime's execution providers in order of preference; None for the CPU's.
-
-    Raises:
-        PatchwordError: when onnxruntime is not installed, or the file is missing, damaged or not of patchword's making.
     """
 
     device = torch.device("cpu")
@@ -78,10 +75,6 @@ def load_onnx_segmenter(
         dtype: "auto" or "float32"; the file has a precision of its own.
         providers: onnxruntime's execution providers in order of preference, such as "CUDAExecutionProvider"; None for
             the CPU's.
-
-    Raises:
-        PatchwordError: when the file or the text side is missing, damaged or of another training, or cannot run as
-            asked.
     """
     if device not in ("auto", "cpu"):
         raise PatchwordError(f"device is {device!r} for {path}; allowed for an ONNX file are auto and cpu")

@@ -76,9 +76,6 @@ def open_segmenter(
         mask_proposer: what snaps edges where the setting `refine` is "sam".
         device, dtype: as for `label`.
         as_published: of `method`, as for `load_method`.
-
-    Raises:
-        PatchwordError: for neither or both of `model` and `method`, parts that do not belong to them, and as `load`.
     """
     from patchword.config.inputs import refuse_empty
     from patchword.segmentation.baselines import load_method
@@ -127,11 +124,7 @@ def _load_onnx(
 def check_parts(
     model: object, *, method: str | None, image_text: object, encoder: object, text_encoder: object
 ) -> None:
-    """Refuse, before anything is loaded, what does not make a segmenter together; arguments as of `open_segmenter`.
-
-    Raises:
-        PatchwordError: for neither or both of a model and a method, and for parts that are missing or too many.
-    """
+    """Refuse, before anything is loaded, what does not make a segmenter together; arguments as of `open_segmenter`."""
     from patchword.segmentation.methods import find_method
 
     if (model is None) == (method is None):

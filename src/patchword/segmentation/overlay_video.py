@@ -36,9 +36,6 @@ def write_overlay_video(
         video: the video.
         masks: number of a frame -> its mask; other frames are left out.
         names, colours: of the masks' values, (n, 3) uint8.
-
-    Raises:
-        PatchwordError: when the video or a mask cannot be read, or the file not be written.
     """
     av = import_module("av")
     present, (height, width) = _present(masks, names=names)

@@ -33,9 +33,6 @@ def plan_segment(
 
     Args:
         asked: everything else that `SegmentRequest.read` takes.
-
-    Raises:
-        PatchwordError: for all that `segment` would refuse before it loads a model, and as `open_segmenter`.
     """
     request = SegmentRequest.read(photos, out=out, **asked)
     request.tell_classes(quiet=quiet)

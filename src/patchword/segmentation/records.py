@@ -229,11 +229,7 @@ class SegmentedFolder:
 
 
 def check_results(folder: Path, record: SegmentationRecord, results: Mapping[str, ResultRecord]) -> None:
-    """Refuse the results of a finished folder that have lost lines.
-
-    Raises:
-        PatchwordError: naming both counts.
-    """
+    """Refuse the results of a finished folder that have lost lines."""
     if record.complete and record.counts is not None:
         check_counted(
             folder / RESULTS,
@@ -245,11 +241,7 @@ def check_results(folder: Path, record: SegmentationRecord, results: Mapping[str
 
 
 def read_results(manifest: Manifest) -> dict[str, ResultRecord]:
-    """A folder's results, by name.
-
-    Raises:
-        PatchwordError: when a line is no such record.
-    """
+    """A folder's results, by name."""
     records = {}
     for name, line in manifest.read().items():
         try:

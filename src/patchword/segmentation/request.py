@@ -83,11 +83,7 @@ class SegmentRequest:
         limit: int | None = None,
         shard: str | Shard | None = None,
     ) -> SegmentRequest:
-        """Read the arguments of `patchword.segment`; see there.
-
-        Raises:
-            PatchwordError: for all that can be refused before a model is loaded.
-        """
+        """Read the arguments of `patchword.segment`; see there."""
         from patchword.runs.shards import Shard
         from patchword.segmentation.files import soft_classes
         from patchword.segmentation.folder_settings import FolderSettings
@@ -137,11 +133,7 @@ class SegmentRequest:
         return {**typed, **left_out, "device": device, "dtype": dtype}
 
     def portion(self) -> list[tuple[str, Path]]:
-        """Name and path of all images that are wanted, frames of videos one by one as far as their heads tell of them.
-
-        Raises:
-            PatchwordError: when the shard has none.
-        """
+        """Name and path of all images that are wanted, with the frames of videos as far as their heads tell."""
         from patchword.segmentation.chunks import plan_chunks
         from patchword.segmentation.video import frames_told, is_video
         from patchword.segmentation.video_job import frame_name
@@ -167,11 +159,7 @@ class SegmentRequest:
         return [(name, named[name]) for chunk in plan.chunks for name in chunk] + frames
 
     def models(self) -> dict[str, ModelName]:
-        """The names of the frozen models that take part, by role.
-
-        Raises:
-            PatchwordError: when a trained segmenter is named and is none.
-        """
+        """The names of the frozen models that take part, by role."""
         from patchword.alignment.artifact import read_artifact
         from patchword.export.publish import find_artifact
 
@@ -188,11 +176,7 @@ class SegmentRequest:
         return {role: name_of(part) for role, part in parts.items() if part is not None}
 
     def open(self, *, device: str = "auto", dtype: str = "auto") -> AnySegmenter:
-        """Load the segmenter.
-
-        Raises:
-            PatchwordError: when a model cannot be had or used.
-        """
+        """Load the segmenter."""
         return open_segmenter(
             self.model,
             method=self.method,
@@ -221,11 +205,7 @@ class SegmentRequest:
         tell_classes(vocabulary, quiet=quiet, also=f"; {remark}" if remark else "")
 
     def classes_for(self, segmenter: AnySegmenter) -> Classes:
-        """The classes that were asked for, or those that the segmenter was trained on.
-
-        Raises:
-            PatchwordError: when there are neither.
-        """
+        """The classes that were asked for, or those that the segmenter was trained on."""
         return trained_classes(segmenter) if self.classes is None else self.classes
 
 
@@ -247,11 +227,7 @@ def _choose(photos: str | Path, *, out: str | Path, video: bool) -> tuple[tuple[
 
 
 def check_refining(refine: str, *, mask_proposer: object) -> None:
-    """Refuse, before anything is loaded, snapping to masks without what draws them, and one without the other.
-
-    Raises:
-        PatchwordError: naming the setting and what is allowed.
-    """
+    """Refuse, before anything is loaded, snapping to masks without what draws them, and one without the other."""
     if refine == "sam" and mask_proposer is None:
         raise PatchwordError(
             "setting 'refine' is 'sam', but there is no mask proposer; name one, such as a SAM, by --mask-proposer "

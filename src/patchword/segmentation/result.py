@@ -67,9 +67,6 @@ class SegmentationResult:
         Returns:
             (len(classes), len(rows), width): each class's share in the softmax that the confidence is taken from. Where
             that is over words, it is the share of the class's best word. A class that only a threshold makes has 0.
-
-        Raises:
-            PatchwordError: for a class or rows that are not there, or when the scores were not kept.
         """
         if self.scores is None or self.class_of is None or self.temperature is None:
             raise PatchwordError("there are no probabilities: the scores of this segmentation were not kept")
@@ -111,9 +108,6 @@ class SegmentationResult:
 
         Returns:
             Path of the mask.
-
-        Raises:
-            PatchwordError: when a file cannot be written, or probabilities are asked for and were not kept.
         """
         from patchword.segmentation.files import mask_path, write_files
         from patchword.segmentation.folder_settings import FolderSettings

@@ -72,10 +72,6 @@ def begin(
 
     Returns:
         the beginning, of which nothing is written down yet.
-
-    Raises:
-        PatchwordError: naming what differs from the earlier run, a video that changed, or when its record or its
-            results are damaged or gone.
     """
     if not (folder / SETTINGS).exists():
         if (folder / RESULTS).exists():

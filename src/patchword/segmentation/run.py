@@ -79,11 +79,6 @@ def segment_folder(
         ahead: photographs that wait decoded, and results that wait to be written, 1 or more; costs memory, saves time.
         threads: photographs that are decoded at once, 1 or more.
         quiet: whether to show no progress.
-
-    Raises:
-        PatchwordError: for no photographs, one outside `root`, a folder that is refused or that another run is at work
-            in, a resumed run that differs, a shard without photographs, a number out of range, or a file that cannot be
-            written.
     """
     chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
@@ -170,9 +165,6 @@ def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, want
         record: of the run so far.
         manifest: of the results, which is closed.
         wanted: names of the photographs and videos that this run was asked for; the folder may hold others.
-
-    Raises:
-        PatchwordError: when a file cannot be written; the folder is then not complete.
     """
     manifest.finish()
     results = read_results(manifest)

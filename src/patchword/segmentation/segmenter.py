@@ -49,9 +49,6 @@ class Segmenter:
         text: the image-text model whose text tower is used, the one of the training.
         config: what is known of the training.
         mask_proposer: what snaps edges where the setting `refine` is "sam".
-
-    Raises:
-        PatchwordError: when a frozen model has other weights than in training, or sizes do not fit.
     """
 
     def __init__(
@@ -135,9 +132,6 @@ class Segmenter:
 
         Returns:
             for each image its result, or the error that says why there is none.
-
-        Raises:
-            PatchwordError: when classes or numbers are not as described.
         """
         return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
 
@@ -169,9 +163,6 @@ class Segmenter:
 
         Returns:
             The folder.
-
-        Raises:
-            PatchwordError: when the folder is refused or cannot be written.
         """
         path = prepare_output(folder, overwrite=overwrite, marker=MARKER)
         config = self.config.model_copy(update={"scores": dict(scores)}) if scores is not None else self.config
@@ -224,10 +215,6 @@ class Segmenter:
             text_encoder: likewise for the image-text model.
             device: "auto" or a torch device; of frozen models that are loaded here.
             dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
-
-        Raises:
-            PatchwordError: when a file is missing, damaged or foreign, or a frozen model cannot be found or has other
-                weights than in training.
         """
         artifact = read_artifact(find_artifact(folder))
         config = artifact.config

@@ -159,11 +159,7 @@ class SegmentSettings(Settings):
 
     @classmethod
     def of(cls, settings: SegmentSettings | Mapping[str, Any] | None) -> SegmentSettings:
-        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none.
-
-        Raises:
-            PatchwordError: for an unknown name or a value out of range.
-        """
+        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none."""
         return settings if isinstance(settings, SegmentSettings) else cls(**(settings or {}))
 
     @model_validator(mode="after")

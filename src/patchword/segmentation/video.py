@@ -55,11 +55,7 @@ def is_video(path: Path) -> bool:
 
 
 def check_extra() -> None:
-    """Refuse videos where the package that reads them is missing.
-
-    Raises:
-        PatchwordError: naming the extra.
-    """
+    """Refuse videos where the package that reads them is missing."""
     _av()
 
 
@@ -75,11 +71,7 @@ def frames_told(path: Path) -> int:
 
 
 def frame_rate(path: Path) -> Fraction:
-    """Frames a second, on average; 25 where the video does not tell.
-
-    Raises:
-        PatchwordError: when the video cannot be opened.
-    """
+    """Frames a second, on average; 25 where the video does not tell."""
     with _opened(path) as (_, stream):
         return Fraction(stream.average_rate or 25)
 
@@ -94,9 +86,6 @@ def read_frames(path: Path, *, wanted: Callable[[int], bool], count: FrameCount)
 
     Yields:
         the frames that are wanted, in the order in which they are shown; one that cannot be decoded ends nothing.
-
-    Raises:
-        PatchwordError: when the video cannot be opened, or holds no pictures.
     """
     with _opened(path) as (container, stream):
         clock, lost = _Clock(stream), list[tuple[float, PatchwordError]]()
@@ -121,13 +110,7 @@ def _packets(container: Any, stream: Any, *, clock: _Clock, count: FrameCount) -
 def _in_order(
     packets: Iterator[Any], *, clock: _Clock, lost: list[tuple[float, PatchwordError]]
 ) -> Iterator[tuple[float, Any]]:
-    """Frames, and in their places the reasons why there is none, as (second, one of both).
-
-    Args:
-        packets: in the order in which they are decoded, which is another than that in which they are shown.
-        clock: of the video.
-        lost: what could not be decoded and is not yet told.
-    """
+    """Frames, and in their places the reasons why there is none, as (second, one of both)."""
     for packet in packets:
         try:
             frames = packet.decode()

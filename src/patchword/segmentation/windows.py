@@ -55,11 +55,6 @@ def plan_windows(size: tuple[int, int], *, window: int, stride: int) -> WindowPl
 
     Returns:
         Windows of one size that cover every pixel.
-
-    Raises:
-        PatchwordError: when a number is not as described.
-
-    Source: sliding evaluation of mmsegmentation.
     """
     if not 1 <= stride <= window:
         raise PatchwordError(f"windows of {window} pixels are {stride} apart; allowed is 1 to the window's side")
@@ -120,11 +115,7 @@ def _seen_size(
 
 
 def check_window(settings: SegmentSettings, *, patch_size: int) -> None:
-    """Refuse a window that is not whole patches.
-
-    Raises:
-        PatchwordError: naming the sizes next to it that are.
-    """
+    """Refuse a window that is not whole patches."""
     window = settings.window
     if window is not None and window % patch_size:
         below = window // patch_size * patch_size

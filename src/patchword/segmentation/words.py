@@ -173,9 +173,6 @@ class WordEncoder:
         Args:
             classes: anything that `Vocabulary.of` takes; None for those of the training.
             background: background words; None takes those of the vocabulary, an empty list none.
-
-        Raises:
-            PatchwordError: for all that `Vocabulary` refuses, and for background words beside a class "background".
         """
         vocabulary = self.vocabulary_of(classes, background=background)
         with self._lock:
@@ -190,12 +187,7 @@ class WordEncoder:
         return words
 
     def vocabulary_of(self, classes: Classes | None, *, background: Sequence[str] | None = None) -> Vocabulary:
-        """The vocabulary that `classes` and `background` mean here.
-
-        Raises:
-            PatchwordError: for all that `Vocabulary` refuses, for background words beside a class "background", and for
-                no classes where there is no training.
-        """
+        """The vocabulary that `classes` and `background` mean here."""
         if classes is None:
             classes = self.trained
             if classes is None:

@@ -58,9 +58,6 @@ def look_at(
         text: unit vectors of the candidates' words.
         batches: of crops; they shrink where memory runs out.
         settings: the crops.
-
-    Raises:
-        PatchwordError: when the encoder returns numbers that are not finite.
     """
     crops = take_crops(to_tensor(pixels), encoder=encoder, settings=settings)
 

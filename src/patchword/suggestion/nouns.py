@@ -16,9 +16,6 @@ def read_nouns(nouns: str | Path | Sequence[str] | Vocabulary | None) -> Vocabul
 
     Args:
         nouns: anything that `Vocabulary.of` takes; None for the list of everyday nouns that comes with the package.
-
-    Raises:
-        PatchwordError: for all that `Vocabulary` refuses, and for a single noun, which nothing competes with.
     """
     vocabulary = Vocabulary.of(BUILT_IN if nouns is None else nouns)
     if len(vocabulary) + len(vocabulary.background) < 2:

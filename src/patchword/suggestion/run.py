@@ -49,9 +49,6 @@ def suggest_classes(
         ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
         threads: photographs that are decoded at once, 1 or more.
         quiet: whether to show no progress.
-
-    Raises:
-        PatchwordError: for no photographs, none that can be looked at, and when nothing is seen often enough.
     """
     settings = settings or SuggestSettings()
     crop_side(settings.crops, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
@@ -136,11 +133,7 @@ class _Hall:
             del kept[self.settings.examples :]
 
     def outcome(self, *, found: int) -> Suggestion:
-        """Count the votes.
-
-        Raises:
-            PatchwordError: when nobody voted, or no class is seen often enough.
-        """
+        """Count the votes."""
         if not self.ballots.photographs:
             name, reason = next(iter(self.failed.items()))
             raise PatchwordError(f"none of {len(self.failed)} photographs could be looked at; {name}: {reason}")

@@ -9,11 +9,7 @@ from patchword.labeling.settings import LabelSettings
 
 
 class SuggestSettings(Settings):
-    """Settings of the proposal of a class list; every default is chosen by us.
-
-    Raises:
-        PatchwordError: on a value outside its range or an unknown name, naming the value and what is allowed.
-    """
+    """Settings of the proposal of a class list; every default is chosen by us."""
 
     sample: int = Field(
         500,

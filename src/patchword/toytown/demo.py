@@ -93,9 +93,6 @@ def run_demo(
 
     Returns:
         the path of `report.html`.
-
-    Raises:
-        PatchwordError: on a number out of range, a folder in use, or a package without its miniature models.
     """
     if not 0 <= seed < 100:
         raise PatchwordError(f"seed of the demo is {seed}; allowed is 0 to 99")

@@ -70,9 +70,6 @@ def check_quality(labels: LabelledDataset, *, masks: Path, resamples: int = 1000
         masks: folder of their exact masks, `<name>.png` over the same classes.
         resamples: of the bootstrap, 1 or more.
         seed: of the bootstrap.
-
-    Raises:
-        PatchwordError: for fewer than 5 images to compare, or a mask that cannot be read.
     """
     records: list[QualityRecord] = []
     truths = []

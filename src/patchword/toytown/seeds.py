@@ -27,9 +27,6 @@ def scene_seed(purpose: str, *, index: int) -> int:
 
     Returns:
         the seed; two purposes never share one.
-
-    Raises:
-        PatchwordError: on an unknown purpose or an index outside the range.
     """
     if purpose not in PURPOSES:
         raise PatchwordError(f"Toytown has no scenes for {purpose!r}; allowed are {', '.join(PURPOSES)}")

@@ -114,9 +114,6 @@ def draw_scene(seed: int, *, size: int | tuple[int, int] = 192, style: str = "da
 
     Returns:
         the picture and its exact masks.
-
-    Raises:
-        PatchwordError: on a size under 16 pixels or an unknown style.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 16:

@@ -46,9 +46,6 @@ def overlay(
 
     Returns:
         an RGB picture, (h, w) without legend, larger with one.
-
-    Raises:
-        PatchwordError: when sizes differ or the opacity is out of range.
     """
     height, width = label_map.indices.shape
     if image.shape != (height, width, 3) or image.dtype != np.uint8:

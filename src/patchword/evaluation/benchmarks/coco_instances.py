@@ -40,12 +40,7 @@ class InstanceMasks:
 
     @classmethod
     def read(cls, path: Path) -> InstanceMasks:
-        """Read COCO's `instances_val2017.json`.
-
-        Raises:
-            PatchwordError: when it cannot be read, its categories are not COCO's 80 by name, or two photographs or two
-                categories have one id or one name.
-        """
+        """Read COCO's `instances_val2017.json`."""
         record = read_json(path, needs=("images", "annotations", "categories"))
         try:
             images = unique(record["images"], lambda image: str(image["file_name"]), what="file_name", path=path)
@@ -69,11 +64,7 @@ class InstanceMasks:
         return cls(path, images, objects, {names[name]: value for value, name in enumerate(wanted, start=1)})
 
     def check_has(self, pairs: Sequence[Pair]) -> None:
-        """Refuse photographs that the annotation file does not know, and two files of one name in different folders.
-
-        Raises:
-            PatchwordError: saying how many, and which is the first.
-        """
+        """Refuse photographs that the annotation file does not know, and two files of one name in different folders."""
         unknown = [pair.name for pair in pairs if pair.photo.name not in self.images]
         if unknown:
             raise PatchwordError(
@@ -87,11 +78,7 @@ class InstanceMasks:
                 )
 
     def values(self, pair: Pair) -> NDArray[np.integer]:
-        """The map of a photograph, (h, w) uint16: 0 = background, 1 to 80 = the classes.
-
-        Raises:
-            PatchwordError: when an annotation is damaged.
-        """
+        """The map of a photograph, (h, w) uint16: 0 = background, 1 to 80 = the classes."""
         image = self.images[pair.photo.name]
         place = f"{self.path}: the annotation of {pair.name} is damaged"
         objects = self.objects[id_key(image["id"])]
@@ -107,11 +94,7 @@ class InstanceMasks:
 def unique(
     records: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str], *, what: str, path: Path
 ) -> dict[str, Mapping[str, Any]]:
-    """Records by a key.
-
-    Raises:
-        PatchwordError: when two have the same.
-    """
+    """Records by a key."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
         if found.setdefault(key(record), record) is not record:
@@ -135,10 +118,6 @@ def painted(
         value_of: an annotation's value.
         place: what errors call the photograph.
         below: sorts annotations from below to above; None for the order in which they are.
-
-    Raises:
-        PatchwordError: when one is damaged or has no outline: what it covers cannot be known, so it must not count as
-            background.
     """
     try:
         size = int(image["height"]), int(image["width"])

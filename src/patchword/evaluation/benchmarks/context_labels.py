@@ -35,11 +35,7 @@ def class_ids(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, int
 
 
 def ids_by_name(labels: Mapping[str, int], *, source: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Ids of the 59 classes by name alone.
-
-    Raises:
-        PatchwordError: when the labels lack a class.
-    """
+    """Ids of the 59 classes by name alone."""
     names = class_list("context").names
     said = _by_class(labels)
     missing = [name for name in names if name not in said]
@@ -49,11 +45,7 @@ def ids_by_name(labels: Mapping[str, int], *, source: Path) -> tuple[tuple[str, 
 
 
 def read_label_file(path: Path) -> dict[str, int]:
-    """Read lines such as `2: aeroplane`.
-
-    Raises:
-        PatchwordError: when the file cannot be read or a line is none of that kind.
-    """
+    """Read lines such as `2: aeroplane`."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -21,11 +21,7 @@ _FIELD = "LabelMap"
 
 
 def label_map_values(pair: Pair) -> NDArray[np.integer]:
-    """The labels of a photograph from its .mat file, (h, w).
-
-    Raises:
-        PatchwordError: when SciPy is missing, or the file cannot be read or holds no label map.
-    """
+    """The labels of a photograph from its .mat file, (h, w)."""
     try:
         from scipy.io import loadmat
     except ImportError:
@@ -60,12 +56,7 @@ class DetailMasks:
 
     @classmethod
     def read(cls, path: Path) -> DetailMasks:
-        """Read the file.
-
-        Raises:
-            PatchwordError: when it cannot be read, has no photographs of the phase "val", or has one of them or a
-                category twice.
-        """
+        """Read the file."""
         record = read_json(path, needs=("images", "annos_segmentation", "categories"))
         try:
             chosen = [each for each in record["images"] if each["phase"] == "val"]
@@ -91,11 +82,7 @@ class DetailMasks:
         return tuple(self.images)
 
     def values(self, pair: Pair) -> NDArray[np.integer]:
-        """The labels of a photograph, (h, w), 0 where there is none.
-
-        Raises:
-            PatchwordError: when an annotation is damaged.
-        """
+        """The labels of a photograph, (h, w), 0 where there is none."""
         image = self.images[pair.photo.stem]
         place = f"{self.path}: the annotation of {pair.name} is damaged"
         segments = self.segments[id_key(image["image_id"])]

@@ -16,9 +16,6 @@ def read_json(path: Path, *, needs: Sequence[str]) -> dict[str, Any]:
     Args:
         path: the file.
         needs: the lists that it must have.
-
-    Raises:
-        PatchwordError: when it cannot be read, is no JSON or lacks one of them.
     """
     try:
         record = json.loads(path.read_bytes())

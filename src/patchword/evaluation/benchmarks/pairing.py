@@ -19,9 +19,6 @@ def photographs_in(folder: Path, *, ending: str = JPEG) -> dict[str, Path]:
     Args:
         folder: where to look.
         ending: of their names; a benchmark's photographs all have the same.
-
-    Raises:
-        PatchwordError: when there are none.
     """
     found = {
         path.relative_to(folder).as_posix(): path
@@ -40,9 +37,6 @@ def listed_pairs(names: Path, *, photos: Path, mask_of: Callable[[str], Path]) -
         names: a text file with one name a line, without ending, as `val.txt`.
         photos: the folder of photographs.
         mask_of: where the mask of a name is.
-
-    Raises:
-        PatchwordError: when the list cannot be read, or a photograph or mask that it names is not there.
     """
     there = photographs_in(photos)
     wanted = read_names(names)
@@ -55,11 +49,7 @@ def listed_pairs(names: Path, *, photos: Path, mask_of: Callable[[str], Path]) -
 
 
 def pairs_with_masks(photos: Path, *, mask_of: Callable[[str], Path]) -> tuple[Pair, ...]:
-    """All photographs of a folder that have a mask: where there is no list the masks decide what the split is.
-
-    Raises:
-        PatchwordError: when none has.
-    """
+    """All photographs of a folder that have a mask: where there is no list the masks decide what the split is."""
     there = photographs_in(photos)
     chosen = {name: path for name, path in there.items() if mask_of(name).is_file()}
     if not chosen:
@@ -70,11 +60,7 @@ def pairs_with_masks(photos: Path, *, mask_of: Callable[[str], Path]) -> tuple[P
 
 
 def pairs_of(chosen: Mapping[str, Path], *, photos: Path, mask_of: Callable[[str], Path]) -> tuple[Pair, ...]:
-    """The pairs of photographs by name, all of which must have a mask.
-
-    Raises:
-        PatchwordError: saying how many have none, and where the first should be.
-    """
+    """The pairs of photographs by name, all of which must have a mask."""
     pairs = tuple(Pair(path.relative_to(photos).as_posix(), path, mask_of(name)) for name, path in chosen.items())
     missing = [pair for pair in pairs if not pair.mask.is_file()]
     if missing:

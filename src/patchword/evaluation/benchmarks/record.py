@@ -41,11 +41,7 @@ class OpenBenchmark:
         return replace(self, truth=replace(self.truth, vocabulary=vocabulary))
 
     def with_unlabelled(self, unlabelled: Unlabelled | None) -> OpenBenchmark:
-        """The same where unlabelled pixels are background or ignored; None for what they are in published numbers.
-
-        Raises:
-            PatchwordError: when they are to be ignored and the masks cannot tell them from background.
-        """
+        """The same where unlabelled pixels are background or ignored; None for what they are in published numbers."""
         if unlabelled is None:
             return self
         if unlabelled == "ignored" and UNLABELLED not in self.truth.meaning.values():
@@ -99,11 +95,7 @@ class Benchmark:
         return vocabulary if templates is None else replace(vocabulary, templates=templates)
 
     def check_unlabelled(self, unlabelled: str | None) -> None:
-        """Refuse a rule for unlabelled pixels that this benchmark gives no choice of.
-
-        Raises:
-            PatchwordError: naming what can be chosen.
-        """
+        """Refuse a rule for unlabelled pixels that this benchmark gives no choice of."""
         if unlabelled is not None and unlabelled not in get_args(Unlabelled):
             raise PatchwordError(f"unlabelled is {unlabelled!r}; choose background or ignored")
         if unlabelled is not None and self.unlabelled == "ignored":

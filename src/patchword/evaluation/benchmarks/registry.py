@@ -22,11 +22,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; underscores and letter case do not count.
-
-    Raises:
-        PatchwordError: when there is none.
-    """
+    """The benchmark of that name; underscores and letter case do not count."""
     key = name.strip().casefold().replace("_", "-")
     if key not in BENCHMARKS:
         raise PatchwordError(f"benchmark {name!r} is unknown; allowed are {', '.join(BENCHMARKS)}")

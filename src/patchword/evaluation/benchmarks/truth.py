@@ -65,9 +65,6 @@ class BenchmarkTruth:
 
         Returns:
             (h, w) int64.
-
-        Raises:
-            PatchwordError: when the mask cannot be read or holds a value that means nothing in this benchmark.
         """
         return self.of_values(self.values(pair), source=f"mask {pair.mask} of {pair.name}")
 
@@ -80,9 +77,6 @@ class BenchmarkTruth:
 
         Returns:
             (h, w) int64.
-
-        Raises:
-            PatchwordError: for a value that means nothing in this benchmark.
         """
         if values.dtype in (np.uint8, np.uint16):
             truth: NDArray[np.int64] = self._table[values]

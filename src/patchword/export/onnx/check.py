@@ -26,9 +26,6 @@ def open_session(path: str | Path, *, threads: int | None = None, providers: Seq
         threads: that onnxruntime may use; None leaves it to onnxruntime.
         providers: onnxruntime's execution providers in order of preference, such as "CUDAExecutionProvider"; None for
             the CPU's.
-
-    Raises:
-        PatchwordError: when it is missing or damaged, or its operators are not known here.
     """
     runtime = import_onnx_package("onnxruntime")
     path = Path(path)
@@ -57,9 +54,6 @@ def largest_difference(session: Any, side: ImageSide, *, seed: int = 0) -> float
         session: of the file.
         side: what it was traced from.
         seed: of the noise.
-
-    Raises:
-        PatchwordError: when the file cannot be run at one of the sizes.
     """
     patch, dim = side.encoder.record.patch_size, side.module.text_dim
     generator = torch.Generator().manual_seed(seed)

@@ -116,9 +116,6 @@ def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
     Args:
         metadata: its keys and values.
         place: of the file, for the message.
-
-    Raises:
-        PatchwordError: when the file is not of patchword's making, or its facts are damaged.
     """
     if KEY not in metadata:
         raise PatchwordError(

@@ -19,11 +19,7 @@ def weights_beside(out: Path) -> Path:
 
 
 def save_model(model: Any, out: Path) -> None:
-    """Write an `onnx_ir.Model`, with its weights in a second file where they are too large for one.
-
-    Raises:
-        PatchwordError: when it cannot be written.
-    """
+    """Write an `onnx_ir.Model`, with its weights in a second file where they are too large for one."""
     ir = import_onnx_package("onnx_ir")
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     beside = weights_beside(out).name if size > MOST_IN_ONE_FILE else None
@@ -58,9 +54,6 @@ class Workplace:
         """Give a model made in this folder, and the weights beside it, their names.
 
         An older model goes first, so that no model ever stands beside another one's weights.
-
-        Raises:
-            PatchwordError: when a file cannot be moved.
         """
         try:
             self._out.unlink(missing_ok=True)

@@ -30,9 +30,6 @@ def trace(side: ImageSide, *, opset: int) -> Any:
 
     Returns:
         an `onnx_ir.Model` with input `images` (b, 3, h, w) and output `patches` (b, d, h/patch, w/patch).
-
-    Raises:
-        PatchwordError: naming the encoder and the reason when it cannot be traced.
     """
     import_onnx_package("onnxscript")
     patch = side.encoder.record.patch_size

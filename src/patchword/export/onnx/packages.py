@@ -13,9 +13,6 @@ def import_onnx_package(name: str) -> Any:
 
     Args:
         name: of the module, dotted for a part of one.
-
-    Raises:
-        PatchwordError: when it is missing or cannot be imported, naming the extra to install.
     """
     package = name.split(".")[0]
     try:

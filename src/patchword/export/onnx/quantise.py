@@ -24,9 +24,6 @@ def quantise(model: Path, *, out: Path) -> None:
     Args:
         model: a float32 ONNX file.
         out: the new file.
-
-    Raises:
-        PatchwordError: when onnxruntime cannot do it.
     """
     quantization = import_onnx_package("onnxruntime.quantization")
     large = weights_beside(model).exists() or model.stat().st_size > MOST_IN_ONE_FILE

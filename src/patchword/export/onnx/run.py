@@ -120,11 +120,7 @@ def _whole_graph(side: ImageSide, *, temperature: float, settings: OnnxSettings)
 
 
 def _check(path: Path, side: ImageSide, *, tolerance: float) -> float:
-    """The largest difference of a file from torch.
-
-    Raises:
-        PatchwordError: when it is above the tolerance.
-    """
+    """The largest difference of a file from torch."""
     difference = largest_difference(open_session(path), side)
     if not difference <= tolerance:
         record = side.encoder.record

@@ -24,9 +24,6 @@ class ImageSide(nn.Module):
     Args:
         encoder: the vision encoder; its torch model is expected as `model`.
         module: the alignment module.
-
-    Raises:
-        PatchwordError: when the encoder holds no torch model.
     """
 
     def __init__(self, encoder: PatchEncoder, module: AlignmentModule) -> None:

@@ -48,9 +48,6 @@ def assess(
         name: of the photograph.
         settings: that it was found with: `generator` and `margin`.
         quality: weights and points; the defaults when none are given.
-
-    Raises:
-        PatchwordError: when a mask's run lengths are damaged.
     """
     quality = quality or QualitySettings()
     segments, label_map, detected = labels.segments, labels.label_map, labels.detected

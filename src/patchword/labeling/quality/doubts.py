@@ -51,11 +51,7 @@ class ImageDoubt(Record):
 
 
 def read_doubts(folder: Path) -> tuple[ImageDoubt, ...]:
-    """The doubts about the labels in a folder, most doubtful photograph first; empty where no model was asked.
-
-    Raises:
-        PatchwordError: when the file is damaged.
-    """
+    """The doubts about the labels in a folder, most doubtful photograph first; empty where no model was asked."""
     path = folder / DISAGREEMENT_FILE
     try:
         return by_doubt(ImageDoubt.model_validate(line) for line in Manifest(path).read().values())

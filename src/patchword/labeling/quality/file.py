@@ -31,11 +31,7 @@ Again = Callable[[], QualityRecord]
 
 
 def append_quality(file: Manifest, record: QualityRecord) -> None:
-    """Add one photograph's line; of several with one name the last counts.
-
-    Raises:
-        PatchwordError: when the file cannot be written.
-    """
+    """Add one photograph's line; of several with one name the last counts."""
     file.append(record.model_dump(mode="json"))
 
 
@@ -45,9 +41,6 @@ def gather_quality(folders: Iterable[Path], *, into: Path) -> None:
     Args:
         folders: of the labels.
         into: folder of the labels of all of them.
-
-    Raises:
-        PatchwordError: when a file cannot be read or written.
     """
     path = into / QUALITY_FILE
     try:
@@ -75,9 +68,6 @@ def complete_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[Q
     """Write `quality.jsonl` anew, complete and sorted by name, and give its records on the way.
 
     The file is replaced when the last record has been taken.
-
-    Raises:
-        PatchwordError: when it cannot be written.
     """
     path = folder / QUALITY_FILE
     try:
@@ -99,9 +89,6 @@ def assessors(
         images: names of the photographs that did not fail.
         names: the vocabulary's classes, in order.
         settings: of the labelling.
-
-    Raises:
-        PatchwordError: when there are no settings, since the labels were imported.
     """
     if settings is None:
         raise PatchwordError(f"the labels of {folder} were imported; only labels that models made have a quality")
@@ -116,9 +103,6 @@ def assess_again(folder: Path, *, name: str, names: tuple[str, ...], settings: L
         name: of the photograph.
         names: the vocabulary's classes, in order.
         settings: of the labelling.
-
-    Raises:
-        PatchwordError: when its label map or segments are missing or damaged.
     """
     path = segments_path(folder, name)
     try:

@@ -64,11 +64,6 @@ def write_report(
 
     Returns:
         what the labels are worth; as many worst photographs as the page has rows.
-
-    Raises:
-        PatchwordError: for labels that were imported, which have no quality, a folder without labels, damaged
-            segments or masks, or a file that cannot be written. A photograph that cannot be read is left out of the
-            pictures.
     """
     settings = settings or ReportSettings()
     dataset = DatasetRecord.load(folder)

@@ -65,11 +65,7 @@ class Runs:
 
     @classmethod
     def of(cls, mask: RunLengths) -> Runs:
-        """Read run lengths.
-
-        Raises:
-            PatchwordError: when they are damaged or do not fill the size.
-        """
+        """Read run lengths."""
         height, width = mask["size"]
         ends = np.cumsum(run_counts(mask["counts"]))
         if int(ends[-1]) != height * width:
@@ -94,9 +90,6 @@ def run_counts(compressed: str) -> Positions:
 
     Returns:
         (n,) lengths of the runs, outside first.
-
-    Raises:
-        PatchwordError: for text that is no such thing.
     """
     digits = np.frombuffer(compressed.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
     if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:

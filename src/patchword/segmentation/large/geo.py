@@ -83,9 +83,6 @@ class GeoReader:
     masked, what is not a number, and pixels whose bands all have the value `settings.nodata` are not valid. Where
     neither says anything, a value that programs write for nothing (`customary_nodata`) is taken so; that, and another
     value that fills the border, is said.
-
-    Raises:
-        PatchwordError: when the extra `geo` is missing, the file cannot be read, or has not the bands asked for.
     """
 
     def __init__(self, path: Path, *, settings: SegmentSettings) -> None:
@@ -189,11 +186,7 @@ class GeoReader:
 
 
 def _border_value(sample: NDArray[Any]) -> float | None:
-    """The least or the greatest value where all bands of a fifth of the border pixels have it, and not all pixels do.
-
-    Args:
-        sample: (bands, h, w).
-    """
+    """The least or greatest value, where all bands of a fifth of the border have it and not all pixels do."""
     finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
     if not finite.size:
         return None
@@ -222,9 +215,6 @@ def write_geotiff(
         dtype: "uint8" or "uint16".
         reference: where it lies.
         meaning: what the values are.
-
-    Raises:
-        PatchwordError: when it cannot be written.
     """
     rasterio = _rasterio()
     profile = {

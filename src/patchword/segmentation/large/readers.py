@@ -114,9 +114,6 @@ def open_reader(path: Path, *, settings: SegmentSettings) -> WindowReader:
 
     A TIFF is read by windows with rasterio, so that memory is of a window; without that package, and for all other
     formats, an image without a georeference is decoded once and kept whole, 3 bytes a pixel.
-
-    Raises:
-        PatchwordError: when the file cannot be read, or has a georeference and the extra `geo` is missing.
     """
     header = read_tiff_header(path)
     if header is not None and _by_windows(header):

@@ -61,9 +61,6 @@ def refine_pixels(
 
     Returns:
         Classes, and confidences that are the refined probabilities.
-
-    Raises:
-        PatchwordError: for "sam" without a mask proposer.
     """
     if settings.refine == "pamr":
         guide = to_tensor(image) if seen is None else resize(seen, size=scores.size, mode="bilinear", antialias=False)

@@ -40,11 +40,6 @@ def pamr(probabilities: Tensor, *, image: Tensor, iterations: int, dilations: Se
 
     Returns:
         (n, h, w), every value within the range of its class's before.
-
-    Raises:
-        PatchwordError: when image and probabilities have different sizes.
-
-    Source: Araslanov and Roth, Single-Stage Semantic Segmentation from Image Labels, arXiv 2005.08104, section 3.3.
     """
     weights = neighbour_weights(image, dilations=dilations, contrast=contrast)
     return spread(probabilities, weights=weights, iterations=iterations, dilations=dilations)
@@ -66,11 +61,7 @@ def neighbour_weights(image: Tensor, *, dilations: Sequence[int], contrast: floa
 
 
 def spread(maps: Tensor, *, weights: Tensor, iterations: int, dilations: Sequence[int]) -> Tensor:
-    """Average maps (n, h, w) over their pixels' neighbours, with the weights that `neighbour_weights` gives.
-
-    Raises:
-        PatchwordError: when maps and weights have different sizes.
-    """
+    """Average maps (n, h, w) over their pixels' neighbours, with the weights that `neighbour_weights` gives."""
     if maps.shape[1:] != weights.shape[1:]:
         raise PatchwordError(
             f"maps are {maps.shape[1]} x {maps.shape[2]} and the image {weights.shape[1]} x {weights.shape[2]} pixels; "
