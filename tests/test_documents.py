@@ -1,0 +1,161 @@
+"""README and docs are true where a program can tell: links, commands, settings, Python, fields of files."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+import patchword
+from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
+from patchword.alignment.records import StepRecord
+from patchword.alignment.settings import AlignSettings
+from patchword.cli.app import app
+from patchword.cli.terminal import parse_settings
+from patchword.config.base import Settings
+from patchword.data.masks import Segment
+from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.protocols import PROTOCOLS
+from patchword.evaluation.records import ImageScore, SetupRecord
+from patchword.evaluation.report import ClassReport, EvaluationReport
+from patchword.evaluation.suite import SUITES
+from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
+from patchword.evaluation.task import DataRecord
+from patchword.export.onnx.settings import OnnxSettings
+from patchword.export.records import ExportSummary, PolygonLoss, Slivers
+from patchword.export.settings import ExportSettings, ImportSettings
+from patchword.labeling.quality.doubts import ImageDoubt, MaskDoubt
+from patchword.labeling.quality.records import MaskQuality, QualityParts, QualityRecord
+from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
+from patchword.labeling.settings import LabelSettings
+from patchword.models.presets import PRESETS
+from patchword.models.protocols import ModelRecord
+from patchword.runs.records import Numerics, ShardRecord, VocabularyRecord
+from patchword.runs.sessions import SessionRecord
+from patchword.segmentation.folder_settings import FolderSettings
+from patchword.segmentation.methods import METHODS
+from patchword.segmentation.records import ClassArea, ResultRecord, SegmentationRecord, TilesRecord
+from patchword.segmentation.records import Counts as SegmentationCounts
+from patchword.segmentation.result import SegmentationResult
+from patchword.segmentation.settings import SegmentSettings
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SETTINGS: dict[str, tuple[type[Settings], ...]] = {
+    "label": (LabelSettings,),
+    "align": (AlignSettings,),
+    "segment": (SegmentSettings, FolderSettings),
+    "evaluate": (SegmentSettings,),
+    "export": (ExportSettings, OnnxSettings),
+    "import": (ImportSettings,),
+}
+NAMES = {"benchmark": BENCHMARKS, "suite": SUITES, "protocol": PROTOCOLS, "preset": PRESETS, "method": METHODS}
+ON_DISK = {
+    "labels/": [DatasetRecord, VocabularyRecord, ShardRecord, Counts, Numerics, ImageRecord, Segment]
+    + [QualityRecord, QualityParts, MaskQuality, ImageDoubt, MaskDoubt],
+    "model/": [ArtifactConfig, Tower, ModuleShape, TrainingFacts, StepRecord],
+    "out/ (segment)": [ResultRecord, ClassArea, TilesRecord, SegmentationRecord, SegmentationCounts],
+    "evaluation/": [EvaluationReport, ClassReport, DataRecord, SetupRecord, ImageScore, SuiteRecord, SuiteEntry],
+    "Other folders": [ExportSummary, Slivers, PolygonLoss],
+    "Models in records": [ModelRecord],
+    "runs.jsonl": [SessionRecord],
+}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The `patchword` commands of a page's blocks of code, without what a shell does with their output."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^    .*\n)+)", text, re.MULTILINE | re.DOTALL)
+    joined = "\n".join(fenced or indented for fenced, indented in blocks).replace("\\\n", " ")
+    lines = [line.strip().partition(" > ")[0] for line in joined.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("patchword ")]
+
+
+def parse(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """The command that is meant, and its parameters by name; a usage error where they are not understood."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("patchword", list(words), resilient_parsing=True)
+    name = words[0]
+    while hasattr(command, "commands"):
+        name, words = words[0], words[1:]
+        command = command.commands[name]
+    return name, command.make_context(name, list(words), parent=context).params
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links, by the rule of the renderers: lower case, words joined by dashes."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    for link in [link for link in links if "://" not in link]:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_command_is_understood() -> None:
+    found = [(page.name, words) for page in PAGES for words in commands(page)]
+    assert {name for name, _ in found} >= {"README.md", "guide.md", "reproduce.md", "large.md", "deploy.md"}
+    for page, words in found:
+        where = f"{page}: patchword {' '.join(words)}"
+        try:
+            name, parameters = parse(words)
+        except Exception as error:
+            raise AssertionError(f"{where}: {error}") from error
+        for option, known in NAMES.items():
+            value = parameters.get(option)
+            assert value is None or value in known, where
+        numbers = parse_settings(parameters.get("settings") or [])
+        kinds = SETTINGS.get(name, ())
+        for kind in kinds:
+            kind(**{key: value for key, value in numbers.items() if key.partition(".")[0] in kind.model_fields})
+        known_settings = {key for kind in kinds for key in kind.model_fields}
+        assert not kinds or all(key.partition(".")[0] in known_settings for key in numbers), where
+
+
+def test_a_command_that_is_not_understood_is_found() -> None:
+    with pytest.raises(Exception, match=r"No such option.*--nothing"):
+        parse(["label", "photos", "--classes", "a", "-o", "b", "--nothing"])
+
+
+def test_the_python_of_the_readme_calls_functions_with_their_parameters() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    owners: dict[str, Any] = {"pw": patchword, "model": patchword.Segmenter, "result": SegmentationResult}
+    called = []
+    for node in ast.walk(ast.parse(example)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+        ):
+            owner = owners[node.func.value.id]
+            itself = [None] if inspect.isclass(owner) else []
+            keywords: Any = {keyword.arg: None for keyword in node.keywords}
+            inspect.signature(getattr(owner, node.func.attr)).bind(*itself, *node.args, **keywords)
+            called.append(node.func.attr)
+    assert {"label", "align", "segment", "evaluate"} <= set(called)
+
+
+@pytest.mark.parametrize("section", ON_DISK)
+def test_every_field_on_disk_is_described(section: str) -> None:
+    text = (ROOT / "docs" / "on-disk.md").read_text(encoding="utf-8")
+    (described,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    for record in ON_DISK[section]:
+        fields = record.model_fields if issubclass(record, BaseModel) else inspect.signature(record).parameters
+        missing = [name for name in fields if f"`{name}`" not in described]
+        if record is ExportSummary:
+            missing.remove("path")  # not in the file
+        assert not missing, f"{record.__name__}: {missing}"
