@@ -58,8 +58,20 @@ SETTINGS: dict[str, tuple[type[Settings], ...]] = {
 }
 NAMES = {"benchmark": BENCHMARKS, "suite": SUITES, "protocol": PROTOCOLS, "preset": PRESETS, "method": METHODS}
 ON_DISK = {
-    "labels/": [DatasetRecord, VocabularyRecord, ShardRecord, Counts, Numerics, ImageRecord, Segment]
-    + [QualityRecord, QualityParts, MaskQuality, ImageDoubt, MaskDoubt],
+    "labels/": [
+        DatasetRecord,
+        VocabularyRecord,
+        ShardRecord,
+        Counts,
+        Numerics,
+        ImageRecord,
+        Segment,
+        QualityRecord,
+        QualityParts,
+        MaskQuality,
+        ImageDoubt,
+        MaskDoubt,
+    ],
     "model/": [ArtifactConfig, Tower, ModuleShape, TrainingFacts, StepRecord],
     "out/ (segment)": [ResultRecord, ClassArea, TilesRecord, SegmentationRecord, SegmentationCounts],
     "evaluation/": [EvaluationReport, ClassReport, DataRecord, SetupRecord, ImageScore, SuiteRecord, SuiteEntry],
@@ -135,17 +147,14 @@ def test_the_python_of_the_readme_calls_functions_with_their_parameters() -> Non
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     owners: dict[str, Any] = {"pw": patchword, "model": patchword.Segmenter, "result": SegmentationResult}
     called = []
-    for node in ast.walk(ast.parse(example)):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-        ):
-            owner = owners[node.func.value.id]
+    calls = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
+    for call in calls:
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            owner = owners[call.func.value.id]
             itself = [None] if inspect.isclass(owner) else []
-            keywords: Any = {keyword.arg: None for keyword in node.keywords}
-            inspect.signature(getattr(owner, node.func.attr)).bind(*itself, *node.args, **keywords)
-            called.append(node.func.attr)
+            keywords: Any = {keyword.arg: None for keyword in call.keywords}
+            inspect.signature(getattr(owner, call.func.attr)).bind(*itself, *call.args, **keywords)
+            called.append(call.func.attr)
     assert {"label", "align", "segment", "evaluate"} <= set(called)
 
 
