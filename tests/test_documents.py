@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import patchword
 from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
@@ -45,6 +46,7 @@ from patchword.segmentation.records import ClassArea, ResultRecord, Segmentation
 from patchword.segmentation.records import Counts as SegmentationCounts
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.settings import SegmentSettings
+from tools.docs_settings import settings_table
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -56,8 +58,14 @@ SETTINGS: dict[str, tuple[type[Settings], ...]] = {
     "export": (ExportSettings, OnnxSettings),
     "import": (ImportSettings,),
 }
-NAMES = {"benchmark": BENCHMARKS, "suite": SUITES, "protocol": PROTOCOLS, "preset": PRESETS, "method": METHODS}
-ON_DISK = {
+NAMES: dict[str, Any] = {
+    "benchmark": BENCHMARKS,
+    "suite": SUITES,
+    "protocol": PROTOCOLS,
+    "preset": PRESETS,
+    "method": METHODS,
+}
+ON_DISK: dict[str, list[Any]] = {
     "labels/": [
         DatasetRecord,
         VocabularyRecord,
@@ -168,3 +176,35 @@ def test_every_field_on_disk_is_described(section: str) -> None:
         if record is ExportSummary:
             missing.remove("path")  # not in the file
         assert not missing, f"{record.__name__}: {missing}"
+
+
+def described_objects() -> list[str]:
+    """Dotted names that the pages of the reference describe."""
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    return [
+        name for page in pages for name in re.findall(r"^(?:::: |settings: )([\w.]+)$", page.read_text(), re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("name", described_objects())
+def test_the_reference_describes_what_there_is(name: str) -> None:
+    home, _, attribute = name.rpartition(".")
+    described = getattr(importlib.import_module(home), attribute)
+    text = inspect.getdoc(described) or ""
+    assert text
+    if inspect.isfunction(described):
+        for arguments in re.findall(r"^Args:\n((?:(?:    .*)?\n)+)", text, re.MULTILINE):
+            named = ", ".join(re.findall(r"^    (\w+(?:, \w+)*):", arguments, re.MULTILINE)).split(", ")
+            assert sorted(named) == sorted(inspect.signature(described).parameters)
+
+
+def test_settings_are_shown_with_their_choices_and_limits() -> None:
+    class Example(Settings):
+        kind: Literal["a", "b"] | None = Field(None, description="Which | one")
+        share: float = Field(0.5, gt=0, le=1, description="How much")
+        inner: ImportSettings = ImportSettings()
+
+    assert settings_table(Example).splitlines()[2:] == [
+        "| `kind` | none | `a`, `b` | Which \\| one |",
+        "| `share` | `0.5` | above 0, at most 1 | How much |",
+    ]

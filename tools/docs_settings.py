@@ -1,0 +1,49 @@
+"""A hook of mkdocs: a line `settings: module.Class` in a page becomes the table of that class's settings."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from patchword.config.base import Settings
+
+_LINE = re.compile(r"^settings: ([\w.]+)\.(\w+)$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """The page with its tables; mkdocs calls this for every page."""
+    return _LINE.sub(lambda line: settings_table(getattr(import_module(line[1]), line[2])), markdown)
+
+
+def settings_table(kind: type[Settings]) -> str:
+    """A Markdown table of a class's settings; those that are settings themselves have a table of their own."""
+    lines = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if not isinstance(default, Settings):
+            meaning = (field.description or "").replace("|", "\\|").replace("\n", " ")
+            lines.append(f"| `{name}` | {_shown(default)} | {_allowed(field)} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The choices, or the limits, that pydantic checks."""
+    choices = [choice for part in (field.annotation, *get_args(field.annotation)) for choice in _choices(part)]
+    limits = [
+        f"{words} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, words in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+        if hasattr(limit, name)
+    ]
+    return ", ".join([*(f"`{choice}`" for choice in choices), *limits])
+
+
+def _choices(annotation: object) -> tuple[object, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
