@@ -8,15 +8,15 @@ DOCS := $(VENV)/.docs
 .PHONY: demo test lint docs bench clean
 
 demo: $(INSTALLED)  ## the whole way on Toytown, offline: demo/report.html
-	$(BIN)/patchword demo -o demo --overwrite
+	$(BIN)/python -m patchword demo -o demo --overwrite
 
 test: $(INSTALLED)  ## every test
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)  ## style, format and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 docs: $(DOCS)  ## the pages of docs/ and the reference: site/index.html; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -117,7 +117,7 @@ def test_only_broken_photographs(models: Models, tmp_path: Path) -> None:
     assert "no image" in ran.complaint
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_photograph_without_permission(models: Models, tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
     (tmp_path / "photos/0.png").chmod(0)

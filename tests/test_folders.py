@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from io import FileIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -20,6 +23,7 @@ from patchword.data.folders import (
     expand_home,
     prepare_output,
     remove_leftovers,
+    replace_file,
     sole_use,
     write_bytes,
     write_json,
@@ -305,3 +309,136 @@ def test_a_path_in_a_home_that_is_not_there_is_refused_in_one_line(monkeypatch: 
     assert expand_home("photos") == Path("photos")
     with pytest.raises(PatchwordError, match="~/models begins with ~, but this user has no home folder"):
         expand_home("~/models")
+
+
+def test_where_there_are_only_windows_locks_one_run_at_a_time_works_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a locked byte cannot be read by others, so that the lock must lie outside what the file holds."""
+    folder = prepare_output(tmp_path / "out", marker="labels")
+    places: list[int] = []
+    locks: dict[int, int] = {}
+
+    def locking(file: int, mode: int, count: int) -> None:
+        assert (mode, count) == (windows.LK_NBLCK, 1)
+        places.append(os.lseek(file, 0, os.SEEK_CUR))
+        locks.pop(file, None)  # a number that is given again: the file that had it is closed, which ends its lock
+        if places[-1] in locks.values():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        locks[file] = places[-1]
+
+    windows = ModuleType("msvcrt")
+    windows.locking, windows.LK_NBLCK = locking, 2  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "msvcrt", windows)
+    monkeypatch.setattr(sys, "platform", "win32")
+    with sole_use(folder):
+        with pytest.raises(PatchwordError, match="another run is at work in"), sole_use(folder):
+            pass
+        assert len(set(places)) == 1
+        assert places[0] > (folder / MARKER_FILE).stat().st_size
+    with sole_use(folder):
+        pass
+
+
+def _held_open(monkeypatch: pytest.MonkeyPatch, *, times: int) -> list[float]:
+    """Let files be replaced only after so many refusals; returns the pauses in between."""
+    replace, refusals, pauses = Path.replace, iter(range(times)), list[float]()
+
+    def refuse(new: Path, old: Path) -> Path:
+        if next(refusals, None) is not None:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return replace(new, old)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(folders.time, "sleep", pauses.append)
+    return pauses
+
+
+def test_on_windows_a_file_that_is_open_for_a_moment_is_replaced_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_WINDOWS", True)
+    write_text(tmp_path / "a", "old")
+    pauses = _held_open(monkeypatch, times=3)
+    write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "new"
+    assert len(pauses) == 3
+
+
+def test_on_windows_a_file_that_stays_open_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_WINDOWS", True)
+    write_text(tmp_path / "a", "old")
+    pauses = _held_open(monkeypatch, times=10**6)
+    with pytest.raises(PatchwordError, match=r"cannot write .*a: the file is protected or open in another program"):
+        write_text(tmp_path / "a", "new")
+    assert sum(pauses) < 5  # seconds
+    assert _files(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_elsewhere_a_file_that_may_not_be_replaced_is_no_reason_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").touch()
+    monkeypatch.setattr(folders, "_WINDOWS", False)
+    pauses = _held_open(monkeypatch, times=1)
+    with pytest.raises(PermissionError):
+        replace_file(tmp_path / "new", tmp_path / "old")
+    assert pauses == []
+
+
+WINDOWS_DEVICES = ["CON", "con.png", "Nul.jpg.png", "aux .png", "LPT1", "com9.tar.gz", "COM\u00b2.png", "conin$"]
+WINDOWS_OTHERS = ["a.", "a ", "a:b.png", "what?.png", "a*b", 'a"b', "a<b", "a>b", "a|b", "a\\b", "line\nbreak.png"]
+WINDOWS_NAMES = ["conx.png", "a.con", "COM", "com10.png", "a b.png", "a..png", ".a", "\u00e9.png"]
+
+
+@pytest.mark.parametrize("name", [*WINDOWS_DEVICES, *WINDOWS_OTHERS])
+def test_names_that_windows_takes_for_something_else_are_never_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if sys.platform != "win32":
+        write_text(tmp_path / "elsewhere" / name / "b.png", "whole")
+    monkeypatch.setattr(folders, "_WINDOWS", True)
+    for path in (tmp_path / "out" / name, tmp_path / "out" / name / "b.png"):
+        with pytest.raises(PatchwordError, match=r"cannot write (?s:.*): Windows has no files called"):
+            write_text(path, "whole")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", WINDOWS_NAMES)
+def test_names_that_windows_knows_are_written_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(folders, "_WINDOWS", True)
+    write_text(tmp_path / "out" / name, "whole")
+    assert _files(tmp_path) == [f"out/{name}"]
+
+
+def test_a_path_that_windows_cannot_find_for_its_length_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_WINDOWS", True)
+    path = tmp_path / ("d" * 130) / ("e" * 130) / "a.png"
+    mkdir = Path.mkdir
+
+    def short(folder: Path, *arguments: object, **named: object) -> None:
+        if len(str(folder)) > 259:
+            raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
+        mkdir(folder, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", short)
+    with pytest.raises(PatchwordError, match="File name too long") as raised:
+        write_text(path, "whole")
+    assert isinstance(raised.value.__context__, OSError)
+    assert raised.value.__context__.errno == errno.ENAMETOOLONG
+
+
+def test_a_name_of_the_greatest_length_needs_no_longer_one_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 255)
+    with folders.replacing_path(path) as temporary:
+        assert len(temporary.name) < 64
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_text_with_names_that_are_no_text_is_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.html", "<li>\udcff.png")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == "<li>\\udcff.png"

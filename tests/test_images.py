@@ -64,7 +64,8 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     for name in ("up", "up again"):  # two, so that following them blindly does not end at the system's limit
         (tmp_path / "a" / name).symlink_to(tmp_path)
     (tmp_path / "itself").symlink_to(tmp_path / "itself")
-    os.mkfifo(tmp_path / "pipe.jpg")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.jpg")
     assert _names(tmp_path) == ["a/one.jpg"]
 
 
@@ -500,7 +501,7 @@ def _bomb(path: Path) -> None:
         ("a.png", _flip_bytes, ""),
         ("a.png", _bomb, "too large; allowed are 178,956,970 pixels: make it smaller, or segment it as a TIFF"),
         ("a.png", lambda path: path.mkdir(), "not a file"),
-        ("a.png", os.mkfifo, "not a file"),
+        *([("a.png", os.mkfifo, "not a file")] if hasattr(os, "mkfifo") else []),
         ("a.png", lambda path: None, "No such file"),
         ("a.jpg", lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not an image"),
     ],

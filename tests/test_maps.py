@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,15 @@ def test_a_label_map_with_colours_of_its_own_shows_them_everywhere(tmp_path: Pat
     assert all((legend == colour).all(axis=2).any() for colour in own)
     with pytest.raises(PatchwordError, match=r"colours \(2, 3\); allowed is \(3, 3\)"):
         LabelMap(np.array([[0]]), ("a", "b", "c"), own)
+
+
+def test_a_large_map_is_read_without_a_word_of_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices = np.zeros((8, 12), dtype=np.int64)
+    LabelMap(indices, _names(2)).save(tmp_path / "map.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", indices.size - 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with Image.open(tmp_path / "map.png"):
+            assert [each.category for each in said] == [Image.DecompressionBombWarning]
+        np.testing.assert_array_equal(LabelMap.load(tmp_path / "map.png", names=_names(2)).indices, indices)
+    assert len(said) == 1

@@ -82,4 +82,4 @@ def _drawn(items: Sequence[tuple[str, AlignmentItem]], *, count: int, seed: int)
 
 
 def _seed_of(seed: int, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode("utf-8", "surrogateescape")).digest()[:8], "big")

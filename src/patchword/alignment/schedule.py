@@ -34,5 +34,5 @@ def image_order(images: int, *, epoch: int, seed: int) -> Tensor:
 def seeded_generator(seed: int, purpose: str, *place: int | str) -> torch.Generator:
     """A generator on the CPU that depends on nothing but its arguments."""
     name = "/".join(str(part) for part in (seed, purpose, *place))
-    digest = hashlib.sha256(name.encode()).digest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

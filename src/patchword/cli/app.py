@@ -40,6 +40,7 @@ from patchword.cli.terminal import (
     parse_settings,
     print_json,
     print_plan,
+    print_whatever_names,
     speaks_for_all,
 )
 
@@ -150,4 +151,5 @@ app.command()(push)
 
 def main() -> None:
     """Entry point of the console script."""
+    print_whatever_names()
     app()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import shlex
@@ -30,7 +32,7 @@ from patchword.vocabulary_words import read_words, split_commas
 
 FAILED, MISTAKE, BY_SIGNAL = 1, 2, 128
 _MAY_BE_EMPTY = ("background", "mask_suffix")  # no words; no suffix
-_SIGNALS = ("SIGTERM", "SIGHUP")  # the system's ways to end a run: treated as a person's Ctrl-C
+_SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the system's ways to end a run: treated as a person's Ctrl-C
 
 
 class Stopped(KeyboardInterrupt):
@@ -257,9 +259,25 @@ def speaks_for_all() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def print_whatever_names() -> None:
+    """Let both streams take names that their encoding lacks, or that are not text: as escapes, never as an error.
+
+    Where the locale knows nothing but ASCII they are UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_ascii = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if is_ascii else None, errors="backslashreplace")
+
+
 def print_json(value: Any) -> None:
-    """Write a record to standard output as JSON with sorted keys."""
-    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False))
+    """Write a record to standard output as JSON with sorted keys, escaped where the stream lacks a character."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, sort_keys=True)
+    typer.echo(text)
 
 
 def print_plan(plan: Plan, *, as_json: bool) -> None:

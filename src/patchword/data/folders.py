@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -19,6 +22,12 @@ MARKER_FILE = ".patchword"
 _TEMPORARY = ".patchword-{}.tmp"
 CACHE_VARIABLE = "PATCHWORD_CACHE"
 _BLOCK = 1 << 16  # bytes
+_LOCKED_BYTE = 1 << 30  # on Windows nobody else can read a byte that is locked: one far behind the end harms nobody
+_REPLACING_TRIES, _REPLACING_PAUSE = 20, 0.1  # seconds
+_LONGEST_WINDOWS_PATH = 259  # characters, unless its long paths are switched on; what is longer "cannot be found"
+_WINDOWS = sys.platform == "win32"
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
+_WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"|?*\\]|[. ]\Z')
 
 
 def cache_folder() -> Path | None:
@@ -120,10 +129,16 @@ def sole_use(path: Path) -> Iterator[None]:
 def _lock(file: IO[bytes]) -> bool:
     """Whether nobody else has locked a file; true also where the system or the file system knows no locks."""
     try:
-        import fcntl
+        if sys.platform == "win32":
+            import msvcrt
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+            file.seek(_LOCKED_BYTE)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
     except (ImportError, OSError):
         return True
@@ -137,7 +152,6 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(data)
     except OSError as error:
@@ -145,8 +159,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text as `write_bytes` does; line ends are kept as they are."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text as `write_bytes` does; line ends are kept, and a file's name that is not UTF-8 is escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -294,7 +308,10 @@ def _empty(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its name when the block ends well and vanishes when it does not."""
+    """A new file beside `path` that takes its name when the block ends well and vanishes when it does not.
+
+    Folders on the way are made.
+    """
     with replacing_path(path) as temporary, temporary.open("xb") as file:
         yield file
         file.flush()
@@ -304,14 +321,48 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
     """As `replacing`, for what writes files only by their path: the path of a file that is not there yet."""
+    _refuse_name(path)
     temporary = path.parent / _TEMPORARY.format(secrets.token_hex(8))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.replace(path)
-    except BaseException:
+        replace_file(temporary, path)
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        longest = max(len(str(each.absolute())) for each in (path, temporary))
+        if _WINDOWS and isinstance(error, FileNotFoundError) and longest > _LONGEST_WINDOWS_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from None
         raise
+
+
+def replace_file(new: Path, old: Path) -> None:
+    """Give a file another's name, in whose place it then is.
+
+    Windows refuses that while a program has the old file open, as scanners and previews do for a moment: it is tried
+    again for two seconds.
+    """
+    for left in reversed(range(_REPLACING_TRIES)):
+        try:
+            new.replace(old)
+            return
+        except PermissionError:
+            if not _WINDOWS:
+                raise
+            if not left:
+                raise PermissionError(errno.EACCES, "the file is protected or open in another program") from None
+            time.sleep(_REPLACING_PAUSE)
+
+
+def _refuse_name(path: Path) -> None:
+    """Refuse the names that Windows takes for something else: it would write to a device, a stream or another file.
+
+    Raises:
+        OSError: with the number EINVAL, as of a name that the file system cannot hold.
+    """
+    for part in path.parts[1 if path.anchor else 0 :] if _WINDOWS else ():
+        if part not in (".", "..") and (_WINDOWS_DEVICE.fullmatch(part) or _WINDOWS_FORBIDDEN.search(part)):
+            raise OSError(errno.EINVAL, f"Windows has no files called {part!r}")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

@@ -5,13 +5,13 @@ Reference: docs.voxel51.com, "Importing data", ImageSegmentationDirectory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from patchword.data.folders import write_bytes, write_json
 from patchword.export.files import png, text_bytes, write_json_object
 from patchword.export.job import Job
+from patchword.runs.records import relative_root
 
 _IMPORT = '''"""Opens this folder in FiftyOne, with the names of the classes."""
 
@@ -58,4 +58,4 @@ def _paths(job: Job, chosen: dict[str, str], out: Path) -> Iterator[tuple[str, o
     for item in job.labels.items:
         name = item.record.name
         key = f"{chosen[name]}{PurePosixPath(name).suffix}"
-        yield key, Path(os.path.relpath(item.image.resolve(), out.resolve())).as_posix()
+        yield key, relative_root(item.image, folder=out)

@@ -148,7 +148,6 @@ def place_photograph(photo: Path, *, target: Path, how: str) -> None:
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A new file that takes its name when the block ends well and vanishes when it does not."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             yield file
     except OSError as error:

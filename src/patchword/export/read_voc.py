@@ -17,6 +17,7 @@ from PIL import Image
 
 from patchword.data.colours import IGNORE_COLOUR
 from patchword.data.components import NOTHING, connected_components
+from patchword.data.image_silence import SILENCE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
@@ -241,7 +242,7 @@ def _packed(image: Image.Image) -> NDArray[np.int64]:
 
 def _opened(read: Callable[[], bytes], path: str) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(read())) as image:
+        with SILENCE, Image.open(io.BytesIO(read())) as image:
             image.load()
             if image.mode not in ("P", "L", "RGB", "RGBA"):
                 raise PatchwordError(f"{path} is a picture of mode {image.mode}; a mask is indexed, grey or coloured")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from patchword.data.folders import Manifest, read_marker, remove_leftovers
+from patchword.data.folders import Manifest, read_marker, remove_leftovers, replace_file
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import label_map_path, read_manifest, segments_path
 from patchword.labeling.image import LabelParts
@@ -281,6 +281,6 @@ def _forget(folder: Path, *, manifest: Manifest, gone: Set[str]) -> None:
             if record.name not in gone:
                 fresh.append(record.model_dump(mode="json"))
     if fresh_path.exists():
-        fresh_path.replace(manifest.path)
+        replace_file(fresh_path, manifest.path)
     else:
         manifest.path.unlink()

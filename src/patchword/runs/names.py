@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.runs.stream import Photograph
 
-# What only a photograph's own name can be the reason of, such as one that is too long with `.png` behind it.
-_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST})
+# What only a photograph's own name can be the reason of, such as one that is too long with `.png` behind it, or that
+# the file system of the results does not know: a colon on FAT, bytes that are not UTF-8 on APFS.
+_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ})
 
 
 def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> dict[str, Path]:
@@ -57,7 +59,7 @@ def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
     cause = error.__context__
     if not (isinstance(cause, OSError) and cause.errno in _OF_THE_NAME):
         raise error
-    return PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}/", ""))
+    return PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}{os.sep}", ""))
 
 
 def remove_files(paths: Sequence[Path]) -> None:
