@@ -108,7 +108,7 @@ def test_shards_that_do_not_belong_together(data: Path) -> None:
     with pytest.raises(PatchwordError, match=r"not of one evaluation: predicted by: temperature is 0\.1 and 0\.2"):
         merge_evaluations([data / "part1", data / "other"], out=data / "merged")
     run(data, data / "whole")
-    with pytest.raises(PatchwordError, match="whole is no shard"):
+    with pytest.raises(PatchwordError, match="whole is not a shard"):
         merge_evaluations([data / "part1", data / "whole"], out=data / "merged")
     lines = (data / "part2/images.jsonl").read_text().splitlines(keepends=True)
     (data / "part2/images.jsonl").write_text("".join(lines[:-1]))

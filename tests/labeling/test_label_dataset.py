@@ -79,7 +79,7 @@ def test_missing_and_foreign_folders(labels: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "other"}, "not the record of a label folder"),
-        ({"format_version": 1}, "format version 1; allowed is 2"),
+        ({"format_version": 1}, "format version 1; this version of patchword reads 2"),
         ({"complete": False}, "did not finish"),
         ({"counts": 3}, "damaged at `counts`"),
         ({"settings": {"overlap": 7}}, "overlap"),

@@ -136,7 +136,7 @@ def test_what_is_not_of_one_run_is_refused(photos: Path, tmp_path: Path) -> None
         ([one, third], r"parts of 9 photographs in 2 shards .* and 9 photographs in 3 shards"),
         ([one, tmp_path / "nowhere"], "no such folder"),
         ([one, photos], r"not a label folder"),
-        ([one, run(photos, tmp_path / "whole").folder], "whole is no shard"),
+        ([one, run(photos, tmp_path / "whole").folder], "whole is not a shard"),
     ]
     other = {"settings": LabelSettings(margin=0.5)}
     cases.append(([one, run(photos, tmp_path / "a", shard=Shard(2, 2), **other).folder], r"setting `margin` is 0.02"))
@@ -195,7 +195,7 @@ def test_a_shard_resumes_as_the_shard_that_it_was(photos: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3", "-1/2", "1/0"])
 def test_shards_that_are_none(text: str) -> None:
-    with pytest.raises(PatchwordError, match="allowed is i/n with i from 1 to n"):
+    with pytest.raises(PatchwordError, match="it must be i/n with i from 1 to n"):
         Shard.parse(text)
 
 

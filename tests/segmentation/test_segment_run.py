@@ -233,7 +233,7 @@ def test_shards_that_are_no_whole_are_refused(photos: Path, segmenter: Segmenter
     for shards, said in (
         (["1"], "shards are missing: 2/2"),
         (["1", "1"], "are both shard 1/2"),
-        (["1", "all"], "is no shard"),
+        (["1", "all"], "is not a shard"),
         (["1", "other"], "setting `threshold` is 0.0 and 0.1"),
         (["1", "lost"], "no segment.json in"),
         (["1", "nowhere"], "no such folder"),

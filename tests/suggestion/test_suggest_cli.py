@@ -64,10 +64,10 @@ def test_a_list_is_proposed_that_names_what_is_there(scenes: Path, tmp_path: Pat
         (("--set", "sampel=3"), "setting 'sampel' is unknown"),
         (("--nouns", "missing.txt"), "no such class list: missing.txt"),
         (("--nouns", "{folder}/nouns.txt"), "nouns.txt:2: 'cat' is already named at"),
-        (("--page", "{folder}/classes.txt"), "allowed are two files"),
+        (("--page", "{folder}/classes.txt"), "name two different files"),
         (("--page", "{folder}"), "is a folder; the output is a file"),
         (("--nouns", "{folder}/classes.txt"), "holds the nouns"),
-        (("--page", "{folder}/nouns.txt/page.html"), "nouns.txt is no folder that may be written to"),
+        (("--page", "{folder}/nouns.txt/page.html"), "nouns.txt is not a folder that may be written to"),
     ],
 )
 def test_mistakes_are_one_line_and_come_before_any_model(

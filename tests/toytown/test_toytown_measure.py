@@ -218,5 +218,5 @@ def test_probing_refuses_other_patches_and_no_scenes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(measure_dino, "load_patch_encoder", lambda *_, **__: knowing_patches([], patch=14))
     with pytest.raises(PatchwordError, match="patches of 14 pixels; allowed here is 8"):
         measure_dino.measure_dino(tmp_path)
-    with pytest.raises(PatchwordError, match="with test 0; allowed is 1"):
+    with pytest.raises(PatchwordError, match="with test 0; it must be at least 1"):
         measure_dino.measure_dino(tmp_path, test=0)

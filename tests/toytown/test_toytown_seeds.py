@@ -42,12 +42,12 @@ def test_ranges_end_before_the_next_begins() -> None:
 
 @pytest.mark.parametrize("index", [-1, RANGE])
 def test_an_index_outside_the_range_is_refused(index: int) -> None:
-    with pytest.raises(PatchwordError, match=f"scene index {index} of 'label'; allowed is 0 to {RANGE - 1}"):
+    with pytest.raises(PatchwordError, match=f"scene index {index} of 'label'; choose 0 to {RANGE - 1}"):
         scene_seed("label", index=index)
 
 
 def test_an_unknown_purpose_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="'fun'; allowed are train-clip"):
+    with pytest.raises(PatchwordError, match="'fun' \(choose from train-clip"):
         scene_seed("fun", index=0)
 
 

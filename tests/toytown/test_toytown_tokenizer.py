@@ -78,7 +78,7 @@ def test_a_smaller_one_has_fewer_merges(scenes: list[Scene], tmp_path: Path) -> 
 
 
 def test_too_small_a_one_is_refused(scenes: list[Scene], tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match="513 tokens; allowed is 514"):
+    with pytest.raises(PatchwordError, match="513 tokens; it needs at least 514"):
         train_tokenizer(scenes[:2], out=tmp_path / "none", size=513, context=CONTEXT)
     assert not (tmp_path / "none").exists()
 

@@ -212,7 +212,7 @@ def test_progress_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 def test_impossible_numbers_are_refused(
     run: Callable[..., None], recipe: Any, more: dict[str, int], named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(PatchwordError, match=f"{named}; allowed is"):
+    with pytest.raises(PatchwordError, match=f"{named}; it "):
         run(tmp_path / "out", recipe=recipe, **more)
     assert not list(tmp_path.glob("out/*"))
 
@@ -238,8 +238,8 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", "0"], "steps 0; allowed is 1"),
-        (["--seed", "-1"], "--seed -1; allowed is 0"),
+        (["--steps", "0"], "steps 0; it must be at least 1"),
+        (["--seed", "-1"], "--seed -1; it must be at least 0"),
         (["--start", "old"], "no training of the miniature DINOv2 in old"),
     ],
 )

@@ -150,12 +150,12 @@ def test_one_number_is_a_square() -> None:
 @pytest.mark.parametrize("size", [15, 0, -20, (15, 40), (40, 15)])
 def test_smaller_sizes_are_refused(size: int | tuple[int, int]) -> None:
     shown = f"{size} x {size}" if isinstance(size, int) else f"{size[0]} x {size[1]}"
-    with pytest.raises(PatchwordError, match=f"{shown} pixels; allowed are 16"):
+    with pytest.raises(PatchwordError, match=f"{shown} pixels; each side must be at least 16"):
         draw_scene(0, size=size)
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="'noon'; allowed are day, dusk"):
+    with pytest.raises(PatchwordError, match="'noon' \(choose from day, dusk"):
         draw_scene(0, style="noon")
 
 

@@ -233,7 +233,7 @@ def test_flipping_moves_picture_and_instances_together() -> None:
 
 
 def test_training_refuses_no_steps(tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match="steps 0; allowed is 1 and more"):
+    with pytest.raises(PatchwordError, match="steps 0; it must be at least 1"):
         train_sam(tmp_path, steps=0)
 
 

@@ -24,7 +24,7 @@ def check_counts(what: str, **counts: int) -> None:
     """
     for name, count in counts.items():
         if count < 1:
-            raise PatchwordError(f"{what} with {name} {count}; allowed is 1 and more")
+            raise PatchwordError(f"{what} with {name} {count}; it must be at least 1")
 
 
 def earlier_run(start: Path, *, what: str, recipe: Mapping[str, Any], sizes: tuple[str, ...]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def measure_clip(folder: Path, *, scenes: int = 400, style: str = "day") -> Nami
         PatchwordError: on a folder without a CLIP, an unknown style, or too few scenes for a single crop.
     """
     if style not in STYLES:
-        raise PatchwordError(f"Toytown has no style {style!r}; allowed are {', '.join(STYLES)}")
+        raise PatchwordError(f"Toytown has no style {style!r} (choose from {', '.join(STYLES)})")
     encoder = load_image_text(str(folder), device="cpu")
     names = [thing.name for thing in THINGS]
     text = encode_vocabulary(encoder, vocabulary=Vocabulary.of(names)).class_vectors()

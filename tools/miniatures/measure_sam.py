@@ -82,7 +82,7 @@ def measure_sam(folder: Path, *, scenes: int, style: str) -> SamMeasurement:
 def draw_probes(*, scenes: int, style: str) -> list[Probe]:
     """Draw the first so many unseen scenes and a point in every thing and region of at least 40 visible pixels."""
     if scenes < 1:
-        raise PatchwordError(f"measuring the miniature SAM on {scenes} scenes; allowed is 1 and more")
+        raise PatchwordError(f"measuring the miniature SAM on {scenes} scenes; at least 1 is needed")
     return [
         _probe(draw_scene(scene_seed("validate", index=index), size=SIDE, style=style), seed=index)
         for index in range(scenes)

@@ -44,7 +44,7 @@ def train_tokenizer(scenes: list[Scene], *, out: Path, size: int, context: int, 
     endings = [token + "</w>" for token in alphabet]
     least = len(alphabet) + len(endings) + 2
     if size < least:
-        raise PatchwordError(f"a tokenizer of {size} tokens; allowed is {least} and more")
+        raise PatchwordError(f"a tokenizer of {size} tokens; it needs at least {least}")
     trainer = trainers.BpeTrainer(
         vocab_size=size - 2,
         initial_alphabet=alphabet,

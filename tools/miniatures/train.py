@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.seed < 0:
-        raise PatchwordError(f"--seed {chosen.seed}; allowed is 0 and more")
+        raise PatchwordError(f"--seed {chosen.seed}; it must be at least 0")
     for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "dino", "sam"))):
         if getattr(chosen, name) is not None and chosen.model not in models:
             raise PatchwordError(f"--{name} with {chosen.model}; allowed with {', '.join(models)}")

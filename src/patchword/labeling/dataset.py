@@ -93,7 +93,7 @@ class LabelledDataset:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise PatchwordError(f"no such folder: {folder}; allowed is a folder that `patchword label` wrote")
+            raise PatchwordError(f"no such folder: {folder}; give a folder that `patchword label` wrote")
         dataset = DatasetRecord.load(folder)
         if dataset.counts is None or not dataset.complete:
             raise PatchwordError(

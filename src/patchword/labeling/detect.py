@@ -55,7 +55,7 @@ def crop_boxes(size: tuple[int, int], *, settings: LabelSettings) -> Tensor:
     """
     height, width = size
     if height < 1 or width < 1:
-        raise PatchwordError(f"image is {height} x {width} pixels; allowed are sides of at least 1 pixel")
+        raise PatchwordError(f"image is {height} x {width} pixels; each side must be at least 1 pixel")
     boxes = [
         (x0, y0, x1, y1)
         for grid in settings.grids
@@ -83,7 +83,7 @@ def crop_side(settings: LabelSettings, *, input_size: int, patch_size: int) -> i
         return max(patch_size, input_size // patch_size * patch_size)
     if settings.crop_size % patch_size:
         raise PatchwordError(
-            f"setting `crop_size` is {settings.crop_size}; allowed are multiples of the encoder's patch, {patch_size}"
+            f"setting `crop_size` is {settings.crop_size}; it must be a multiple of the encoder's patch, {patch_size}"
         )
     return settings.crop_size
 

@@ -114,7 +114,7 @@ def _inside(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.bool_]:
     mask = claim.mask()
     if mask.shape != size:
         raise PatchwordError(
-            f"a mask of class {claim.class_name!r} has shape {mask.shape}; allowed is the image's {size}"
+            f"a mask of class {claim.class_name!r} has shape {mask.shape}; it must have the image's, {size}"
         )
     return mask[_window(claim)]
 

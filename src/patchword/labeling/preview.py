@@ -46,7 +46,7 @@ class Preview:
 def check_count(count: int) -> None:
     """Refuse a number of photographs that no page shows."""
     if not 1 <= count <= MOST:
-        raise PatchwordError(f"a preview of {count} photographs; allowed is 1 to {MOST}")
+        raise PatchwordError(f"a preview of {count} photographs; choose 1 to {MOST}")
 
 
 def page_for(out: str | Path) -> Path:
@@ -54,7 +54,7 @@ def page_for(out: str | Path) -> Path:
     out = Path(out)
     page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
     if page.is_dir() or (page.exists() and GENERATOR.encode() not in page.read_bytes()[:2000]):
-        raise PatchwordError(f"{page} is no page of patchword's making and is not replaced; choose another name")
+        raise PatchwordError(f"{page} was not written by patchword and is not replaced; choose another name")
     return page
 
 

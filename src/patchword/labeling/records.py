@@ -145,7 +145,8 @@ class DatasetRecord(Record):
         if data.get("format_version") != FORMAT_VERSION:
             found = data.get("format_version")
             raise PatchwordError(
-                f"{path} has format version {found}; allowed is {FORMAT_VERSION}; label again to convert"
+                f"{path} has format version {found}; this version of patchword reads {FORMAT_VERSION}; label again to "
+                "convert"
             )
         try:
             return cls.model_validate(data)

@@ -245,11 +245,11 @@ class LabelSettings(Settings):
     def _check_grids(self) -> Self:
         for grids in (self.grids, self.proposal_grids):
             if len(set(grids)) != len(grids):
-                raise ValueError("a grid is named twice; allowed are distinct grids")
+                raise ValueError("a grid is named twice; give each grid once")
         crops = sum(self.crops_a_side(grid) ** 2 for grid in self.grids)
         if crops < self.minimum_crops:
             raise ValueError(
-                f"minimum_crops is {self.minimum_crops}, but the grids give {crops} crops; allowed is up to {crops}"
+                f"minimum_crops is {self.minimum_crops}, but the grids give {crops} crops; it must be at most {crops}"
             )
         return self
 

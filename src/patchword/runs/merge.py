@@ -33,13 +33,13 @@ class Part(Protocol):
 def check_folder(folder: Path, *, command: str) -> None:
     """Refuse what is no folder, before its records are looked for."""
     if not folder.is_dir():
-        raise PatchwordError(f"no such folder: {folder}; allowed is one that `patchword {command} --shard i/n` wrote")
+        raise PatchwordError(f"no such folder: {folder}; give one that `patchword {command} --shard i/n` wrote")
 
 
 def check_shard(shard: ShardRecord | None, *, folder: Path, command: str) -> ShardRecord:
     """What a folder's record says of its part; one that is whole is no shard."""
     if shard is None:
-        raise PatchwordError(f"{folder} is no shard; allowed are folders that `patchword {command} --shard i/n` wrote")
+        raise PatchwordError(f"{folder} is not a shard; give folders that `patchword {command} --shard i/n` wrote")
     return shard
 
 
@@ -124,7 +124,7 @@ def _check_every_part(parts: Sequence[Part]) -> None:
         if part.shard.index in given:
             raise PatchwordError(
                 f"{given[part.shard.index]} and {part.folder} are both shard {part.shard.index}/{part.shard.count}; "
-                "allowed is each once"
+                "give each shard once"
             )
         given[part.shard.index] = part.folder
     count = parts[0].shard.count

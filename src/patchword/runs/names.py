@@ -30,7 +30,7 @@ def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> 
     named = {}
     for path in images:
         if not path.is_relative_to(root):
-            raise PatchwordError(f"photograph {path} is outside {root}; allowed are photographs inside it")
+            raise PatchwordError(f"photograph {path} is outside {root}; photographs must lie inside it")
         name = path.relative_to(root)
         if not (outer / name).is_relative_to(inner):
             named[name.as_posix()] = path

@@ -26,14 +26,14 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise PatchwordError(f"shard is {self}; allowed is i/n with i from 1 to n, such as 1/4")
+            raise PatchwordError(f"shard is {self}; it must be i/n with i from 1 to n, such as 1/4")
 
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read `i/n`."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         if match is None:
-            raise PatchwordError(f"shard is {text!r}; allowed is i/n with i from 1 to n, such as 1/4")
+            raise PatchwordError(f"shard is {text!r}; it must be i/n with i from 1 to n, such as 1/4")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ def chunks_of(
     if shard.index > len(chunks):
         raise PatchwordError(
             f"shard {shard} has no photographs: {len(names)} make {len(chunks)} chunks of up to {size}; "
-            f"allowed are up to {len(chunks)} shards"
+            f"choose at most {len(chunks)} shards"
         )
     return chunks[shard.index - 1 :: shard.count]
 

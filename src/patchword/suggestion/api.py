@@ -98,10 +98,10 @@ def _targets(
             raise PatchwordError(f"{path} exists; choose another name, or --overwrite it")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise PatchwordError(f"cannot write {path}: {above} is no folder that may be written to")
+            raise PatchwordError(f"cannot write {path}: {above} is not a folder that may be written to")
     places = [path.resolve() for path in targets.values()]
     if len(set(places)) < len(places):
-        raise PatchwordError(f"class list and page are both {targets['out']}; allowed are two files")
+        raise PatchwordError(f"class list and page are both {targets['out']}; name two different files")
     if isinstance(nouns, str | Path) and "\n" not in str(nouns) and Path(nouns).resolve() in places:
         raise PatchwordError(f"{nouns} holds the nouns; choose another output file")
     return targets

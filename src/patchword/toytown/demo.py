@@ -95,11 +95,11 @@ def run_demo(
         the path of `report.html`.
     """
     if not 0 <= seed < 100:
-        raise PatchwordError(f"seed of the demo is {seed}; allowed is 0 to 99")
+        raise PatchwordError(f"seed of the demo is {seed}; choose 0 to 99")
     if not 2 <= scenes <= 50_000:
-        raise PatchwordError(f"the demo with {scenes} scenes; allowed is 2 to 50000")
+        raise PatchwordError(f"the demo with {scenes} scenes; choose 2 to 50000")
     if not 1 <= evaluated <= 50_000:
-        raise PatchwordError(f"the demo judged on {evaluated} scenes; allowed is 1 to 50000")
+        raise PatchwordError(f"the demo evaluated on {evaluated} scenes; choose 1 to 50000")
     for folder in (miniatures.CLIP, miniatures.DINO, miniatures.SAM):
         if not (folder / "model.safetensors").is_file():
             raise PatchwordError(f"the miniature model {folder} is missing; install patchword again")

@@ -125,7 +125,7 @@ def contend(contender: Contender, place: Place) -> dict[str, dict[str, Any]]:
     for path in sorted(place.photos.iterdir())[:METHOD_SCENES]:
         found = segmenter.segment(path, classes=ALL, settings=contender.settings)
         if found.scores is None:
-            raise PatchwordError(f"{contender.title} gives no scores; allowed is a segmenter that does")
+            raise PatchwordError(f"{contender.title} gives no scores; use a segmenter that does")
         # A class's scores do not depend on the others, so that one look answers for both lists.
         rows = range(found.label_map.indices.shape[0])
         best = found.scores.rows(rows, maps=range(len(SEEN))).argmax(dim=0).cpu().numpy()

@@ -80,7 +80,7 @@ def check_quality(labels: LabelledDataset, *, masks: Path, resamples: int = 1000
             truths.append(truth)
     if len(records) < FEWEST_IMAGES:
         raise PatchwordError(
-            f"{len(records)} images have exact masks with a class; allowed are {FEWEST_IMAGES} and more"
+            f"{len(records)} images have exact masks with a class; at least {FEWEST_IMAGES} are needed"
         )
     miou, accuracy = np.array(truths).T  # (n,), (n,)
     scores = np.array([record.score for record in records])

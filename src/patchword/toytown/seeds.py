@@ -29,7 +29,7 @@ def scene_seed(purpose: str, *, index: int) -> int:
         the seed; two purposes never share one.
     """
     if purpose not in PURPOSES:
-        raise PatchwordError(f"Toytown has no scenes for {purpose!r}; allowed are {', '.join(PURPOSES)}")
+        raise PatchwordError(f"Toytown has no scenes for {purpose!r} (choose from {', '.join(PURPOSES)})")
     if not 0 <= index < RANGE:
-        raise PatchwordError(f"scene index {index} of {purpose!r}; allowed is 0 to {RANGE - 1}")
+        raise PatchwordError(f"scene index {index} of {purpose!r}; choose 0 to {RANGE - 1}")
     return PURPOSES.index(purpose) * RANGE + index

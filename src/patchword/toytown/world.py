@@ -117,9 +117,9 @@ def draw_scene(seed: int, *, size: int | tuple[int, int] = 192, style: str = "da
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 16:
-        raise PatchwordError(f"a Toytown scene of {height} x {width} pixels; allowed are 16 pixels and more")
+        raise PatchwordError(f"a Toytown scene of {height} x {width} pixels; each side must be at least 16 pixels")
     if style not in STYLES:
-        raise PatchwordError(f"Toytown has no style {style!r}; allowed are {', '.join(STYLES)}")
+        raise PatchwordError(f"Toytown has no style {style!r} (choose from {', '.join(STYLES)})")
     generator = np.random.default_rng(seed)
     canvas = _Canvas(height, width)
     stuff, horizon = _draw_stuff(canvas, generator)

@@ -51,7 +51,7 @@ def overlay(
     if image.shape != (height, width, 3) or image.dtype != np.uint8:
         raise PatchwordError(f"image is {image.dtype} {image.shape}; the label map needs uint8 {(height, width, 3)}")
     if not 0 <= opacity <= 1:
-        raise PatchwordError(f"opacity is {opacity}; allowed is 0 to 1")
+        raise PatchwordError(f"opacity is {opacity}; it must be 0 to 1")
     colours = label_map.class_colours()
     painted = _paint(image, label_map, colours, opacity)
     picture = Image.fromarray(painted)
