@@ -200,7 +200,7 @@ def test_shards_that_are_none(text: str) -> None:
 
 
 def test_a_shard_without_photographs_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"shard 10/10 has no photographs.*up to 9 shards"):
+    with pytest.raises(PatchwordError, match=r"shard 10/10 has no photographs.*at most 9 shards"):
         run(photos, tmp_path / "labels", shard=Shard(10, 10))
     assert not (tmp_path / "labels").exists()
 

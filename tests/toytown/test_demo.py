@@ -83,6 +83,6 @@ def test_unseen_classes_reach_neither_labels_nor_training(twice: tuple[Path, Pat
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 100}, {"scenes": 1}, {"evaluated": 0}])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
-    with pytest.raises(PatchwordError, match="choose [12]|choose 0"):
+    with pytest.raises(PatchwordError, match=r"choose \d+ to"):
         run_demo(tmp_path / "demo", **wrong)  # type: ignore[arg-type]
     assert not (tmp_path / "demo").exists()

@@ -47,7 +47,7 @@ def test_an_index_outside_the_range_is_refused(index: int) -> None:
 
 
 def test_an_unknown_purpose_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="'fun' \(choose from train-clip"):
+    with pytest.raises(PatchwordError, match=r"'fun' \(choose from train-clip"):
         scene_seed("fun", index=0)
 
 

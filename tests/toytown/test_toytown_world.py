@@ -155,7 +155,7 @@ def test_smaller_sizes_are_refused(size: int | tuple[int, int]) -> None:
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="'noon' \(choose from day, dusk"):
+    with pytest.raises(PatchwordError, match=r"'noon' \(choose from day, dusk"):
         draw_scene(0, style="noon")
 
 

@@ -37,7 +37,7 @@ def check_folder(folder: Path, *, command: str) -> None:
 
 
 def check_shard(shard: ShardRecord | None, *, folder: Path, command: str) -> ShardRecord:
-    """What a folder's record says of its part; one that is whole is no shard."""
+    """What a folder's record says of its part; a whole one is not a shard."""
     if shard is None:
         raise PatchwordError(f"{folder} is not a shard; give folders that `patchword {command} --shard i/n` wrote")
     return shard
