@@ -19,7 +19,7 @@ lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/python -m mypy
 
 docs: $(DOCS)  ## the pages of docs/ and the reference: site/index.html; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED)  ## speed and memory; BENCH="--photos ... --masks ... --classes ... --scratch ..." adds photographs
 	$(BIN)/python benchmarks/toytown_scenes.py

@@ -218,7 +218,7 @@ class SegmentedFolder:
     """What a run has made.
 
     Attributes:
-        folder: see docs/architecture.md for what is in it.
+        folder: see docs/on-disk.md for what is in it.
         names: of the photographs and frames that were segmented.
         failed: name of a photograph, frame or video -> why it was not.
     """
