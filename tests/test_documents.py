@@ -126,6 +126,14 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_every_path_of_the_repository_exists() -> None:
+    folders = r"(?:src|tests|tools|benchmarks|docs|\.ci)"
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        paths = re.findall(rf"`({folders}/[\w./-]+)`", text) + re.findall(r"python (benchmarks/\w+\.py)", text)
+        assert not [path for path in paths if not (ROOT / path).exists()], page.name
+
+
 def test_every_command_is_understood() -> None:
     found = [(page.name, words) for page in PAGES for words in commands(page)]
     assert {name for name, _ in found} >= {"README.md", "guide.md", "reproduce.md", "large.md", "deploy.md"}
