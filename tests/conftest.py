@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
 os.environ["PATCHWORD_CACHE"] = ""  # tests leave nothing behind, and know nothing of each other
+os.environ.setdefault("NLTK_DATA", tempfile.gettempdir())  # which Label Studio's converter imports; it wants a home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are so small that threads cost more than they give
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 

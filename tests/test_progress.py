@@ -93,10 +93,8 @@ def test_what_is_told_shows_though_no_item_is_done() -> None:
 def test_a_bar_appears_before_the_first_item_is_done() -> None:
     terminal = _Terminal()
     with Progress(7, "segmenting", "images", stream=terminal, patience=0.01):
-        until = time.monotonic() + 10
-        while "0/7" not in terminal.getvalue() and time.monotonic() < until:
+        while "0/7" not in terminal.getvalue():
             time.sleep(0.01)
-    assert "0/7" in terminal.getvalue()
 
 
 def test_quiet_says_nothing() -> None:

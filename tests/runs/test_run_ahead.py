@@ -29,7 +29,7 @@ def test_no_more_wait_than_may() -> None:
 
     with closing(made_ahead(items(), count=2)) as ahead:
         assert next(ahead) == 0
-        assert enough.wait(10)  # one is used, two wait, one is about to
+        assert enough.wait(200)  # one is used, two wait, one is about to
         assert len(made) == 4
         assert [next(ahead) for _ in range(9)] == list(range(1, 10))
 

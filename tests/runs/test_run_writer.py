@@ -29,7 +29,7 @@ def test_only_a_few_wait() -> None:
                 full.set()
 
     def write(item: int) -> None:
-        go_on.wait(10)
+        go_on.wait()
 
     with Writer(write, waiting=2) as writer:
         maker = threading.Thread(target=make, args=(writer,))
@@ -71,7 +71,7 @@ def test_an_interruption_loses_nothing_that_was_handed_over() -> None:
     go_on = threading.Event()
 
     def write(item: int) -> None:
-        go_on.wait(10)
+        go_on.wait()
         written.append(item)
 
     def make() -> None:
