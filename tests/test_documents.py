@@ -189,9 +189,8 @@ def test_every_field_on_disk_is_described(section: str) -> None:
 def described_objects() -> list[str]:
     """Dotted names that the pages of the reference describe."""
     pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
-    return [
-        name for page in pages for name in re.findall(r"^(?:::: |settings: )([\w.]+)$", page.read_text(), re.MULTILINE)
-    ]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return re.findall(r"^(?:::: |settings: )([\w.]+)$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", described_objects())
