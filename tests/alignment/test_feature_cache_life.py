@@ -38,14 +38,22 @@ from colour_world import SETTINGS, ColourPatches
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.photographs import content_hash
 
-class Slow(ColourPatches):
+photos, folder, number, still, go_on = sys.argv[1:]
+
+class Stopping(ColourPatches):
+    calls = 0
+
     def __call__(self, images):
-        time.sleep(float(sys.argv[3]))
+        self.calls += 1
+        if self.calls == int(number):
+            Path(still).touch()
+            while not Path(go_on).exists():
+                time.sleep(0.01)
         return super().__call__(images)
 
 settings = SETTINGS.model_copy(update={"feature_batch": 2, "shard_megabytes": 1e-6})
-photographs = [(content_hash(path), path) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
-cache = FeatureCache(Path(sys.argv[2]), encoder=Slow(), settings=settings)
+photographs = [(content_hash(path), path) for path in sorted(Path(photos).glob("*.png"))]
+cache = FeatureCache(Path(folder), encoder=Stopping(), settings=settings)
 assert cache.fill(photographs) == {}
 cache.read([key for key, _ in photographs])
 """
@@ -65,18 +73,20 @@ def everything(cache: FeatureCache, found: KEYS_AND_PATHS) -> torch.Tensor:
     return cache.read([key for key, _ in found])
 
 
-def start_filler(photos: Path, cache: Path, *, seconds: float) -> subprocess.Popen[bytes]:
+def start_filler(photos: Path, cache: Path, *, call: int, still: Path, go_on: Path) -> subprocess.Popen[bytes]:
+    """A process that fills a cache; at this call of its encoder it makes one file and waits for the other."""
     paths = [str(Path(patchword.__file__).parents[1]), str(Path(__file__).parent)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FILLER, str(photos), str(cache), str(seconds)]
+    command = [sys.executable, "-c", FILLER, str(photos), str(cache), str(call), str(still), str(go_on)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
 
 def test_killed_while_filling_and_gone_on_with(tmp_path: Path) -> None:
     found = photographs(tmp_path, count=12)
     expected = everything(filled(tmp_path / "whole", found), found)
-    process = start_filler(tmp_path / "photos", tmp_path / "cache", seconds=0.2)
-    while len(list((tmp_path / "cache").glob("*/*.safetensors"))) < 2:
+    still = tmp_path / "still"
+    process = start_filler(tmp_path / "photos", tmp_path / "cache", call=4, still=still, go_on=tmp_path / "never")
+    while not still.exists() or len(list((tmp_path / "cache").glob("*/*.safetensors"))) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -359,9 +369,13 @@ def test_reading_marks_a_shard_as_used(tmp_path: Path) -> None:
 def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
     found = photographs(tmp_path, count=16)
     expected = everything(filled(tmp_path / "whole", found), found)
-    both = [start_filler(tmp_path / "photos", tmp_path / "cache", seconds=seconds) for seconds in (0.05, 0.02)]
+    first, second = tmp_path / "first", tmp_path / "second"  # each stops in its middle until the other has, too
+    both = [
+        start_filler(tmp_path / "photos", tmp_path / "cache", call=call, still=still, go_on=go_on)
+        for call, still, go_on in ((2, first, second), (4, second, first))
+    ]
     for process in both:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate()
         assert process.returncode == 0, said.decode()
     encoder = ColourPatches()
     cache = FeatureCache(tmp_path / "cache", encoder=encoder, settings=SMALL)
