@@ -215,3 +215,38 @@ def test_settings_are_shown_with_their_choices_and_limits() -> None:
         "| `kind` | none | `a`, `b` | Which \\| one |",
         "| `share` | `0.5` | above 0, at most 1 | How much |",
     ]
+
+
+def test_imports_across_the_layers_are_on_the_page() -> None:
+    low = {"runs", "models", "data", "visualization", "config"}
+    stages = {"labeling", "alignment", "segmentation", "evaluation", "suggestion", "export", "ablation"}
+    allowed = dict.fromkeys(stages, low) | {
+        "runs": {"models", "data"},
+        **{name: {"data"} for name in ("models", "visualization", "config")},
+        "data": set(),
+        "api": low | stages,
+        "cli": low | stages | {"api", "toytown"},
+        "toytown": low | stages | {"api"},
+        "segmentation": low | {"alignment"},
+        "evaluation": low | {"segmentation"},
+        "export": low | {"labeling"},
+        "ablation": low | stages,
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    said = {
+        (importer, imported)
+        for importer, others in re.findall(r"^\| `(\w+)` -> ([^|]*) \|", page, re.MULTILINE)
+        for imported in re.findall(r"`(\w+)`", others)
+    }
+    source = ROOT / "src" / "patchword"
+    found = {
+        (path.relative_to(source).with_suffix("").parts[0], imported)
+        for path in source.rglob("*.py")
+        for imported in re.findall(r"^\s*from patchword\.(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    across = {
+        (importer, imported)
+        for importer, imported in found
+        if importer in allowed and imported in allowed and imported not in allowed[importer] | {importer}
+    }
+    assert across - said == set()
