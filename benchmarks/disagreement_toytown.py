@@ -17,7 +17,7 @@ import numpy as np
 
 import patchword as pw
 from patchword.evaluation.disagreement import find_disagreement
-from patchword.labeling.quality.doubts import worst_masks
+from patchword.labeling.quality.records import worst_masks
 from patchword.toytown.demo_scenes import ALL
 from patchword.versions import versions
 

@@ -40,8 +40,7 @@ from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.decode_prompts import stability_of
 from patchword.labeling.image import LabelParts
-from patchword.labeling.image_crops import make_views
-from patchword.labeling.mask_generator import View, propose_masks
+from patchword.labeling.mask_generator import View, make_views, propose_masks
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings

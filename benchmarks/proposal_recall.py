@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.cli.terminal import parse_settings
-from patchword.labeling.image_crops import seed_features
-from patchword.labeling.mask_generator import View, propose_masks, seed_points
-from patchword.labeling.reprompt import further_steps
+from patchword.labeling.mask_generator import View, propose_masks, seed_features, seed_points
+from patchword.labeling.point_sampling import further_steps
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer, load_patch_encoder
 from patchword.models.batching import Batches

@@ -25,8 +25,7 @@ from patchword.cli.terminal import parse_settings
 from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.suggestion.nouns import read_nouns
-from patchword.suggestion.run import suggest_classes
+from patchword.suggestion.run import read_nouns, suggest_classes
 from patchword.suggestion.settings import SuggestSettings
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed

@@ -14,7 +14,7 @@ from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
 from patchword.export.onnx.run import export_onnx
 from patchword.export.text_vectors import export_text_vectors
-from patchword.labeling.decoded_masks import Drawn
+from patchword.labeling.point_sampling import Drawn
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.segmentation.segmenter import Segmenter
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run, settings_options

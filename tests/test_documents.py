@@ -32,14 +32,12 @@ from patchword.evaluation.task import DataRecord
 from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.records import ExportSummary, PolygonLoss, Slivers
 from patchword.export.settings import ExportSettings, ImportSettings
-from patchword.labeling.quality.doubts import ImageDoubt, MaskDoubt
-from patchword.labeling.quality.records import MaskQuality, QualityParts, QualityRecord
+from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, MaskQuality, QualityParts, QualityRecord
 from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
 from patchword.labeling.settings import LabelSettings
 from patchword.models.presets import PRESETS
 from patchword.models.protocols import ModelRecord
-from patchword.runs.records import Numerics, ShardRecord, VocabularyRecord
-from patchword.runs.sessions import SessionRecord
+from patchword.runs.records import Numerics, SessionRecord, ShardRecord, VocabularyRecord
 from patchword.segmentation.folder_settings import FolderSettings
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.records import ClassArea, ResultRecord, SegmentationRecord, TilesRecord

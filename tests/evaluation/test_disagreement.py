@@ -16,7 +16,7 @@ from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.disagreement import doubts, find_disagreement
-from patchword.labeling.quality.doubts import ImageDoubt, worst_masks
+from patchword.labeling.quality.records import ImageDoubt, worst_masks
 from patchword.segmentation.result import SegmentationResult
 
 NAMES = ("cat", "dog", "sky")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.masks import Segment
-from patchword.labeling.detect import Detection
+from patchword.labeling.clip_crops import Detection
 from patchword.labeling.fuse import fuse
 from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
 

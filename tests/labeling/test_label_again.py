@@ -10,9 +10,15 @@ import torch
 from label_fakes import record
 from torch import Tensor
 
-from patchword.labeling.decoded_masks import Drawn
 from patchword.labeling.mask_generator import View, propose_masks, seed_points
-from patchword.labeling.reprompt import depths_of, further_steps, inner_points, refused_masks, uncovered_cells
+from patchword.labeling.point_sampling import (
+    Drawn,
+    depths_of,
+    further_steps,
+    inner_points,
+    refused_masks,
+    uncovered_cells,
+)
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals

@@ -9,9 +9,8 @@ from PIL import Image
 
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.card import CARD_FILE, dataset_card
 from patchword.labeling.image import LabelParts
-from patchword.labeling.records import DatasetRecord
+from patchword.labeling.records import CARD_FILE, DatasetRecord, dataset_card
 from patchword.labeling.run import label_folder
 
 

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from patchword.errors import PatchwordError
-from patchword.labeling.detect import crop_boxes, crop_side, cut_crops, shrink, vote
+from patchword.labeling.clip_crops import crop_boxes, crop_side, cut_crops, shrink, vote
 from patchword.labeling.settings import LabelSettings
 from patchword.models.pixels import resize
 from patchword.models.text_embeddings import TextVectors

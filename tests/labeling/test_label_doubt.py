@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from patchword.labeling.uncertainty import Doubt, doubts, entropies
+from patchword.labeling.localize import Doubt, doubts, entropies
 
 
 def plain_entropy(cosines: list[float], temperature: float) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from patchword.labeling.detect import crop_boxes
+from patchword.labeling.clip_crops import crop_boxes
 from patchword.labeling.localize import best_words, cell_shares, evidence, narrow, pooled, stitch, word_scores
 from patchword.labeling.settings import LabelSettings
 from patchword.models.text_embeddings import TextVectors

@@ -21,8 +21,8 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.merge import merge_labels
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings
-from patchword.runs import merge as taking_over
-from patchword.runs.sessions import read_sessions
+from patchword.runs import shards as taking_over
+from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard, chunks_of, names_hash
 
 COLOURS = ["red", "blue", "yellow", "white"]

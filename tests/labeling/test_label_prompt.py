@@ -8,7 +8,7 @@ import torch
 from label_fakes import RegionSam, picture
 
 from patchword.data.images import to_tensor
-from patchword.labeling.prompt import Answer, Prompt, ask, build_prompts, cell_points, find_peaks
+from patchword.labeling.decode_prompts import Answer, Prompt, ask, build_prompts, cell_points, find_peaks
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 

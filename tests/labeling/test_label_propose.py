@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from label_fakes import record
 from torch import Tensor
 
-from patchword.labeling.boxes import boxes_of, suppress
-from patchword.labeling.decode_prompts import stability_of
-from patchword.labeling.image_crops import make_views, part_boxes
-from patchword.labeling.mask_generator import Proposal, View, propose_masks, seed_points
+from patchword.labeling.decode_prompts import boxes_of, stability_of, suppress
+from patchword.labeling.mask_generator import Proposal, View, make_views, part_boxes, propose_masks, seed_points
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer

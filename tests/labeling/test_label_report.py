@@ -25,8 +25,7 @@ from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.quality import report
-from patchword.labeling.quality.file import gather_quality
-from patchword.labeling.quality.report import ReportSettings, write_report
+from patchword.labeling.quality.report import ReportSettings, gather_quality, write_report
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings
 

@@ -23,7 +23,7 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding
-from patchword.runs.sessions import Session, read_sessions
+from patchword.runs.records import Session, read_sessions
 
 CLASSES = ["red", "blue", "sol; yellow"]
 PICTURES = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from patchword.data.masks import run_lengths
 from patchword.errors import PatchwordError
-from patchword.labeling.quality.samples import Lattice, Runs, run_counts
+from patchword.labeling.quality.assess import Lattice, Runs, run_counts
 
 
 @given(

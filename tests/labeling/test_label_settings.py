@@ -9,8 +9,7 @@ from pydantic import BaseModel
 
 from patchword.config.inputs import label_settings
 from patchword.errors import PatchwordError
-from patchword.labeling.presets import LABEL_PRESETS
-from patchword.labeling.settings import LabelSettings
+from patchword.labeling.settings import LABEL_PRESETS, LabelSettings
 from patchword.models import PRESETS
 
 

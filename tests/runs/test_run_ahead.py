@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from patchword.runs.ahead import made_ahead
+from patchword.runs.pipeline import made_ahead
 
 
 def test_everything_comes_in_order() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.runs.stream import decoded
+from patchword.runs.pipeline import decoded
 
 PHOTOGRAPHS = [(f"{number}.jpg", Path(f"{number}.jpg")) for number in range(12)]
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from patchword.runs.writer import Writer
+from patchword.runs.pipeline import Writer
 
 
 def test_everything_is_written_in_order_and_elsewhere() -> None:

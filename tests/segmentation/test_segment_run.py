@@ -16,7 +16,7 @@ from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.runs.sessions import read_sessions
+from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.baseline import DenseSegmenter
 from patchword.segmentation.folder_settings import FolderSettings

@@ -14,7 +14,7 @@ from PIL import Image
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, WriteError
-from patchword.runs.sessions import read_sessions
+from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation import job
 from patchword.segmentation.merge import merge_segmentations

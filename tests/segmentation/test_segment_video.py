@@ -17,7 +17,7 @@ from PIL import Image
 from patchword.config.inputs import choose_images
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.runs.sessions import read_sessions
+from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.merge import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder

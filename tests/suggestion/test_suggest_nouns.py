@@ -9,7 +9,7 @@ import pytest
 
 from patchword.data.vocabulary import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
-from patchword.suggestion.nouns import BUILT_IN, plainer_names, read_nouns
+from patchword.suggestion.run import BUILT_IN, plainer_names, read_nouns
 from patchword.toytown.world import CLASSES
 
 

@@ -14,10 +14,8 @@ from torch import Tensor
 import patchword
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.suggestion.crops import thumbnail
-from patchword.suggestion.page import render_page
-from patchword.suggestion.result import Suggestion
-from patchword.suggestion.run import spread, suggest_classes
+from patchword.suggestion.result import Suggestion, render_page
+from patchword.suggestion.run import spread, suggest_classes, thumbnail
 
 NOUNS = Vocabulary.parse("yellow\nred; crimson red\n  @colour: c04080\nblue\ngreen\n@background: black; white\n")
 

@@ -181,7 +181,7 @@ def _estimate(
     dtype: str,
 ) -> tuple[Cost | None, str]:
     """What the run would take, and how that is known, or nothing and why not."""
-    from patchword.labeling.estimate import estimate_labelling
+    from patchword.labeling.preview import estimate_labelling
 
     absent = [str(model) for model in names if not is_here(model)]
     if absent:

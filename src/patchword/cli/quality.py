@@ -13,8 +13,7 @@ from patchword.cli.terminal import FAILED, complain, print_columns, print_json, 
 
 if TYPE_CHECKING:
     from patchword.labeling.dataset import LabelledDataset
-    from patchword.labeling.quality.doubts import MaskDoubt
-    from patchword.labeling.quality.summary import QualitySummary
+    from patchword.labeling.quality.records import MaskDoubt, QualitySummary
 
 
 def quality(
@@ -74,7 +73,7 @@ def _ask(
     """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
     from patchword import api
     from patchword.evaluation.disagreement import find_disagreement
-    from patchword.labeling.quality.doubts import DISAGREEMENT_FILE, worst_masks
+    from patchword.labeling.quality.records import DISAGREEMENT_FILE, worst_masks
 
     segmenter = api.load(model, device=device, dtype=dtype)
     out = dataset.folder / DISAGREEMENT_FILE

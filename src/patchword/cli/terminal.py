@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from patchword.cli.plans import Plan
     from patchword.labeling.dataset import LabelledDataset
     from patchword.labeling.records import Counts
-    from patchword.runs.sessions import SessionRecord
+    from patchword.runs.records import SessionRecord
     from patchword.segmentation.records import SegmentedFolder
 
 from patchword.errors import PatchwordError, PatchwordWarning
@@ -179,7 +179,7 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
     """
     from patchword.labeling.quality.report import REPORT_FILE
     from patchword.labeling.records import MANIFEST_FILE
-    from patchword.runs.sessions import read_sessions
+    from patchword.runs.records import read_sessions
 
     counts, session = dataset.counts, read_sessions(dataset.folder)[-1]
     if as_json:
@@ -207,7 +207,7 @@ def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) ->
         out: the same, as it was typed.
         as_json: whether to print the counts as JSON.
     """
-    from patchword.runs.sessions import read_sessions
+    from patchword.runs.records import read_sessions
     from patchword.segmentation.records import RESULTS
 
     session = read_sessions(segmented.folder)[-1]

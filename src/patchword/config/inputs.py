@@ -106,8 +106,7 @@ def label_settings(
         preset: its name.
         generator: instead of that of the settings and of the preset.
     """
-    from patchword.labeling.presets import label_preset
-    from patchword.labeling.settings import LabelSettings
+    from patchword.labeling.settings import LabelSettings, label_preset
 
     if isinstance(settings, LabelSettings):
         values = settings.model_dump()

@@ -15,10 +15,9 @@ from patchword.data.folders import Manifest, json_text, write_text
 from patchword.data.masks import LabelMap, Segment
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
-from patchword.labeling.quality.doubts import ImageDoubt, MaskDoubt, by_doubt
-from patchword.runs.contents import content_of
+from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, by_doubt
+from patchword.runs.pipeline import Photograph, content_of, decoded
 from patchword.runs.progress import Progress
-from patchword.runs.stream import Photograph, decoded
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.result import SegmentationResult
 

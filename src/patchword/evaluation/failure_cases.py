@@ -20,7 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluation.contours import Indices
 from patchword.evaluation.pairs import Pair
 from patchword.evaluation.records import ImageScore, SetupRecord, colours_of
-from patchword.runs.names import why_unwritten
+from patchword.runs.pipeline import why_unwritten
 
 WORST_FOLDER = "worst"
 PANELS = ("photograph", "mask", "prediction", "errors")

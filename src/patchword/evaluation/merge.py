@@ -12,7 +12,8 @@ from patchword.evaluation.failure_cases import WORST_FOLDER, WorstImages
 from patchword.evaluation.finish import finish
 from patchword.evaluation.records import IMAGES_FILE, MARKER, ImageScore, SetupRecord, read_images
 from patchword.evaluation.report import EvaluationReport
-from patchword.runs.merge import (
+from patchword.runs.records import Session, ShardRecord
+from patchword.runs.shards import (
     all_names,
     check_apart,
     check_folder,
@@ -21,8 +22,6 @@ from patchword.runs.merge import (
     keep_sessions,
     link_or_copy,
 )
-from patchword.runs.records import ShardRecord
-from patchword.runs.sessions import Session
 
 
 def merge_evaluations(

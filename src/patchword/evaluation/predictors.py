@@ -12,8 +12,7 @@ from patchword.data.masks import LabelMap, read_indices
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import Positions, Truth
 from patchword.evaluation.pairs import Pair
-from patchword.runs.names import why_unread
-from patchword.runs.stream import Photograph, Pixels
+from patchword.runs.pipeline import Photograph, Pixels, why_unread
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.settings import SegmentSettings
 from patchword.segmentation.words import BACKGROUND_NAME

@@ -24,13 +24,10 @@ from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageS
 from patchword.evaluation.report import EvaluationReport, gather, make_report
 from patchword.evaluation.settings import ScoringSettings
 from patchword.evaluation.task import EvaluationTask
-from patchword.runs.contents import changed_photographs, content_of, told
+from patchword.runs.pipeline import Writer, changed_photographs, content_of, decoded, told
 from patchword.runs.progress import Progress, say
-from patchword.runs.records import VocabularyRecord
-from patchword.runs.sessions import Session
+from patchword.runs.records import Session, VocabularyRecord
 from patchword.runs.shards import Shard, chunks_of, names_hash, shard_differences
-from patchword.runs.stream import decoded
-from patchword.runs.writer import Writer
 
 Chunks = Sequence[Sequence[Pair]]
 

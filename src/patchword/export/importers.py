@@ -21,14 +21,22 @@ from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
 from patchword.export.settings import ImportSettings
-from patchword.labeling.dataset import LabelledDataset, label_map_path, segments_path
-from patchword.labeling.finish import finish
-from patchword.labeling.records import FORMAT, FORMAT_VERSION, MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.records import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    MARKER,
+    DatasetRecord,
+    ImageRecord,
+    label_map_path,
+    segments_path,
+)
 from patchword.labeling.resume import CORRECTIONS, refuse_corrections
-from patchword.runs.contents import content_of
+from patchword.labeling.run import finish
+from patchword.runs.pipeline import content_of
 from patchword.runs.progress import Progress
-from patchword.runs.records import VocabularyRecord, relative_root
-from patchword.runs.sessions import Session
+from patchword.runs.records import Session, VocabularyRecord, relative_root
 
 IMPORT_FORMATS: dict[str, Callable[..., Findings]] = {
     "coco": read_coco,

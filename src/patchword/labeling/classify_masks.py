@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.labeling.clip_crops import Located
-from patchword.labeling.detect import crop_side
-from patchword.labeling.localize import cell_shares, pooled, word_scores
+from patchword.labeling.clip_crops import Located, crop_side
+from patchword.labeling.localize import Doubt, cell_shares, doubts, pooled, word_scores
 from patchword.labeling.mask_generator import Proposal
 from patchword.labeling.settings import LabelSettings
-from patchword.labeling.uncertainty import Doubt, doubts
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder

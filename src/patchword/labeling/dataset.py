@@ -8,16 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from patchword.data.folders import Manifest
 from patchword.data.masks import Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, Counts, DatasetRecord, ImageRecord
+from patchword.labeling.records import (
+    DATASET_FILE,
+    MANIFEST_FILE,
+    Counts,
+    DatasetRecord,
+    ImageRecord,
+    label_map_path,
+    read_manifest,
+    segments_path,
+)
 from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
-from patchword.runs.contents import changed_photographs, told
+from patchword.runs.pipeline import changed_photographs, told
 from patchword.runs.records import check_counted
 
 if TYPE_CHECKING:
@@ -140,7 +147,7 @@ class LabelledDataset:
 
         Read from `quality.jsonl`; what is missing there is assessed anew from segments and masks, and not written.
         """
-        from patchword.labeling.quality.file import assessors, read_quality  # they read this module's files
+        from patchword.labeling.quality.report import assessors, read_quality  # they read this module's files
 
         images = [item.record.name for item in self.items]
         names = self.vocabulary.names
@@ -175,31 +182,6 @@ def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
             by=DATASET_FILE,
             mend=f"make what is lost with {again}",
         )
-
-
-def read_manifest(manifest: Manifest) -> dict[str, ImageRecord]:
-    """A label folder's manifest, by name."""
-    records = {}
-    for name, line in manifest.read().items():
-        try:
-            records[name] = ImageRecord.model_validate(line)
-        except ValidationError as error:
-            detail = error.errors()[0]
-            place = ".".join(str(step) for step in detail["loc"])
-            raise PatchwordError(
-                f"{manifest.path}: record of {name!r} is damaged at `{place}`: {detail['msg']}"
-            ) from None
-    return records
-
-
-def label_map_path(folder: Path, name: str) -> Path:
-    """Where a photograph's label map is; the suffix stays in the name, so that a.jpg and a.png do not collide."""
-    return folder / "masks" / PurePosixPath(f"{name}.png")
-
-
-def segments_path(folder: Path, name: str) -> Path:
-    """Where a photograph's segments are."""
-    return folder / "segments" / PurePosixPath(f"{name}.json")
 
 
 def _item(record: ImageRecord, *, folder: Path, root: Path) -> LabelledItem:

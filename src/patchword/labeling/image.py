@@ -14,16 +14,12 @@ from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.classify_masks import name_masks
-from patchword.labeling.clip_crops import Located, look
-from patchword.labeling.decode_prompts import encode_masks
-from patchword.labeling.detect import Detection
+from patchword.labeling.clip_crops import Detection, Located, look
+from patchword.labeling.decode_prompts import Answer, ask, build_prompts, encode_masks
 from patchword.labeling.fuse import fuse
-from patchword.labeling.image_crops import make_views
-from patchword.labeling.localize import cell_shares, pooled
-from patchword.labeling.mask_generator import propose_masks
-from patchword.labeling.prompt import Answer, ask, build_prompts
+from patchword.labeling.localize import cell_shares, doubts, pooled
+from patchword.labeling.mask_generator import make_views, propose_masks
 from patchword.labeling.settings import LabelSettings
-from patchword.labeling.uncertainty import doubts
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_each
 from patchword.models.text_embeddings import TextVectors, check_words, encode_vocabulary

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from patchword.data.folders import Manifest, prepare_output, sole_use
 from patchword.errors import PatchwordError
-from patchword.labeling.dataset import LabelledDataset, check_manifest, label_map_path, read_manifest, segments_path
-from patchword.labeling.finish import finish
-from patchword.labeling.quality.file import gather_quality
-from patchword.labeling.records import MANIFEST_FILE, MARKER, DatasetRecord, ImageRecord
+from patchword.labeling.dataset import LabelledDataset, check_manifest
+from patchword.labeling.quality.report import gather_quality
+from patchword.labeling.records import (
+    MANIFEST_FILE,
+    MARKER,
+    DatasetRecord,
+    ImageRecord,
+    label_map_path,
+    read_manifest,
+    segments_path,
+)
 from patchword.labeling.resume import differences, numerical_differences, refuse_corrections
-from patchword.runs.merge import (
+from patchword.labeling.run import finish
+from patchword.runs.progress import Progress
+from patchword.runs.records import Session, ShardRecord, relative_root
+from patchword.runs.shards import (
     all_names,
     check_apart,
     check_finished,
@@ -23,9 +33,6 @@ from patchword.runs.merge import (
     keep_sessions,
     link_or_copy,
 )
-from patchword.runs.progress import Progress
-from patchword.runs.records import ShardRecord, relative_root
-from patchword.runs.sessions import Session
 
 
 def merge_labels(

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from patchword.data.folders import Manifest, read_marker, remove_leftovers, replace_file
 from patchword.errors import PatchwordError
-from patchword.labeling.dataset import label_map_path, read_manifest, segments_path
 from patchword.labeling.image import LabelParts
 from patchword.labeling.records import (
     DATASET_FILE,
@@ -18,10 +17,13 @@ from patchword.labeling.records import (
     MARKER,
     DatasetRecord,
     ImageRecord,
+    label_map_path,
+    read_manifest,
+    segments_path,
 )
 from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
-from patchword.runs.contents import changed_photographs, told
+from patchword.runs.pipeline import changed_photographs, told
 from patchword.runs.progress import photograph_count
 from patchword.runs.records import Numerics, ShardRecord, VocabularyRecord, relative_root, unrecorded_numerics
 from patchword.runs.shards import shard_differences

@@ -1,32 +1,42 @@
-"""A folder of photographs in, a folder of pseudo labels out; stops anywhere and goes on."""
+"""A folder of photographs in, a folder of pseudo labels out; a run that was stopped can be resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from patchword.data.folders import Manifest, prepare_output, sole_use
+import numpy as np
+
+from patchword.data.folders import Manifest, prepare_output, sole_use, write_json, write_text
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
+from patchword.labeling.clip_crops import Detection, crop_side
 from patchword.labeling.dataset import LabelledDataset
-from patchword.labeling.detect import crop_side
-from patchword.labeling.files import write_result
-from patchword.labeling.finish import finish
 from patchword.labeling.image import ImageClaims, ImageLabels, LabelParts, claim_images, settle
 from patchword.labeling.quality.assess import assess
-from patchword.labeling.quality.file import QUALITY_FILE, append_quality
-from patchword.labeling.records import MANIFEST_FILE, MARKER
+from patchword.labeling.quality.records import DISAGREEMENT_FILE
+from patchword.labeling.quality.report import QUALITY_FILE, append_quality, write_report
+from patchword.labeling.records import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    MARKER,
+    Counts,
+    DatasetRecord,
+    ImageRecord,
+    dataset_card,
+    label_map_path,
+    read_manifest,
+    segments_path,
+)
 from patchword.labeling.resume import CORRECTIONS, begin, refuse_corrections
 from patchword.labeling.settings import LabelSettings
-from patchword.runs.names import name_images, why_unread
+from patchword.runs.pipeline import Photograph, Writer, decoded, name_images, remove_files, why_unread, why_unwritten
 from patchword.runs.progress import Progress, say
-from patchword.runs.sessions import Session
+from patchword.runs.records import Session
 from patchword.runs.shards import Shard, chunks_of
-from patchword.runs.stream import Photograph, decoded
-from patchword.runs.writer import Writer
 
 
 def label_folder(
@@ -190,3 +200,127 @@ def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:
     dense = getattr(encoder, "dense", settings.dense)
     if dense != settings.dense:
         raise PatchwordError(f"setting `dense` is {settings.dense!r}, but the encoder was loaded with {dense!r}")
+
+
+def write_result(
+    folder: Path, name: str, found: ImageLabels | PatchwordError, *, content: str | None, settings: LabelSettings
+) -> ImageRecord:
+    """Write a photograph's files, or remove those of an earlier run where it failed.
+
+    Args:
+        folder: the data set's.
+        name: the photograph's.
+        found: its labels, or why there are none.
+        content: see `ImageRecord`.
+        settings: what it was labelled with.
+
+    Returns:
+        its record; to be written after the files, so that it vouches for them.
+    """
+    if isinstance(found, ImageLabels):
+        try:
+            found.label_map.save(label_map_path(folder, name))
+            write_json(segments_path(folder, name), _segments_record(name, found))
+        except PatchwordError as error:
+            found = why_unwritten(error, folder=folder)
+    if isinstance(found, ImageLabels):
+        return _labelled(name, found, content=content, settings=settings)
+    remove_files([label_map_path(folder, name), segments_path(folder, name)])
+    return ImageRecord(
+        name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(found), content=content
+    )
+
+
+def _labelled(name: str, found: ImageLabels, *, content: str | None, settings: LabelSettings) -> ImageRecord:
+    indices, label_map = found.label_map.indices, found.label_map
+    counted = np.bincount(indices.ravel(), minlength=label_map.ignore + 1)
+    present = tuple(class_name for index, class_name in enumerate(label_map.names) if counted[index])
+    return ImageRecord(
+        name=name,
+        status="ok" if present else "empty",
+        size=(indices.shape[0], indices.shape[1]),
+        classes=present,
+        segments=len(found.segments),
+        coverage=1 - int(counted[label_map.ignore]) / indices.size,
+        reason=None if present else _reason_of_emptiness(found, settings),
+        content=content,
+    )
+
+
+def _reason_of_emptiness(found: ImageLabels, settings: LabelSettings) -> str:
+    detected = found.detected
+    if not detected.kept:
+        return f"nothing detected: no class won {detected.needed} of {detected.crops} crops"
+    if not found.segments:
+        return f"no mask reached a predicted IoU of {settings.minimum_predicted_iou}"
+    return "every claim is contested by another class"
+
+
+def _segments_record(name: str, found: ImageLabels) -> dict[str, object]:
+    indices = found.label_map.indices
+    return {
+        "name": name,
+        "size": list(indices.shape),
+        "detected": _detection_record(found.detected, found.label_map.names),
+        "segments": [segment.to_json() for segment in found.segments],
+    }
+
+
+def _detection_record(detected: Detection, names: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "crops": detected.crops,
+        "needed": detected.needed,
+        "background_votes": detected.background_votes,
+        "entropy": detected.entropy,
+        "votes": {name: votes for name, votes in zip(names, detected.votes, strict=True) if votes},
+        "kept": [names[index] for index in detected.kept],
+    }
+
+
+def finish(
+    folder: Path, *, record: DatasetRecord, manifest: Manifest, left_out: Mapping[str, int] | None = None
+) -> DatasetRecord:
+    """Note duplicates, sort the manifest, count, report, write the card, and write down that the data set is complete.
+
+    What a model said against the labels is removed: they may be others now. May be repeated.
+
+    Args:
+        folder: the data set's.
+        record: its record so far.
+        manifest: its manifest, which is closed.
+        left_out: what an import left out that belongs to no photograph: kind of trouble -> how many.
+
+    Returns:
+        the record of the complete data set.
+    """
+    (folder / DISAGREEMENT_FILE).unlink(missing_ok=True)  # of labels that may have been others
+    _note_duplicates(manifest)
+    if record.settings is not None:  # labels that were imported have no quality
+        write_report(folder)
+    counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names, left_out=left_out)
+    complete = record.model_copy(update={"complete": True, "counts": counts})
+    write_text(folder / CARD_FILE, dataset_card(complete))
+    complete.save(folder)
+    return complete
+
+
+def _note_duplicates(manifest: Manifest) -> None:
+    """Write the manifest anew with its duplicates; its records are let go of before anything else is read."""
+    with manifest:
+        for changed in mark_duplicates(read_manifest(manifest).values()):
+            manifest.append(changed.model_dump(mode="json"))
+    manifest.finish()
+
+
+def mark_duplicates(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """Find the photographs whose content another of an earlier name has.
+
+    Yields:
+        the records that have to change, by name: duplicates that were not known, and those that are none any more.
+    """
+    first: dict[str, str] = {}
+    for record in sorted(records, key=lambda each: each.name):
+        original = record.name if record.content is None else first.setdefault(record.content, record.name)
+        duplicate_of = None if original == record.name else original
+        if duplicate_of != record.duplicate_of:
+            yield record.model_copy(update={"duplicate_of": duplicate_of})

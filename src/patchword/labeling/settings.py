@@ -1,4 +1,4 @@
-"""Every number of stage 1 that a person may want to change."""
+"""Settings of pseudo labelling, and its presets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from patchword.config.base import Settings
+from patchword.models.presets import find_preset
 
 Grid = Annotated[int, Field(ge=1, le=16)]
 
@@ -257,3 +258,21 @@ class LabelSettings(Settings):
         """How many crops of 1/grid of a side cover the side with the overlap."""
         steps = (grid - 1) / (1 - self.overlap)
         return 1 + int(-((1e-9 - steps) // 1))
+
+
+LABEL_PRESETS: dict[str, LabelSettings] = {
+    # A first look, or more photographs than time: 10 crops instead of 35, and no masks of everything.
+    "fast": LabelSettings(generator="clip-prompts-sam", grids=(1, 2)),
+    # The method as it is described.
+    "balanced": LabelSettings(),
+    # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
+    "thorough": LabelSettings(
+        grids=(1, 2, 3, 4), peaks=6, seed_budget=256, seed_clusters=128, seed_rest=64, proposal_grids=(1, 2)
+    ),
+}
+
+
+def label_preset(name: str) -> LabelSettings:
+    """The settings of the preset of that name."""
+    find_preset(name)
+    return LABEL_PRESETS[name]

@@ -12,7 +12,7 @@ from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk
-from patchword.runs.stream import Pixels
+from patchword.runs.pipeline import Pixels
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.files import Segmented, files_of, write_result
 from patchword.segmentation.large.readers import wants_tiles

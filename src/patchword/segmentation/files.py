@@ -14,7 +14,7 @@ from PIL import Image
 from patchword.data.folders import write_bytes
 from patchword.data.masks import LabelMap, run_lengths
 from patchword.errors import PatchwordError
-from patchword.runs.names import remove_files, why_unwritten
+from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.folder_settings import ALL_CLASSES, FolderSettings
 from patchword.segmentation.large.facts import LargeFacts
 from patchword.segmentation.records import ClassArea, ResultRecord, RunLengthsRecord, TilesRecord

@@ -14,11 +14,9 @@ from patchword.data.folders import Manifest
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, WriteError
-from patchword.runs.names import named_alike, why_unread
+from patchword.runs.pipeline import Photograph, Pixels, Writer, decoded, named_alike, why_unread
 from patchword.runs.progress import Progress
-from patchword.runs.sessions import Session
-from patchword.runs.stream import Photograph, Pixels, decoded
-from patchword.runs.writer import Writer
+from patchword.runs.records import Session
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.files import Segmented, write_result
 from patchword.segmentation.folder_settings import FolderSettings

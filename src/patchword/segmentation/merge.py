@@ -9,7 +9,9 @@ from pathlib import Path
 
 from patchword.data.folders import Manifest, prepare_output, sole_use
 from patchword.errors import PatchwordError
-from patchword.runs.merge import (
+from patchword.runs.progress import Progress
+from patchword.runs.records import Session, ShardRecord, relative_root
+from patchword.runs.shards import (
     all_names,
     check_apart,
     check_finished,
@@ -19,9 +21,6 @@ from patchword.runs.merge import (
     keep_sessions,
     link_or_copy,
 )
-from patchword.runs.progress import Progress
-from patchword.runs.records import ShardRecord, relative_root
-from patchword.runs.sessions import Session
 from patchword.segmentation.files import files_of_record
 from patchword.segmentation.records import (
     MARKER,

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from patchword.config.base import Settings
 from patchword.data.folders import Manifest
 from patchword.errors import PatchwordError
-from patchword.runs.contents import changed_photographs, told
+from patchword.runs.pipeline import changed_photographs, told
 from patchword.runs.records import identity_of, in_words, told_by_both
 from patchword.runs.shards import shard_differences
 from patchword.segmentation.files import files_of_record

@@ -8,10 +8,9 @@ from typing import Any
 
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, sole_use
 from patchword.errors import PatchwordError
-from patchword.runs.names import name_images
+from patchword.runs.pipeline import name_images
 from patchword.runs.progress import Progress, say
-from patchword.runs.records import relative_root
-from patchword.runs.sessions import Session
+from patchword.runs.records import Session, relative_root
 from patchword.runs.shards import Shard
 from patchword.segmentation.chunks import plan_chunks
 from patchword.segmentation.dense import AnySegmenter

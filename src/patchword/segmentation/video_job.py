@@ -10,12 +10,8 @@ from pathlib import Path
 
 from patchword.data.colours import with_one_more
 from patchword.errors import PatchwordError
-from patchword.runs.ahead import made_ahead
-from patchword.runs.contents import content_of
-from patchword.runs.names import named_alike, remove_files
+from patchword.runs.pipeline import Photograph, Writer, content_of, made_ahead, named_alike, remove_files
 from patchword.runs.shards import Shard
-from patchword.runs.stream import Photograph
-from patchword.runs.writer import Writer
 from patchword.segmentation.files import Segmented, mask_path, overlay_video_path
 from patchword.segmentation.job import Job
 from patchword.segmentation.overlay_video import write_overlay_video

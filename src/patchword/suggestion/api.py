@@ -58,9 +58,8 @@ def suggest(
             and when nothing can be proposed.
     """
     from patchword.data.images import find_images
-    from patchword.suggestion.nouns import read_nouns
-    from patchword.suggestion.page import render_page
-    from patchword.suggestion.run import suggest_classes
+    from patchword.suggestion.result import render_page
+    from patchword.suggestion.run import read_nouns, suggest_classes
     from patchword.suggestion.settings import SuggestSettings
 
     targets = _targets(out=out, page=page, nouns=nouns, overwrite=overwrite)

@@ -2,27 +2,131 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
+from patchword.data.images import to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling.detect import crop_side, crops_needed
+from patchword.labeling.clip_crops import crop_side, crops_needed, finite, take_crops
+from patchword.labeling.localize import best_words
+from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.text_embeddings import TextVectors, encode_vocabulary
+from patchword.runs.pipeline import decoded
 from patchword.runs.progress import Progress
-from patchword.runs.stream import decoded
-from patchword.suggestion.crops import Looked, look_at, thumbnail
-from patchword.suggestion.nouns import plainer_names
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggestion.settings import SuggestSettings
 from patchword.suggestion.votes import Ballots, Election, Seat, elect
+
+BUILT_IN = Path(__file__).with_name("nouns.txt")
+
+
+def read_nouns(nouns: str | Path | Sequence[str] | Vocabulary | None) -> Vocabulary:
+    """The candidates for a class list.
+
+    Args:
+        nouns: anything that `Vocabulary.of` takes; None for the list of everyday nouns that comes with the package.
+    """
+    vocabulary = Vocabulary.of(BUILT_IN if nouns is None else nouns)
+    if len(vocabulary) + len(vocabulary.background) < 2:
+        raise PatchwordError(f"there is one noun, {vocabulary.names[0]!r}; at least two are needed for a vote")
+    return vocabulary
+
+
+def plainer_names(names: Sequence[str]) -> dict[int, frozenset[int]]:
+    """For each name those that are a word of it: "toy car" has "car", "car" has none.
+
+    Returns:
+        position -> positions; names without any are left out.
+    """
+    position_of = {name.casefold(): position for position, name in enumerate(names)}
+    found = {}
+    for position, name in enumerate(names):
+        inner = {position_of[word] for word in name.casefold().split() if word in position_of} - {position}
+        if inner:
+            found[position] = frozenset(inner)
+    return found
+
+
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """The crops of a photograph.
+
+    Attributes:
+        cosines: (crops, candidates) with each class (its best word), then with each background word.
+        boxes: (crops, 4) as x0, y0, x1, y1, shares of the photograph's width and height.
+    """
+
+    cosines: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+
+    def leads(self) -> NDArray[np.float32]:
+        """By how much each crop's best candidate leads its second, (crops,)."""
+        best = np.partition(self.cosines, -2, axis=1)
+        lead: NDArray[np.float32] = best[:, -1] - best[:, -2]
+        return lead
+
+
+@torch.no_grad()
+def look_at(
+    pixels: NDArray[np.uint8],
+    *,
+    encoder: ImageTextEncoder,
+    text: TextVectors,
+    batches: Batches,
+    settings: LabelSettings,
+) -> Looked:
+    """Compare every crop of a photograph with every candidate, as labelling does for its vote.
+
+    Args:
+        pixels: (h, w, 3).
+        encoder: sees the crops.
+        text: unit vectors of the candidates' words.
+        batches: of crops; they shrink where memory runs out.
+        settings: the crops.
+    """
+    crops = take_crops(to_tensor(pixels), encoder=encoder, settings=settings)
+
+    def encode(start: int, stop: int) -> Tensor:
+        return encoder.encode_images(crops.pixels[start:stop])
+
+    parts = batches.run(encode, count=len(crops.pixels), size=settings.crop_batch, what="crops")
+    tokens = torch.cat(parts)  # (crops, d)
+    cosines = finite(best_words(tokens @ text.words.to(tokens).T, text=text), encoder)  # (crops, candidates)
+    height, width = crops.size
+    return Looked(cosines.float().cpu().numpy(), crops.boxes.numpy() / np.array([width, height, width, height]))
+
+
+def thumbnail(pixels: NDArray[np.uint8], box: NDArray[np.float64], *, size: int) -> bytes:
+    """A crop as a small JPEG.
+
+    Args:
+        pixels: (h, w, 3).
+        box: x0, y0, x1, y1, shares of width and height.
+        size: longer side in pixels at most.
+    """
+    height, width = pixels.shape[:2]
+    x0, y0 = int(box[0] * width), int(box[1] * height)
+    x1, y1 = max(x0 + 1, round(box[2] * width)), max(y0 + 1, round(box[3] * height))
+    picture = Image.fromarray(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
+    picture.thumbnail((size, size))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
 
 
 def suggest_classes(

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.quality.doubts import MaskDoubt
-from patchword.labeling.quality.records import QualityParts, QualityRecord
-from patchword.labeling.quality.summary import QualitySummary
+from patchword.labeling.quality.records import MaskDoubt, QualityParts, QualityRecord, QualitySummary
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, ImageRecord
 from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord

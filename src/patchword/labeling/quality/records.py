@@ -1,25 +1,20 @@
-"""What labels are worth, told without ground truth: how far the generators agree, and how sure each step was.
-
-The score of an image is the weighted mean of these parts, each in [0, 1] and high for labels to be trusted; a part that
-cannot be known (agreement where one generator ran) is left out, and an image without any label has score 0:
-
-- `class_agreement`: IoU of what the two generators, each fused alone, give to a class; summed over the classes, and
-  divided by the number of classes that the vote lets expect. A class that was missed, or named by one generator only,
-  counts 0.
-- `pixel_agreement`: share of the pixels that both generators, each fused alone, give to the same class.
-- `coverage`: share of the pixels that have a label.
-- `detection`: classes kept, by the number that the vote lets expect: a class that won too few crops to be kept adds the
-  share of the needed crops that it won.
-
-Source: docs/method.md, "What the labels are worth" [chosen]; the formula and its weights are ours [chosen], see
-benchmarks/quality_correlation.py.
-"""
+"""Records of label quality: a line a photograph, what a model says against it, and the summary of all."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationError
 
 from patchword.config.base import Settings
+from patchword.data.folders import Manifest
+from patchword.errors import PatchwordError
+from patchword.labeling.records import ImageRecord
 from patchword.runs.records import Record
 
 DIGITS = 4
@@ -125,3 +120,234 @@ def score_of(parts: QualityParts, *, settings: QualitySettings) -> float:
         if value is not None
     ]
     return round(sum(value * weight for value, weight in known) / sum(weight for _, weight in known), DIGITS)
+
+
+DISAGREEMENT_FILE = "disagreement.jsonl"
+
+
+class MaskDoubt(Record):
+    """How much a model contradicts one mask.
+
+    Attributes:
+        position: of the mask in the photograph's segments.
+        class_name: what the labels say.
+        doubt: mean over its labelled pixels of the model's confidence in another class, 0 where it agrees; 0 to 1.
+        pixels: of the mask that the label map gives to its class.
+        instead: the class that the model says most of them are.
+    """
+
+    position: int = Field(ge=0)
+    class_name: str
+    doubt: float = Field(ge=0, le=1)
+    pixels: int = Field(ge=1)
+    instead: str
+
+
+class ImageDoubt(Record):
+    """How much a model contradicts the labels of one photograph.
+
+    Attributes:
+        name: of the photograph.
+        doubt: as a mask's, over all labelled pixels; 0 where there are none.
+        masks: those with pixels in the label map, most doubtful first.
+        reason: why the photograph could not be looked at; none otherwise.
+        of: hash of the model, the photograph and the labels that were compared; none where an earlier version did.
+    """
+
+    name: str
+    doubt: float = Field(ge=0, le=1)
+    masks: tuple[MaskDoubt, ...]
+    reason: str | None = None
+    of: str | None = None
+
+
+def read_doubts(folder: Path) -> tuple[ImageDoubt, ...]:
+    """The doubts about the labels in a folder, most doubtful photograph first; empty where no model was asked."""
+    path = folder / DISAGREEMENT_FILE
+    try:
+        return by_doubt(ImageDoubt.model_validate(line) for line in Manifest(path).read().values())
+    except ValidationError as error:
+        raise PatchwordError(f"{path} is damaged: {error.errors()[0]['msg']}; make it again or delete it") from None
+
+
+def by_doubt(records: Iterable[ImageDoubt]) -> tuple[ImageDoubt, ...]:
+    """Most doubtful first; those that could not be looked at last."""
+    return tuple(sorted(records, key=lambda record: (record.reason is not None, -record.doubt, record.name)))
+
+
+def worst_masks(records: Sequence[ImageDoubt]) -> list[tuple[str, MaskDoubt]]:
+    """All masks of all photographs with the photographs' names, most doubtful first; of equal ones the larger."""
+    flat = [(record.name, mask) for record in records for mask in record.masks]
+    return sorted(flat, key=lambda entry: (-entry[1].doubt, -entry[1].pixels, entry[0], entry[1].position))
+
+
+_BINS = 20
+_MOST_PAIRS = 200
+
+
+class ClassSummary(Record):
+    """One class of the vocabulary.
+
+    Attributes:
+        name: of the class.
+        images: label maps that have it.
+        masks: claims of it, also those that nothing survived of.
+        pixels: in all label maps together.
+        share: of all pixels with a label, in [0, 1].
+        score: mean score of the images that have it; none where there are none.
+    """
+
+    name: str
+    images: int
+    masks: int
+    pixels: int
+    share: float
+    score: float | None
+
+
+class Pair(Record):
+    """Two classes, and how many label maps have both."""
+
+    first: str
+    second: str
+    images: int
+
+
+class QualitySummary(Record):
+    """What the labels of a data set are worth.
+
+    Attributes:
+        images, ok, empty, failed: photographs, and how many have each status; the other numbers are of those with
+            labels, "ok".
+        masks: claims.
+        mean_score: none without labels.
+        mean_parts: means of the parts, each over the images that have it.
+        score_histogram, coverage_histogram: images in each twentieth of [0, 1]; 1 is in the last.
+        classes: one entry a class, in the order of the vocabulary.
+        together: the commonest pairs of classes, at most 200.
+        worst, best: images by score, without their masks.
+    """
+
+    images: int
+    ok: int
+    empty: int
+    failed: int
+    masks: int
+    mean_score: float | None
+    mean_parts: dict[str, float | None]
+    score_histogram: tuple[int, ...]
+    coverage_histogram: tuple[int, ...]
+    classes: tuple[ClassSummary, ...]
+    together: tuple[Pair, ...]
+    worst: tuple[QualityRecord, ...]
+    best: tuple[QualityRecord, ...]
+
+
+def summarise(
+    records: Iterable[QualityRecord],
+    *,
+    images: Mapping[str, ImageRecord],
+    names: tuple[str, ...],
+    worst: int,
+    best: int = 0,
+) -> QualitySummary:
+    """Add up the records of a data set; one of them is in memory at a time, but for the worst and the best.
+
+    Args:
+        records: of the photographs that did not fail.
+        images: the manifest, by name.
+        names: the vocabulary's classes, in order.
+        worst, best: how many images to list; one may be in both.
+    """
+    total = _Total(worst=_First(worst), best=_First(best, highest=True))
+    for record in records:
+        total.add(record)
+    status = Counter(record.status for record in images.values())
+    labelled = sum(total.pixels.values())
+    return QualitySummary(
+        images=len(images),
+        ok=status["ok"],
+        empty=status["empty"],
+        failed=status["failed"],
+        masks=sum(total.masks.values()),
+        mean_score=_mean(total.scores),
+        mean_parts={name: _mean(values) for name, values in total.parts.items()},
+        score_histogram=_histogram(total.scores),
+        coverage_histogram=_histogram(total.parts["coverage"]),
+        classes=tuple(
+            ClassSummary(
+                name=name,
+                images=total.images[name],
+                masks=total.masks[name],
+                pixels=total.pixels[name],
+                share=round(total.pixels[name] / max(labelled, 1), 6),
+                score=round(total.score_sums[name] / total.images[name], 4) if total.images[name] else None,
+            )
+            for name in names
+        ),
+        together=_commonest(total.pairs),
+        worst=total.worst.taken(),
+        best=total.best.taken(),
+    )
+
+
+class _First:
+    """The first records by score, lowest or highest first; of equal scores by name, in the same direction."""
+
+    def __init__(self, count: int, *, highest: bool = False) -> None:
+        self._count = count
+        self._highest = highest
+        self._records: list[QualityRecord] = []
+
+    def add(self, record: QualityRecord) -> None:
+        self._records.append(record)
+        if len(self._records) > 2 * self._count + 100:
+            self._records = list(self.taken())
+
+    def taken(self) -> tuple[QualityRecord, ...]:
+        ranked = sorted(self._records, key=lambda record: (record.score, record.name), reverse=self._highest)
+        return tuple(ranked[: self._count])
+
+
+class _Total:
+    def __init__(self, *, worst: _First, best: _First) -> None:
+        self.worst, self.best = worst, best
+        self.scores: list[float] = []
+        self.parts: dict[str, list[float]] = {name: [] for name in QualityParts.model_fields}
+        self.images: Counter[str] = Counter()
+        self.masks: Counter[str] = Counter()
+        self.pixels: Counter[str] = Counter()
+        self.score_sums: Counter[str] = Counter()
+        self.pairs: Counter[tuple[str, str]] = Counter()
+
+    def add(self, record: QualityRecord) -> None:
+        self.masks.update(mask.class_name for mask in record.masks)
+        if not record.pixels:
+            return
+        light = record.model_copy(update={"masks": ()})
+        self.worst.add(light)
+        self.best.add(light)
+        self.scores.append(record.score)
+        for name, values in self.parts.items():
+            value = getattr(record.parts, name)
+            if value is not None:
+                values.append(value)
+        self.images.update(record.pixels.keys())
+        self.pixels.update(record.pixels)
+        for name in record.pixels:
+            self.score_sums[name] += record.score  # type: ignore[assignment]  # counts anything that adds up
+        self.pairs.update(combinations(sorted(record.pixels), 2))
+
+
+def _commonest(pairs: Counter[tuple[str, str]]) -> tuple[Pair, ...]:
+    ranked = sorted(pairs.items(), key=lambda entry: (-entry[1], entry[0]))[:_MOST_PAIRS]
+    return tuple(Pair(first=first, second=second, images=images) for (first, second), images in ranked)
+
+
+def _histogram(values: list[float]) -> tuple[int, ...]:
+    counts: Any = np.histogram(values, bins=_BINS, range=(0, 1))[0]
+    return tuple(counts.tolist())
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None

@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.components import connected_components
-from patchword.labeling.boxes import boxes_of, suppress
-from patchword.labeling.decode_prompts import decode
-from patchword.labeling.reprompt import inner_points
+from patchword.labeling.decode_prompts import boxes_of, decode, suppress
+from patchword.labeling.point_sampling import inner_points
 from patchword.models.batching import Batches
 from patchword.models.protocols import MaskProposals, MaskProposer
 from patchword.segmentation.pixels import PixelClasses, class_shares

@@ -1,0 +1,311 @@
+"""Photographs of a run: decoded ahead, written behind, told apart by name and content."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from queue import Full, Queue
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.data.images import read_image
+from patchword.errors import PatchwordError
+from patchword.runs.progress import Progress, photograph_count
+
+_THREADS = 4  # that read at once; a disk is kept busy, and hashing is faster than most
+
+
+def content_of(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits; None for what is no file or cannot be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for; the reader says what is wrong
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def changed_photographs(
+    recorded: Mapping[str, str | None], *, paths: Mapping[str, Path], quiet: bool = True
+) -> tuple[list[str], list[str]]:
+    """Compare photographs with what is recorded of them.
+
+    Args:
+        recorded: name -> content; photographs of which none is recorded are only looked for.
+        paths: name -> file, of all of them.
+        quiet: whether to show no progress.
+
+    Returns:
+        names of those that are not there, or cannot be read any more, and of those with other content; each sorted.
+    """
+    names = sorted(recorded)
+    files = list(dict.fromkeys(paths[name] for name in names if recorded[name] is not None))
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="patchword-hash")
+    found: dict[Path, str | None] = {}
+    try:
+        with Progress(len(files), "checking photographs", "files", quiet=quiet) as progress:
+            for path, content in zip(files, pool.map(content_of, files), strict=True):
+                found[path] = content
+                progress.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    there = {name: found[paths[name]] is not None if recorded[name] else paths[name].is_file() for name in names}
+    changed = [name for name in names if there[name] and recorded[name] not in (None, found.get(paths[name]))]
+    return [name for name in names if not there[name]], changed
+
+
+def told(names: Sequence[str], one: str, *, more: str = "") -> str:
+    """`1 photograph is gone: a.jpg`, or `2 photographs are gone, such as a.jpg`.
+
+    Args:
+        names: of the photographs, at least one.
+        one: what is said of a single one.
+        more: what is said of several; the same by default.
+    """
+    if len(names) == 1:
+        return f"{photograph_count(1)} {one}: {names[0]}"
+    return f"{photograph_count(len(names))} {more or one}, such as {min(names)}"
+
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that was read.
+
+    Attributes:
+        name: path relative to the photographs' folder, with forward slashes.
+        path: where it is.
+        pixels: (h, w, 3), or why there are none.
+        content: sha256 of the file; none when it could not be read.
+    """
+
+    name: str
+    path: Path
+    pixels: Pixels | PatchwordError
+    content: str | None
+
+
+def decoded(
+    photographs: Iterable[tuple[str, Path]],
+    *,
+    read: Callable[[Path], Pixels] = read_image,
+    ahead: int = 2,
+    threads: int = 1,
+) -> Generator[Photograph, None, None]:
+    """Read photographs in threads of their own while the caller works on the ones before.
+
+    Args:
+        photographs: name and path, in the order in which they are wanted.
+        read: turns a path into pixels (h, w, 3).
+        ahead: most photographs that wait decoded, 1 or more; bounds the memory.
+        threads: photographs that are decoded at once, 1 or more.
+
+    Yields:
+        each in its turn, with its pixels or with the reason why it cannot be read: a broken file ends nothing.
+    """
+    waiting = iter(photographs)
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="patchword-decode")
+
+    def begin(count: int) -> list[Future[Photograph]]:
+        return [pool.submit(_decode, name, path, read) for name, path in islice(waiting, count)]
+
+    try:
+        under_way = deque(begin(max(1, ahead) + max(1, threads)))
+        while under_way:
+            first = under_way.popleft().result()
+            under_way.extend(begin(1))
+            yield first
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(name: str, path: Path, read: Callable[[Path], Pixels]) -> Photograph:
+    content = None
+    try:
+        content = content_of(path)
+        return Photograph(name, path, read(path), content)
+    except PatchwordError as error:
+        return Photograph(name, path, error, content)
+    except (OSError, MemoryError) as error:  # a file that vanished, or too little memory for this one
+        reason = f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}"
+        return Photograph(name, path, PatchwordError(reason), content)
+
+
+T = TypeVar("T")
+_PATIENCE = 0.1  # seconds after which a thread that waits looks whether it is still wanted
+
+
+class _End:
+    """What a thread hands over last, with the error that it met."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+
+def made_ahead(items: Iterable[T], *, count: int) -> Generator[T, None, None]:
+    """Take items from an iterable in a thread while the caller works on the ones before.
+
+    Args:
+        items: used by that thread alone.
+        count: most items that wait, 1 or more; bounds the memory.
+
+    Yields:
+        the items, in order.
+    """
+    waiting: Queue[T | _End] = Queue(maxsize=max(1, count))
+    unwanted = threading.Event()
+
+    def put(item: T | _End) -> bool:
+        while not unwanted.is_set():
+            try:
+                waiting.put(item, timeout=_PATIENCE)
+                return True
+            except Full:
+                continue
+        return False
+
+    def make() -> None:
+        error = None
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except Exception as met:  # the caller's affair
+            error = met
+        put(_End(error))
+
+    thread = threading.Thread(target=make, name="patchword-ahead", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := waiting.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        unwanted.set()
+        thread.join()
+
+
+class Writer(Generic[T]):
+    """Works on items in a thread while the caller makes the next ones.
+
+    Leaving the block waits until everything that was handed over is written, also when the block was left by an
+    interruption: what the models have finished is not lost. The first error ends the work; nothing after it is written.
+
+    Args:
+        write: what is done with an item.
+        waiting: most items that wait, 1 or more; bounds the memory.
+    """
+
+    def __init__(self, write: Callable[[T], None], *, waiting: int = 2) -> None:
+        self._write = write
+        self._items: Queue[T | None] = Queue(maxsize=max(1, waiting))
+        self._error: Exception | None = None
+        # a thread that is killed with the process leaves no half-written file, so none has to wait for it
+        self._thread = threading.Thread(target=self._work, name="patchword-write", daemon=True)
+
+    def put(self, item: T) -> None:
+        """Hand over an item; waits while too many do."""
+        self._check()
+        self._items.put(item)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._items.put(None)
+        self._thread.join()
+        if error is None:
+            self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while (item := self._items.get()) is not None:
+            if self._error is None:
+                try:
+                    self._write(item)
+                except Exception as error:  # handed to the caller; what waits is taken and dropped, so that none blocks
+                    self._error = error
+            del item
+
+
+# What only a photograph's own name can be the reason of, such as one that is too long with `.png` behind it, or that
+# the file system of the results does not know: a colon on FAT, bytes that are not UTF-8 on APFS.
+_OF_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ})
+
+
+def name_images(images: Sequence[Path], *, root: Path, out: Path, verb: str) -> dict[str, Path]:
+    """Photographs by their name: the path relative to the root, with forward slashes; none that is inside `out`.
+
+    Args:
+        images: all photographs.
+        root: folder that names are relative to.
+        out: folder of the results.
+        verb: what is to be done with them, such as "label".
+    """
+    inner, outer = out.resolve(), root.resolve()
+    if outer.is_relative_to(inner):  # overwriting the output would remove the photographs
+        raise PatchwordError(f"photographs {root} are inside the output folder {out}; choose another output folder")
+    named = {}
+    for path in images:
+        if not path.is_relative_to(root):
+            raise PatchwordError(f"photograph {path} is outside {root}; photographs must lie inside it")
+        name = path.relative_to(root)
+        if not (outer / name).is_relative_to(inner):
+            named[name.as_posix()] = path
+    if not named:
+        raise PatchwordError(f"no photographs to {verb} in {root}")
+    return named
+
+
+def why_unread(unread: Photograph) -> PatchwordError:
+    """Why a photograph cannot be read, the same wherever its folder is and however that was typed."""
+    return named_alike(unread.pixels, path=unread.path, name=unread.name)
+
+
+def named_alike(error: object, *, path: Path, name: str) -> PatchwordError:
+    """An error of a photograph that calls it by its name instead of by its path."""
+    return PatchwordError(str(error).replace(str(path), name))
+
+
+def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
+    """What to write down of a photograph whose results cannot have its name.
+
+    Args:
+        error: of writing its files.
+        folder: of the results.
+    """
+    cause = error.__context__
+    if not (isinstance(cause, OSError) and cause.errno in _OF_THE_NAME):
+        raise error
+    return PatchwordError(f"its results cannot have its name: {error}".replace(f"{folder}{os.sep}", ""))
+
+
+def remove_files(paths: Sequence[Path]) -> None:
+    """Remove what an earlier run has made of a photograph, where there is any."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno not in _OF_THE_NAME:
+                raise PatchwordError(f"cannot remove {path}: {error.strerror}") from None
