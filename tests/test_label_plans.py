@@ -153,7 +153,7 @@ def test_a_page_may_be_named_and_nothing_else_is_replaced(photos: Path, models: 
     assert (tmp_path / "look.html").read_text() == "mine"
     for count in (0, 1001):
         complaint = must(run(*command, "--preview", count), code=2).complaint
-        assert f"a preview of {count} photographs; allowed is 1 to 1000" in complaint
+        assert f"a preview of {count} photographs; choose 1 to 1000" in complaint
 
 
 def test_options_that_do_not_go_together(photos: Path, models: Models, tmp_path: Path) -> None:

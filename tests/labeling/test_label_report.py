@@ -205,7 +205,7 @@ def test_the_page_says_everything(labels: Path) -> None:
         "colour-clip",
         "region-sam",
         "seed_clusters",
-        "sol; yellow",
+        "; yellow",
         "it is no accuracy",
     ):
         assert words in text, words

@@ -33,7 +33,7 @@ def test_ordinary_things_are_on_it_and_synonyms_do_not_split_the_vote() -> None:
 
 
 def test_the_list_comes_with_the_package() -> None:
-    assert files("patchword").joinpath("suggest/nouns.txt").is_file()
+    assert files("patchword").joinpath("suggestion/nouns.txt").is_file()
 
 
 def test_a_list_of_ones_own_is_taken_and_a_single_noun_refused() -> None:
