@@ -40,7 +40,7 @@ from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.decode_prompts import stability_of
 from patchword.labeling.image import LabelParts
-from patchword.labeling.mask_generator import View, make_views, propose_masks
+from patchword.labeling.mask_generator import ImageCrop, make_image_crops, propose_masks
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings
@@ -154,14 +154,16 @@ def measure_ways(images: list[Path], *, proposer: Counting, settings: LabelSetti
             ask_naively(proposer, embedding, some, settings)
 
         def ours(embedding: ImageEmbedding = embedding, some: Tensor = some) -> None:
-            propose_masks(proposer, views=[[View.whole(embedding, points=some)]], batches=Batches(), settings=settings)
+            propose_masks(
+                proposer, image_crops=[[ImageCrop.whole(embedding, points=some)]], batches=Batches(), settings=settings
+            )
 
         def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> None:
             batches = Batches()
-            views = make_views(
+            image_crops = make_image_crops(
                 [image], embeddings=[embedding], proposer=proposer, encoder=None, batches=batches, settings=settings
             )
-            propose_masks(proposer, views=views, batches=batches, settings=settings)
+            propose_masks(proposer, image_crops=image_crops, batches=batches, settings=settings)
 
         ways: dict[str, Callable[[], None]] = {
             f"grid {SIDE} x {SIDE}, naive": naive,

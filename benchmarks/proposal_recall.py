@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.cli.terminal import parse_settings
-from patchword.labeling.mask_generator import View, propose_masks, seed_features, seed_points
+from patchword.labeling.mask_generator import ImageCrop, point_features, propose_masks, sample_points
 from patchword.labeling.point_sampling import further_steps
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer, load_patch_encoder
@@ -118,7 +118,7 @@ def look(scene: Scene, *, sam: MaskProposer, dino: PatchEncoder, settings: Label
     """Ask one way on one scene."""
     image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
     (embedding,) = sam.embed([image])
-    features = seed_features(image, embedding=embedding, proposer=sam, encoder=dino, settings=settings)
+    features = point_features(image, embedding=embedding, proposer=sam, encoder=dino, settings=settings)
     counting, choosing = Counting(sam), 0.0
 
     def timed(function: Any, *arguments: Any, **options: Any) -> Any:
@@ -129,11 +129,11 @@ def look(scene: Scene, *, sam: MaskProposer, dino: PatchEncoder, settings: Label
         return result
 
     started = time.perf_counter()
-    points = timed(seed_points, features, size=embedding.image_size, settings=settings)
+    points = timed(sample_points, features, size=embedding.image_size, settings=settings)
     steps = further_steps(features, size=embedding.image_size, settings=settings)
     watched = tuple(lambda drawn, step=step: timed(step, drawn) for step in steps)
-    views = [[View.whole(embedding, points=points, steps=watched)]]
-    (proposals,) = propose_masks(counting, views=views, batches=Batches(), settings=settings)
+    image_crops = [[ImageCrop.whole(embedding, points=points, steps=watched)]]
+    (proposals,) = propose_masks(counting, image_crops=image_crops, batches=Batches(), settings=settings)
     seconds = time.perf_counter() - started
     ious = best_ious(scene, [proposal.mask() for proposal in proposals])
     return Found(ious, counting.decodes, len(proposals), seconds, choosing)

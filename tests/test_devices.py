@@ -14,7 +14,7 @@ from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
 from patchword.export.onnx.run import export_onnx
 from patchword.export.text_vectors import export_text_vectors
-from patchword.labeling.point_sampling import Drawn
+from patchword.labeling.point_sampling import DecodedMasks
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.segmentation.segmenter import Segmenter
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run, settings_options
@@ -193,6 +193,6 @@ def test_masks_on_a_coarser_map_are_those_of_pooling() -> None:
         known = torch.zeros(2, 3)
         expected = functional.adaptive_max_pool2d(logits, (min(height, 64), min(width, 64))) > 0
         with fake_device() as device:
-            found = Drawn.of(logits.to(device), predicted_iou=known.to(device), accepted=known.bool().to(device))
+            found = DecodedMasks.of(logits.to(device), predicted_iou=known.to(device), accepted=known.bool().to(device))
         assert 0 < expected.float().mean() < 1
         assert torch.equal(found.masks, expected)

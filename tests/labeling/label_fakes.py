@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchword.errors import PatchwordError
+from patchword.labeling.image import ImageLabels, LabelParts, fuse_masks, generate_masks
+from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord
 
 COLOURS = {
@@ -118,3 +121,12 @@ def picture(rows: Sequence[Sequence[str]], *, scale: int) -> np.ndarray:
     """A picture (h, w, 3) uint8 of coloured squares, each `scale` pixels wide."""
     cells = np.array([[COLOURS[name] for name in row] for row in rows])
     return (cells.repeat(scale, axis=0).repeat(scale, axis=1) * 255).astype(np.uint8)
+
+
+def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageLabels:
+    """Label one image (1, 3, h, w)."""
+    (candidates,) = generate_masks([image], parts=parts, settings=settings)
+    if isinstance(candidates, PatchwordError):
+        raise candidates
+    vocabulary = parts.vocabulary
+    return fuse_masks(candidates, names=vocabulary.names, settings=settings, colours=vocabulary.colours)

@@ -10,9 +10,9 @@ import torch
 from label_fakes import record
 from torch import Tensor
 
-from patchword.labeling.mask_generator import View, propose_masks, seed_points
+from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
 from patchword.labeling.point_sampling import (
-    Drawn,
+    DecodedMasks,
     depths_of,
     further_steps,
     inner_points,
@@ -32,10 +32,10 @@ def mask_of(rows: slice, columns: slice, *, size: tuple[int, int] = (12, 16)) ->
     return mask
 
 
-def drawn_of(*entries: tuple[Tensor, float, bool]) -> Drawn:
+def drawn_of(*entries: tuple[Tensor, float, bool]) -> DecodedMasks:
     """One mask a prompt."""
     masks, sure, accepted = zip(*entries, strict=True)
-    return Drawn(torch.stack(masks)[:, None], torch.tensor(sure)[:, None], torch.tensor(accepted)[:, None])
+    return DecodedMasks(torch.stack(masks)[:, None], torch.tensor(sure)[:, None], torch.tensor(accepted)[:, None])
 
 
 def depths_by_loops(mask: np.ndarray) -> np.ndarray:
@@ -81,18 +81,20 @@ def test_without_masks_or_points_there_is_nothing_to_ask() -> None:
 
 
 def test_cells_are_covered_by_accepted_masks_alone() -> None:
-    drawn = drawn_of((mask_of(slice(0, 6), slice(0, 9)), 0.9, True), (mask_of(slice(6, 12), slice(0, 16)), 0.9, False))
+    decoded = drawn_of(
+        (mask_of(slice(0, 6), slice(0, 9)), 0.9, True), (mask_of(slice(6, 12), slice(0, 16)), 0.9, False)
+    )
     expected = torch.ones(6, 8, dtype=torch.bool)
     expected[:3, :4] = False
     expected[:3, 4] = False  # half of it is covered
-    assert torch.equal(uncovered_cells(drawn, cells=(6, 8)), expected)
+    assert torch.equal(uncovered_cells(decoded, cells=(6, 8)), expected)
 
 
 def test_refused_masks_are_free_and_differ_and_the_surest_comes_first() -> None:
     first, twin = mask_of(slice(0, 5), slice(0, 6)), mask_of(slice(0, 5), slice(0, 7))
     covered, other = mask_of(slice(6, 12), slice(0, 8)), mask_of(slice(0, 4), slice(10, 16))
     empty = torch.zeros_like(first)
-    drawn = drawn_of(
+    decoded = drawn_of(
         (twin, 0.4, False),
         (mask_of(slice(6, 12), slice(0, 16)), 0.9, True),
         (other, 0.6, False),
@@ -100,7 +102,7 @@ def test_refused_masks_are_free_and_differ_and_the_surest_comes_first() -> None:
         (first, 0.5, False),
         (empty, 0.69, False),
     )
-    found = refused_masks(drawn, overlap=0.7)
+    found = refused_masks(decoded, overlap=0.7)
     assert len(found) == 2
     assert torch.equal(found[0], other)
     assert torch.equal(found[1], first)
@@ -109,9 +111,9 @@ def test_refused_masks_are_free_and_differ_and_the_surest_comes_first() -> None:
 def test_masks_are_kept_coarse_and_none_gets_lost() -> None:
     logits = torch.full((1, 2, 256, 192), -1.0)
     logits[0, 0, 100, 50] = 1.0
-    drawn = Drawn.of(logits, predicted_iou=torch.zeros(1, 2), accepted=torch.zeros(1, 2, dtype=torch.bool))
-    assert drawn.masks.shape == (1, 2, 64, 64)
-    assert torch.nonzero(drawn.masks).tolist() == [[0, 0, 25, 16]]
+    decoded = DecodedMasks.of(logits, predicted_iou=torch.zeros(1, 2), accepted=torch.zeros(1, 2, dtype=torch.bool))
+    assert decoded.masks.shape == (1, 2, 64, 64)
+    assert torch.nonzero(decoded.masks).tolist() == [[0, 0, 25, 16]]
 
 
 class ShySam:
@@ -136,16 +138,16 @@ class ShySam:
         return MaskProposals(logits[:, None], sure, SIZE)
 
 
-def ask(values: dict[str, int], *, views: int = 1) -> tuple[ShySam, int]:
+def ask(values: dict[str, int], *, image_crops: int = 1) -> tuple[ShySam, int]:
     sam, settings = ShySam(), LabelSettings(seeds="embedding", **values)
     features = torch.randn(5, 12, 16, generator=torch.Generator().manual_seed(3))
     (embedding,) = sam.embed([torch.zeros(1, 3, *SIZE)])
-    view = View.whole(
+    crop = ImageCrop.whole(
         embedding,
-        points=seed_points(features, size=SIZE, settings=settings),
+        points=sample_points(features, size=SIZE, settings=settings),
         steps=further_steps(features, size=SIZE, settings=settings),
     )
-    found = propose_masks(sam, views=[[view]] * views, batches=Batches(), settings=settings)
+    found = propose_masks(sam, image_crops=[[crop]] * image_crops, batches=Batches(), settings=settings)
     assert all(one == found[0] for one in found)
     return sam, len(found[0])
 
@@ -171,7 +173,7 @@ def test_no_more_is_asked_than_the_budget_allows(budget: int) -> None:
 
 
 def test_views_go_together_in_every_step() -> None:
-    sam, _ = ask({"seed_clusters": 4, "seed_rest": 3}, views=2)
+    sam, _ = ask({"seed_clusters": 4, "seed_rest": 3}, image_crops=2)
     assert [len(points) for points in sam.asked[:4]] == [4, 4, 3, 3]
 
 

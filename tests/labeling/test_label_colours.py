@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from label_fakes import ColourClip, RegionSam, picture
+from label_fakes import ColourClip, RegionSam, label_image, picture
 from PIL import Image
 
 from patchword.data.images import to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.export.categories import categories_of
-from patchword.labeling.image import LabelParts, label_image
+from patchword.labeling.image import LabelParts
 from patchword.labeling.settings import LabelSettings
 from patchword.segmentation.baseline import DenseSegmenter
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from patchword.labeling.localize import Doubt, doubts, entropies
+from patchword.labeling.localize import Uncertainty, entropies, uncertainties
 
 
 def plain_entropy(cosines: list[float], temperature: float) -> float:
@@ -27,11 +27,13 @@ def test_entropy_is_that_of_the_softmax(temperature: float) -> None:
 
 def test_one_word_leaves_no_doubt() -> None:
     assert entropies(torch.tensor([[0.3]]), temperature=0.01).tolist() == [0.0]
-    assert doubts(torch.tensor([[0.3]]), positions=torch.tensor([0]), temperature=0.01) == [Doubt(None, None)]
+    assert uncertainties(torch.tensor([[0.3]]), positions=torch.tensor([0]), temperature=0.01) == [
+        Uncertainty(None, None)
+    ]
 
 
 def test_margin_is_the_lead_over_the_best_other_word() -> None:
     cosines = torch.tensor([[0.3, 0.25, 0.1], [0.3, 0.25, 0.4]])
-    found = doubts(cosines, positions=torch.tensor([0, 1]), temperature=0.01)
-    assert [doubt.margin for doubt in found] == pytest.approx([0.05, -0.15])
+    found = uncertainties(cosines, positions=torch.tensor([0, 1]), temperature=0.01)
+    assert [uncertainty.margin for uncertainty in found] == pytest.approx([0.05, -0.15])
     assert found[1].entropy == pytest.approx(plain_entropy([0.3, 0.25, 0.4], 0.01), abs=1e-5)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from patchword.data.images import to_tensor
-from patchword.labeling.mask_generator import View, propose_masks, seed_points
+from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer
 from patchword.models.batching import Batches
@@ -68,9 +68,9 @@ def generate(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
 
 def ours(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
     (embedding,) = sam.embed([to_tensor(image)])
-    points = seed_points(None, size=embedding.image_size, settings=SETTINGS)
-    views = [[View.whole(embedding, points=points)]]
-    (found,) = propose_masks(sam, views=views, batches=Batches(), settings=SETTINGS)
+    points = sample_points(None, size=embedding.image_size, settings=SETTINGS)
+    image_crops = [[ImageCrop.whole(embedding, points=points)]]
+    (found,) = propose_masks(sam, image_crops=image_crops, batches=Batches(), settings=SETTINGS)
     return [(proposal.predicted_iou, proposal.mask()) for proposal in found]
 
 

@@ -8,19 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from label_fakes import ColourClip, RegionSam, picture, record
+from label_fakes import ColourClip, RegionSam, label_image, picture, record
 
 from patchword.data.images import to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.image import (
     CLIP_PROMPTS_SAM,
-    ImageClaims,
     ImageLabels,
     LabelParts,
-    claim_images,
-    label_image,
-    settle,
+    MaskCandidates,
+    fuse_masks,
+    generate_masks,
 )
 from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals
@@ -221,13 +220,13 @@ def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
 def test_an_image_that_fails_does_not_fail_the_others() -> None:
     parts = parts_for(["green", "blue", "red"])
     images = [to_tensor(SCENE), torch.zeros(1, 1, 8, 8), to_tensor(SCENE[:24])]
-    first, wrong, last = claim_images(images, parts=parts, settings=LabelSettings())
+    first, wrong, last = generate_masks(images, parts=parts, settings=LabelSettings())
     assert isinstance(wrong, PatchwordError)
     assert "shape" in str(wrong)
-    for claims, image in ((first, SCENE), (last, SCENE[:24])):
-        assert isinstance(claims, ImageClaims)
-        assert claims.size == image.shape[:2]
-        settled = settle(claims, names=parts.vocabulary.names, settings=LabelSettings())
+    for candidates, image in ((first, SCENE), (last, SCENE[:24])):
+        assert isinstance(candidates, MaskCandidates)
+        assert candidates.size == image.shape[:2]
+        settled = fuse_masks(candidates, names=parts.vocabulary.names, settings=LabelSettings())
         np.testing.assert_array_equal(settled.label_map.indices, label(image, parts).label_map.indices)
 
 
@@ -237,7 +236,7 @@ def test_too_little_memory_is_the_image_s_failure() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     parts = replace(parts_for(["red"]), image_text=Greedy())
-    (found,) = claim_images([to_tensor(SCENE)], parts=parts, settings=LabelSettings())
+    (found,) = generate_masks([to_tensor(SCENE)], parts=parts, settings=LabelSettings())
     assert str(found) == "not enough memory to label 48 x 48 pixels"
 
 
@@ -259,10 +258,10 @@ def test_every_segment_says_how_sure_it_is() -> None:
 PICTURES = [SCENE, SCENE[:24], picture([["white"]], scale=20), picture([["red", "blue", "green"]], scale=9)]
 
 
-def assert_alike(found: list[ImageClaims | PatchwordError], expected: list[ImageClaims | PatchwordError]) -> None:
+def assert_alike(found: list[MaskCandidates | PatchwordError], expected: list[MaskCandidates | PatchwordError]) -> None:
     for one, other in zip(found, expected, strict=True):
-        assert isinstance(one, ImageClaims)
-        assert isinstance(other, ImageClaims)
+        assert isinstance(one, MaskCandidates)
+        assert isinstance(other, MaskCandidates)
         assert one.size == other.size
         assert replace(one.detected, entropy=0.0) == replace(other.detected, entropy=0.0)
         assert one.detected.entropy == pytest.approx(other.detected.entropy, abs=1e-5)
@@ -283,9 +282,9 @@ def test_images_together_are_labelled_as_one_at_a_time(generator: str, image_bat
     parts = parts_for(["green", "blue", "red"], background=("black",))
     settings = LabelSettings(generator=generator, stability_offset=0.5, image_batch=image_batch)
     images = [to_tensor(image) for image in PICTURES]
-    found = claim_images(images, parts=parts, settings=settings)
-    alone = [claim_images([image], parts=parts, settings=settings)[0] for image in images]
-    assert any(claims.segments for claims in alone if isinstance(claims, ImageClaims))
+    found = generate_masks(images, parts=parts, settings=settings)
+    alone = [generate_masks([image], parts=parts, settings=settings)[0] for image in images]
+    assert any(candidates.segments for candidates in alone if isinstance(candidates, MaskCandidates))
     assert_alike(found, alone)
 
 
@@ -298,9 +297,9 @@ def test_an_image_that_fails_among_others_does_not_fail_them() -> None:
 
     images = [to_tensor(image) for image in PICTURES]
     settings = LabelSettings(image_batch=4)
-    found = claim_images(images, parts=parts_for(["green", "blue", "red"], sam=Picky()), settings=settings)
-    assert [str(claims) for claims in found if isinstance(claims, PatchwordError)] == ["not this one"]
-    expected = claim_images(images, parts=parts_for(["green", "blue", "red"]), settings=settings)
+    found = generate_masks(images, parts=parts_for(["green", "blue", "red"], sam=Picky()), settings=settings)
+    assert [str(candidates) for candidates in found if isinstance(candidates, PatchwordError)] == ["not this one"]
+    expected = generate_masks(images, parts=parts_for(["green", "blue", "red"]), settings=settings)
     assert_alike([found[0], *found[2:]], [expected[0], *expected[2:]])
 
 
@@ -339,7 +338,7 @@ def test_too_little_memory_changes_no_label() -> None:
     images = [to_tensor(image) for image in PICTURES]
     enough = parts_for(["green", "blue", "red"])
     small = replace(parts_for(["green", "blue", "red"], sam=SmallSam()), image_text=SmallClip())
-    expected = claim_images(images, parts=enough, settings=settings)
-    assert_alike(claim_images(images, parts=small, settings=settings), expected)
+    expected = generate_masks(images, parts=enough, settings=settings)
+    assert_alike(generate_masks(images, parts=small, settings=settings), expected)
     calls = small.mask_proposer.calls  # type: ignore[attr-defined]
     assert max(shape[0] for shape in calls) <= 5

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from patchword.labeling.clip_crops import crop_boxes
-from patchword.labeling.localize import best_words, cell_shares, evidence, narrow, pooled, stitch, word_scores
+from patchword.labeling.localize import best_words, cell_shares, narrow, pooled, relevance_maps, stitch, word_scores
 from patchword.labeling.settings import LabelSettings
 from patchword.models.text_embeddings import TextVectors
 
@@ -54,7 +54,7 @@ def test_a_cell_of_the_finest_grid_alone_is_its_patch() -> None:
 def test_evidence_removes_what_fires_for_every_class() -> None:
     common = torch.tensor([[5.0, 0.0], [0.0, 0.0]])
     maps = torch.stack([common + torch.tensor([[0.0, 1.0], [0.0, 0.0]]), common])
-    found = evidence(maps, background=torch.zeros(0, 2, 2))
+    found = relevance_maps(maps, background=torch.zeros(0, 2, 2))
     assert found.min() == 0
     assert found.max() == 1
     assert found[0].flatten().argmax() == 1  # not the cell where both fire
@@ -64,18 +64,18 @@ def test_evidence_removes_what_fires_for_every_class() -> None:
 def test_a_single_class_is_compared_with_the_background_words() -> None:
     maps = torch.tensor([[[0.9, 0.6]]])
     background = torch.tensor([[[0.9, 0.1]]])
-    assert evidence(maps, background=background).flatten().tolist() == [0.0, 1.0]
-    assert evidence(maps, background=background[:0]).flatten().tolist() == [1.0, 0.0]
+    assert relevance_maps(maps, background=background).flatten().tolist() == [0.0, 1.0]
+    assert relevance_maps(maps, background=background[:0]).flatten().tolist() == [1.0, 0.0]
 
 
 def test_several_classes_are_not_compared_with_the_background_words() -> None:
     maps = torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(0))
-    first = evidence(maps, background=torch.zeros(0, 2, 2))
-    torch.testing.assert_close(first, evidence(maps, background=torch.rand(2, 2, 2)))
+    first = relevance_maps(maps, background=torch.zeros(0, 2, 2))
+    torch.testing.assert_close(first, relevance_maps(maps, background=torch.rand(2, 2, 2)))
 
 
 def test_evidence_without_any_difference_is_one() -> None:
-    assert (evidence(torch.full((2, 3, 3), 0.3), background=torch.zeros(0, 3, 3)) == 1).all()
+    assert (relevance_maps(torch.full((2, 3, 3), 0.3), background=torch.zeros(0, 3, 3)) == 1).all()
 
 
 def test_means_weigh_cells_by_their_share() -> None:

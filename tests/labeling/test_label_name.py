@@ -10,9 +10,9 @@ from label_fakes import ColourClip, picture
 from patchword.data.images import to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.classify_masks import leader, masked_crop, name_masks
-from patchword.labeling.clip_crops import Located
-from patchword.labeling.localize import evidence, word_scores
+from patchword.labeling.classify_masks import classify_masks, leader, masked_crop
+from patchword.labeling.clip_crops import ClassLocalization
+from patchword.labeling.localize import relevance_maps, word_scores
 from patchword.labeling.mask_generator import Proposal
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
@@ -35,18 +35,18 @@ BLUE, RED, GREEN = (
 WHITE = proposal(slice(16, 24), slice(16, 24))
 
 
-def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...] = ()) -> Located:
+def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...] = ()) -> ClassLocalization:
     clip = ColourClip()
     text = encode_vocabulary(clip, vocabulary=Vocabulary.of(classes, background=background), background=True)
     similarity = word_scores(clip.encode_patches(to_tensor(picture)), text=text)[0]
-    certain = evidence(similarity[: len(classes)], background=similarity[len(classes) :])
-    return Located(tuple(range(len(classes))), text, similarity, certain)
+    certain = relevance_maps(similarity[: len(classes)], background=similarity[len(classes) :])
+    return ClassLocalization(tuple(range(len(classes))), text, similarity, certain)
 
 
 def names_of(
     masks: list[Proposal], *, classes: list[str], background: tuple[str, ...] = (), **values: float
 ) -> list[str]:
-    (found,) = name_masks(
+    (found,) = classify_masks(
         [to_tensor(SCENE)],
         [masks],
         located=[where(SCENE, classes=classes, background=background)],
@@ -61,7 +61,7 @@ def names_of(
 def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
     turned = SCENE[::-1].copy()
     upper, lower = proposal(slice(0, 8), slice(0, 16)), proposal(slice(8, 24), slice(16, 24))
-    found = name_masks(
+    found = classify_masks(
         [to_tensor(SCENE), to_tensor(SCENE), to_tensor(turned)],
         [[RED, BLUE], [], [upper, lower]],
         located=[

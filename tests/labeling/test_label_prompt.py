@@ -8,7 +8,14 @@ import torch
 from label_fakes import RegionSam, picture
 
 from patchword.data.images import to_tensor
-from patchword.labeling.decode_prompts import Answer, Prompt, ask, build_prompts, cell_points, find_peaks
+from patchword.labeling.decode_prompts import (
+    DecodedMask,
+    Prompt,
+    build_prompts,
+    cell_points,
+    decode_prompts,
+    find_peaks,
+)
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 
@@ -65,9 +72,11 @@ PROMPTS = [
 ]
 
 
-def asked(sam: RegionSam, *prompts: list[Prompt], **values: float) -> list[list[Answer]]:
+def asked(sam: RegionSam, *prompts: list[Prompt], **values: float) -> list[list[DecodedMask]]:
     embeddings = sam.embed([to_tensor(IMAGE)] * len(prompts))
-    return ask(sam, embeddings=embeddings, prompts=prompts, batches=Batches(), settings=LabelSettings(**values))
+    return decode_prompts(
+        sam, embeddings=embeddings, prompts=prompts, batches=Batches(), settings=LabelSettings(**values)
+    )
 
 
 def test_prompts_go_together_and_the_best_mask_wins() -> None:

@@ -15,7 +15,14 @@ from label_fakes import record
 from torch import Tensor
 
 from patchword.labeling.decode_prompts import boxes_of, stability_of, suppress
-from patchword.labeling.mask_generator import Proposal, View, make_views, part_boxes, propose_masks, seed_points
+from patchword.labeling.mask_generator import (
+    ImageCrop,
+    Proposal,
+    make_image_crops,
+    part_boxes,
+    propose_masks,
+    sample_points,
+)
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer
@@ -139,7 +146,7 @@ def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
 def propose(images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam | None = None) -> list[list[Proposal]]:
     """What labelling does: views, then proposals."""
     sam, batches = sam or BumpSam(), Batches()
-    views = make_views(
+    image_crops = make_image_crops(
         images,
         embeddings=[embedding for image in images for embedding in BumpSam().embed([image])],
         proposer=sam,
@@ -147,7 +154,7 @@ def propose(images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam |
         batches=batches,
         settings=settings,
     )
-    return propose_masks(sam, views=views, batches=batches, settings=settings)
+    return propose_masks(sam, image_crops=image_crops, batches=batches, settings=settings)
 
 
 def assert_same(found: list[Proposal], expected: list[Found]) -> None:
@@ -203,8 +210,8 @@ def test_too_little_memory_changes_nothing_but_the_batches() -> None:
 
 def test_photographs_without_points_have_no_masks() -> None:
     embedding = BumpSam().embed([photograph(*SIZE)])[0]
-    views = [[], [View.whole(embedding, points=torch.zeros(0, 2))]]
-    assert propose_masks(BumpSam(), views=views, batches=Batches(), settings=LabelSettings()) == [[], []]
+    image_crops = [[], [ImageCrop.whole(embedding, points=torch.zeros(0, 2))]]
+    assert propose_masks(BumpSam(), image_crops=image_crops, batches=Batches(), settings=LabelSettings()) == [[], []]
 
 
 def test_prompts_go_in_batches_over_photographs() -> None:
@@ -279,10 +286,10 @@ def test_suppression_is_the_greedy_loop(entries: list[tuple[tuple[int, int, int,
 
 def test_seed_points_follow_the_settings() -> None:
     features = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
-    grid = seed_points(None, size=SIZE, settings=LabelSettings(grid_side=5))
+    grid = sample_points(None, size=SIZE, settings=LabelSettings(grid_side=5))
     assert torch.equal(grid, grid_points(SIZE, side=5))
-    assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) == 4
-    assert len(seed_points(features, size=SIZE, settings=LabelSettings(seed_budget=3))) == 3
+    assert len(sample_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) == 4
+    assert len(sample_points(features, size=SIZE, settings=LabelSettings(seed_budget=3))) == 3
 
 
 @pytest.mark.parametrize("fixture", ["tiny_sam", "tiny_sam2"])
@@ -299,6 +306,6 @@ def test_the_setting_decides_how_many_prompts_the_decoder_gets(
     settings = LabelSettings(seeds="grid", grid_side=10, prompt_batch=batch)
     image = photograph(24, 32)
     (embedding,) = proposer.embed([image])
-    view = View.whole(embedding, points=seed_points(None, size=(24, 32), settings=settings))
-    propose_masks(proposer, views=[[view]], batches=Batches(), settings=settings)
+    crop = ImageCrop.whole(embedding, points=sample_points(None, size=(24, 32), settings=settings))
+    propose_masks(proposer, image_crops=[[crop]], batches=Batches(), settings=settings)
     assert asked == calls

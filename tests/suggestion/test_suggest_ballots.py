@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from patchword.suggestion.settings import SuggestSettings
-from patchword.suggestion.votes import Ballots, elect
+from patchword.suggestion.votes import ClassRankings, select_classes
 
 Votes = list[tuple[int, np.ndarray]]  # a photograph: crops needed, cosines (crops, candidates)
 
 
-def ballots_of(votes: Votes, *, near_margin: float) -> Ballots:
-    ballots = Ballots(votes[0][1].shape[1], near_margin=near_margin)
+def ballots_of(votes: Votes, *, near_margin: float) -> ClassRankings:
+    rankings = ClassRankings(votes[0][1].shape[1], near_margin=near_margin)
     for needed, cosines in votes:
-        ballots.add(cosines, needed=needed)
-    return ballots
+        rankings.add(cosines, needed=needed)
+    return rankings
 
 
 def naive_count(
@@ -42,11 +42,11 @@ def naive_count(
 
 
 def naive_election(
-    votes: Votes, *, seats: list[bool], settings: SuggestSettings, plainer: dict[int, frozenset[int]]
+    votes: Votes, *, is_class: list[bool], settings: SuggestSettings, plainer: dict[int, frozenset[int]]
 ) -> list[tuple[int, int, int]]:
     margin = settings.near_margin
     needed = max(1, math.ceil(settings.minimum_share * len(votes)))
-    alive = {each for each, _ in naive_count(votes, set(range(len(seats))), margin)[1].items()}
+    alive = {each for each, _ in naive_count(votes, set(range(len(is_class))), margin)[1].items()}
     while True:
         seen, crops, left = naive_count(votes, alive, margin)
         order = sorted(alive, key=lambda each: (-seen[each], -crops[each], each))
@@ -58,10 +58,10 @@ def naive_election(
                 near = sum(other in ballot for ballot in own) >= settings.fold_share * len(own)
                 stronger = other in order[:rank] and each not in plainer.get(other, ())
                 goes = near and (stronger or other in plainer.get(each, ()))
-                if goes and other != each and seats[other] == seats[each]:
+                if goes and other != each and is_class[other] == is_class[each]:
                     folding.append(each)
                     break
-        classes = [each for each in order if seats[each]]
+        classes = [each for each in order if is_class[each]]
         if rare:
             alive.remove(rare[-1])
         elif folding:
@@ -86,12 +86,12 @@ def test_an_election_equals_one_with_loops(seed: int) -> None:
         fold_share=float(generator.choice([0.5, 0.8, 1.0])),
         limit_classes=int(generator.choice([2, 5, 60])),
     )
-    seats = [True] * 11 + [False] * 3
+    is_class = [True] * 11 + [False] * 3
     plainer = {0: frozenset({1, 2}), 3: frozenset({4}), 5: frozenset({13}), 13: frozenset({12})}
-    ballots = ballots_of(votes, near_margin=settings.near_margin)
-    election = elect(ballots, seats=seats, settings=settings, plainer=plainer)
-    found = [(seat.candidate, seat.photographs, seat.crops) for seat in election.chosen]
-    assert found == naive_election(votes, seats=seats, settings=settings, plainer=plainer)
+    rankings = ballots_of(votes, near_margin=settings.near_margin)
+    selection = select_classes(rankings, is_class=is_class, settings=settings, plainer=plainer)
+    found = [(selected.candidate, selected.photographs, selected.crops) for selected in selection.chosen]
+    assert found == naive_election(votes, is_class=is_class, settings=settings, plainer=plainer)
 
 
 def photographs(rows: list[list[float]], times: int) -> Votes:
@@ -100,9 +100,11 @@ def photographs(rows: list[list[float]], times: int) -> Votes:
 
 def chosen(votes: Votes, **numbers: float) -> list[tuple[int, int, int, tuple[int, ...]]]:
     settings = SuggestSettings(**{"near_margin": 0.02, "minimum_share": 0.2, **numbers})
-    seats = [True] * votes[0][1].shape[1]
-    election = elect(ballots_of(votes, near_margin=settings.near_margin), seats=seats, settings=settings)
-    return [(seat.candidate, seat.photographs, seat.crops, seat.near) for seat in election.chosen]
+    is_class = [True] * votes[0][1].shape[1]
+    selection = select_classes(
+        ballots_of(votes, near_margin=settings.near_margin), is_class=is_class, settings=settings
+    )
+    return [(selected.candidate, selected.photographs, selected.crops, selected.near) for selected in selection.chosen]
 
 
 DOG = [0.30, 0.29, 0.10]
@@ -123,15 +125,17 @@ def test_a_vote_passes_on_to_nobody_where_none_is_near() -> None:
 def test_a_frequent_noun_goes_into_a_more_frequent_one_that_is_always_near() -> None:
     votes = photographs([DOG, DOG], 6) + photographs([PUPPY, PUPPY], 4)
     assert chosen(votes) == [(0, 10, 20, (1,))]
-    assert [seat[0] for seat in chosen(votes, near_margin=0.005)] == [0, 1]
+    assert [selected[0] for selected in chosen(votes, near_margin=0.005)] == [0, 1]
 
 
 def test_a_plainer_noun_stays_where_the_two_are_always_near() -> None:
     votes = photographs([DOG, DOG], 6) + photographs([PUPPY, PUPPY], 4)
     settings = SuggestSettings(near_margin=0.02)
     for plainer, stays in (({}, 0), ({1: frozenset({0})}, 0), ({0: frozenset({1})}, 1)):
-        election = elect(ballots_of(votes, near_margin=0.02), seats=[True] * 3, settings=settings, plainer=plainer)
-        assert [(seat.candidate, seat.photographs) for seat in election.chosen] == [(stays, 10)]
+        selection = select_classes(
+            ballots_of(votes, near_margin=0.02), is_class=[True] * 3, settings=settings, plainer=plainer
+        )
+        assert [(selected.candidate, selected.photographs) for selected in selection.chosen] == [(stays, 10)]
 
 
 def test_split_votes_come_together() -> None:
@@ -141,17 +145,19 @@ def test_split_votes_come_together() -> None:
 
 def test_the_least_frequent_give_way_to_the_limit() -> None:
     votes = photographs([DOG, DOG, TREE, TREE], 3) + photographs([TREE, TREE], 3)
-    assert [seat[0] for seat in chosen(votes, limit_classes=1)] == [2]
+    assert [selected[0] for selected in chosen(votes, limit_classes=1)] == [2]
 
 
 def test_background_words_take_part_and_count_for_no_limit() -> None:
     settings = SuggestSettings(near_margin=0, limit_classes=1)
-    ballots = ballots_of(photographs([DOG, DOG, TREE, TREE], 3), near_margin=0)
-    election = elect(ballots, seats=[True, True, False], settings=settings)
-    assert [seat.candidate for seat in election.chosen] == [0, 2]
+    rankings = ballots_of(photographs([DOG, DOG, TREE, TREE], 3), near_margin=0)
+    selection = select_classes(rankings, is_class=[True, True, False], settings=settings)
+    assert [selected.candidate for selected in selection.chosen] == [0, 2]
 
 
 def test_what_was_seen_and_dropped_out_is_told() -> None:
     votes = photographs([DOG, DOG], 9) + photographs([TREE, TREE], 1)
-    election = elect(ballots_of(votes, near_margin=0), seats=[True] * 3, settings=SuggestSettings(minimum_share=0.2))
-    assert [(seat.candidate, seat.photographs, seat.crops) for seat in election.missed] == [(2, 1, 2)]
+    selection = select_classes(
+        ballots_of(votes, near_margin=0), is_class=[True] * 3, settings=SuggestSettings(minimum_share=0.2)
+    )
+    assert [(selected.candidate, selected.photographs, selected.crops) for selected in selection.missed] == [(2, 1, 2)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.image import ImageClaims, LabelParts, claim_images
+from patchword.labeling.image import LabelParts, MaskCandidates, generate_masks
 from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.toytown import miniatures
@@ -27,11 +27,11 @@ def test_scenes_together_are_labelled_as_one_at_a_time() -> None:
         vocabulary=Vocabulary.of(SEEN),
     )
     settings = LabelSettings(generator="both", peaks=1, seed_clusters=8, image_batch=2)
-    together = claim_images(scenes(), parts=parts, settings=settings)
-    alone = claim_images(scenes(), parts=parts, settings=settings.model_copy(update={"image_batch": 1}))
+    together = generate_masks(scenes(), parts=parts, settings=settings)
+    alone = generate_masks(scenes(), parts=parts, settings=settings.model_copy(update={"image_batch": 1}))
     for found, expected in zip(together, alone, strict=True):
-        assert isinstance(found, ImageClaims)
-        assert isinstance(expected, ImageClaims)
+        assert isinstance(found, MaskCandidates)
+        assert isinstance(expected, MaskCandidates)
         assert len(found.segments) >= 5
         assert found.detected.votes == expected.detected.votes
         assert [segment.rle for segment in found.segments] == [segment.rle for segment in expected.segments]

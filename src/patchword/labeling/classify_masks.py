@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchword.labeling.clip_crops import Located, crop_side
-from patchword.labeling.localize import Doubt, cell_shares, doubts, pooled, word_scores
+from patchword.labeling.clip_crops import ClassLocalization, crop_side
+from patchword.labeling.localize import Uncertainty, cell_shares, pooled, uncertainties, word_scores
 from patchword.labeling.mask_generator import Proposal
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, within
@@ -22,31 +22,31 @@ _CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crop
 
 
 @dataclass(frozen=True)
-class Name:
+class MaskClass:
     """Which of the kept classes a mask shows.
 
     Attributes:
         proposal: the mask.
         position: which of the kept classes.
         share: mean evidence for the class inside the mask, in [0, 1].
-        doubt: what speaks against the name.
+        uncertainty: what speaks against the name.
     """
 
     proposal: Proposal
     position: int
     share: float
-    doubt: Doubt
+    uncertainty: Uncertainty
 
 
-def name_masks(
+def classify_masks(
     images: Sequence[Tensor],
     proposals: Sequence[Sequence[Proposal]],
     *,
-    located: Sequence[Located],
+    located: Sequence[ClassLocalization],
     encoder: ImageTextEncoder,
     batches: Batches,
     settings: LabelSettings,
-) -> list[list[Name]]:
+) -> list[list[MaskClass]]:
     """Give every mask the name that leads all others, background words included, by enough; leave out the rest.
 
     A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
@@ -65,7 +65,7 @@ def name_masks(
     """
     counts = [len(found) for found in proposals]
 
-    def some(start: int, stop: int) -> list[tuple[int, list[Name]]]:
+    def some(start: int, stop: int) -> list[tuple[int, list[MaskClass]]]:
         owners = within(counts, start=start, stop=stop)
         chosen = [proposals[image][first:last] for image, first, last in owners]
         masks = [[proposal.mask() for proposal in own] for own in chosen]
@@ -78,7 +78,7 @@ def name_masks(
             for (image, _, _), own, inside, token in zip(owners, chosen, masks, tokens, strict=True)
         ]
 
-    named: list[list[Name]] = [[] for _ in images]
+    named: list[list[MaskClass]] = [[] for _ in images]
     for batch in batches.run(some, count=sum(counts), size=settings.crop_batch, what="masked crops"):
         for image, names in batch:
             named[image] += names
@@ -98,24 +98,24 @@ def _names(
     proposals: Sequence[Proposal],
     masks: Sequence[NDArray[np.bool_]],
     *,
-    located: Located,
+    located: ClassLocalization,
     tokens: Tensor | None,
     settings: LabelSettings,
-) -> list[Name]:
+) -> list[MaskClass]:
     """The names of some masks of one image."""
     grid = (located.similarity.shape[-2], located.similarity.shape[-1])
     inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
     cosines = pooled(inside, located.similarity)  # (n, k + m)
     if tokens is not None:
         cosines = torch.lerp(cosines, word_scores(tokens, text=located.text), settings.token_weight)
-    shares = pooled(inside, located.evidence)  # (n, k)
+    shares = pooled(inside, located.relevance)  # (n, k)
     count = len(located.kept)
-    about = doubts(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
+    about = uncertainties(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
     named = []
-    for proposal, row, share, doubt in zip(proposals, cosines, shares, about, strict=True):
+    for proposal, row, share, uncertainty in zip(proposals, cosines, shares, about, strict=True):
         position = leader(row, count=count, margin=settings.name_margin)
         if position is not None:
-            named.append(Name(proposal, position, float(share[position]), doubt))
+            named.append(MaskClass(proposal, position, float(share[position]), uncertainty))
     return named
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.labeling.localize import best_words, entropies, evidence, narrow, stitch, word_scores
+from patchword.labeling.localize import best_words, entropies, narrow, relevance_maps, stitch, word_scores
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.pixels import resize
@@ -131,35 +131,35 @@ def vote(similarity: Tensor, *, text: TextVectors, settings: LabelSettings) -> D
     """
     winners = text.classes.cpu()[similarity.argmax(dim=1).cpu()]  # (crops,)
     votes = torch.bincount(winners + 1, minlength=text.count + 1).tolist()
-    doubt = entropies(best_words(similarity, text=text), temperature=settings.entropy_temperature)
+    uncertainty = entropies(best_words(similarity, text=text), temperature=settings.entropy_temperature)
     needed = crops_needed(len(winners), settings=settings)
     kept = tuple(index for index, won in enumerate(votes[1:]) if won >= needed)
-    return Detection(tuple(votes[1:]), votes[0], needed, kept, entropy=float(doubt.mean()))
+    return Detection(tuple(votes[1:]), votes[0], needed, kept, entropy=float(uncertainty.mean()))
 
 
 @dataclass(frozen=True)
-class Located:
+class ClassLocalization:
     """Where the kept classes of an image are.
 
     Attributes:
         kept: their indices in the vocabulary, rising, at least one.
         text: their words, renumbered, and background words.
         similarity: (k + m, rows, columns) cosines of the k kept classes and m background words.
-        evidence: (k, rows, columns) for each kept class against the others, in [0, 1].
+        relevance: (k, rows, columns) for each kept class against the others, in [0, 1].
     """
 
     kept: tuple[int, ...]
     text: TextVectors
     similarity: Tensor
-    evidence: Tensor
+    relevance: Tensor
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageClasses:
     """What the encoder sees of an image: the vote, and where the kept classes are; none where no class is kept."""
 
     detected: Detection
-    located: Located | None
+    located: ClassLocalization | None
 
 
 @dataclass(frozen=True)
@@ -171,14 +171,14 @@ class Crops:
     size: tuple[int, int]
 
 
-def look(
+def localize_classes(
     images: Sequence[Tensor],
     *,
     encoder: ImageTextEncoder,
     text: TextVectors,
     batches: Batches,
     settings: LabelSettings,
-) -> list[Seen]:
+) -> list[ImageClasses]:
     """Vote on the classes of each image and locate those that are kept; crops of all images share batches.
 
     Args:
@@ -196,7 +196,7 @@ def look(
         similarity = finite(token @ text.words.to(token).T, encoder)  # (n, words)
         detected = vote(similarity, text=text, settings=settings)
         where = _locate(one, features, text=text, kept=detected.kept, encoder=encoder, settings=settings)
-        seen.append(Seen(detected, where))
+        seen.append(ImageClasses(detected, where))
     return seen
 
 
@@ -232,7 +232,7 @@ def _locate(
     kept: tuple[int, ...],
     encoder: ImageTextEncoder,
     settings: LabelSettings,
-) -> Located | None:
+) -> ClassLocalization | None:
     """Where the kept classes are, a cell being a patch of the finest crop; none where no class is kept."""
     if not kept:
         return None
@@ -241,8 +241,8 @@ def _locate(
     finest = max(settings.grids)
     cells = (finest * values.shape[-2], finest * values.shape[-1])
     similarity = stitch(values, boxes=crops.boxes, size=crops.size, cells=cells).cpu()
-    certain = evidence(similarity[: len(kept)], background=similarity[len(kept) :])
-    return Located(kept, words, similarity, certain)
+    certain = relevance_maps(similarity[: len(kept)], background=similarity[len(kept) :])
+    return ClassLocalization(kept, words, similarity, certain)
 
 
 def finite(values: Tensor, encoder: ImageTextEncoder) -> Tensor:

@@ -74,7 +74,7 @@ _UPSAMPLED_AT_ONCE = 16  # masks of full size that are in memory together
 
 
 @dataclass(frozen=True)
-class Answers:
+class DecodedPrompts:
     """Proposals for some of an image's prompts: its number, and the first of the prompts."""
 
     image: int
@@ -89,7 +89,7 @@ def decode(
     points: Sequence[Tensor],
     start: int,
     stop: int,
-) -> list[Answers]:
+) -> list[DecodedPrompts]:
     """Decode prompts `start` to `stop` - 1 of those of all images laid end to end, in one call.
 
     Args:
@@ -100,7 +100,7 @@ def decode(
     found = proposer.masks_at(
         [embeddings[image] for image, _, _ in chosen], [points[image][first:last] for image, first, last in chosen]
     )
-    return [Answers(image, first, proposals) for (image, first, _), proposals in zip(chosen, found, strict=True)]
+    return [DecodedPrompts(image, first, proposals) for (image, first, _), proposals in zip(chosen, found, strict=True)]
 
 
 def stability_of(logits: Tensor, *, offset: float) -> Tensor:
@@ -172,7 +172,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DecodedMask:
     """The mask proposer's best mask for a prompt.
 
     Attributes:
@@ -242,14 +242,14 @@ def build_prompts(maps: Tensor, *, image_size: tuple[int, int], settings: LabelS
     return prompts
 
 
-def ask(
+def decode_prompts(
     proposer: MaskProposer,
     *,
     embeddings: Sequence[ImageEmbedding],
     prompts: Sequence[Sequence[Prompt]],
     batches: Batches,
     settings: LabelSettings,
-) -> list[list[Answer]]:
+) -> list[list[DecodedMask]]:
     """Decode the prompts of several images and keep each one's mask of highest predicted IoU.
 
     Prompts with the same number of points go together, whichever class and image they are of. Masks below
@@ -263,7 +263,7 @@ def ask(
     Returns:
         for each image its answers in the order of its prompts.
     """
-    answers: list[dict[int, Answer]] = [{} for _ in prompts]
+    answers: list[dict[int, DecodedMask]] = [{} for _ in prompts]
     for count in sorted({len(prompt.points) for asked in prompts for prompt in asked}):
         numbers = [[n for n, prompt in enumerate(asked) if len(prompt.points) == count] for asked in prompts]
         points = [
@@ -276,7 +276,7 @@ def ask(
         for batch in batches.run(some, count=total, size=settings.prompt_batch, what="masks"):
             for image, row, found in batch:
                 number = numbers[image][row]
-                answers[image][number] = Answer(prompts[image][number], *found)
+                answers[image][number] = DecodedMask(prompts[image][number], *found)
     return [[found[number] for number in sorted(found)] for found in answers]
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling.classify_masks import name_masks
-from patchword.labeling.clip_crops import Detection, Located, look
-from patchword.labeling.decode_prompts import Answer, ask, build_prompts, encode_masks
+from patchword.labeling.classify_masks import classify_masks
+from patchword.labeling.clip_crops import ClassLocalization, Detection, localize_classes
+from patchword.labeling.decode_prompts import DecodedMask, build_prompts, decode_prompts, encode_masks
 from patchword.labeling.fuse import fuse
-from patchword.labeling.localize import cell_shares, doubts, pooled
-from patchword.labeling.mask_generator import make_views, propose_masks
+from patchword.labeling.localize import cell_shares, pooled, uncertainties
+from patchword.labeling.mask_generator import make_image_crops, propose_masks
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_each
@@ -63,12 +63,12 @@ class LabelParts:
 
 
 @dataclass(frozen=True)
-class ImageClaims:
-    """What the models say of one image, before anybody decides.
+class MaskCandidates:
+    """Masks with classes and scores that the models give for one image, before fusion.
 
     Attributes:
         size: (height, width) of the image in pixels.
-        segments: the claims, by generator, each with its class, score and points.
+        segments: the masks, by generator, each with its class, score and points.
         detected: the vote on which classes are present.
     """
 
@@ -92,27 +92,11 @@ class ImageLabels:
     detected: Detection
 
 
-def label_image(image: Tensor, *, parts: LabelParts, settings: LabelSettings) -> ImageLabels:
-    """Label an image: `claim_images` and `settle` for one.
-
-    Args:
-        image: (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
-
-    Returns:
-        label map (h, w), segments and the vote.
-    """
-    (claims,) = claim_images([image], parts=parts, settings=settings)
-    if isinstance(claims, PatchwordError):
-        raise claims
-    vocabulary = parts.vocabulary
-    return settle(claims, names=vocabulary.names, settings=settings, colours=vocabulary.colours)
-
-
-def claim_images(
+def generate_masks(
     images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings
-) -> list[ImageClaims | PatchwordError]:
-    """Ask the models what is where: prompt the mask proposer where a class is seen, name the masks that it finds by
-    itself, or both.
+) -> list[MaskCandidates | PatchwordError]:
+    """Generate masks with classes: prompt the mask proposer where CLIP sees a class, classify the masks that it finds
+    by itself, or both.
 
     `settings.image_batch` images go through the models together, fewer where memory runs out. Source: docs/method.md
     1.1 and 1.2.
@@ -121,24 +105,24 @@ def claim_images(
         images: each (1, 3, h, w), RGB in [0, 1], any size from 1 x 1.
 
     Returns:
-        for each image its claims, or why there are none: an image that fails does not fail the others.
+        for each image its candidates, or why there are none: an image that fails does not fail the others.
     """
 
-    def some(start: int, stop: int) -> list[ImageClaims | PatchwordError]:
-        return _try_claim(images[start:stop], parts=parts, settings=settings)
+    def some(start: int, stop: int) -> list[MaskCandidates | PatchwordError]:
+        return _try_generate(images[start:stop], parts=parts, settings=settings)
 
     found = parts.batches.run(some, count=len(images), size=settings.image_batch, what="images")
-    return [claims for batch in found for claims in batch]
+    return [candidates for batch in found for candidates in batch]
 
 
-def settle(
-    claims: ImageClaims,
+def fuse_masks(
+    candidates: MaskCandidates,
     *,
     names: tuple[str, ...],
     settings: LabelSettings,
     colours: NDArray[np.uint8] | None = None,
 ) -> ImageLabels:
-    """Turn claims into one label a pixel; no model takes part (docs/method.md, fusion).
+    """Fuse mask candidates into one label a pixel; no model takes part (docs/method.md, fusion).
 
     All pixels are ignored if no class won enough crops or no mask was accepted.
 
@@ -148,22 +132,22 @@ def settle(
         colours: (n, 3) uint8, the vocabulary's; none for those of the palette.
     """
     label_map = fuse(
-        claims.segments,
-        size=claims.size,
+        candidates.segments,
+        size=candidates.size,
         names=names,
         margin=settings.margin,
         rule=settings.fusion,
         colours=colours,
     )
-    return ImageLabels(label_map, claims.segments, claims.detected)
+    return ImageLabels(label_map, candidates.segments, candidates.detected)
 
 
-def _try_claim(
+def _try_generate(
     images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings
-) -> list[ImageClaims | PatchwordError]:
-    """Claims of images that go through the models together; where one fails, each on its own."""
+) -> list[MaskCandidates | PatchwordError]:
+    """Candidates of images that go through the models together; where one fails, each on its own."""
     try:
-        return list(_claim(images, parts=parts, settings=settings))
+        return list(_generate(images, parts=parts, settings=settings))
     except PatchwordError as error:
         if len(images) == 1:
             return [error]
@@ -172,14 +156,16 @@ def _try_claim(
             raise
         height, width = images[0].shape[-2:]
         return [PatchwordError(f"not enough memory to label {height} x {width} pixels")]
-    return [claims for image in images for claims in _try_claim([image], parts=parts, settings=settings)]
+    return [candidates for image in images for candidates in _try_generate([image], parts=parts, settings=settings)]
 
 
 @torch.no_grad()
-def _claim(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings) -> list[ImageClaims]:
+def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings) -> list[MaskCandidates]:
     check_each(images)
-    seen = look(images, encoder=parts.image_text, text=parts.text, batches=parts.batches, settings=settings)
-    shown = [(number, one.located) for number, one in enumerate(seen) if one.located is not None]
+    found_classes = localize_classes(
+        images, encoder=parts.image_text, text=parts.text, batches=parts.batches, settings=settings
+    )
+    shown = [(number, one.located) for number, one in enumerate(found_classes) if one.located is not None]
     segments: list[list[Segment]] = [[] for _ in images]
     if shown:
         chosen, located = [images[number] for number, _ in shown], [where for _, where in shown]
@@ -188,25 +174,31 @@ def _claim(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettin
         if settings.generator != SAM_THEN_CLIP:
             found.append(_prompt(embeddings, located, parts=parts, settings=settings))
         if settings.generator != CLIP_PROMPTS_SAM:
-            found.append(_name(chosen, embeddings, located, parts=parts, settings=settings))
+            found.append(_classify(chosen, embeddings, located, parts=parts, settings=settings))
         for generated in found:
-            for (number, _), claims in zip(shown, generated, strict=True):
-                segments[number] += claims
+            for (number, _), candidates in zip(shown, generated, strict=True):
+                segments[number] += candidates
     return [
-        ImageClaims((image.shape[-2], image.shape[-1]), tuple(claims), one.detected)
-        for image, claims, one in zip(images, segments, seen, strict=True)
+        MaskCandidates((image.shape[-2], image.shape[-1]), tuple(candidates), one.detected)
+        for image, candidates, one in zip(images, segments, found_classes, strict=True)
     ]
 
 
 def _prompt(
-    embeddings: Sequence[ImageEmbedding], located: Sequence[Located], *, parts: LabelParts, settings: LabelSettings
+    embeddings: Sequence[ImageEmbedding],
+    located: Sequence[ClassLocalization],
+    *,
+    parts: LabelParts,
+    settings: LabelSettings,
 ) -> list[list[Segment]]:
     """Turn peaks of evidence into masks with names and scores (docs/method.md 1.1, step 4)."""
     prompts = [
-        build_prompts(where.evidence, image_size=embedding.image_size, settings=settings)
+        build_prompts(where.relevance, image_size=embedding.image_size, settings=settings)
         for embedding, where in zip(embeddings, located, strict=True)
     ]
-    answers = ask(parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings)
+    answers = decode_prompts(
+        parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
+    )
     return [
         _prompted(found, where, size=embedding.image_size, parts=parts, settings=settings) if found else []
         for found, where, embedding in zip(answers, located, embeddings, strict=True)
@@ -214,7 +206,12 @@ def _prompt(
 
 
 def _prompted(
-    answers: Sequence[Answer], where: Located, *, size: tuple[int, int], parts: LabelParts, settings: LabelSettings
+    answers: Sequence[DecodedMask],
+    where: ClassLocalization,
+    *,
+    size: tuple[int, int],
+    parts: LabelParts,
+    settings: LabelSettings,
 ) -> list[Segment]:
     """One image's masks at its peaks.
 
@@ -222,11 +219,11 @@ def _prompted(
     class covers ranks below one that does not.
     """
     logits = torch.stack([answer.logits for answer in answers])  # (n, h', w')
-    inside = cell_shares((logits > 0).cpu(), grid=(where.evidence.shape[-2], where.evidence.shape[-1]))
+    inside = cell_shares((logits > 0).cpu(), grid=(where.relevance.shape[-2], where.relevance.shape[-1]))
     positions = torch.tensor([answer.prompt.position for answer in answers])
-    similarities = pooled(inside, where.evidence).gather(1, positions[:, None])[:, 0].tolist()
+    similarities = pooled(inside, where.relevance).gather(1, positions[:, None])[:, 0].tolist()
     cosines = pooled(inside, where.similarity)  # (n, k + m)
-    about = doubts(cosines, positions=positions, temperature=settings.entropy_temperature)
+    about = uncertainties(cosines, positions=positions, temperature=settings.entropy_temperature)
     masks = encode_masks(logits, box=(0, 0, size[1], size[0]), image_size=size, batches=parts.batches)
     segments = [
         Segment.from_run_lengths(
@@ -239,24 +236,24 @@ def _prompted(
             generator=CLIP_PROMPTS_SAM,
             points=answer.prompt.points,
             stability=answer.stability,
-            margin=doubt.margin,
-            entropy=doubt.entropy,
+            margin=uncertainty.margin,
+            entropy=uncertainty.entropy,
         )
-        for mask, answer, similarity, doubt in zip(masks, answers, similarities, about, strict=True)
+        for mask, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
     ]
     return [segment for segment in segments if segment.area]
 
 
-def _name(
+def _classify(
     images: Sequence[Tensor],
     embeddings: Sequence[ImageEmbedding],
-    located: Sequence[Located],
+    located: Sequence[ClassLocalization],
     *,
     parts: LabelParts,
     settings: LabelSettings,
 ) -> list[list[Segment]]:
     """Turn masks of everything into masks with names and scores (docs/method.md 1.2); scored as those of 1.1 are."""
-    views = make_views(
+    image_crops = make_image_crops(
         images,
         embeddings=embeddings,
         proposer=parts.mask_proposer,
@@ -264,8 +261,8 @@ def _name(
         batches=parts.batches,
         settings=settings,
     )
-    proposals = propose_masks(parts.mask_proposer, views=views, batches=parts.batches, settings=settings)
-    named = name_masks(
+    proposals = propose_masks(parts.mask_proposer, image_crops=image_crops, batches=parts.batches, settings=settings)
+    named = classify_masks(
         images, proposals, located=located, encoder=parts.image_text, batches=parts.batches, settings=settings
     )
     return [
@@ -280,8 +277,8 @@ def _name(
                 generator=SAM_THEN_CLIP,
                 points=name.proposal.points,
                 stability=name.proposal.stability,
-                margin=name.doubt.margin,
-                entropy=name.doubt.entropy,
+                margin=name.uncertainty.margin,
+                entropy=name.uncertainty.entropy,
             )
             for name in names
         ]

@@ -80,7 +80,7 @@ def _interpolation(spans: Tensor, *, side: int, cells: int, patches: int) -> Ten
     return ((1 - distance).clamp(min=0) * inside[..., None]).float()
 
 
-def evidence(maps: Tensor, *, background: Tensor) -> Tensor:
+def relevance_maps(maps: Tensor, *, background: Tensor) -> Tensor:
     """Turn stitched similarities into evidence for one class against the others, between 0 and 1.
 
     What fires for every class counts for none: the mean over the kept classes is subtracted (docs/method.md 1.1 step 3
@@ -146,7 +146,7 @@ def pooled(shares: Tensor, maps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Uncertainty:
     """What speaks against a mask's name; both none where there is no other word.
 
     Attributes:
@@ -158,8 +158,8 @@ class Doubt:
     entropy: float | None
 
 
-def doubts(cosines: Tensor, *, positions: Tensor, temperature: float) -> list[Doubt]:
-    """Doubt about the names of n masks.
+def uncertainties(cosines: Tensor, *, positions: Tensor, temperature: float) -> list[Uncertainty]:
+    """How sure the names of n masks are.
 
     Args:
         cosines: (n, w) of each mask with each class and background word.
@@ -167,12 +167,12 @@ def doubts(cosines: Tensor, *, positions: Tensor, temperature: float) -> list[Do
         temperature: as for `entropies`.
     """
     if cosines.shape[1] < 2:
-        return [Doubt(None, None)] * len(cosines)
+        return [Uncertainty(None, None)] * len(cosines)
     own = cosines.gather(1, positions[:, None])  # (n, 1)
     others = cosines.scatter(1, positions[:, None], -torch.inf)  # (n, w)
     leads = own[:, 0] - others.amax(1)
     sure = entropies(cosines, temperature=temperature)
-    return [Doubt(margin, entropy) for margin, entropy in zip(leads.tolist(), sure.tolist(), strict=True)]
+    return [Uncertainty(margin, entropy) for margin, entropy in zip(leads.tolist(), sure.tolist(), strict=True)]
 
 
 def entropies(cosines: Tensor, *, temperature: float) -> Tensor:

@@ -17,13 +17,13 @@ from patchword.data.masks import RunLengths
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.decode_prompts import Box, boxes_of, decode, encode_masks, stability_of, suppress
-from patchword.labeling.point_sampling import Drawn, Step, feature_points, further_steps, grid_points
+from patchword.labeling.point_sampling import DecodedMasks, Step, feature_points, further_steps, grid_points
 from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
 from patchword.models.protocols import ImageEmbedding, MaskProposer, PatchEncoder
 
-_LOOKED_AT_ONCE = 16  # masks at the size of the view that are in memory together; changes no result
+_LOOKED_AT_ONCE = 16  # masks at the size of the crop that are in memory together; changes no result
 
 Prompt = tuple[tuple[float, float], ...]
 
@@ -51,7 +51,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class View:
+class ImageCrop:
     """A photograph or a part of it, on which masks are asked for.
 
     Attributes:
@@ -59,7 +59,7 @@ class View:
         points: (n, 2) x, y of the first prompts in pixels of the part.
         box: the part as x0, y0, x1, y1 in pixels of the photograph, x1 and y1 outside.
         grid: parts a side of the photograph; 1 for the whole.
-        steps: what to ask afterwards, one after the other; the k of a step is one for all views that go together.
+        steps: what to ask afterwards, one after the other; the k of a step is one for all crops that go together.
     """
 
     embedding: ImageEmbedding
@@ -69,7 +69,7 @@ class View:
     steps: tuple[Step, ...] = ()
 
     @classmethod
-    def whole(cls, embedding: ImageEmbedding, *, points: Tensor, steps: tuple[Step, ...] = ()) -> View:
+    def whole(cls, embedding: ImageEmbedding, *, points: Tensor, steps: tuple[Step, ...] = ()) -> ImageCrop:
         """A whole photograph."""
         height, width = embedding.image_size
         return cls(embedding, points, (0, 0, width, height), 1, steps)
@@ -77,7 +77,7 @@ class View:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks (n, h', w') of a view that passed the filters, where the view lies in them, and what is known of each (n,),
+    """Masks (n, h', w') of a crop that passed the filters, where the crop lies in them, and what is known of each (n,),
     prompts and boxes (n, 4) in pixels of the photograph, x1 and y1 the last inside."""
 
     logits: Tensor
@@ -89,7 +89,7 @@ class _Candidates:
 
     @classmethod
     def together(cls, parts: Sequence[_Candidates]) -> _Candidates:
-        """Those of several batches of prompts on one view."""
+        """Those of several batches of prompts on one crop."""
         return cls(
             torch.cat([part.logits for part in parts]),
             parts[0].frame,
@@ -102,24 +102,15 @@ class _Candidates:
 
 @dataclass(frozen=True)
 class _Answered:
-    """What some prompts on a view brought: its number, the masks to choose from, all masks for the steps to come."""
+    """What some prompts on a crop brought: its number, the masks to choose from, all masks for the steps to come."""
 
-    view: int
+    crop: int
     candidates: _Candidates
-    drawn: list[Drawn]
+    decoded: list[DecodedMasks]
 
 
-def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
-    """The points that stand for everything in an image.
-
-    Args:
-        features: (D, rows, columns) patch features of the image; none for a grid.
-        size: (height, width) of the image in pixels.
-        settings: `grid_side`, or `seed_clusters`, at most `seed_budget`, and `seed_place`.
-
-    Returns:
-        (n, 2) float32 as x, y in pixels of the image.
-    """
+def sample_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
+    """First points of an image of (height, width) pixels, (n, 2) float32 x, y: of a grid, or from patch features."""
     if features is None:
         return grid_points(size, side=settings.grid_side)
     clusters = min(settings.seed_clusters, settings.seed_budget)
@@ -127,42 +118,41 @@ def seed_points(features: Tensor | None, *, size: tuple[int, int], settings: Lab
 
 
 def propose_masks(
-    proposer: MaskProposer, *, views: Sequence[Sequence[View]], batches: Batches, settings: LabelSettings
+    proposer: MaskProposer, *, image_crops: Sequence[Sequence[ImageCrop]], batches: Batches, settings: LabelSettings
 ) -> list[list[Proposal]]:
     """Ask for the masks at every prompt on photographs and keep those that are sure, stable and no repetition.
 
-    Stability and boxes are those of masks at the view's own pixels, or at those of the proposer's input where the view
-    is larger, and so is whether a mask touches a border of its view that is not the photograph's, which cuts it.
-    Repetitions are told by their boxes; of masks of several views of a photograph the finer view's stays. Only what is
+    Stability and boxes are those of masks at the crop's own pixels, or at those of the proposer's input where the crop
+    is larger, and so is whether a mask touches a border of its crop that is not the photograph's, which cuts it.
+    Repetitions are told by their boxes; of masks of several crops of a photograph the finer crop's stays. Only what is
     left is brought to the photograph's pixels, a few masks at a time, and run-length encoded at once. With a grid of
     points on the whole photograph this is what the generator of Segment Anything does, mask for mask; its crops are
-    laid otherwise. Source: docs/method.md 1.2 step 1; filters and crops are those
-    of Kirillov et al., Segment Anything, section 5 and appendix B.
+    laid otherwise. Source: docs/method.md 1.2 step 1; Kirillov et al., Segment Anything, section 5 and appendix B.
 
     Args:
         proposer: draws the masks.
-        views: of each photograph; those of one photograph have its masks in common.
+        crops: of each photograph; those of one photograph have its masks in common.
         settings: `minimum_predicted_iou`, `minimum_stability`, `stability_offset`, `box_overlap`, `prompt_batch`.
 
     Returns:
-        for each photograph its masks: those of finer views first, and the surest first among them.
+        for each photograph its masks: those of finer crops first, and the surest first among them.
     """
-    flat = [view for group in views for view in group]
-    sizes = [photograph_size(group) for group in views]
-    size_of = [size for group, size in zip(views, sizes, strict=True) for _ in group]
+    flat = [crop for group in image_crops for crop in group]
+    sizes = [photograph_size(group) for group in image_crops]
+    size_of = [size for group, size in zip(image_crops, sizes, strict=True) for _ in group]
     found: list[list[_Candidates]] = [[] for _ in flat]
-    drawn: list[list[Drawn]] = [[] for _ in flat]
-    for number in range(1 + max((len(view.steps) for view in flat), default=0)):
-        prompts = [_prompts(view, number=number, drawn=known) for view, known in zip(flat, drawn, strict=True)]
-        more = [number < len(view.steps) for view in flat]
+    decoded: list[list[DecodedMasks]] = [[] for _ in flat]
+    for number in range(1 + max((len(crop.steps) for crop in flat), default=0)):
+        prompts = [_prompts(crop, number=number, decoded=known) for crop, known in zip(flat, decoded, strict=True)]
+        more = [number < len(crop.steps) for crop in flat]
         for answered in _ask(proposer, flat, prompts, more=more, sizes=size_of, batches=batches, settings=settings):
-            found[answered.view].append(answered.candidates)
-            drawn[answered.view] += answered.drawn
+            found[answered.crop].append(answered.candidates)
+            decoded[answered.crop] += answered.decoded
     chosen, first = [], 0
-    for group, size in zip(views, sizes, strict=True):
+    for group, size in zip(image_crops, sizes, strict=True):
         own = [
-            (view, _Candidates.together(parts))
-            for view, parts in zip(group, found[first : first + len(group)], strict=True)
+            (crop, _Candidates.together(parts))
+            for crop, parts in zip(group, found[first : first + len(group)], strict=True)
             if parts
         ]
         chosen.append(_choose(own, size=size, batches=batches, settings=settings))
@@ -170,23 +160,23 @@ def propose_masks(
     return chosen
 
 
-def photograph_size(views: Sequence[View]) -> tuple[int, int]:
-    """(height, width) in pixels of the photograph that views cover together."""
-    return max((view.box[3] for view in views), default=0), max((view.box[2] for view in views), default=0)
+def photograph_size(image_crops: Sequence[ImageCrop]) -> tuple[int, int]:
+    """(height, width) in pixels of the photograph that crops cover together."""
+    return max((crop.box[3] for crop in image_crops), default=0), max((crop.box[2] for crop in image_crops), default=0)
 
 
-def _prompts(view: View, *, number: int, drawn: Sequence[Drawn]) -> Tensor:
-    """What to ask on a view first (number 0) or in a later step: (n, k, 2)."""
+def _prompts(crop: ImageCrop, *, number: int, decoded: Sequence[DecodedMasks]) -> Tensor:
+    """What to ask on a crop first (number 0) or in a later step: (n, k, 2)."""
     if number == 0:
-        return view.points[:, None]
-    if number > len(view.steps) or not drawn:
-        return view.points.new_zeros(0, 1, 2)
-    return view.steps[number - 1](Drawn.together(drawn))
+        return crop.points[:, None]
+    if number > len(crop.steps) or not decoded:
+        return crop.points.new_zeros(0, 1, 2)
+    return crop.steps[number - 1](DecodedMasks.together(decoded))
 
 
 def _ask(
     proposer: MaskProposer,
-    views: Sequence[View],
+    image_crops: Sequence[ImageCrop],
     prompts: Sequence[Tensor],
     *,
     more: Sequence[bool],
@@ -194,14 +184,14 @@ def _ask(
     batches: Batches,
     settings: LabelSettings,
 ) -> list[_Answered]:
-    """Ask the prompts of all views, some at a time; what all masks look like is kept only where there is `more`."""
+    """Ask the prompts of all crops, some at a time; masks for later steps are kept only where there is `more`."""
 
     def some(start: int, stop: int) -> list[_Answered]:
-        embeddings = [view.embedding for view in views]
+        embeddings = [crop.embedding for crop in image_crops]
         answered = []
         for part in decode(proposer, embeddings=embeddings, points=prompts, start=start, stop=stop):
             proposals = part.proposals
-            box, sure = views[part.image].box, proposals.predicted_iou  # (n, m)
+            box, sure = image_crops[part.image].box, proposals.predicted_iou  # (n, m)
             accepted = sure >= settings.minimum_predicted_iou  # (n, m)
             whole = proposals.logits if proposals.padded is None else proposals.padded
             logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
@@ -215,10 +205,10 @@ def _ask(
                 logits[stable], proposals.frame, sure[accepted], stability[stable], boxes[stable], places
             )
             uncut = _uncut(found, seen=seen, box=box, size=sizes[part.image])
-            drawn = []
+            decoded = []
             if more[part.image]:
-                drawn = [Drawn.of(proposals.logits, predicted_iou=sure, accepted=accepted)]
-            answered.append(_Answered(part.image, uncut, drawn))
+                decoded = [DecodedMasks.of(proposals.logits, predicted_iou=sure, accepted=accepted)]
+            answered.append(_Answered(part.image, uncut, decoded))
         return answered
 
     total = sum(len(points) for points in prompts)
@@ -226,8 +216,8 @@ def _ask(
 
 
 def _looked_at(size: tuple[int, int], *, input_size: int) -> tuple[int, int]:
-    """The size (height, width) at which masks are looked at: the view's own, or that of the proposer's input where the
-    view is larger, for the time that large photographs would take."""
+    """The size (height, width) at which masks are looked at: the crop's own, or that of the proposer's input where the
+    crop is larger, for the time that large photographs would take."""
     return size if max(size) <= input_size else longest_side_size(size, target=input_size)
 
 
@@ -249,7 +239,7 @@ def _places(asked: Tensor, *, accepted: Tensor, box: Box) -> tuple[Prompt, ...]:
 
 
 def _uncut(found: _Candidates, *, seen: tuple[int, int], box: Box, size: tuple[int, int]) -> _Candidates:
-    """The masks that the view does not cut; their boxes, so far in pixels of the view as `seen`, in the photograph's.
+    """The masks that the crop does not cut; their boxes, so far in pixels of the crop as `seen`, in the photograph's.
 
     From here on x1 and y1 are the last pixels inside: so Segment Anything measures how much boxes overlap.
     """
@@ -266,7 +256,7 @@ def _uncut(found: _Candidates, *, seen: tuple[int, int], box: Box, size: tuple[i
 
 
 def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, int]) -> Tensor:
-    """Which boxes (n, 4), in cells, touch a border of the view that is not the photograph's: (n,) boolean."""
+    """Which boxes (n, 4), in cells, touch a border of the crop that is not the photograph's: (n,) boolean."""
     x0, y0, x1, y1 = box
     touching = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     for side, border, inner in (
@@ -281,25 +271,25 @@ def _cut(boxes: Tensor, *, cells: tuple[int, int], box: Box, size: tuple[int, in
 
 
 def _choose(
-    found: Sequence[tuple[View, _Candidates]], *, size: tuple[int, int], batches: Batches, settings: LabelSettings
+    found: Sequence[tuple[ImageCrop, _Candidates]], *, size: tuple[int, int], batches: Batches, settings: LabelSettings
 ) -> list[Proposal]:
     """Drop the repetitions among the masks of one photograph and bring the rest to its pixels."""
     if not found:
         return []
     boxes = torch.cat([candidates.boxes for _, candidates in found])
     sure = torch.cat([candidates.predicted_iou.cpu() for _, candidates in found]).double()
-    grids = torch.cat([torch.full((len(candidates.boxes),), view.grid) for view, candidates in found])
-    # A finer view goes before any of a coarser one; predicted IoU may be below 0 and above 1.
+    grids = torch.cat([torch.full((len(candidates.boxes),), crop.grid) for crop, candidates in found])
+    # A finer crop goes before any of a coarser one; predicted IoU may be below 0 and above 1.
     ranks = sure + grids * (2 + 2 * sure.abs().amax()) if len(sure) else sure
     kept = suppress(boxes, scores=ranks, overlap=settings.box_overlap).tolist()
     place = {position: order for order, position in enumerate(kept)}
     proposals: dict[int, Proposal] = {}
     first = 0
-    for view, candidates in found:
+    for crop, candidates in found:
         count = len(candidates.boxes)
         rows = [position - first for position in sorted(kept) if first <= position < first + count]
         masks = encode_masks(
-            candidates.logits[rows], box=view.box, image_size=size, batches=batches, frame=candidates.frame
+            candidates.logits[rows], box=crop.box, image_size=size, batches=batches, frame=candidates.frame
         )
         for row, mask in zip(rows, masks, strict=True):
             iou = min(max(float(candidates.predicted_iou[row]), 0.0), 1.0)
@@ -309,7 +299,7 @@ def _choose(
     return [proposals[order] for order in range(len(kept)) if coco_mask.area(dict(proposals[order].rle))]
 
 
-def make_views(
+def make_image_crops(
     images: Sequence[Tensor],
     *,
     embeddings: Sequence[ImageEmbedding],
@@ -317,8 +307,8 @@ def make_views(
     encoder: PatchEncoder | None,
     batches: Batches,
     settings: LabelSettings,
-) -> list[list[View]]:
-    """The views of photographs; parts of all of them are embedded together, `image_batch` at a time.
+) -> list[list[ImageCrop]]:
+    """The crops of photographs; parts of all of them are embedded together, `image_batch` at a time.
 
     Args:
         images: each (1, 3, h, w), RGB in [0, 1].
@@ -327,7 +317,7 @@ def make_views(
         settings: `proposal_grids`, `proposal_overlap`, `proposal_enlargement`, `image_batch`, and those of seeds.
 
     Returns:
-        for each image its views, the coarsest first.
+        for each image its crops, the coarsest first.
     """
     sizes = [(image.shape[-2], image.shape[-1]) for image in images]
     boxes = [part_boxes(size, input_size=proposer.record.input_size, settings=settings) for size in sizes]
@@ -343,16 +333,16 @@ def make_views(
 
     batched = batches.run(embed, count=len(parts), size=settings.image_batch, what="parts of photographs")
     fine = iter(zip(parts, [embedding for batch in batched for embedding in batch], strict=True))
-    views: list[list[View]] = []
+    image_crops: list[list[ImageCrop]] = []
     for image, embedding, found in zip(images, embeddings, boxes, strict=True):
-        views.append([])
+        image_crops.append([])
         for grid, box in found:
             pixels, seen = next(fine) if grid > 1 else (image, embedding)
-            features = seed_features(pixels, embedding=seen, proposer=proposer, encoder=encoder, settings=settings)
-            points = seed_points(features, size=seen.image_size, settings=settings)
+            features = point_features(pixels, embedding=seen, proposer=proposer, encoder=encoder, settings=settings)
+            points = sample_points(features, size=seen.image_size, settings=settings)
             steps = further_steps(features, size=seen.image_size, settings=settings)
-            views[-1].append(View(seen, points, box, grid, steps))
-    return views
+            image_crops[-1].append(ImageCrop(seen, points, box, grid, steps))
+    return image_crops
 
 
 def part_boxes(size: tuple[int, int], *, input_size: int, settings: LabelSettings) -> list[tuple[int, Box]]:
@@ -383,7 +373,7 @@ def part_boxes(size: tuple[int, int], *, input_size: int, settings: LabelSetting
     return found
 
 
-def seed_features(
+def point_features(
     pixels: Tensor,
     *,
     embedding: ImageEmbedding,
@@ -391,7 +381,7 @@ def seed_features(
     encoder: PatchEncoder | None,
     settings: LabelSettings,
 ) -> Tensor | None:
-    """Patch features (D, rows, columns) of what a view shows (1, 3, h, w); none for a grid of points."""
+    """Patch features (D, rows, columns) of what a crop shows (1, 3, h, w); none for a grid of points."""
     if settings.seeds == "grid":
         return None
     if settings.seeds == "embedding":

@@ -129,7 +129,7 @@ _CELLS = 64  # a side of the coarse maps that say where to ask next; a point nee
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DecodedMasks:
     """All masks that have been drawn on a view so far.
 
     Attributes:
@@ -151,14 +151,14 @@ class Drawn:
         return len(self.masks)
 
     @classmethod
-    def of(cls, logits: Tensor, *, predicted_iou: Tensor, accepted: Tensor) -> Drawn:
+    def of(cls, logits: Tensor, *, predicted_iou: Tensor, accepted: Tensor) -> DecodedMasks:
         """The masks of logits (n, m, h', w')."""
         cells = (min(logits.shape[2], _CELLS), min(logits.shape[3], _CELLS))
         masks = _coarse(logits > 0, cells=cells)
         return cls(masks.cpu(), predicted_iou.cpu(), accepted.cpu())
 
     @classmethod
-    def together(cls, parts: Sequence[Drawn]) -> Drawn:
+    def together(cls, parts: Sequence[DecodedMasks]) -> DecodedMasks:
         """What several batches of prompts have drawn on one view."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
@@ -181,7 +181,7 @@ def _members(side: int, *, count: int) -> Tensor:
     return torch.minimum(starts + torch.arange(int((stops - starts).max())), stops - 1)
 
 
-Step = Callable[[Drawn], Tensor]
+Step = Callable[[DecodedMasks], Tensor]
 """From all masks so far to the prompts (n, k, 2) to ask next, in pixels of the view; n may be 0."""
 
 
@@ -202,26 +202,26 @@ def further_steps(features: Tensor | None, *, size: tuple[int, int], settings: L
     if features is None:
         return ()
 
-    def uncovered(drawn: Drawn) -> Tensor:
-        most = min(settings.seed_rest, settings.seed_budget - drawn.decodes)
-        free = uncovered_cells(drawn, cells=(features.shape[1], features.shape[2]))
+    def uncovered(decoded: DecodedMasks) -> Tensor:
+        most = min(settings.seed_rest, settings.seed_budget - decoded.decodes)
+        free = uncovered_cells(decoded, cells=(features.shape[1], features.shape[2]))
         return feature_points(features, size=size, clusters=most, place=settings.seed_place, free=free)[:, None]
 
-    def refused(drawn: Drawn) -> Tensor:
-        masks = refused_masks(drawn, overlap=settings.box_overlap)[: settings.seed_budget - drawn.decodes]
+    def refused(decoded: DecodedMasks) -> Tensor:
+        masks = refused_masks(decoded, overlap=settings.box_overlap)[: settings.seed_budget - decoded.decodes]
         return inner_points(masks, size=size, count=settings.seed_joint, depth=settings.seed_depth)
 
     return (uncovered, refused)
 
 
-def uncovered_cells(drawn: Drawn, *, cells: tuple[int, int]) -> Tensor:
+def uncovered_cells(decoded: DecodedMasks, *, cells: tuple[int, int]) -> Tensor:
     """Cells of a map over the image that accepted masks cover by less than a half: (rows, columns) bool."""
-    covered = drawn.masks[drawn.accepted].any(0)  # (h, w)
+    covered = decoded.masks[decoded.accepted].any(0)  # (h, w)
     shares: Tensor = functional.adaptive_avg_pool2d(covered[None].float(), cells)[0]
     return shares < 0.5
 
 
-def refused_masks(drawn: Drawn, *, overlap: float) -> Tensor:
+def refused_masks(decoded: DecodedMasks, *, overlap: float) -> Tensor:
     """Masks that were refused and lie mostly where no accepted mask does, without repetitions, the surest first.
 
     Args:
@@ -231,8 +231,8 @@ def refused_masks(drawn: Drawn, *, overlap: float) -> Tensor:
     Returns:
         (n, h, w) bool, on the map of `drawn`.
     """
-    covered = drawn.masks[drawn.accepted].any(0)  # (h, w)
-    masks, sure = drawn.masks[~drawn.accepted], drawn.predicted_iou[~drawn.accepted]
+    covered = decoded.masks[decoded.accepted].any(0)  # (h, w)
+    masks, sure = decoded.masks[~decoded.accepted], decoded.predicted_iou[~decoded.accepted]
     areas, shared = masks.sum((1, 2)), (masks & covered).sum((1, 2))
     free = 2 * shared < areas  # never so for an empty mask
     masks, sure = masks[free], sure[free]

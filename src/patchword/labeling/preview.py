@@ -12,7 +12,7 @@ from pathlib import Path
 from patchword.data.folders import json_text
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
-from patchword.labeling.image import LabelParts, claim_images, settle
+from patchword.labeling.image import LabelParts, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.page import GENERATOR
 from patchword.labeling.quality.report import ReportSettings, write_report
@@ -149,12 +149,12 @@ def _label(
     if isinstance(photograph.pixels, PatchwordError):
         raise photograph.pixels
     read = clock()
-    (claims,) = claim_images([to_tensor(photograph.pixels)], parts=parts, settings=settings)
-    if isinstance(claims, PatchwordError):
-        raise claims
+    (candidates,) = generate_masks([to_tensor(photograph.pixels)], parts=parts, settings=settings)
+    if isinstance(candidates, PatchwordError):
+        raise candidates
     asked = clock()
     vocabulary = parts.vocabulary
-    found = settle(claims, names=vocabulary.names, settings=settings, colours=vocabulary.colours)
+    found = fuse_masks(candidates, names=vocabulary.names, settings=settings, colours=vocabulary.colours)
     record = write_result(folder, name, found, content=photograph.content, settings=settings)
     quality = assess(found, name=name, settings=settings)
     written = clock()

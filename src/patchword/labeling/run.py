@@ -15,7 +15,7 @@ from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, crop_side
 from patchword.labeling.dataset import LabelledDataset
-from patchword.labeling.image import ImageClaims, ImageLabels, LabelParts, claim_images, settle
+from patchword.labeling.image import ImageLabels, LabelParts, MaskCandidates, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.records import DISAGREEMENT_FILE
 from patchword.labeling.quality.report import QUALITY_FILE, append_quality, write_report
@@ -129,12 +129,12 @@ def label_folder(
 
 
 @dataclass(frozen=True)
-class _Claimed:
+class _Generated:
     """A photograph that the models have seen, without its pixels."""
 
     name: str
     content: str | None
-    claims: ImageClaims | PatchwordError
+    candidates: MaskCandidates | PatchwordError
 
 
 @dataclass(frozen=True)
@@ -158,37 +158,37 @@ class _Job:
             Writer(self._write, waiting=ahead) as writer,
         ):
             for chunk in chunks:
-                for claimed in self._ask(list(islice(photographs, len(chunk)))):
-                    writer.put(claimed)
+                for generated in self._ask(list(islice(photographs, len(chunk)))):
+                    writer.put(generated)
 
-    def _ask(self, photographs: list[Photograph]) -> list[_Claimed]:
+    def _ask(self, photographs: list[Photograph]) -> list[_Generated]:
         images = [to_tensor(each.pixels) for each in photographs if not isinstance(each.pixels, PatchwordError)]
-        answers = iter(claim_images(images, parts=self.parts, settings=self.settings))
-        claims = [
+        answers = iter(generate_masks(images, parts=self.parts, settings=self.settings))
+        candidates = [
             why_unread(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs
         ]
-        return [_Claimed(each.name, each.content, found) for each, found in zip(photographs, claims, strict=True)]
+        return [_Generated(each.name, each.content, found) for each, found in zip(photographs, candidates, strict=True)]
 
-    def _write(self, claimed: _Claimed) -> None:
-        """Settle and write what the models claim; the manifest's line comes last, so that it vouches for the files."""
-        found = self._settle(claimed.claims)
-        record = write_result(self.folder, claimed.name, found, content=claimed.content, settings=self.settings)
+    def _write(self, generated: _Generated) -> None:
+        """Fuse and write the mask candidates; the manifest's line comes last, so that it vouches for the files."""
+        found = self._fuse(generated.candidates)
+        record = write_result(self.folder, generated.name, found, content=generated.content, settings=self.settings)
         if isinstance(found, ImageLabels) and record.status != "failed":
-            append_quality(self.quality, assess(found, name=claimed.name, settings=self.settings))
+            append_quality(self.quality, assess(found, name=generated.name, settings=self.settings))
         self.manifest.append(record.model_dump(mode="json"))
         self.session.count(record.status)
         self.progress.advance()
 
-    def _settle(self, claims: ImageClaims | PatchwordError) -> ImageLabels | PatchwordError:
-        if isinstance(claims, PatchwordError):
-            return claims
+    def _fuse(self, candidates: MaskCandidates | PatchwordError) -> ImageLabels | PatchwordError:
+        if isinstance(candidates, PatchwordError):
+            return candidates
         vocabulary = self.parts.vocabulary
         try:
-            return settle(claims, names=vocabulary.names, settings=self.settings, colours=vocabulary.colours)
+            return fuse_masks(candidates, names=vocabulary.names, settings=self.settings, colours=vocabulary.colours)
         except PatchwordError as error:
             return error
         except MemoryError:
-            return PatchwordError(f"not enough memory to label {claims.size[0]} x {claims.size[1]} pixels")
+            return PatchwordError(f"not enough memory to label {candidates.size[0]} x {candidates.size[1]} pixels")
 
 
 def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:

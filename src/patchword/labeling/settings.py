@@ -215,7 +215,7 @@ class LabelSettings(Settings):
         "trusts the thing on its own, less its surroundings; 0 saves a pass of the encoder a mask",
     )
 
-    # Doubt
+    # Uncertainty
     entropy_temperature: float = Field(
         0.01,
         gt=0,

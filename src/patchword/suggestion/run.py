@@ -27,7 +27,7 @@ from patchword.runs.pipeline import decoded
 from patchword.runs.progress import Progress
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggestion.settings import SuggestSettings
-from patchword.suggestion.votes import Ballots, Election, Seat, elect
+from patchword.suggestion.votes import ClassRankings, SelectedClass, Selection, select_classes
 
 BUILT_IN = Path(__file__).with_name("nouns.txt")
 
@@ -63,7 +63,7 @@ _JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class CropScores:
     """The crops of a photograph.
 
     Attributes:
@@ -82,14 +82,14 @@ class Looked:
 
 
 @torch.no_grad()
-def look_at(
+def score_crops(
     pixels: NDArray[np.uint8],
     *,
     encoder: ImageTextEncoder,
     text: TextVectors,
     batches: Batches,
     settings: LabelSettings,
-) -> Looked:
+) -> CropScores:
     """Compare every crop of a photograph with every candidate, as labelling does for its vote.
 
     Args:
@@ -108,7 +108,7 @@ def look_at(
     tokens = torch.cat(parts)  # (crops, d)
     cosines = finite(best_words(tokens @ text.words.to(tokens).T, text=text), encoder)  # (crops, candidates)
     height, width = crops.size
-    return Looked(cosines.float().cpu().numpy(), crops.boxes.numpy() / np.array([width, height, width, height]))
+    return CropScores(cosines.float().cpu().numpy(), crops.boxes.numpy() / np.array([width, height, width, height]))
 
 
 def thumbnail(pixels: NDArray[np.uint8], box: NDArray[np.float64], *, size: int) -> bytes:
@@ -159,14 +159,14 @@ def suggest_classes(
     chosen = spread(images, count=settings.sample)
     if not chosen:
         raise PatchwordError(f"no photographs to look at in {root}")
-    hall = _Hall(encoder, _encode(encoder, nouns, quiet=quiet), settings, examples, nouns)
+    voting = _Voting(encoder, _encode(encoder, nouns, quiet=quiet), settings, examples, nouns)
     names = [(path.relative_to(root).as_posix(), path) for path in chosen]
     progress = Progress(len(chosen), "looking", "photographs", quiet=quiet)
     with progress, closing(decoded(names, ahead=ahead, threads=threads)) as photographs:
         for photograph in photographs:
-            hall.admit(photograph.name, photograph.pixels)
+            voting.add(photograph.name, photograph.pixels)
             progress.advance()
-    return hall.outcome(found=len(images))
+    return voting.outcome(found=len(images))
 
 
 def spread(images: Sequence[Path], *, count: int) -> list[Path]:
@@ -183,30 +183,30 @@ def _encode(encoder: ImageTextEncoder, nouns: Vocabulary, *, quiet: bool) -> Tex
 
 
 @dataclass
-class _Hall:
-    """Where the photographs vote: ballots, examples and failures so far."""
+class _Voting:
+    """Votes of the photographs: rankings, examples and failures so far."""
 
     encoder: ImageTextEncoder
     text: TextVectors
     settings: SuggestSettings
     with_examples: bool
     nouns: Vocabulary
-    ballots: Ballots = field(init=False)
+    rankings: ClassRankings = field(init=False)
     batches: Batches = field(default_factory=Batches)
     failed: dict[str, str] = field(default_factory=dict)
     examples: dict[int, list[Example]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         candidates = len(self.nouns) + len(self.nouns.background)
-        self.ballots = Ballots(candidates, near_margin=self.settings.near_margin)
+        self.rankings = ClassRankings(candidates, near_margin=self.settings.near_margin)
 
-    def admit(self, name: str, pixels: NDArray[np.uint8] | PatchwordError) -> None:
+    def add(self, name: str, pixels: NDArray[np.uint8] | PatchwordError) -> None:
         """Let a photograph vote, or write down why it cannot."""
         if isinstance(pixels, PatchwordError):
             self.failed[name] = str(pixels)
             return
         try:
-            looked = look_at(
+            scores = score_crops(
                 pixels, encoder=self.encoder, text=self.text, batches=self.batches, settings=self.settings.crops
             )
         except PatchwordError as error:
@@ -218,45 +218,45 @@ class _Hall:
             height, width = pixels.shape[:2]
             self.failed[name] = f"not enough memory to look at {height} x {width} pixels"
             return
-        needed = crops_needed(len(looked.cosines), settings=self.settings.crops)
-        self.ballots.add(looked.cosines, needed=needed)
+        needed = crops_needed(len(scores.cosines), settings=self.settings.crops)
+        self.rankings.add(scores.cosines, needed=needed)
         if self.with_examples:
-            self._keep_examples(name, pixels, looked)
+            self._keep_examples(name, pixels, scores)
 
-    def _keep_examples(self, name: str, pixels: NDArray[np.uint8], looked: Looked) -> None:
+    def _keep_examples(self, name: str, pixels: NDArray[np.uint8], scores: CropScores) -> None:
         """Keep the surest crop of each candidate, where it is among the candidate's surest so far."""
-        leads, winners = looked.leads(), looked.cosines.argmax(axis=1)
+        leads, winners = scores.leads(), scores.cosines.argmax(axis=1)
         for candidate in np.unique(winners).tolist():
             crop = int(np.where(winners == candidate, leads, -1).argmax())
             kept = self.examples.setdefault(candidate, [])
             if len(kept) == self.settings.examples and leads[crop] <= kept[-1].lead:
                 continue
-            picture = thumbnail(pixels, looked.boxes[crop], size=self.settings.thumbnail_size)
+            picture = thumbnail(pixels, scores.boxes[crop], size=self.settings.thumbnail_size)
             kept.append(Example(name, float(leads[crop]), picture))
             kept.sort(key=lambda example: -example.lead)
             del kept[self.settings.examples :]
 
     def outcome(self, *, found: int) -> Suggestion:
         """Count the votes."""
-        if not self.ballots.photographs:
+        if not self.rankings.photographs:
             name, reason = next(iter(self.failed.items()))
             raise PatchwordError(f"none of {len(self.failed)} photographs could be looked at; {name}: {reason}")
-        seats = [*([True] * len(self.nouns)), *([False] * len(self.nouns.background))]
+        is_class = [*([True] * len(self.nouns)), *([False] * len(self.nouns.background))]
         plainer = plainer_names((*self.nouns.names, *self.nouns.background))
-        election = elect(self.ballots, seats=seats, settings=self.settings, plainer=plainer)
-        classes = [seat for seat in election.chosen if seats[seat.candidate]]
-        background = [seat for seat in election.chosen if not seats[seat.candidate]]
+        selection = select_classes(self.rankings, is_class=is_class, settings=self.settings, plainer=plainer)
+        classes = [selected for selected in selection.chosen if is_class[selected.candidate]]
+        background = [selected for selected in selection.chosen if not is_class[selected.candidate]]
         if not classes:
             raise PatchwordError(self._nothing())
-        words = [self._word(seat.candidate) for seat in background]
+        words = [self._word(selected.candidate) for selected in background]
         return Suggestion(
-            vocabulary=narrowed(self.nouns, classes=[seat.candidate for seat in classes], background=words),
-            classes=tuple(self._proposed(seat) for seat in classes),
-            background=tuple(self._proposed(seat) for seat in background),
-            missed=self._missed(election),
-            photographs=self.ballots.photographs,
+            vocabulary=narrowed(self.nouns, classes=[selected.candidate for selected in classes], background=words),
+            classes=tuple(self._proposed(selected) for selected in classes),
+            background=tuple(self._proposed(selected) for selected in background),
+            missed=self._missed(selection),
+            photographs=self.rankings.photographs,
             found=found,
-            crops=self.ballots.crops,
+            crops=self.rankings.crops,
             failed=self.failed,
             model=self.encoder.record.name,
             settings=self.settings,
@@ -264,17 +264,17 @@ class _Hall:
 
     def _nothing(self) -> str:
         return (
-            f"no noun is seen in {self.settings.minimum_share:.1%} of {self.ballots.photographs} photographs; "
+            f"no noun is seen in {self.settings.minimum_share:.1%} of {self.rankings.photographs} photographs; "
             "lower minimum_share, or bring nouns of your own"
         )
 
-    def _missed(self, election: Election) -> tuple[Proposed, ...]:
-        return tuple(self._proposed(seat) for seat in election.missed if seat.candidate < len(self.nouns))
+    def _missed(self, selection: Selection) -> tuple[Proposed, ...]:
+        return tuple(self._proposed(selected) for selected in selection.missed if selected.candidate < len(self.nouns))
 
-    def _proposed(self, seat: Seat) -> Proposed:
-        near = tuple(self._word(each) for each in seat.near)
-        examples = tuple(self.examples.get(seat.candidate, ()))
-        return Proposed(self._word(seat.candidate), seat.photographs, seat.crops, near, examples)
+    def _proposed(self, selected: SelectedClass) -> Proposed:
+        near = tuple(self._word(each) for each in selected.near)
+        examples = tuple(self.examples.get(selected.candidate, ()))
+        return Proposed(self._word(selected.candidate), selected.photographs, selected.crops, near, examples)
 
     def _word(self, candidate: int) -> str:
         return (*self.nouns.names, *self.nouns.background)[candidate]

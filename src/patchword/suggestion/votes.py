@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from patchword.suggestion.settings import SuggestSettings
 
 _NOBODY = -1
-_MOST_CHOICES = 16  # nouns on a ballot; bounds the memory, and hardly any crop has as many that near
+_MOST_CHOICES = 16  # nouns in the ranking of a crop; bounds the memory, and hardly any crop has as many that near
 
 
 @dataclass(frozen=True)
-class Seat:
+class SelectedClass:
     """A candidate that is proposed.
 
     Attributes:
@@ -32,12 +32,12 @@ class Seat:
 
 
 @dataclass
-class Ballots:
+class ClassRankings:
     """What every crop of every photograph would vote for, best first.
 
     Attributes:
         candidates: how many there are.
-        near_margin: candidates this close in cosine to a crop's best are on its ballot.
+        near_margin: candidates this close in cosine to a crop's best are in its ranking.
     """
 
     candidates: int
@@ -71,18 +71,18 @@ class Ballots:
         """How many voted."""
         return sum(map(len, self._choices))
 
-    def tally(self) -> Tally:
+    def table(self) -> VoteTable:
         """Count the votes of all."""
         choices = np.concatenate([np.zeros((0, _MOST_CHOICES), dtype=np.int32), *self._choices])
         photograph = np.repeat(np.arange(self.photographs), [len(each) for each in self._choices])
-        return Tally(choices, photograph=photograph, needed=np.array(self._needed), candidates=self.candidates)
+        return VoteTable(choices, photograph=photograph, needed=np.array(self._needed), candidates=self.candidates)
 
 
-class Tally:
+class VoteTable:
     """A count that goes on as candidates drop out.
 
     Args:
-        choices: (crops, choices) candidates on the ballots, best first, -1 behind the last.
+        choices: (crops, choices) candidates that each crop ranks, best first, -1 behind the last.
         photograph: (crops,) which photograph each crop is of, from 0.
         needed: (photographs,) crops that make a candidate seen.
         candidates: how many there are.
@@ -106,7 +106,7 @@ class Tally:
         self._sum()
 
     def drop(self, candidate: int) -> None:
-        """Let a candidate's crops vote for the next on their ballots that is still there, or else for nobody."""
+        """Let a candidate's crops vote for the next in their rankings that is still there, or else for nobody."""
         self.alive[candidate] = False
         moving = np.flatnonzero(self.winners == candidate)
         standing = self.standing(moving)
@@ -131,60 +131,63 @@ class Tally:
         self.seen, self.crops = enough.sum(axis=0), self._table.sum(axis=0)
 
 
-def elect(
-    ballots: Ballots,
+def select_classes(
+    rankings: ClassRankings,
     *,
-    seats: Sequence[bool],
+    is_class: Sequence[bool],
     settings: SuggestSettings,
     plainer: Mapping[int, frozenset[int]] | None = None,
-) -> Election:
+) -> Selection:
     """Find the candidates that are there, by votes that pass on.
 
-    The candidate seen in the fewest photographs drops out, and its crops vote for the next on their ballots, until all
+    The candidate seen in the fewest photographs drops out, and its crops vote for the next in their rankings, until all
     that are left are seen in `minimum_share` of the photographs. Then a candidate goes into a plainer or else a more
-    frequent one that is on the ballots of `fold_share` of its crops; and then the least frequent drop out until the
+    frequent one that is in the rankings of `fold_share` of its crops; and then the least frequent drop out until the
     limit is met.
     Source: instant-runoff voting, by photographs; thresholds chosen by us.
 
     Args:
-        ballots: of all photographs.
-        seats: one entry a candidate: whether it counts for `limit_classes` (a class), or not (a background word).
+        rankings: of all photographs.
+        is_class: one entry a candidate: whether it counts for `limit_classes` (a class), or not (a background word).
         plainer: candidate -> those that are plainer words for it, as "car" is for "toy car".
     """
-    classes = np.array(seats, dtype=bool)
-    needed = max(1, int(np.ceil(settings.minimum_share * ballots.photographs - 1e-9)))
-    tally = ballots.tally()
-    first = _First(tally.seen.copy(), tally.crops.copy(), tally.winners.copy())
+    classes = np.array(is_class, dtype=bool)
+    needed = max(1, int(np.ceil(settings.minimum_share * rankings.photographs - 1e-9)))
+    table = rankings.table()
+    first = _First(table.seen.copy(), table.crops.copy(), table.winners.copy())
     while True:
-        order = tally.order()
-        rare = [candidate for candidate in order if tally.seen[candidate] < needed]
+        order = table.order()
+        rare = [candidate for candidate in order if table.seen[candidate] < needed]
         if rare:
-            tally.drop(rare[-1])
+            table.drop(rare[-1])
             continue
-        folded = _to_fold(tally, order, classes=classes, share=settings.fold_share, plainer=plainer or {})
+        folded = _to_fold(table, order, classes=classes, share=settings.fold_share, plainer=plainer or {})
         if folded is not None:
-            tally.drop(folded)
+            table.drop(folded)
             continue
         sitting = [candidate for candidate in order if classes[candidate]]
         if len(sitting) <= settings.limit_classes:
             break
-        tally.drop(sitting[-1])
+        table.drop(sitting[-1])
     chosen = [
-        Seat(each, int(tally.seen[each]), int(tally.crops[each]), _taken_over(each, first=first, last=tally.winners))
+        SelectedClass(
+            each, int(table.seen[each]), int(table.crops[each]), _taken_over(each, first=first, last=table.winners)
+        )
         for each in order
     ]
-    missed = [each for each in np.lexsort((-first.crops, -first.seen)) if first.seen[each] and not tally.alive[each]]
-    return Election(
-        tuple(chosen), tuple(Seat(int(each), int(first.seen[each]), int(first.crops[each]), ()) for each in missed)
+    missed = [each for each in np.lexsort((-first.crops, -first.seen)) if first.seen[each] and not table.alive[each]]
+    return Selection(
+        tuple(chosen),
+        tuple(SelectedClass(int(each), int(first.seen[each]), int(first.crops[each]), ()) for each in missed),
     )
 
 
 @dataclass(frozen=True)
-class Election:
+class Selection:
     """Who is there, and who was seen at first and dropped out; the most frequent first."""
 
-    chosen: tuple[Seat, ...]
-    missed: tuple[Seat, ...]
+    chosen: tuple[SelectedClass, ...]
+    missed: tuple[SelectedClass, ...]
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class _First:
 
 
 def _to_fold(
-    tally: Tally,
+    table: VoteTable,
     order: list[int],
     *,
     classes: NDArray[np.bool_],
@@ -208,8 +211,8 @@ def _to_fold(
     nothing: frozenset[int] = frozenset()
     for rank in range(len(order) - 1, -1, -1):
         candidate = order[rank]
-        own = np.flatnonzero(tally.winners == candidate)
-        near = np.bincount(tally.choices[own][tally.standing(own)], minlength=len(tally.alive))
+        own = np.flatnonzero(table.winners == candidate)
+        near = np.bincount(table.choices[own][table.standing(own)], minlength=len(table.alive))
         for place, other in enumerate(order):
             if place == rank or classes[other] != classes[candidate] or near[other] < share * len(own):
                 continue
