@@ -424,6 +424,19 @@ def test_execution_providers_are_chosen_by_name(exported: OnnxSummary) -> None:
     assert open_session(exported.path, providers=["CPUExecutionProvider"]).get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(PatchwordError, match=f"no NopeExecutionProvider on this machine .choose from {there[0]}"):
         load_onnx_segmenter(exported.path, providers=["NopeExecutionProvider"])
+    assert open_session(exported.path, providers="CPUExecutionProvider").get_providers() == ["CPUExecutionProvider"]
+
+
+def test_an_execution_provider_that_does_not_start_is_refused(
+    exported: OnnxSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime itself logs a line and computes on the CPU."""
+    asked = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    session = SimpleNamespace(get_providers=lambda: asked[1:])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: asked)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, *, providers: session)
+    with pytest.raises(PatchwordError, match="has CUDAExecutionProvider, but cannot start it on this machine"):
+        load_onnx_segmenter(exported.path, providers=asked)
 
 
 def test_8_bits_refuse_in_one_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from patchword.errors import PatchwordError
+from patchword.models.hub import local_folder
 from small_world import state_of
 
 REPOSITORY = "somebody/tiny-dinov2"
@@ -98,7 +101,7 @@ def patchword(*arguments: str, home: Path, **variables: str) -> subprocess.Compl
     kept = {name: value for name, value in os.environ.items() if name not in {*proxies, "HF_HUB_OFFLINE"}}
     return subprocess.run(
         [sys.executable, "-m", "patchword", *arguments],
-        env={**kept, "HF_HOME": str(home), **variables},
+        env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -139,8 +142,37 @@ def test_a_hub_that_is_slow_is_given_up_when_the_user_says(tiny_dinov2: Path, tm
     never.set()
     slow.close()
     assert given_up.returncode == 2
-    assert len(given_up.stderr.splitlines()) == 1
-    assert "cannot be fetched" in given_up.stderr
+    (line,) = given_up.stderr.splitlines()
+    assert "cannot be fetched" in line
+    assert "HF_HUB_ETAG_TIMEOUT allows more time" in line
+    assert slow.requests == [f"/{REPOSITORY}/resolve/main/config.json"]  # asked once
+
+
+def test_a_hub_slower_than_the_usual_time_is_waited_for_when_the_user_says(tiny_dinov2: Path, tmp_path: Path) -> None:
+    awake = threading.Event()
+    slow = HubServer(tiny_dinov2, delay=awake)
+
+    def wake() -> None:
+        while not slow.requests:
+            time.sleep(0.05)
+        time.sleep(7)  # longer than the six seconds that there are without the variable
+        awake.set()
+
+    threading.Thread(target=wake, daemon=True).start()
+    fetched = patchword(
+        "models", "fetch", REPOSITORY, home=tmp_path, HF_ENDPOINT=slow.address, HF_HUB_ETAG_TIMEOUT="60"
+    )
+    slow.close()
+    assert fetched.returncode == 0, fetched.stderr
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"])
+@pytest.mark.parametrize("value", ["soon", "0", "7.5", "-1"])
+def test_a_time_that_is_none_is_refused(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client reads both when it is imported, and ends in a traceback."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(PatchwordError, match=f"^{variable} is '{value}'; it must be a whole number of seconds"):
+        local_folder("someone/model", revision=None)
 
 
 @pytest.mark.parametrize("command", [("models", "fetch", REPOSITORY), ("models", "check", "folder")])

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+import patchword
 from patchword.errors import PatchwordError
-from patchword.models import folders, load_image_text, load_mask_proposer, load_patch_encoder
-from patchword.models.folders import fingerprint, fingerprint_of
+from patchword.models import folders, hub, load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.folders import fingerprint
+from patchword.models.sources import segmenter_folder
 
 Breaker = Callable[[Path], None]
 
@@ -207,6 +214,69 @@ def test_path_that_is_not_there(name: str) -> None:
         load_image_text(name, device="cpu")
 
 
+class TestMisspeltFolder:
+    """A folder beside has nearly the name: whoever wrote it meant that one, and no hub is asked."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in ("model", "runs/my-dinov2", "runs/photos"):
+            (tmp_path / name).mkdir(parents=True)
+        for name in ("model", "runs/my-dinov2"):
+            (tmp_path / name / "config.json").write_text("{}")
+        monkeypatch.setattr(hub, "fetch_config", lambda *_, **__: pytest.fail("the hub was asked"))
+
+    @pytest.mark.parametrize(
+        ("name", "meant"), [("modle", "model"), ("runs/my-dinvo2", str(Path("runs/my-dinov2"))), ("runs/model", None)]
+    )
+    def test_of_a_frozen_model(self, name: str, meant: str | None) -> None:
+        if meant is None:
+            assert hub.local_folder(name, revision=None) is None
+            return
+        with pytest.raises(PatchwordError, match=f"no model folder {name}; did you mean ") as error:
+            load_patch_encoder(name, device="cpu")
+        assert_one_line(error, f"did you mean {meant}?", f"{name}@main")
+        assert hub.local_folder(name, revision="main") is None  # the way to the hub's
+
+    def test_known_and_cached_names_are_the_hubs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "facebook" / "dinov2-bass").mkdir(parents=True)
+        (tmp_path / "facebook" / "dinov2-bass" / "config.json").write_text("{}")
+        assert hub.local_folder("facebook/dinov2-base", revision=None) is None
+        monkeypatch.setattr(hub, "cached_folder", lambda name, *, revision: tmp_path)
+        assert hub.local_folder("runs/my-dinov", revision=None) is None
+
+    @pytest.mark.parametrize("name", ["nope/", "nope", "modle/", "runs/nope/", "./nope"])
+    def test_of_a_segmenter(self, name: str) -> None:
+        with pytest.raises(PatchwordError, match=f"no model folder {name}; ") as error:
+            segmenter_folder(name)
+        assert_one_line(error, "did you mean model?" if name == "modle/" else "`patchword align` has written")
+
+    def test_of_a_segmenter_on_the_hub_or_here(self) -> None:
+        assert segmenter_folder("you/name") is None
+        assert segmenter_folder("you/name@v1") is None
+        assert segmenter_folder("model/") == Path("model")
+
+    @pytest.mark.parametrize(
+        ("command", "not_imported"),
+        [("segment", ("torch", "transformers", "huggingface_hub")), ("evaluate", ("transformers", "huggingface_hub"))],
+    )
+    def test_the_command_says_so_before_it_imports_torch(
+        self, command: str, not_imported: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+        more = ["-o", "out"] if command == "segment" else ["--masks", "."]
+        arguments = [command, ".", "--model", "nope/", "--classes", "cat", *more]
+        code = "import sys\nfrom patchword.cli.app import main\ntry:\n    main()\nfinally:\n    "
+        code += f"print([name for name in {not_imported} if name in sys.modules])"
+        environment = {**os.environ, "PYTHONPATH": str(Path(patchword.__file__).parents[1])}
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 2
+        assert done.stderr == "patchword: no model folder nope; pass a folder that `patchword align` has written\n"
+        assert done.stdout.strip() == "[]"
+
+
 def test_file_is_no_folder(copy: Path) -> None:
     with pytest.raises(PatchwordError, match="no model folder"):
         load_image_text(str(copy / "config.json"), device="cpu")
@@ -282,47 +352,107 @@ def test_fingerprint_is_of_the_content(tiny_clip: Path, copy: Path) -> None:
     assert fingerprint(copy) not in (changed, fingerprint(tiny_clip))
 
 
-def test_weights_are_hashed_once_where_there_is_a_cache(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = fingerprint(copy)
-    hashed: list[Path] = []
+class TestKeptFingerprints:
+    """They are read from disk where all files are as they were, and never where one is not."""
 
-    def counted(files: Iterable[Path]) -> str:
-        hashed.extend(files := list(files))
-        return fingerprint_of(files)
+    @pytest.fixture(autouse=True)
+    def reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(folders, "_CLOCK_TICK", -1)  # the files of a test are never old
+        read: list[str] = []
+        read_all = folders._hash
 
-    monkeypatch.setattr(folders, "fingerprint_of", counted)
-    monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "cache"))
-    assert [fingerprint(copy), fingerprint(copy)] == [plain, plain]
-    assert len(hashed) == 2  # config.json and the weights, once
-    weights = copy / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert fingerprint(copy) == fingerprint_of((copy / "config.json", weights)) != plain
-    for kept in (tmp_path / "cache" / "fingerprints").iterdir():
-        kept.write_text("damaged")
-    assert fingerprint(copy) == fingerprint_of((copy / "config.json", weights))
+        def counting(files: Sequence[Path]) -> str:
+            read.extend(path.name for path in files)
+            return read_all(files)
 
+        monkeypatch.setattr(folders, "_hash", counting)
+        return read
 
-def test_files_of_the_hubs_cache_are_known_by_their_hash(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = fingerprint(copy)
-    monkeypatch.setenv("PATCHWORD_CACHE", str(tmp_path / "cache"))
-    found = []
-    for place in ("one", "another"):  # the same files in two caches: the second is not read
-        snapshot = tmp_path / place / "snapshots" / "1"
-        (tmp_path / place / "blobs").mkdir(parents=True)
-        snapshot.mkdir(parents=True)
-        for path in copy.iterdir():
-            blob = tmp_path / place / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
-            shutil.copyfile(path, blob)
-            (snapshot / path.name).symlink_to(blob)
-        found.append(fingerprint(snapshot))
-        monkeypatch.setattr(folders, "fingerprint_of", lambda files: "read again")
-    assert found == [plain, plain]
+    def test_they_are_what_they_always_were(self, copy: Path, reads: list[str]) -> None:
+        """As in every model's config.json: name, size and bytes of each file, in this order."""
+        expected = hashlib.sha256()
+        for name in ("config.json", "model.safetensors"):
+            content = (copy / name).read_bytes()
+            expected.update(name.encode() + b"\0" + str(len(content)).encode() + b"\0" + content)
+        for _ in range(3):
+            assert fingerprint(copy) == expected.hexdigest()
+        assert reads == ["config.json", "model.safetensors"]
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+    def test_a_changed_file_of_the_same_size_and_time_is_read_again(
+        self, copy: Path, name: str, reads: list[str]
+    ) -> None:
+        before = fingerprint(copy)
+        status = (copy / name).stat()
+        content = bytearray((copy / name).read_bytes())
+        content[-2] ^= 1
+        time.sleep(0.05)  # the disk's clock has to tick
+        (copy / name).write_bytes(content)
+        os.utime(copy / name, ns=(status.st_atime_ns, status.st_mtime_ns))  # as if it had never been touched
+        assert (copy / name).stat().st_mtime_ns == status.st_mtime_ns
+        after = fingerprint(copy)
+        assert after != before
+        assert len(reads) == 4
+        content[-2] ^= 1
+        time.sleep(0.05)
+        (copy / name).write_bytes(content)
+        assert fingerprint(copy) == before
+
+    def test_another_folder_with_the_same_names_has_its_own(self, copy: Path, tiny_siglip: Path) -> None:
+        assert fingerprint(copy) != fingerprint(tiny_siglip)
+        assert fingerprint(copy) != fingerprint(tiny_siglip)
+
+    def test_files_of_the_hubs_cache_are_known_by_their_hash(
+        self, copy: Path, tmp_path: Path, reads: list[str]
+    ) -> None:
+        found = []
+        for place in ("one", "another"):  # the same files in two caches: the second is not read
+            snapshot = tmp_path / place / "snapshots" / "1"
+            (tmp_path / place / "blobs").mkdir(parents=True)
+            snapshot.mkdir(parents=True)
+            for path in copy.iterdir():
+                blob = tmp_path / place / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+                shutil.copyfile(path, blob)
+                (snapshot / path.name).symlink_to(blob)
+            found.append(fingerprint(snapshot))
+        assert len(reads) == 2
+        assert found == [fingerprint(copy)] * 2
+
+    def test_another_file_behind_a_link_is_read(self, copy: Path, tmp_path: Path) -> None:
+        first, linked = copy / "model.safetensors", tmp_path / "linked"
+        linked.mkdir()
+        shutil.copyfile(copy / "config.json", linked / "config.json")
+        (linked / "model.safetensors").symlink_to(first)
+        before = fingerprint(linked)
+        (tmp_path / "other").write_bytes(first.read_bytes()[:-1] + b"?")
+        (linked / "model.safetensors").unlink()
+        (linked / "model.safetensors").symlink_to(tmp_path / "other")
+        assert fingerprint(linked) != before
+
+    def test_files_written_a_moment_ago_are_not_kept(self, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They may be written again within the resolution of the disk's clock."""
+        monkeypatch.setattr(folders, "_CLOCK_TICK", 3600 * 10**9)
+        fingerprint(copy)
+        assert not list(Path(os.environ["PATCHWORD_CACHE"]).rglob("fingerprints/*"))
+
+    @pytest.mark.parametrize("content", [b"", b"damaged", b"0" * 63, b"\xff" * 64])
+    def test_a_damaged_entry_is_made_again(self, copy: Path, content: bytes, reads: list[str]) -> None:
+        expected = fingerprint(copy)
+        (entry,) = Path(os.environ["PATCHWORD_CACHE"]).rglob("fingerprints/*")
+        entry.write_bytes(content)
+        assert fingerprint(copy) == expected
+        assert fingerprint(copy) == expected
+        assert len(reads) == 4
+
+    @pytest.mark.parametrize("cache", ["", "a file"])
+    def test_no_cache_no_matter(
+        self, copy: Path, cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+    ) -> None:
+        (tmp_path / "a file").write_bytes(b"")
+        monkeypatch.setenv("PATCHWORD_CACHE", cache and str(tmp_path / cache))
+        assert fingerprint(copy) == fingerprint(copy)
+        assert len(reads) == 4
 
 
 def test_processor_config_of_newer_checkpoints_is_read(copy: Path) -> None:
@@ -339,12 +469,6 @@ def test_loading_says_nothing(tiny_sam2_video: Path, capfd: pytest.CaptureFixtur
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    import os
-    import subprocess
-    import sys
-
-    import patchword
-
     code = "import sys, patchword.models, patchword.models.encoders; patchword.models.encoders.list_encoders(); "
     code += "print([m for m in ('torch', 'transformers', "
     code += "'huggingface_hub', 'numpy') if m in sys.modules])"

@@ -91,7 +91,6 @@ def segment(
     """Stage 3: segment photographs or videos by any class names."""
     from patchword import api
     from patchword.segmentation.folder_settings import FolderSettings
-    from patchword.segmentation.plan import plan_segment
 
     shorthands = {
         "image_size": image_size,
@@ -131,6 +130,8 @@ def segment(
         "shard": shard,
     }
     if dry_run:
+        from patchword.segmentation.plan import plan_segment  # imports torch: not before a model's name is looked at
+
         print_plan(plan_segment(photos, **asked, resume=resume, overwrite=overwrite, quiet=quiet), as_json=as_json)
         return
     segmented = api.segment(

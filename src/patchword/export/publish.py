@@ -8,13 +8,13 @@ from typing import Literal, TypeVar
 
 from patchword.alignment.artifact import CONFIG, WEIGHTS
 from patchword.alignment.artifact import MARKER as MODEL
-from patchword.data.folders import MARKER_FILE, Manifest, expand_home
+from patchword.data.folders import MARKER_FILE, Manifest
 from patchword.errors import PatchwordError, first_line
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.labeling.records import MARKER as LABELS
-from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
-from patchword.models.sources import ModelName
+from patchword.models.hub import cached_folder, fetch_config, fetch_files
+from patchword.models.sources import ModelName, segmenter_folder
 
 # What is uploaded of each kind of folder: never photographs, nor what a run leaves for itself.
 _MODEL_FILES = ["README.md", CONFIG, WEIGHTS, "training.json"]
@@ -73,16 +73,10 @@ def find_artifact(name: str | Path) -> Path:
     Args:
         name: folder, hub name, or `name@revision`.
     """
-    if expand_home(name).is_dir():
-        return expand_home(name)
     model = ModelName.parse(name)
-    try:
-        local = local_folder(model.name, revision=model.revision)
-    except PatchwordError:  # it can only have been a folder
-        raise PatchwordError(f"no model folder {name}; pass a folder that `patchword align` has written") from None
-    cached = local or cached_folder(model.name, revision=model.revision)
-    if cached is not None:
-        return cached
+    here = segmenter_folder(name) or cached_folder(model.name, revision=model.revision)
+    if here is not None:
+        return here
     fetch_config(model.name, revision=model.revision)
     return fetch_files(model.name, revision=model.revision)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from patchword.data.folders import cache_folder, write_text
@@ -26,6 +27,7 @@ PROCESSOR = "processor_config.json"
 VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
 
 _PILLOW_FILTERS: dict[int, Filter] = {2: "bilinear", 3: "bicubic"}
+_CLOCK_TICK = 2 * 10**9  # nanoseconds in which a file may change twice and show one time (FAT's clock is the slowest)
 _HASH_BLOCK = 1 << 22  # bytes read at a time
 
 
@@ -120,38 +122,47 @@ def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over config.json and the weights files: for each, in this order, its name, its size and its bytes.
 
-    Where patchword has a cache folder, the result is kept under what the files are: the hub's own hash of their
-    content where they lie in its cache, else their place, size and time of change.
-
     Returns:
         64 hexadecimal digits.
     """
-    files = (folder / CONFIG, *_named_weights(folder))
+    return fingerprint_of((folder / CONFIG, *_named_weights(folder)))
+
+
+def fingerprint_of(files: Sequence[Path]) -> str:
+    """The same over any files.
+
+    Where patchword has a cache folder, the result is kept under what the files are: the hub's own hash of their content
+    where they lie in its cache, else their place, size, number on the disk and times of change.
+    """
     cache = cache_folder()
     if cache is None:
-        return fingerprint_of(files)
-    known_as = json.dumps([_identity(path) for path in files])
-    kept = cache / "fingerprints" / hashlib.sha256(known_as.encode()).hexdigest()
+        return _hash(files)
+    found = [_identity(path) for path in files]
+    kept = cache / "fingerprints" / hashlib.sha256(json.dumps(found).encode()).hexdigest()
     with suppress(OSError, UnicodeDecodeError):
         text = kept.read_text(encoding="ascii")
         if re.fullmatch("[0-9a-f]{64}", text):
             return text
-    made = fingerprint_of(files)
-    with suppress(OSError, PatchwordError):  # a cache that cannot be written is none
-        write_text(kept, made)
+    made = _hash(files)
+    newest = max((max(times) for *_, times in found), default=0)
+    if time_ns() - newest > _CLOCK_TICK and found == [_identity(path) for path in files]:
+        with suppress(OSError, PatchwordError):  # a cache that cannot be written is none
+            write_text(kept, made)
     return made
 
 
-def _identity(path: Path) -> tuple[object, ...]:
-    """What tells a file's content without reading it."""
+def _identity(path: Path) -> tuple[str, int, str, int, tuple[int, ...]]:
+    """What tells a file's content without reading it: its name, size, place, number, and when it changed.
+
+    A program can set the time of modification back, but not that of the change of the file's entry (`st_ctime`).
+    """
     status, place = path.stat(), path.resolve()
     if place.parent.name == "blobs" and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", place.name):
-        return path.name, status.st_size, place.name  # the hub's cache: snapshots link to files named by their hash
-    return path.name, status.st_size, str(place), status.st_mtime_ns
+        return path.name, status.st_size, place.name, 0, (0,)  # the hub's cache: links to files named by their hash
+    return path.name, status.st_size, str(place), status.st_ino, (status.st_mtime_ns, status.st_ctime_ns)
 
 
-def fingerprint_of(files: Iterable[Path]) -> str:
-    """The same over any files."""
+def _hash(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())

@@ -12,10 +12,11 @@ from typing import TypeVar
 from patchword.data.folders import expand_home, write_text
 from patchword.errors import PatchwordError
 from patchword.models.extras import TRANSFORMERS, Layout, repository, split_name
-from patchword.models.folders import has_weights
+from patchword.models.folders import CONFIG, has_weights
 from patchword.models.registry import FAMILIES, checkpoint_of
 
 _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request, where HF_HUB_ETAG_TIMEOUT says nothing
+_TIMEOUTS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 _RESOLVING = 1.0  # seconds more for resolving the name, which obeys no limit of the request
 
 _CONVERTER = "SFconvertbot"  # the hub's robot that proposes safetensors for repositories that have only pickles
@@ -36,7 +37,21 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
     looks_like_path = place.startswith((".", "/", "~")) or place.endswith("/") or "\\" in place or place.count("/") > 1
     if looks_like_path or path.is_file():
         raise PatchwordError(f"no model folder {name}; allowed is a folder in the hub's format or a hub name")
+    if revision is None and place == name and checkpoint_of(name) is None:
+        meant = misspelt_folder(path)
+        if meant is not None and cached_folder(name, revision=None) is None:
+            raise PatchwordError(f"no model folder {name}; did you mean {meant}? (for the hub's, write {name}@main)")
     return None
+
+
+def misspelt_folder(path: Path) -> Path | None:
+    """A model's folder beside a path that has nearly its name, or None."""
+    try:
+        beside = [folder.name for folder in path.parent.iterdir() if (folder / CONFIG).is_file()]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return path.parent / close[0] if close else None
 
 
 def cached_folder(name: str, *, revision: str | None) -> Path | None:
@@ -119,12 +134,11 @@ def answer_within() -> float:
 
     Downloads obey HF_HUB_DOWNLOAD_TIMEOUT, HF_ENDPOINT and the proxies of the environment through the hub's client.
     """
-    text = os.environ.get("HF_HUB_ETAG_TIMEOUT")
-    if not text:
-        return _ANSWER_WITHIN
-    if not text.isdecimal() or int(text) == 0:
-        raise PatchwordError(f"HF_HUB_ETAG_TIMEOUT is {text!r}; it must be a whole number of seconds, 1 or more")
-    return float(text)
+    for variable in _TIMEOUTS:
+        text = os.environ.get(variable)
+        if text and (not text.isdecimal() or int(text) == 0):
+            raise PatchwordError(f"{variable} is {text!r}; it must be a whole number of seconds, 1 or more")
+    return float(os.environ.get(_TIMEOUTS[0]) or _ANSWER_WITHIN)
 
 
 def missing_weights(name: str, *, why: str) -> str:
@@ -197,7 +211,7 @@ def _within(seconds: float, ask: Callable[[], T], *, name: str, revision: str | 
     if errors:
         raise errors[0]
     if not answers:
-        why = f"the hub gave no answer in {seconds:g} seconds (HF_HUB_ETAG_TIMEOUT allows more)"
+        why = f"the hub gave no answer in {seconds:g} seconds (HF_HUB_ETAG_TIMEOUT allows more time)"
         raise PatchwordError(missing_weights(name, why=why))
     return answers[0]
 
@@ -235,4 +249,5 @@ def _asking(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
     except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type
         reason = str(error).strip().split("\n")[0]
         why = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+        why += " (HF_HUB_ETAG_TIMEOUT allows more time)" if "Timeout" in type(error).__name__ else ""
         raise PatchwordError(missing_weights(name, why=why)) from error

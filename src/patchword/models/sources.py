@@ -94,6 +94,29 @@ def name_of(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder) -> Mod
     return ModelName.of(part.record)
 
 
+def segmenter_folder(name: str | Path) -> Path | None:
+    """The local folder that a segmenter's name means, or None when it is a hub name, `user/name`. Needs no torch.
+
+    Args:
+        name: folder, hub name, or `name@revision`.
+    """
+    from patchword.models.hub import local_folder, misspelt_folder
+
+    path = expand_home(name)
+    if path.is_dir():
+        return path
+    model = ModelName.parse(name)
+    meant = misspelt_folder(path) if model.revision is None else None
+    right = f"did you mean {meant}?" if meant else "pass a folder that `patchword align` has written"
+    message = f"no model folder {name}; {right}"
+    if "/" not in model.name:  # whatever is uploaded has an owner
+        raise PatchwordError(message)
+    try:
+        return local_folder(model.name, revision=model.revision)
+    except PatchwordError:  # it can only have been a folder
+        raise PatchwordError(message) from None
+
+
 def whereabouts(model: ModelName) -> str:
     """Where a model's weights are and how large, in words, without asking the hub."""
     from patchword.models.hub import cached_folder, local_folder

@@ -69,9 +69,6 @@ def segment(
     Raises:
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
-    from patchword.segmentation.records import MARKER
-    from patchword.segmentation.run import segment_folder
-
     check_needs_resume(resume, retry_failed=retry_failed)
     request = SegmentRequest.read(
         photos,
@@ -90,6 +87,9 @@ def segment(
         limit=limit,
         shard=shard,
     )
+    from patchword.segmentation.records import MARKER  # after what can be refused without torch
+    from patchword.segmentation.run import segment_folder
+
     check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     request.tell_classes(quiet=quiet)
     segmenter = request.open(device=device, dtype=dtype)

@@ -125,6 +125,7 @@ def check_parts(
     model: object, *, method: str | None, image_text: object, encoder: object, text_encoder: object
 ) -> None:
     """Refuse, before anything is loaded, what does not make a segmenter together; arguments as of `open_segmenter`."""
+    from patchword.models.sources import segmenter_folder
     from patchword.segmentation.methods import find_method
 
     if (model is None) == (method is None):
@@ -133,6 +134,10 @@ def check_parts(
     if method is None:
         if image_text is not None:
             raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
+        if isinstance(model, str | Path) and Path(model).suffix != ONNX:
+            segmenter_folder(model)
+        elif isinstance(model, str | Path) and not Path(model).is_file():
+            raise PatchwordError(f"{model} is not there; pass a file that `patchword export` wrote")
         return
     if text_encoder is not None:
         raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")

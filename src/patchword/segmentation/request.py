@@ -84,14 +84,15 @@ class SegmentRequest:
         shard: str | Shard | None = None,
     ) -> SegmentRequest:
         """Read the arguments of `patchword.segment`; see there."""
-        from patchword.runs.shards import Shard
+        check_limit(limit)
+        check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
+
+        from patchword.runs.shards import Shard  # after what can be refused without torch
         from patchword.segmentation.files import soft_classes
         from patchword.segmentation.folder_settings import FolderSettings
         from patchword.segmentation.settings import SegmentSettings
         from patchword.segmentation.words import mask_names
 
-        check_limit(limit)
-        check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
         part = Shard.parse(shard) if isinstance(shard, str) else shard
         chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
         if model is None or isinstance(model, str | Path):

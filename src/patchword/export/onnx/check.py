@@ -14,6 +14,7 @@ from patchword.export.onnx.facts import CLASS_OF, IMAGES, PATCHES, SIZE, VECTORS
 from patchword.export.onnx.packages import import_onnx_package
 from patchword.export.onnx.traceable import ImageSide
 
+_CPU = "CPUExecutionProvider"
 _CHECKED = ((1, 4, 4), (3, 9, 2), (2, 14, 5))  # batch, rows and columns
 _PICTURES, _PATCHES_A_SIDE, _STAND_INS = 4, 12, 21
 
@@ -24,15 +25,16 @@ def open_session(path: str | Path, *, threads: int | None = None, providers: Seq
     Args:
         path: of the file.
         threads: that onnxruntime may use; None leaves it to onnxruntime.
-        providers: onnxruntime's execution providers in order of preference, such as "CUDAExecutionProvider"; None for
-            the CPU's.
+        providers: onnxruntime's execution providers, the preferred first, such as "CUDAExecutionProvider"; it must
+            start. None for the CPU's.
     """
     runtime = import_onnx_package("onnxruntime")
     path = Path(path)
     if not path.is_file():
         raise PatchwordError(f"{path} is not there; allowed is a file that `patchword export` wrote")
     there = runtime.get_available_providers()
-    for provider in providers or ():
+    asked = [providers] if isinstance(providers, str) else list(providers or (_CPU,))
+    for provider in asked:
         if provider not in there:
             raise PatchwordError(f"onnxruntime has no {provider} on this machine (choose from {', '.join(there)})")
     options = runtime.SessionOptions()
@@ -40,9 +42,12 @@ def open_session(path: str | Path, *, threads: int | None = None, providers: Seq
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
     try:
-        return runtime.InferenceSession(str(path), options, providers=list(providers or ("CPUExecutionProvider",)))
+        session = runtime.InferenceSession(str(path), options, providers=asked)
     except Exception as error:  # onnxruntime has an exception type a status code
         raise PatchwordError(f"{path} cannot be loaded by onnxruntime: {first_line(error)}") from None
+    if asked[0] not in session.get_providers():  # onnxruntime logs it and computes with the next
+        raise PatchwordError(f"onnxruntime has {asked[0]}, but cannot start it on this machine (its log says why)")
+    return session
 
 
 def largest_difference(session: Any, side: ImageSide, *, seed: int = 0) -> float:
