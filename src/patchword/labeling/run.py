@@ -18,7 +18,7 @@ from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import ImageLabels, LabelParts, MaskCandidates, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.records import DISAGREEMENT_FILE
-from patchword.labeling.quality.report import QUALITY_FILE, append_quality, write_report
+from patchword.labeling.quality.report import QUALITY_FILE, write_report
 from patchword.labeling.records import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -174,7 +174,8 @@ class _Job:
         found = self._fuse(generated.candidates)
         record = write_result(self.folder, generated.name, found, content=generated.content, settings=self.settings)
         if isinstance(found, ImageLabels) and record.status != "failed":
-            append_quality(self.quality, assess(found, name=generated.name, settings=self.settings))
+            quality = assess(found, name=generated.name, settings=self.settings)
+            self.quality.append(quality.model_dump(mode="json"))
         self.manifest.append(record.model_dump(mode="json"))
         self.session.count(record.status)
         self.progress.advance()

@@ -41,11 +41,6 @@ Again = Callable[[], QualityRecord]
 """Makes a line that is missing."""
 
 
-def append_quality(file: Manifest, record: QualityRecord) -> None:
-    """Add one photograph's line; of several with one name the last counts."""
-    file.append(record.model_dump(mode="json"))
-
-
 def gather_quality(folders: Iterable[Path], *, into: Path) -> None:
     """Put the lines of several data sets together, in any order; what is missing is made again later.
 
