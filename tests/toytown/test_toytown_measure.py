@@ -125,7 +125,7 @@ def find(scene: Scene, crop: Tensor) -> tuple[slice, slice]:
         place = (slice(row, row + side[0]), slice(column, column + side[1]))
         if np.array_equal(scene.image[place], wanted):
             return place
-    raise AssertionError("the crop is no part of the scene")
+    raise AssertionError("the crop is not in the scene")
 
 
 def test_a_thing_cut_by_the_border_or_too_small_is_no_crop() -> None:
