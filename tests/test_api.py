@@ -179,7 +179,7 @@ def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["", "@main", "a/b@"])
 def test_model_names_that_are_none(given: str) -> None:
-    with pytest.raises(PatchwordError, match="allowed are a name"):
+    with pytest.raises(PatchwordError, match="must be a name"):
         ModelName.parse(given)
 
 

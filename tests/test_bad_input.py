@@ -280,7 +280,7 @@ def test_five_hundred_names(made: Path, models: Models, tmp_path: Path) -> None:
     [
         ("nobody/nothing", "the weights of nobody/nothing"),
         ("openai/clip-vit-base-patch61", "did you mean openai/clip-vit-base-patch16?"),
-        ("not a name", "no hub name"),
+        ("not a name", "neither a hub name"),
         ("./absent", "no model folder ./absent"),
     ],
 )
@@ -314,14 +314,14 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "quick"], "preset 'quick' is unknown; allowed are fast"),
+        (["--preset", "quick"], "preset 'quick' is unknown (choose from fast"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--dtype", "float8"], "dtype is 'float8'"),
-        (["--limit", "0"], "limit is 0; allowed is 1 or more"),
+        (["--limit", "0"], "--limit must be at least 1, not 0"),
         (["--set", "overlap=2"], "setting 'overlap' is 2"),
-        (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown; allowed are generator, grids, overlap"),
-        (["--set", "overlap"], "allowed is NAME=VALUE"),
-        (["--resume", "--overwrite"], "both resume and overwrite"),
+        (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown (choose from generator, grids, overlap"),
+        (["--set", "overlap"], "must be NAME=VALUE"),
+        (["--resume", "--overwrite"], "either resume or overwrite"),
     ],
 )
 def test_options_out_of_range(options: list[str], message: str, made: Path, models: Models, tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
     assert second.startswith("3 labelled and 1 failed in ")
     assert second.endswith("images a second")
     assert fourth == f"{tmp_path / 'labels' / 'report.html'} shows what they are worth, the worst first"
-    assert third == "1 with the same content as another photograph, labelled all the same"
+    assert third == "1 duplicate, labelled too"
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models), "--resume"), code=1)
     assert "0 labelled in 0 s; 4 were there before" in ran.out
     assert "1 failed earlier, not tried again; --retry-failed tries them" in ran.out

@@ -61,7 +61,7 @@ def test_a_used_folder_is_refused_unless_resumed_or_overwritten(tmp_path: Path) 
     assert _files(folder) == [MARKER_FILE, "masks/a.png"]
     prepare_output(folder, marker="labels", overwrite=True)
     assert _files(folder) == [MARKER_FILE]
-    with pytest.raises(PatchwordError, match="both resume and overwrite"):
+    with pytest.raises(PatchwordError, match="either resume or overwrite"):
         prepare_output(folder, marker="labels", resume=True, overwrite=True)
 
 

@@ -499,7 +499,7 @@ def _bomb(path: Path) -> None:
         ("a.webp", _cut, ""),
         ("a.bmp", _cut, ""),
         ("a.png", _flip_bytes, ""),
-        ("a.png", _bomb, "too large; allowed are 178,956,970 pixels: make it smaller, or segment it as a TIFF"),
+        ("a.png", _bomb, "too large (the limit is 178,956,970 pixels): make it smaller, or segment it as a TIFF"),
         ("a.png", lambda path: path.mkdir(), "not a file"),
         *([("a.png", os.mkfifo, "not a file")] if hasattr(os, "mkfifo") else []),
         ("a.png", lambda path: None, "No such file"),
@@ -536,5 +536,5 @@ def test_to_tensor_keeps_every_value() -> None:
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))])
 def test_to_tensor_refuses_what_is_no_photograph(image: NDArray[np.uint8]) -> None:
-    with pytest.raises(PatchwordError, match="allowed is uint8"):
+    with pytest.raises(PatchwordError, match="must be uint8"):
         to_tensor(image)

@@ -158,10 +158,10 @@ def test_a_page_may_be_named_and_nothing_else_is_replaced(photos: Path, models: 
 
 def test_options_that_do_not_go_together(photos: Path, models: Models, tmp_path: Path) -> None:
     command = label_command(photos, out=tmp_path / "labels", models=models)
-    assert "both --dry-run and --preview" in must(run(*command, "--dry-run", "--preview", 2), code=2).complaint
+    assert "either --dry-run or --preview" in must(run(*command, "--dry-run", "--preview", 2), code=2).complaint
     for option in ("retry_failed", "forget_missing"):
         complaint = must(run(*command, f"--{option.replace('_', '-')}"), code=2).complaint
-        assert f"{option} is set without resume" in complaint
+        assert f"{option} requires resume" in complaint
     assert not (tmp_path / "labels").exists()
 
 

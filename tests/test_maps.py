@@ -81,22 +81,22 @@ def test_the_png_shows_the_palette(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("indices", "count", "message"),
     [
-        (np.array([[0, 3]]), 3, "index 3; allowed are 0 to 2, and 255"),
+        (np.array([[0, 3]]), 3, "index 3; it must be 0 to 2, or 255"),
         (np.array([[-1]]), 3, "index -1"),
         (np.array([[255]]), 255, None),
         (np.array([[255]]), 300, None),
-        (np.array([[256]]), 255, "index 256; allowed are 0 to 254, and 65535"),
+        (np.array([[256]]), 255, "index 256; it must be 0 to 254, or 65535"),
         (np.array([[65535]]), 3, "index 65535"),
-        (np.array([0, 1]), 3, "allowed are integers"),
-        (np.zeros((0, 4), np.uint8), 3, "allowed are integers"),
-        (np.zeros((2, 2)), 3, "allowed are integers"),
-        (np.zeros((2, 2), bool), 3, "allowed are integers"),
-        (np.zeros((2, 2), np.uint8), 65536, "65536 names; allowed are 65535"),
+        (np.array([0, 1]), 3, "must hold integers"),
+        (np.zeros((0, 4), np.uint8), 3, "must hold integers"),
+        (np.zeros((2, 2)), 3, "must hold integers"),
+        (np.zeros((2, 2), bool), 3, "must hold integers"),
+        (np.zeros((2, 2), np.uint8), 65536, "65536 names; at most 65535"),
     ],
 )
 def test_only_indices_with_a_name_or_ignore(indices: NDArray[np.integer], count: int, message: str | None) -> None:
     if message is None and count == 255:
-        message = "index 255; allowed are 0 to 254"
+        message = "index 255; it must be 0 to 254"
     if message is None:
         assert LabelMap(indices, _names(count)).indices.tolist() == indices.tolist()
         return
@@ -123,7 +123,7 @@ def test_files_that_are_no_label_map(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-30])
     for name, count, message in [
         ("colour.png", 3, "mode RGB"),
-        ("seven.png", 3, "index 7; allowed are 0 to 2"),
+        ("seven.png", 3, "index 7; it must be 0 to 2"),
         ("seven.png", 255, "8-bit label map; 255 names need a 16-bit one"),
         ("text.png", 3, "cannot read"),
         ("cut.png", 2, "cannot read"),
@@ -225,7 +225,7 @@ def test_a_label_map_with_colours_of_its_own_shows_them_everywhere(tmp_path: Pat
     assert painted[0, :3].tolist() == own[[0, 0, 1]].tolist()
     legend = np.asarray(overlay(np.zeros((1, 4, 3), dtype=np.uint8), label_map, opacity=0))
     assert all((legend == colour).all(axis=2).any() for colour in own)
-    with pytest.raises(PatchwordError, match=r"colours \(2, 3\); allowed is \(3, 3\)"):
+    with pytest.raises(PatchwordError, match=r"colours \(2, 3\); they must have shape \(3, 3\)"):
         LabelMap(np.array([[0]]), ("a", "b", "c"), own)
 
 

@@ -16,7 +16,7 @@ from small_world import must, run
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"guided": {"colr": 3}}, "guided: setting 'colr' is unknown; allowed are radius, distance, colour"),
+        ({"guided": {"colr": 3}}, "guided: setting 'colr' is unknown (choose from radius, distance, colour"),
         ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; input should be less than or equal to 10"),
         ({"guided": 3}, "setting 'guided' is 3; "),
         ({"stride": 100}, "stride is 100; allowed only beside window"),
@@ -53,12 +53,12 @@ def test_other_classes_are_told_by_name(
 def test_merge_of_what_is_no_result(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "photos").mkdir()
     complaint = must(run("merge", tmp_path / name, "-o", tmp_path / "out"), code=2).complaint
-    assert f"{told}; allowed is a folder that `label`, `segment` or `evaluate` has written" in complaint
+    assert f"{told}; give folders that `label`, `segment` or `evaluate` wrote" in complaint
 
 
 def test_export_tells_all_formats(tmp_path: Path) -> None:
     complaint = must(run("export", tmp_path, "--format", "foo", "-o", tmp_path / "out"), code=2).complaint
-    assert "allowed are coco, " in complaint
+    assert "(choose from coco, " in complaint
     assert complaint.endswith("of labels and onnx, text-vectors of a segmenter")
 
 

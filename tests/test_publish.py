@@ -150,7 +150,7 @@ def test_refusals_are_one_line(hub: StandIn, model: Path, error: Callable[[], Ex
 
 
 def test_a_wrong_name_is_refused(hub: StandIn, model: Path) -> None:
-    with pytest.raises(PatchwordError, match="'scenes' is no name of a repository; allowed is user/name"):
+    with pytest.raises(PatchwordError, match="'scenes' is not a repository name; write user/name"):
         push_folder(model, name="scenes")
 
 

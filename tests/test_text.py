@@ -90,7 +90,7 @@ def test_prompts_come_in_batches() -> None:
 
 
 def test_a_batch_of_no_prompts_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="batch size is 0"):
+    with pytest.raises(PatchwordError, match="batch size must be at least 1, not 0"):
         encode_vocabulary(CountingEncoder(), vocabulary=VOCABULARY, batch_size=0)
 
 

@@ -69,9 +69,9 @@ def test_templates_default_to_the_seven_of_clip() -> None:
         ("cat\n@template: {} and {}\n", r"list\.txt:2: template .* exactly one \{\}"),
         ("cat\n@template: a {}.\n@template: a {}.\n", r"list\.txt:3: template 'a \{\}\.' is given twice"),
         ("cat\n@kolour: c04080\n", r"list\.txt:2: '@kolour: c04080' is not understood; .*@background:.*@colour:"),
-        ("cat\n  @colour: red\n", r"list\.txt:2: 'red' is no colour; .* six hexadecimal digits"),
+        ("cat\n  @colour: red\n", r"list\.txt:2: 'red' is not a colour; .* six hexadecimal digits"),
         ("cat\n@colour: #c04080\n", r"list\.txt:2: the colour is missing; .* without '#', which starts a comment"),
-        ("cat\n@colour: c04\n", r"list\.txt:2: 'c04' is no colour"),
+        ("cat\n@colour: c04\n", r"list\.txt:2: 'c04' is not a colour"),
         ("# my list\n@colour: c04080\ncat\n", r"list\.txt:2: a colour belongs to the class above it"),
         ("@own-template: a {}.\ncat\n", r"list\.txt:1: a template of its own belongs to the class above it"),
         ("cat\n@colour: c04080\n@colour: c04081\n", r"list\.txt:3: class 'cat' already has the colour c04080"),
@@ -219,7 +219,7 @@ def test_of_replaces_background_and_templates_when_given() -> None:
     assert (replaced.background, replaced.templates) == (("wall",), ("one {}",))
     with pytest.raises(PatchwordError, match="'cat' is already named at class 1"):
         Vocabulary.of(kept, background=["cat"])
-    with pytest.raises(PatchwordError, match="background is the string 'sky'"):
+    with pytest.raises(PatchwordError, match="background must be a list of strings, not the string 'sky'"):
         Vocabulary.of(kept, background="sky")
     with pytest.raises(PatchwordError, match="no templates"):
         Vocabulary.of(kept, templates=[])

@@ -161,7 +161,7 @@ def test_missing_files_are_told_before_any_training(world: Path) -> None:
     with pytest.raises(PatchwordError, match=r"cannot read grid .*absent.json: No such file"):
         AblationGrid.load(world / "absent.json")
     (world / "broken.json").write_text("{")
-    with pytest.raises(PatchwordError, match=r"broken.json is no JSON"):
+    with pytest.raises(PatchwordError, match=r"broken.json is not JSON"):
         AblationGrid.load(world / "broken.json")
     with pytest.raises(PatchwordError, match=r"0.png has no exact mask in .*nowhere"):
         run(world, grid=grid(world, truth="nowhere"))

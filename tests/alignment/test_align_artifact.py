@@ -119,13 +119,13 @@ def test_config_of_something_else(folder: Path, content: str) -> None:
         (lambda values: values.update(version=2), r"has version 2; this patchword reads version 1"),
         (lambda values: values.pop("temperature"), r"field 'temperature' is missing"),
         (lambda values: values.update(temperature=-1), r"field 'temperature' is -1"),
-        (lambda values: values["module"].update(kind="linear"), r"tensor 'blocks.0.*' is .*, allowed is none"),
+        (lambda values: values["module"].update(kind="linear"), r"tensor 'blocks.0.*' is .*, expected none"),
         (lambda values: values["module"].update(kind="tree"), r"field 'module.kind' is 'tree'"),
         (lambda values: values.update(colour="red"), r"field 'colour' is unknown"),
         (lambda values: values["settings"].update(majority=7), r"majority"),
         (lambda values: values.update(vocabulary="cat\ncat"), r"config.json:2: 'cat'"),
-        (lambda values: values["module"].update(dim=16), r"does not fit config.json: tensor '.*' is .*, allowed is"),
-        (lambda values: values["module"].update(text_dim=9), r"tensor 'projection.bias' is \(8,\), allowed is \(9,\)"),
+        (lambda values: values["module"].update(dim=16), r"does not fit config.json: tensor '.*' is .*, expected"),
+        (lambda values: values["module"].update(text_dim=9), r"tensor 'projection.bias' is \(8,\), expected \(9,\)"),
     ],
 )
 def test_config_that_was_changed(folder: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
@@ -146,8 +146,8 @@ def test_truncated_weights(folder: Path, kept: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda weights: weights.pop("projection.bias"), r"tensor 'projection.bias' is missing, allowed is \(8,\)"),
-        (lambda weights: weights.update(extra=torch.zeros(2)), r"tensor 'extra' is \(2,\), allowed is none"),
+        (lambda weights: weights.pop("projection.bias"), r"tensor 'projection.bias' is missing, expected \(8,\)"),
+        (lambda weights: weights.update(extra=torch.zeros(2)), r"tensor 'extra' is \(2,\), expected none"),
         (lambda weights: weights["projection.bias"].fill_(torch.nan), r"weights that are not finite"),
     ],
 )

@@ -83,5 +83,5 @@ def test_sixteen_bit_maps() -> None:
 @pytest.mark.parametrize("wrong", [3, 254, -1])
 def test_a_value_that_is_no_class_is_refused(wrong: int) -> None:
     indices = torch.tensor([[0, wrong], [1, IGNORE]])
-    with pytest.raises(PatchwordError, match=f"value {wrong}; allowed are 0 to 2, and 255"):
+    with pytest.raises(PatchwordError, match=f"value {wrong}; values must be 0 to 2, or 255"):
         patch_labels(indices, ignore=IGNORE, classes=3, grid=(1, 1), majority=0.6)

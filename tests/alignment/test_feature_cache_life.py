@@ -324,7 +324,7 @@ def test_limit_that_the_run_alone_exceeds_is_refused_and_never_exceeded(tmp_path
     settings = limited(tmp_path, 2.6)
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=settings)
     with pytest.raises(
-        PatchwordError, match=r"may hold .* bytes, has .* in use and needs .* more; allowed are a higher"
+        PatchwordError, match=r"may hold .* bytes, has .* in use and needs .* more; use a higher"
     ):
         cache.fill(photographs(tmp_path))
     assert 0 < bytes_held_of(cache) <= settings.cache_gigabytes * 1e9

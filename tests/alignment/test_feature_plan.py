@@ -143,7 +143,7 @@ def test_settings_decide(tmp_path: Path) -> None:
     assert plan.source == "online"
     cached = with_limit(0.1, features="cached")
     assert plan_features(estimate_of(50), cache=tmp_path, settings=cached).source == "cached"
-    with pytest.raises(PatchwordError, match=r"do not fit the cache .*: they take 102 MB .* allowed are a higher"):
+    with pytest.raises(PatchwordError, match=r"do not fit the cache .*: they take 102 MB .* use a higher"):
         plan_features(estimate_of(51), cache=tmp_path, settings=cached)
 
 

@@ -230,7 +230,7 @@ def test_whatever_stands_in_a_task_the_others_are_read(two: Path, result: list[A
     except PatchwordError as error:
         told = str(error)
     if told:
-        assert re.search("task 1: .* is no class of the vocabulary", told)
+        assert re.search("task 1: .* is not in the class list", told)
         return
     assert len(found.corrections) + len(found.failed) == 2
     for correction in found.corrections:

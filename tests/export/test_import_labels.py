@@ -228,7 +228,7 @@ def two_points(data: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (no_category, "'dog' is no class of the vocabulary"),
+        (no_category, "'dog' is not in the class list"),
         (no_photographs, r"photograph 'gone-0\.jpg' is not in"),
         (all_one, "has 6 entries for photograph"),
         (lambda data: data.pop("images"), "not a COCO instances file"),

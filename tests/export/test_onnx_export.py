@@ -226,10 +226,10 @@ class TestTextVectors:
         segmenter = open_segmenter(exported.path, text_encoder=words)
         assert segmenter.segment(PHOTOGRAPHS[0], classes="sofa, cat").label_map.names == ("sofa", "cat")
         with pytest.raises(
-            PatchwordError, match=r"no vector for '.*lamp.*'; allowed are the words .*: cat, dog, puppy"
+            PatchwordError, match=r"no vector for '.*lamp.*'; use the words .*: cat, dog, puppy"
         ):
             segmenter.segment(PHOTOGRAPHS[0], classes="cat, lamp")
-        with pytest.raises(PatchwordError, match="holds text vectors alone"):
+        with pytest.raises(PatchwordError, match="holds only text embeddings"):
             load_stored_text(words).encode_images(torch.zeros(1, 3, 8, 8))
 
     def test_of_another_text_tower(
@@ -237,15 +237,15 @@ class TestTextVectors:
     ) -> None:
         other = onnx_world.make_segmenter(tmp_path / "other", encoder=tiny_dinov2, text=tiny_siglip)
         vectors = export_text_vectors(other, out=tmp_path / "other.npz").path
-        with pytest.raises(PatchwordError, match=r"was trained with text encoder .*; allowed is the same weights"):
+        with pytest.raises(PatchwordError, match=r"was trained with text encoder .*; use the same weights"):
             open_segmenter(exported.path, text_encoder=vectors)
 
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            (b"", "no file of text vectors, or is damaged"),
-            (b"PK\x03\x04 and no more", "no file of text vectors, or is damaged"),
-            (None, "is not there"),
+            (b"", "not a file of text embeddings, or is damaged"),
+            (b"PK\x03\x04 and no more", "not a file of text embeddings, or is damaged"),
+            (None, "does not exist"),
         ],
     )
     def test_damaged(self, exported: OnnxSummary, tmp_path: Path, content: bytes | None, said: str) -> None:
@@ -269,14 +269,14 @@ class TestTextVectors:
 class TestRefusals:
     def test_a_foreign_file(self, tmp_path: Path) -> None:
         onnx.save(parse_head(opset=20, temperature=1.0, values_at_once=1), tmp_path / "foreign.onnx")
-        with pytest.raises(PatchwordError, match=r"foreign.onnx is no segmenter of patchword"):
+        with pytest.raises(PatchwordError, match=r"foreign.onnx is not a patchword segmenter"):
             open_segmenter(tmp_path / "foreign.onnx")
 
     def test_a_damaged_or_missing_file(self, exported: OnnxSummary, tmp_path: Path) -> None:
         (tmp_path / "half.onnx").write_bytes(exported.path.read_bytes()[:5000])
         with pytest.raises(PatchwordError, match=r"half.onnx cannot be loaded by onnxruntime: "):
             open_segmenter(tmp_path / "half.onnx")
-        with pytest.raises(PatchwordError, match=r"none.onnx is not there"):
+        with pytest.raises(PatchwordError, match=r"none.onnx does not exist"):
             open_segmenter(tmp_path / "none.onnx")
 
     def test_what_an_onnx_file_does_not_take(self, exported: OnnxSummary) -> None:
@@ -298,7 +298,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (["--format", "onnx", "-o", "model.bin"], "does not end in .onnx"),
+            (["--format", "onnx", "-o", "model.bin"], "must end in .onnx"),
             (["--format", "onnx", "-o", "m.onnx", "--opset", "17"], "setting 'opset' is 17"),
             (["--format", "onnx", "-o", "m.onnx", "--classes", "cat"], "--classes is not for the format onnx"),
             (["--format", "text-vectors", "-o", "m.npz", "--int8"], "--int8 is not for the format text-vectors"),

@@ -110,6 +110,6 @@ def test_without_attention_a_token_touches_no_other(layer: Any, hidden: Tensor, 
 
 def test_unknown_variant_is_refused() -> None:
     with pytest.raises(
-        PatchwordError, match=r"dense is 'proxyclip'; allowed are value, maskclip, sclip, clearclip, naclip"
+        PatchwordError, match=r"dense 'proxyclip' is unknown \(choose from value, maskclip, sclip, clearclip, naclip"
     ):
         check_dense("proxyclip")

@@ -140,7 +140,7 @@ def test_a_cached_model_is_loaded_without_a_question(published: Hub) -> None:
 def test_revision_is_asked_for(published: Hub, tiny_clip: Path) -> None:
     published.repositories[NAME]["v2"] = tiny_clip
     assert load_image_text(NAME, revision="v2", device="cpu").record.revision == COMMIT[:-1] + "2"
-    with pytest.raises(PatchwordError, match="has no revision 'v3'; allowed is a branch, tag or commit"):
+    with pytest.raises(PatchwordError, match="has no revision 'v3'; give a branch, tag or commit"):
         load_image_text(NAME, revision="v3", device="cpu")
 
 
@@ -292,8 +292,8 @@ def test_fetch_of_several_makes_a_folder_each(published: Hub, tiny_dinov2: Path,
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        ([NAME, "facebook/dinov2-small"], {"revision": "v1"}, "allowed is one model with a revision"),
-        (["some/bert"], {}, "model_type 'bert' cannot be used; allowed are clip, siglip, dinov2"),
+        ([NAME, "facebook/dinov2-small"], {"revision": "v1"}, "a revision works with one model"),
+        (["some/bert"], {}, "model_type 'bert' cannot be used (choose from clip, siglip, dinov2"),
     ],
 )
 def test_fetch_refuses(published: Hub, tmp_path: Path, names: list[str], options: dict[str, Any], message: str) -> None:
@@ -306,9 +306,9 @@ def test_fetch_refuses(published: Hub, tmp_path: Path, names: list[str], options
 
 
 def test_fetch_refuses_a_folder_as_name_and_a_full_folder_as_target(published: Hub, tiny_clip: Path) -> None:
-    with pytest.raises(PatchwordError, match="is a folder on this machine; allowed is a hub name"):
+    with pytest.raises(PatchwordError, match="is a folder on this machine; give a hub name"):
         fetch_models([str(tiny_clip)])
-    with pytest.raises(PatchwordError, match="exists and holds something else"):
+    with pytest.raises(PatchwordError, match="holds something else"):
         fetch_models([NAME], to=tiny_clip)
 
 
@@ -405,7 +405,7 @@ class TestOtherLibraries:
         self.publish(hub, repo, request.getfixturevalue(fixture), tmp_path)
         for weights in (tmp_path / "published").glob("*.safetensors"):
             weights.unlink()
-        with pytest.raises(PatchwordError, match="allowed are safetensors weights, never pickled ones"):
+        with pytest.raises(PatchwordError, match="weights must be safetensors, never pickled"):
             load_patch_encoder(name, device="cpu")
 
     def test_unknown_name_is_one_line(

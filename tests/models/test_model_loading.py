@@ -60,15 +60,15 @@ def drop_tensor(folder: Path) -> None:
 
 
 BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
-    ("no config", lambda f: (f / "config.json").unlink(), ("has no config.json", "allowed is")),
+    ("no config", lambda f: (f / "config.json").unlink(), ("has no config.json", "give a folder in the hub's format")),
     ("config no JSON", lambda f: (f / "config.json").write_text("{"), ("config.json cannot be read as JSON",)),
     ("config no object", lambda f: (f / "config.json").write_text("[]"), ("config.json holds list", "JSON object")),
     ("config binary", lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ("config.json cannot be read",)),
-    ("no model_type", lambda f: edit_config(f, lambda c: c.pop("model_type")), ("names no model_type",)),
+    ("no model_type", lambda f: edit_config(f, lambda c: c.pop("model_type")), ("has no model_type",)),
     (
         "unknown model_type",
         lambda f: edit_config(f, lambda c: c.update(model_type="bert")),
-        ("model_type 'bert' cannot be used as image-text encoder", "allowed are clip, siglip"),
+        ("model_type 'bert' cannot be used as image-text encoder", "(choose from clip, siglip"),
     ),
     (
         "impossible config",
@@ -99,12 +99,12 @@ BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
     (
         "two means",
         lambda f: (f / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2]}'),
-        ("image_mean is [0.1, 0.2]", "allowed are three numbers"),
+        ("image_mean is [0.1, 0.2]", "must be three numbers"),
     ),
     (
         "std of zero",
         lambda f: (f / "preprocessor_config.json").write_text('{"image_std": [0.1, 0, 0.2]}'),
-        ("image_std is [0.1, 0.0, 0.2]", "allowed are numbers above 0"),
+        ("image_std is [0.1, 0.0, 0.2]", "must be above 0"),
     ),
 ]
 
@@ -142,7 +142,7 @@ def test_end_token_that_the_text_tower_does_not_pool_is_refused(copy: Path, pool
 
 def test_pickled_weights_are_never_read(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(PatchwordError, match=r"has no model\.safetensors; allowed are safetensors weights"):
+    with pytest.raises(PatchwordError, match=r"has no model\.safetensors; weights must be safetensors"):
         load_image_text(str(copy), device="cpu")
 
 
@@ -150,8 +150,8 @@ def test_pickled_weights_are_never_read(copy: Path) -> None:
     ("load", "fixture", "words"),
     [
         (load_image_text, "tiny_sam", ("'sam' cannot be used as image-text encoder", "clip, siglip")),
-        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask proposer", "allowed are sam, sam2")),
-        (load_image_text, "tiny_mae", ("'vit_mae' cannot be used as image-text encoder", "allowed are clip, siglip")),
+        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask proposer", "(choose from sam, sam2")),
+        (load_image_text, "tiny_mae", ("'vit_mae' cannot be used as image-text encoder", "(choose from clip, siglip")),
         (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask proposer", "sam, sam2")),
     ],
 )
@@ -168,7 +168,7 @@ def test_naflex_siglip2_is_refused_by_name(load: Callable[..., Any], tiny_siglip
     folder = tmp_path / "naflex"
     shutil.copytree(tiny_siglip, folder)
     edit_config(folder, lambda config: config.update(model_type="siglip2"))
-    with pytest.raises(PatchwordError, match=r"NaFlex SigLIP 2.*allowed is one of fixed resolution, such as google/"):
+    with pytest.raises(PatchwordError, match=r"NaFlex SigLIP 2.*use one of fixed resolution, such as google/"):
         load(str(folder), device="cpu")
 
 
@@ -194,7 +194,7 @@ def test_siglip_without_pooling_head_still_has_patches(tiny_siglip: Path, tmp_pa
 
 
 def test_siglip_has_one_dense_variant(tiny_siglip: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"dense is 'naclip' for .*SigLIP.*allowed is value"):
+    with pytest.raises(PatchwordError, match=r"dense is 'naclip' for .*SigLIP.*only value works"):
         load_image_text(str(tiny_siglip), device="cpu", dense="naclip")
 
 
@@ -209,7 +209,7 @@ def test_siglip_without_pooling_head_is_refused(tiny_siglip: Path, tmp_path: Pat
 @pytest.mark.parametrize("name", ["./no/folder", "/no/folder", "no/such/folder", "~/no-folder-there", "folder/"])
 def test_path_that_is_not_there(name: str) -> None:
     with pytest.raises(
-        PatchwordError, match=r"no model folder .*; allowed is a folder in the hub's format or a hub name"
+        PatchwordError, match=r"no model folder .*; give a folder in the hub's format or a hub name"
     ):
         load_image_text(name, device="cpu")
 
@@ -295,7 +295,7 @@ def test_unknown_device(tiny_clip: Path, device: str) -> None:
 
 
 def test_unknown_dtype(tiny_clip: Path) -> None:
-    with pytest.raises(PatchwordError, match="dtype is 'int8'; allowed are auto, float32, bfloat16, float16"):
+    with pytest.raises(PatchwordError, match="dtype 'int8' is unknown .choose from auto, float32, bfloat16, float16"):
         load_image_text(str(tiny_clip), device="cpu", dtype="int8")
 
 

@@ -56,7 +56,7 @@ def test_missing_package_is_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     if package == "timm" and load is load_image_text:
-        message = f"{name} has no text; allowed are CLIP"
+        message = f"{name} has no text encoder; use CLIP"
     else:
         message = rf"{name} needs the package {package}, which .*; install patchword\[{package}\]"
     with pytest.raises(PatchwordError, match=message) as error:
@@ -74,7 +74,7 @@ def test_package_that_does_not_import_says_why(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(("name", "package"), NAMES)
 def test_no_mask_proposer(name: str, package: str) -> None:
-    with pytest.raises(PatchwordError, match=f"{name} is no mask proposer; allowed are SAM"):
+    with pytest.raises(PatchwordError, match=f"{name} is not a mask generator; use SAM"):
         load_mask_proposer(name, device="cpu")
 
 
@@ -150,7 +150,7 @@ class TestTimm:
             load_patch_encoder(f"timm:{folder}", device="cpu")
 
     def test_folder_of_another_library(self, tiny_timm: str, tiny_dinov2: Path) -> None:
-        with pytest.raises(PatchwordError, match="names no architecture; allowed is a checkpoint in timm's hub format"):
+        with pytest.raises(PatchwordError, match="names no architecture; give a checkpoint in timm's hub format"):
             load_patch_encoder(f"timm:{tiny_dinov2}", device="cpu")
 
 
@@ -200,14 +200,14 @@ class TestOpenClip:
             load_patch_encoder(name, device="cpu")
 
     def test_one_dense_variant(self, tiny_open_clip: str) -> None:
-        with pytest.raises(PatchwordError, match=r"dense is 'sclip' for .*OpenCLIP model; allowed is value"):
+        with pytest.raises(PatchwordError, match=r"dense is 'sclip' for .*OpenCLIP model; only value works"):
             load_image_text(tiny_open_clip, device="cpu", dense="sclip")
 
     @pytest.mark.parametrize("file", ["open_clip_config.json", "open_clip_model.safetensors"])
     def test_missing_file_is_named(self, tiny_open_clip: str, tmp_path: Path, file: str) -> None:
         folder = stand_ins.make_open_clip(tmp_path)
         (folder / file).unlink()
-        with pytest.raises(PatchwordError, match=rf"has no {file}; allowed is a checkpoint in OpenCLIP's hub format"):
+        with pytest.raises(PatchwordError, match=rf"has no {file}; give a checkpoint in OpenCLIP's hub format"):
             load_image_text(f"open_clip:{folder}", device="cpu")
 
     def test_damaged_config_is_one_line(self, tiny_open_clip: str, tmp_path: Path) -> None:

@@ -127,11 +127,11 @@ def test_a_dry_run_tells_and_writes_nothing(photos: Path, tiny_clip: Path) -> No
         (("--set", "speed=1"), "setting 'speed' is unknown"),
         (("--stride", 5), "stride is 5"),
         (("--shard", "3/2"), "shard is 3/2"),
-        (("--retry-failed",), "retry_failed is set without resume"),
+        (("--retry-failed",), "retry_failed requires resume"),
         (("--model", "x"), "a model and a method are both given"),
         (("--encoder", "x"), "has no use for a vision encoder"),
         (("--text-encoder", "x"), "text_encoder is given beside a method"),
-        (("--resume", "--overwrite"), "both resume and overwrite"),
+        (("--resume", "--overwrite"), "either resume or overwrite"),
     ],
 )
 def test_mistakes_are_one_line(photos: Path, tiny_clip: Path, options: tuple[object, ...], said: str) -> None:

@@ -83,9 +83,9 @@ class AblationGrid(_Declared):
     def _check(self) -> Self:
         for what, names in (("row", [row.name for row in self.rows]), ("test", [test.name for test in self.tests])):
             if len(set(names)) != len(names):
-                raise ValueError(f"two {what}s have one name; allowed are distinct names")
+                raise ValueError(f"two {what}s have the same name; names must differ")
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("a seed is named twice; allowed are distinct seeds")
+            raise ValueError("a seed is listed twice; seeds must differ")
         return self
 
     @property
@@ -108,7 +108,7 @@ class AblationGrid(_Declared):
         except ValidationError as error:
             raise PatchwordError(f"{path}: {one_line(error, place='field')}") from None
         except ValueError as error:
-            raise PatchwordError(f"{path} is no JSON: {error}") from None
+            raise PatchwordError(f"{path} is not JSON: {error}") from None
         return grid.under(path.parent)
 
     def under(self, root: Path) -> Self:

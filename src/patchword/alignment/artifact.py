@@ -76,7 +76,7 @@ class Tower(_Record):
         if record.fingerprint != self.fingerprint:
             raise PatchwordError(
                 f"{place} was trained with {role} {self.name} (fingerprint {self.fingerprint[:12]}), "
-                f"but {record.name} has fingerprint {record.fingerprint[:12]}; allowed is the same weights"
+                f"but {record.name} has fingerprint {record.fingerprint[:12]}; use the same weights"
             )
 
 
@@ -229,7 +229,7 @@ def _read_module(path: Path, shape: ModuleShape) -> AlignmentModule:
         found, wanted = (tuple(tensors[name].shape) if name in tensors else None for tensors in (weights, expected))
         if found != wanted:
             raise PatchwordError(
-                f"{path} does not fit {CONFIG}: tensor {name!r} is {found or 'missing'}, allowed is {wanted or 'none'}"
+                f"{path} does not fit {CONFIG}: tensor {name!r} is {found or 'missing'}, expected {wanted or 'none'}"
             )
     if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
         raise PatchwordError(f"{path} is damaged: it holds weights that are not finite")

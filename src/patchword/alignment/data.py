@@ -67,6 +67,6 @@ class AlignmentData:
         items = tuple(AlignmentItem(path, mask) for path, mask in pairs if mask is not None)
         if not items:
             raise PatchwordError(
-                f"no photograph of {images} has a mask in {masks}; allowed for a/b.jpg is a/b.jpg.png or a/b.png"
+                f"no photograph of {images} has a mask in {masks}; the mask of a/b.jpg is named a/b.jpg.png or a/b.png"
             )
         return cls(items, vocabulary)

@@ -101,7 +101,7 @@ def plan_features(
         return FeaturePlan("cached", f"{byte_count(estimate.total_bytes)} fit")
     if "cached" in (settings.features, begun):
         raise PatchwordError(
-            f"features do not fit the cache {cache}: {shortage}; allowed are a higher `cache_gigabytes`, a smaller "
+            f"features do not fit the cache {cache}: {shortage}; use a higher `cache_gigabytes`, a smaller "
             "`image_size`, a cache on another disk, or `features` online"
         )
     return FeaturePlan("online", shortage)

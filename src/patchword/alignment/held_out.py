@@ -26,7 +26,7 @@ def split_images(keys: Sequence[str], *, share: float, generator: torch.Generato
     count = held_out_count(len(photographs), share=share)
     if count >= len(photographs):
         raise PatchwordError(
-            f"held_out is {share} of {len(photographs)} photographs; allowed is a share that leaves one to train on"
+            f"held_out is {share} of {len(photographs)} photographs; leave at least one to train on"
         )
     order = torch.randperm(len(photographs), generator=generator).tolist() if count else []
     held = {photographs[position] for position in order[:count]}

@@ -50,7 +50,7 @@ def t_supcon(
     """Compute T-SupCon, or another loss of the setting `loss`, over the patches of a batch.
 
     Where a term has no anchor it is 0, with a gradient of 0: a batch without labels, or the patch-patch term when no
-    two patches share a class. A class that is absent from the batch is no anchor of the text-anchor reading, and a
+    two patches share a class. A class that is absent from the batch is not an anchor of the text-anchor reading, and a
     negative as any other in the patch-anchor reading.
 
     Args:
@@ -195,5 +195,5 @@ def check_labels(labels: Tensor, *, classes: int) -> None:
     """Refuse labels that name no class."""
     if len(labels) and (int(labels.min()) < IGNORED or int(labels.max()) >= classes):
         raise PatchwordError(
-            f"patch labels lie in [{int(labels.min())}, {int(labels.max())}]; allowed is [{IGNORED}, {classes - 1}]"
+            f"patch labels lie in [{int(labels.min())}, {int(labels.max())}]; they must lie in [{IGNORED}, {classes - 1}]"
         )

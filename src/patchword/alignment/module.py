@@ -81,7 +81,7 @@ class AlignmentModule(nn.Module):
         """
         if patches.ndim != 4 or patches.shape[1] != self.dim:
             raise PatchwordError(
-                f"patch features have shape {tuple(patches.shape)}; allowed is (batch, {self.dim}, height, width)"
+                f"patch features have shape {tuple(patches.shape)}; it must be (batch, {self.dim}, height, width)"
             )
         batch, _, height, width = patches.shape
         tokens = patches.flatten(2).transpose(1, 2)  # (b, h * w, D)
@@ -120,7 +120,7 @@ class PatchwiseBlock(nn.Module):
 class Block(PatchwiseBlock):
     """A pre-norm transformer block: self-attention among the tokens of an image, then the MLP.
 
-    Heads have a fixed size: features whose channels are no multiple of it are projected to the next multiple inside the
+    Heads have a fixed size: features whose channels are not a multiple of it are projected to the next multiple inside the
     attention only.
     """
 

@@ -175,7 +175,7 @@ def make_room(cache: Path, *, needed: int, limit: int, keep: Collection[Path]) -
     if held + needed > limit:
         raise PatchwordError(
             f"the feature cache {cache} may hold {limit:,} bytes, has {held:,} in use and needs {needed:,} more; "
-            "allowed are a higher `cache_gigabytes` or `features` online"
+            "use a higher `cache_gigabytes` or `features` online"
         )
     return removed
 

@@ -104,5 +104,5 @@ def compute_type(precision: str, *, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return fast_dtype(device)
     if precision == "fp16" and device.type not in ("cuda", "cpu"):
-        raise PatchwordError(f"precision is 'fp16' on {device.type}; allowed there are auto, fp32 and bf16")
+        raise PatchwordError(f"precision is 'fp16' on {device.type} (choose from auto, fp32, bf16)")
     return _TYPES[precision]

@@ -35,7 +35,7 @@ def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int,
     wrong = indices[~ignored & ((indices < 0) | (indices >= classes))]
     if len(wrong):
         raise PatchwordError(
-            f"the label map holds the value {int(wrong[0])}; allowed are 0 to {classes - 1}, and {ignore} for ignore"
+            f"the label map holds the value {int(wrong[0])}; values must be 0 to {classes - 1}, or {ignore} for ignore"
         )
     rows, columns = grid
     bins = torch.where(ignored, classes, indices)  # ignore counts in one extra bin, the last

@@ -59,7 +59,7 @@ app.add_typer(models_app, name="models")
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version.")] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
@@ -74,7 +74,7 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Everything below on a drawn world, offline."""
+    """Run the whole pipeline on drawn scenes, offline, in minutes."""
     from patchword.toytown.demo import run_demo
 
     typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite, quiet=quiet))
@@ -131,7 +131,8 @@ def align(
     if as_json:
         print_json(config.model_dump(mode="json"))
     else:
-        typer.echo(f"{out}: trained for {facts.steps} steps on {facts.images} photographs, loss {facts.last.total:.3f}")
+        photographs = "photograph" if facts.images == 1 else "photographs"
+        typer.echo(f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}")
     reasons = read_skipped(out) if facts.images_skipped else {}
     exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)
 

@@ -33,7 +33,7 @@ def benchmarks(
     chosen = list(BENCHMARKS.values()) if name is None else [find_benchmark(name)]
     if class_list:
         if name is None:
-            raise PatchwordError(f"--class-list needs a benchmark's name; allowed are {', '.join(BENCHMARKS)}")
+            raise PatchwordError(f"--class-list needs a benchmark's name (choose from {', '.join(BENCHMARKS)})")
         typer.echo(chosen[0].vocabulary().to_text(), nl=False)
         return
     if as_json:
@@ -59,21 +59,21 @@ def check_data(
     typed = [name for name, value in of_folder.items() if value not in (None, "", "class")]
     typed = ["PHOTOS" if name == "photos" else f"--{name.replace('_', '-')}" for name in typed]
     if benchmark is not None and suite is not None:
-        raise PatchwordError("both --benchmark and --suite are given; allowed is one of them")
+        raise PatchwordError("use either --benchmark or --suite, not both")
     if benchmark is None and suite is None:
         stray = [f"--{name}" for name, value in of_benchmarks.items() if value is not None]
         if stray:
-            raise PatchwordError(f"{stray[0]} is given without --benchmark or --suite, which it belongs to")
+            raise PatchwordError(f"{stray[0]} requires --benchmark or --suite")
         if of_folder["photos"] is None or needed:
             lacking = ", ".join([*(["PHOTOS"] if of_folder["photos"] is None else []), *needed])
             raise PatchwordError(
-                f"nothing to evaluate on: {lacking} missing; allowed are PHOTOS with --masks and --classes, "
-                "--benchmark with --data, and --suite with --data"
+                f"nothing to evaluate on: {lacking} missing; give PHOTOS with --masks and --classes, "
+                "--benchmark with --data, or --suite with --data"
             )
         return "folder"
     kind: Literal["benchmark", "suite"] = "benchmark" if suite is None else "suite"
     if typed:
-        raise PatchwordError(f"{typed[0]} is given beside --{kind}, which has its own; leave it out")
+        raise PatchwordError(f"{typed[0]} cannot be used with --{kind}, which has its own")
     if of_benchmarks["data"] is None:
         raise PatchwordError(
             f"--{kind} needs --data, the folder that it is in; `patchword benchmarks` says what that holds"
@@ -95,7 +95,7 @@ def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **opti
     from patchword.evaluation.benchmark_api import evaluate_suite
 
     if shard is not None:
-        raise PatchwordError("--shard is given beside --suite; allowed is --benchmark with it, a benchmark at a time")
+        raise PatchwordError("--shard cannot be used with --suite; use --benchmark, one benchmark at a time")
     if options["out"] is None:
         raise PatchwordError("--suite needs --out, a folder for the reports of all benchmarks")
     return evaluate_suite(name, judged=Judged(**judged), **options)

@@ -69,8 +69,8 @@ def export(
 
     if export_format not in FORMATS:
         raise PatchwordError(
-            f"format {export_format!r} is unknown; allowed are {', '.join(FORMATS)} of labels and "
-            f"{', '.join(MODEL_FORMATS)} of a segmenter"
+            f"format {export_format!r} is unknown (choose from {', '.join(FORMATS)} for labels, "
+            f"{', '.join(MODEL_FORMATS)} for a segmenter)"
         )
     options.refuse_others(export_format)
     from patchword.labeling.dataset import LabelledDataset

@@ -90,7 +90,7 @@ def label(
         "shard": shard,
     }
     if dry_run and preview is not None:
-        raise PatchwordError("both --dry-run and --preview are set; allowed is one of them")
+        raise PatchwordError("use either --dry-run or --preview, not both")
     if dry_run:
         asked |= {"resume": resume, "overwrite": overwrite, "overwrite_corrections": overwrite_corrections}
         print_plan(plans.plan_label(photos, **asked, quiet=quiet), as_json=as_json)

@@ -32,8 +32,8 @@ def merge(
     kind = read_marker(shards[0])
     if kind is None:
         raise PatchwordError(
-            f"{shards[0]} is {_what(shards[0])}; allowed is a folder that `label`, `segment` or "
-            "`evaluate` has written with --shard I/N"
+            f"{shards[0]} is {_what(shards[0])}; give folders that `label`, `segment` or "
+            "`evaluate` wrote with --shard I/N"
         )
     if kind == EVALUATION:
         _merge_evaluations(shards, out=out, photos=photos, overwrite=overwrite, as_json=as_json)

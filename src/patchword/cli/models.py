@@ -14,6 +14,7 @@ from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.models.fetch import CheckedModel, ListedModel
+    from patchword.models.registry import Kind
     from patchword.models.sources import ModelName
 
 models_app = typer.Typer(
@@ -74,7 +75,7 @@ def check(
         print_json([asdict(result) for result in results])
     else:
         for result in results:
-            typer.echo(f"{result.name}: {result.problem or f'loads ({result.kind})'}")
+            typer.echo(f"{result.name}: {result.problem or f'loads ({_kind(result.kind)})'}")
     if any(result.problem for result in results):
         raise typer.Exit(FAILED)
 
@@ -137,7 +138,7 @@ def fetch(
     revision = chosen[0].revision if len(chosen) == 1 else None
     pinned = [str(model) for model in chosen if model.revision]
     if len(chosen) > 1 and pinned:
-        raise PatchwordError(f"{pinned[0]} has a revision; allowed is one model at a time with a revision")
+        raise PatchwordError(f"{pinned[0]} has a revision; a revision works with one model at a time")
     fetched = fetch_models([model.name for model in chosen], revision=revision, to=to)
     if as_json:
         print_json([{**asdict(model), "folder": str(model.folder)} for model in fetched])
@@ -158,6 +159,11 @@ def encoders(as_json: AsJson = False) -> None:
     say("others: any checkpoint of these families, by hub name or folder; docs/encoders.md says what the features are")
 
 
+def _kind(kind: Kind | None) -> str | None:
+    """The kind in the words of the options: "patch" is what `--encoder` takes."""
+    return "encoder" if kind == "patch" else kind
+
+
 def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
     from patchword.models.presets import find_preset
     from patchword.models.sources import ModelName
@@ -172,5 +178,5 @@ def _print_list(listed: tuple[ListedModel, ...]) -> None:
         facts = model.checkpoint
         licence = f"{facts.licence} (gated)" if facts.gated else facts.licence
         here = "yes" if model.cached else "no"
-        rows.append((facts.name, model.kind, f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here))
+        rows.append((facts.name, _kind(model.kind), f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here))
     print_columns(rows)

@@ -283,7 +283,7 @@ def describe_output(out: str | Path, resume: bool, overwrite: bool) -> str:
     """The output folder and what would become of what is in it."""
     folder = Path(out)
     if resume and overwrite:
-        raise PatchwordError("both resume and overwrite are set; allowed is one of them")
+        raise PatchwordError("use either resume or overwrite, not both")
     if folder.exists() and not folder.is_dir():
         raise PatchwordError(f"{folder} is a file; the output must be a folder")
     if not folder.exists() or not holds_anything(folder):

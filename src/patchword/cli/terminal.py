@@ -185,7 +185,8 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
     if as_json:
         print_json({**counts.model_dump(mode="json"), "session": session.model_dump(mode="json")})
     else:
-        typer.echo(f"{out}: {counts.ok} photographs with labels, {counts.empty} without any, {counts.failed} failed")
+        photographs = "photograph" if counts.ok == 1 else "photographs"
+        typer.echo(f"{out}: {counts.ok} {photographs} with labels, {counts.empty} without any, {counts.failed} failed")
         for trouble, count in counts.left_out.items():
             typer.echo(f"left out: {count} x {trouble}")
         for line in _remarks(counts, session, done=done):
@@ -226,7 +227,7 @@ def _remarks(counts: Counts, session: SessionRecord, *, done: str) -> list[str]:
     """What else there is to say of a data set and of the session that made it."""
     lines = session_remarks(session, done=done)
     if counts.duplicates:
-        lines.append(f"{counts.duplicates} with the same content as another photograph, labelled all the same")
+        lines.append(f"{counts.duplicates} duplicate{'s' * (counts.duplicates != 1)}, labelled too")
     return lines
 
 
@@ -308,15 +309,15 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, value = (part.strip() for part in assignment.partition("="))
         if not equals or not name:
-            raise PatchwordError(f"--set {assignment!r} is not understood; allowed is NAME=VALUE, such as margin=0.05")
+            raise PatchwordError(f"--set {assignment!r} must be NAME=VALUE, such as margin=0.05")
         *groups, last = name.split(".")
         place: Any = settings
         for group in groups:
             place = place.setdefault(group, {})
             if not isinstance(place, dict):
-                raise PatchwordError(f"--set names {group!r} and {name!r}; allowed is one of them")
+                raise PatchwordError(f"--set gives both {group!r} and {name!r}; use one of them")
         if last in place:
-            raise PatchwordError(f"--set names {name!r} twice; allowed is once")
+            raise PatchwordError(f"--set gives {name!r} twice")
         place[last] = _value(value)
     return settings
 

@@ -52,7 +52,7 @@ def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = (
     for detail in error.errors():
         name = ".".join(str(step) for step in detail["loc"])
         if detail["type"] == "extra_forbidden":
-            parts.append(f"{place} {name!r} is unknown" + (f"; allowed are {', '.join(allowed)}" if allowed else ""))
+            parts.append(f"{place} {name!r} is unknown" + (f" (choose from {', '.join(allowed)})" if allowed else ""))
         elif detail["type"] == "missing":
             parts.append(f"{place} {name!r} is missing")
         elif detail["type"] == "value_error":

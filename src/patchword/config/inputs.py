@@ -145,11 +145,11 @@ def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
 def check_limit(limit: int | None) -> None:
     """Refuse a limit below 1."""
     if limit is not None and limit < 1:
-        raise PatchwordError(f"limit is {limit}; allowed is 1 or more photographs")
+        raise PatchwordError(f"--limit must be at least 1, not {limit}")
 
 
 def check_needs_resume(resume: bool, **asked: bool) -> None:
     """Refuse what concerns an earlier run where none is gone on with."""
     name = next((name for name, is_set in asked.items() if is_set), None)
     if name is not None and not resume:
-        raise PatchwordError(f"{name} is set without resume; allowed is with it, for it concerns an earlier run")
+        raise PatchwordError(f"{name} requires resume.")

@@ -90,7 +90,7 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
     """
     path = Path(path)
     if resume and overwrite:
-        raise PatchwordError("both resume and overwrite are set; allowed is one of them")
+        raise PatchwordError("use either resume or overwrite, not both")
     try:
         if path.exists() and not path.is_dir():
             raise PatchwordError(f"{path} is a file; the output must be a folder")

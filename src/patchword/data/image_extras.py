@@ -32,7 +32,7 @@ class UnreadableError(OSError):
 def too_large(most_pixels: int) -> str:
     """Why a photograph that may be a bomb is not decoded, and what to do with one that is none."""
     return (
-        f"too large; allowed are {most_pixels:,} pixels: make it smaller, or segment it as a TIFF with patchword[geo], "
+        f"too large (the limit is {most_pixels:,} pixels): make it smaller, or segment it as a TIFF with patchword[geo], "
         "tile by tile"
     )
 
@@ -125,7 +125,7 @@ def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.ui
         colours = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "YCBCR": 3}.get(meaning)
         axes = page.axes
         if colours is None or axes not in ("YX", "YXS", "SYX"):
-            raise UnreadableError(f"a TIFF of {meaning} values with axes {axes}; allowed are grey and RGB")
+            raise UnreadableError(f"a TIFF of {meaning} values with axes {axes}; only grey and RGB can be read")
         values = page.asarray()
         alpha = any(int(each) in (1, 2) for each in page.extrasamples[:1])
         orientation = int(page.tags[274].value) if 274 in page.tags else 1

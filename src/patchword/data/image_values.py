@@ -17,7 +17,7 @@ _CUSTOMARY = (-9999.0, -99999.0, -32767.0, -32768.0, float(np.finfo(np.float32).
 def bytes_of_file(
     values: NDArray[Any], *, path: Path, bits: int | None = None, nodata: float | None = None
 ) -> NDArray[np.uint8]:
-    """Scale a file's values to 0 to 255; what means that there is nothing becomes 0 and is no part of the scale.
+    """Scale a file's values to 0 to 255; what means that there is nothing becomes 0 and does not count in the scale.
 
     Args:
         values: as for `bytes_of`.

@@ -140,7 +140,7 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 def _check_photograph(image: NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise PatchwordError(f"image is {image.dtype} of shape {image.shape}; allowed is uint8 (height, width, 3)")
+        raise PatchwordError(f"image must be uint8 (height, width, 3), not {image.dtype} of shape {image.shape}")
 
 
 def _told(path: Path, read: Callable[[Path], Read]) -> Read:

@@ -47,10 +47,10 @@ class LabelMap:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
         if len(self.names) > _MOST_NAMES:
-            raise PatchwordError(f"label map has {len(self.names)} names; allowed are {_MOST_NAMES} at most")
+            raise PatchwordError(f"label map has {len(self.names)} names; at most {_MOST_NAMES} fit")
         _check_indices(self.indices, len(self.names), "label map")
         if self.colours is not None and self.colours.shape != (len(self.names), 3):
-            raise PatchwordError(f"label map has colours {self.colours.shape}; allowed is {(len(self.names), 3)}")
+            raise PatchwordError(f"label map has colours {self.colours.shape}; they must have shape {(len(self.names), 3)}")
         kind = np.uint8 if len(self.names) < 255 else np.uint16
         object.__setattr__(self, "indices", np.ascontiguousarray(self.indices, dtype=kind))
 
@@ -221,7 +221,7 @@ class Segment:
     ) -> Self:
         """Make a segment of a boolean mask (h, w); area and box are computed."""
         if mask.ndim != 2 or mask.size == 0:
-            raise PatchwordError(f"mask has shape {mask.shape}; allowed is (height, width), both at least 1")
+            raise PatchwordError(f"mask has shape {mask.shape}; it must be (height, width), both at least 1")
         return cls.from_run_lengths(
             run_lengths(mask),
             class_index=class_index,
@@ -315,13 +315,13 @@ class Segment:
 def _check_indices(indices: NDArray[Any], count: int, place: str) -> None:
     if indices.ndim != 2 or indices.size == 0 or indices.dtype.kind not in "ui":
         raise PatchwordError(
-            f"{place} is {indices.dtype} of shape {indices.shape}; allowed are integers (height, width)"
+            f"{place} must hold integers (height, width), not {indices.dtype} of shape {indices.shape}"
         )
     ignore = ignore_index(count)
     wrong = (indices != ignore) & ((indices < 0) | (indices >= count))
     if wrong.any():
         value = int(indices[wrong][0])
-        raise PatchwordError(f"{place} has index {value}; allowed are 0 to {count - 1}, and {ignore} for ignore")
+        raise PatchwordError(f"{place} has index {value}; it must be 0 to {count - 1}, or {ignore} for ignore")
 
 
 def png_palette(colours: NDArray[np.uint8]) -> bytes:

@@ -146,7 +146,7 @@ class Vocabulary:
                     return position
         close = difflib.get_close_matches(name, [word for entry in self.classes for word in entry.words], n=3)
         hint = f"did you mean {', '.join(map(repr, close))}?" if close else f"it has {len(self)} classes"
-        raise PatchwordError(f"{name!r} is no class of the vocabulary; {hint}")
+        raise PatchwordError(f"{name!r} is not in the class list; {hint}")
 
     def __len__(self) -> int:
         return len(self.classes)

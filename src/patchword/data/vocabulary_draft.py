@@ -186,7 +186,7 @@ def _check_colour(colour: Colour, place: str) -> None:
     from patchword.data.colours import IGNORE_COLOUR, alike
 
     if len(colour) != 3 or not all(type(channel) is int and 0 <= channel <= 255 for channel in colour):
-        raise PatchwordError(f"{place}: colour {colour!r}; allowed are red, green, blue, whole numbers from 0 to 255")
+        raise PatchwordError(f"{place}: colour {colour!r} must be red, green, blue, whole numbers from 0 to 255")
     for taken, meaning in ((IGNORE_COLOUR, "pixels that are ignored"), (_BLACK, "pixels without a class")):
         if alike(colour, taken):
             raise PatchwordError(

@@ -119,13 +119,13 @@ def class_lines(entry: VocabularyClass, *, write: Callable[[str], str] = written
 def entries_of(values: Sequence[str], what: str) -> list[str]:
     """The strings of a list."""
     if isinstance(values, str):  # a string is a sequence of letters too, and never meant as one here
-        raise PatchwordError(f"{what} is the string {values!r}; allowed is a list of strings")
+        raise PatchwordError(f"{what} must be a list of strings, not the string {values!r}")
     if not isinstance(values, Iterable):
         raise PatchwordError(f'{what} is {values!r}; pass names, such as ["cat", "dog"]')
     entries = list(values)
     for entry in entries:
         if not isinstance(entry, str):
-            raise PatchwordError(f"{what} has {entry!r} of type {type(entry).__name__}; allowed are strings")
+            raise PatchwordError(f"{what} has {entry!r} of type {type(entry).__name__}; it must hold strings")
     return entries
 
 
@@ -165,9 +165,9 @@ def _directive(place: str, line: str) -> tuple[str, str]:
 
 def _set_colour(draft: Draft, place: str, value: str) -> None:
     if not re.fullmatch("[0-9a-fA-F]{6}", value):
-        said = f"{value!r} is no colour" if value else "the colour is missing"
+        said = f"{value!r} is not a colour" if value else "the colour is missing"
         raise PatchwordError(
-            f"{place}: {said}; allowed are six hexadecimal digits, rrggbb such as c04080, without '#', "
+            f"{place}: {said}; write six hexadecimal digits, rrggbb such as c04080, without '#', "
             "which starts a comment"
         )
     red, green, blue = bytes.fromhex(value)

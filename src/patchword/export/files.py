@@ -70,9 +70,9 @@ def refuse_inside(out: Path, *inputs: Path) -> None:
 def check_file_target(out: Path, *, suffix: str, overwrite: bool) -> None:
     """Refuse the path of a new file before minutes of work."""
     if out.suffix != suffix:
-        raise PatchwordError(f"output file {out} does not end in {suffix}; allowed is a name that does")
+        raise PatchwordError(f"output file {out} must end in {suffix}")
     if out.is_dir():
-        raise PatchwordError(f"output file {out} is a folder; allowed is a file")
+        raise PatchwordError(f"output file {out} is a folder; it must be a file")
     if out.exists() and not overwrite:
         raise PatchwordError(f"output file {out} is there already; choose another, or --overwrite it")
 

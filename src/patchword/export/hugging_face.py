@@ -22,7 +22,7 @@ def write_hugging_face(job: Job, out: Path) -> None:
     Masks are patchword's own: the index of the class, from 0, and 255 (65535 from 255 classes on) where there is none.
     """
     if job.settings.photographs == "leave":
-        raise PatchwordError("format hf needs the photographs in its folder; allowed for photographs is copy or link")
+        raise PatchwordError("format hf needs the photographs in its folder; use photographs copy or link")
     write_json(out / "id2label.json", {str(category.index): category.name for category in job.categories})
     write_json_lines(out / job.settings.split / "metadata.jsonl", _lines(job, out / job.settings.split))
 

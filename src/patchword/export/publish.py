@@ -104,7 +104,7 @@ def _asking(ask: Callable[[], T], *, name: str) -> T:
     try:
         return ask()
     except HFValidationError as error:
-        raise PatchwordError(f"{name!r} is no name of a repository; allowed is user/name") from error
+        raise PatchwordError(f"{name!r} is not a repository name; write user/name") from error
     except LocalTokenNotFoundError as error:
         raise PatchwordError(f"cannot upload {name}: nobody is logged in; run `hf auth login`") from error
     except HfHubHTTPError as error:

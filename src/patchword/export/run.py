@@ -98,7 +98,7 @@ def export_labels(
     """
     chosen = FORMATS.get(format)
     if chosen is None:
-        raise PatchwordError(f"format {format!r} is unknown; allowed are {', '.join(FORMATS)}")
+        raise PatchwordError(f"format {format!r} is unknown (choose from {', '.join(FORMATS)})")
     refuse_empty(labels=labels, out=out, photos=photos)
     settings = settings if isinstance(settings, ExportSettings) else ExportSettings(**(settings or {}))
     if isinstance(labels, str | Path):

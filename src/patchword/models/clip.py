@@ -203,7 +203,7 @@ def check_pooled_token(tokenizer: Any, *, pooled: int, where: str) -> None:
     expected = len(tokenizer) - 1 if pooled == 2 else pooled
     if tokenizer.eos_token_id != expected:
         ends = f"prompts end in token {tokenizer.eos_token_id} and the text tower looks for token {expected}"
-        raise PatchwordError(f"{where}: {ends}; allowed is a tokenizer and a config.json that agree")
+        raise PatchwordError(f"{where}: {ends}; the tokenizer and config.json must agree")
 
 
 def clip_sizes(config: Any) -> tuple[int, int, int]:

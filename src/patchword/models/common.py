@@ -41,10 +41,10 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
         (n, d) float32, unit length.
     """
     if isinstance(prompts, str):
-        raise PatchwordError(f"prompts are the single string {prompts!r}; allowed is a list of strings")
+        raise PatchwordError(f"prompts must be a list of strings, not the string {prompts!r}")
     for position, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
-            raise PatchwordError(f"prompt {position} is {prompt!r}; allowed is a string")
+            raise PatchwordError(f"prompt {position} must be a string, not {prompt!r}")
     cleaned = list(map(clean_prompt, prompts))
     with _TOKENIZING:
         chunks = [encode(cleaned[start : start + TEXT_BATCH]) for start in range(0, len(cleaned), TEXT_BATCH)]
@@ -112,5 +112,5 @@ def side(value: Any, *, what: str) -> int:
     """Read a square's side from a config, where it may be one number or two equal ones."""
     sides = set(value) if isinstance(value, (list, tuple)) else {value}
     if len(sides) != 1:
-        raise PatchwordError(f"{what} is {value} in the checkpoint's config; allowed is a square")
+        raise PatchwordError(f"{what} is {value} in the checkpoint's config; it must be a square")
     return int(sides.pop())

@@ -22,22 +22,22 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
     A point on the image's edge (x = width, y = height) is within.
     """
     if len(embeddings) != len(points) or not embeddings:
-        raise PatchwordError(f"there are {len(embeddings)} embeddings and points of {len(points)}; allowed is one each")
+        raise PatchwordError(f"there are {len(embeddings)} embeddings and points of {len(points)}; each embedding needs its points")
     for embedding, places in zip(embeddings, points, strict=True):
         if places.ndim != 3 or places.shape[1] < 1 or places.shape[2] != 2:
             raise PatchwordError(
-                f"points have shape {tuple(places.shape)}; allowed is (prompts, points, 2), points >= 1"
+                f"points have shape {tuple(places.shape)}; it must be (prompts, points, 2), points >= 1"
             )
         height, width = embedding.image_size
         outside = ~((places >= 0) & (places <= places.new_tensor([width, height]))).all(dim=2)  # not-a-number, too
         if outside.any():
             x, y = places[outside][0].tolist()
             raise PatchwordError(
-                f"point ({x:g}, {y:g}) is outside the image; allowed are x in 0..{width}, y in 0..{height}"
+                f"point ({x:g}, {y:g}) is outside the image (x in 0..{width}, y in 0..{height})"
             )
     counts = sorted({places.shape[1] for places in points})
     if len(counts) > 1:
-        raise PatchwordError(f"prompts have {counts[0]} and {counts[-1]} points; allowed is one number for all")
+        raise PatchwordError(f"prompts have {counts[0]} and {counts[-1]} points; all must have the same number")
 
 
 class PromptDecoder:

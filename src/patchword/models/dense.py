@@ -30,7 +30,7 @@ def check_dense(dense: str) -> Dense:
     for variant in get_args(Dense):
         if dense == variant:
             return dense  # type: ignore[return-value]
-    raise PatchwordError(f"dense is {dense!r}; allowed are {', '.join(get_args(Dense))}")
+    raise PatchwordError(f"dense {dense!r} is unknown (choose from {', '.join(get_args(Dense))})")
 
 
 def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[int, int], spread: float) -> Tensor:

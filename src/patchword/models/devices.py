@@ -48,7 +48,7 @@ def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
     if dtype == "auto":
         return fast_dtype(device)
     if dtype not in DTYPES:
-        raise PatchwordError(f"dtype is {dtype!r}; allowed are auto, {', '.join(DTYPES)}")
+        raise PatchwordError(f"dtype {dtype!r} is unknown (choose from auto, {', '.join(DTYPES)})")
     return DTYPES[dtype]
 
 

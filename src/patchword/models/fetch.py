@@ -124,12 +124,12 @@ def fetch_models(names: Sequence[str], *, revision: str | None = None, to: Path 
     """
     if revision is not None and len(names) > 1:
         raise PatchwordError(
-            f"revision {revision!r} is given for {len(names)} models; allowed is one model with a revision"
+            f"revision {revision!r} is given for {len(names)} models; a revision works with one model at a time"
         )
     targets = {name: to / name.rsplit("/", maxsplit=1)[-1] if to and len(names) > 1 else to for name in names}
     for name, target in targets.items():
         if local_folder(name, revision=revision) is not None:
-            raise PatchwordError(f"{name} is a folder on this machine; allowed is a hub name")
+            raise PatchwordError(f"{name} is a folder on this machine; give a hub name")
         _check_target(target)
     return [_fetch(name, revision=revision, to=target) for name, target in targets.items()]
 
@@ -158,7 +158,7 @@ def _check_target(folder: Path | None) -> None:
     begun = (folder / ".cache" / "huggingface").is_dir()  # where the hub's client keeps account of a fetch
     if not folder.is_dir() or (any(folder.iterdir()) and not begun):
         raise PatchwordError(
-            f"{folder} exists and holds something else; allowed is a new or empty folder, or a begun fetch"
+            f"{folder} holds something else; give a new or empty folder, or one of an unfinished fetch"
         )
 
 

@@ -52,7 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise PatchwordError(f"{path} cannot be read as JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
-        raise PatchwordError(f"{path} holds {type(content).__name__}; allowed is a JSON object")
+        raise PatchwordError(f"{path} must hold a JSON object, not {type(content).__name__}")
     return content
 
 
@@ -60,10 +60,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json of a checkpoint."""
     path = folder / CONFIG
     if not path.is_file():
-        raise PatchwordError(f"{folder} has no {CONFIG}; allowed is a folder in the hub's format ({CONFIG}, {WEIGHTS})")
+        raise PatchwordError(f"{folder} has no {CONFIG}; give a folder in the hub's format ({CONFIG}, {WEIGHTS})")
     config = read_json(path)
     if not isinstance(config.get("model_type"), str):
-        raise PatchwordError(f"{path} names no model_type; allowed is a config.json as save_pretrained writes it")
+        raise PatchwordError(f"{path} has no model_type; save_pretrained writes one")
     return config
 
 
@@ -111,7 +111,7 @@ def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
         stated = nested if isinstance(nested, dict) else {}
     std = _three(stated.get("image_std", family.std), what="image_std", folder=folder)
     if min(std) <= 0:
-        raise PatchwordError(f"image_std is {list(std)} in {folder}; allowed are numbers above 0")
+        raise PatchwordError(f"image_std is {list(std)} in {folder}; the numbers must be above 0")
     return Preprocessing(
         mean=_three(stated.get("image_mean", family.mean), what="image_mean", folder=folder),
         std=std,
@@ -176,7 +176,7 @@ def _named_weights(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if not (folder / WEIGHTS_INDEX).is_file():
-        raise PatchwordError(f"{folder} has no {WEIGHTS}; allowed are safetensors weights, never pickled ones")
+        raise PatchwordError(f"{folder} has no {WEIGHTS}; weights must be safetensors, never pickled")
     shards = read_json(folder / WEIGHTS_INDEX).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise PatchwordError(f"{folder / WEIGHTS_INDEX} has no weight_map; fetch or copy it again")
@@ -190,5 +190,5 @@ def _named_weights(folder: Path) -> list[Path]:
 def _three(value: Any, *, what: str, folder: Path) -> tuple[float, float, float]:
     numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
     if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
-        raise PatchwordError(f"{what} is {value!r} in {folder}; allowed are three numbers")
+        raise PatchwordError(f"{what} is {value!r} in {folder}; it must be three numbers")
     return float(numbers[0]), float(numbers[1]), float(numbers[2])

@@ -32,11 +32,11 @@ def local_folder(name: str, *, revision: str | None) -> Path | None:
     path = expand_home(place)
     if path.is_dir():
         if revision is not None:
-            raise PatchwordError(f"revision {revision!r} is given for the local folder {name}; allowed is none")
+            raise PatchwordError(f"revision {revision!r} cannot be used with the local folder {name}")
         return path
     looks_like_path = place.startswith((".", "/", "~")) or place.endswith("/") or "\\" in place or place.count("/") > 1
     if looks_like_path or path.is_file():
-        raise PatchwordError(f"no model folder {name}; allowed is a folder in the hub's format or a hub name")
+        raise PatchwordError(f"no model folder {name}; give a folder in the hub's format or a hub name")
     if revision is None and place == name and checkpoint_of(name) is None:
         meant = misspelt_folder(path)
         if meant is not None and cached_folder(name, revision=None) is None:
@@ -67,7 +67,7 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
         revisions = [revision] if revision else ["main", _CONVERSION]
         found = [try_to_load_from_cache(repo, layout.config, revision=candidate) for candidate in revisions]
     except HFValidationError as error:
-        raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
+        raise PatchwordError(f"model {name!r} is neither a hub name nor a folder{_suggestion(name)}") from error
     folders = [Path(path).parent for path in found if isinstance(path, str)]
     return next((folder for folder in folders if _has_weights(folder, layout)), None)
 
@@ -166,7 +166,7 @@ def _safetensors_revision(name: str, *, revision: str | None) -> str | None:
                 return proposal.git_reference
     at = f"revision {revision!r}" if revision else "its main branch"
     raise PatchwordError(
-        f"{name} has no {layout.weights[0]} at {at}; allowed are safetensors weights, never pickled ones"
+        f"{name} has no {layout.weights[0]} at {at}; weights must be safetensors, never pickled"
     )
 
 
@@ -237,15 +237,15 @@ def _asking(ask: Callable[[], T], *, name: str, revision: str | None) -> T:
     except RepositoryNotFoundError as error:
         raise PatchwordError(f"the hub has no model {name} (or it is private){_suggestion(name)}") from error
     except RevisionNotFoundError as error:
-        raise PatchwordError(f"{name} has no revision {revision!r}; allowed is a branch, tag or commit") from error
+        raise PatchwordError(f"{name} has no revision {revision!r}; give a branch, tag or commit") from error
     except LocalEntryNotFoundError as error:
         raise PatchwordError(missing_weights(name, why="the hub cannot be reached")) from error
     except EntryNotFoundError as error:
         _, layout = repository(name)
-        message = f"{name} has no {layout.config} on the hub; allowed is a {_library(name)} checkpoint"
+        message = f"{name} has no {layout.config} on the hub; give a {_library(name)} checkpoint"
         raise PatchwordError(message) from error
     except HFValidationError as error:
-        raise PatchwordError(f"model {name!r} is no hub name and no folder is there{_suggestion(name)}") from error
+        raise PatchwordError(f"model {name!r} is neither a hub name nor a folder{_suggestion(name)}") from error
     except Exception as error:  # any failure of network, proxy, certificate or disk, each of its own type
         reason = str(error).strip().split("\n")[0]
         why = f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -89,7 +89,7 @@ def load_image_text(
         return load_extra_image_text(extra, name, revision=revision, device=where, dtype=loads_as, dense=variant)
     source = find_source(name, revision=revision, kind="image-text")
     if source.family.name == "siglip" and variant != "value":
-        raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; allowed is value")
+        raise PatchwordError(f"dense is {dense!r} for {name}, a SigLIP model; only value works")
     loaded = _load(source, device=where, dtype=torch.float32)  # which the text tower stays in
     for part in _IMAGE_SIDE[source.family.name]:
         getattr(loaded.model, part).to(loads_as)
@@ -131,7 +131,7 @@ def load_mask_proposer(
     encoder_dtype = choose_dtype(dtype, device=where)
     extra, _ = split_name(name)
     if extra is not None:
-        raise PatchwordError(f"{name} is no mask proposer; allowed are SAM, SAM 2 and SAM 2.1 as transformers has them")
+        raise PatchwordError(f"{name} is not a mask generator; use SAM, SAM 2 or SAM 2.1 in transformers' format")
     source = find_source(name, revision=revision, kind="mask")
     loaded = _load(source, device=where, dtype=torch.float32)
     proposer = Sam2Proposer if source.family.name == "sam2" else SamProposer

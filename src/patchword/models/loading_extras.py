@@ -47,9 +47,9 @@ def load_extra_image_text(
 ) -> ImageTextEncoder:
     """Load an OpenCLIP model as text and image tower; `load_image_text` says what the arguments are."""
     if extra is TIMM:
-        raise PatchwordError(f"{name} has no text; allowed are CLIP, SigLIP and, by open_clip:NAME, OpenCLIP models")
+        raise PatchwordError(f"{name} has no text encoder; use CLIP, SigLIP or, by open_clip:NAME, OpenCLIP models")
     if dense != "value":
-        raise PatchwordError(f"dense is {dense!r} for {name}, an OpenCLIP model; allowed is value")
+        raise PatchwordError(f"dense is {dense!r} for {name}, an OpenCLIP model; only value works")
     import_extra(extra, name=name)
     folder, commit = find_extra(name, revision=revision)
     parts = load_open_clip(name, folder=folder, revision=commit)

@@ -210,7 +210,7 @@ def load_open_clip(name: str, *, folder: Path, revision: str | None) -> OpenClip
     config, weights = folder / OPEN_CLIP_CONFIG, folder / OPEN_CLIP_WEIGHTS
     for file in (config, weights):
         if not file.is_file():
-            raise PatchwordError(f"{folder} has no {file.name}; allowed is a checkpoint in OpenCLIP's hub format")
+            raise PatchwordError(f"{folder} has no {file.name}; give a checkpoint in OpenCLIP's hub format")
     check_safetensors(weights)
     stated = read_json(config)
     try:
@@ -269,6 +269,6 @@ def check_native(tower: Any, *, name: str, what: str) -> None:
     plain = len(blocks) > 0 and isinstance(getattr(blocks[-1], "attn", None), torch.nn.MultiheadAttention)
     if not plain or getattr(tower, "attn_pool", None) is not None or not hasattr(tower, "class_embedding"):
         raise PatchwordError(
-            f"{name} has an image tower of class {type(tower).__name__}, which gives no {what}; allowed are models "
+            f"{name} has an image tower of class {type(tower).__name__}, which gives no {what}; use models "
             "with OpenCLIP's own vision transformer (for others, timm:NAME may give patches)"
         )

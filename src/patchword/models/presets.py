@@ -43,5 +43,5 @@ PRESETS: dict[str, Preset] = {
 def find_preset(name: str) -> Preset:
     """The preset of that name."""
     if name not in PRESETS:
-        raise PatchwordError(f"preset {name!r} is unknown; allowed are {', '.join(PRESETS)}")
+        raise PatchwordError(f"preset {name!r} is unknown (choose from {', '.join(PRESETS)})")
     return PRESETS[name]

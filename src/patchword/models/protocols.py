@@ -159,17 +159,17 @@ def check_each(images: Sequence[Tensor]) -> None:
     for image in images:
         check_images(image)
         if len(image) != 1:
-            raise PatchwordError(f"an image is a batch of {len(image)}; allowed is one image (1, 3, height, width)")
+            raise PatchwordError(f"an image must be a batch of 1, (1, 3, height, width), not of {len(image)}")
 
 
 def check_images(images: Tensor, *, multiple_of: int = 1) -> None:
     """Refuse anything but float (b, 3, h, w) with sides that are positive multiples of `multiple_of`."""
     if images.ndim != 4 or images.shape[1] != 3:
-        raise PatchwordError(f"images have shape {tuple(images.shape)}; allowed is (batch, 3, height, width)")
+        raise PatchwordError(f"images must have shape (batch, 3, height, width), not {tuple(images.shape)}")
     if not images.is_floating_point():
-        raise PatchwordError(f"images are {images.dtype}; allowed is a floating type with values in [0, 1]")
+        raise PatchwordError(f"images must be of a floating type with values in [0, 1], not {images.dtype}")
     height, width = images.shape[-2:]
     if height < 1 or width < 1 or height % multiple_of or width % multiple_of:
         raise PatchwordError(
-            f"image sides are {height} x {width} pixels; allowed are positive multiples of {multiple_of}"
+            f"image sides are {height} x {width} pixels; they must be positive multiples of {multiple_of}"
         )

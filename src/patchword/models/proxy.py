@@ -33,7 +33,7 @@ class ProxyClip:
 
     def __init__(self, clip: ClipEncoder, *, encoder: PatchEncoder, beta: float = 1.2, gamma: float = 3.0) -> None:
         if not (beta >= 0 and gamma > 0):
-            raise PatchwordError(f"beta is {beta} and gamma {gamma}; allowed are 0 and more, and more than 0")
+            raise PatchwordError(f"beta must be at least 0 and gamma above 0, not {beta} and {gamma}")
         self.clip = clip
         self.encoder = encoder
         self.beta = beta

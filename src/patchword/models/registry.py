@@ -75,10 +75,10 @@ _APACHE, _DINOV3 = "Apache-2.0", "DINOv3 License"
 _MAE = "CC-BY-NC 4.0 (hub: Apache-2.0)"  # the publisher says both: in its code's repository, on the hub
 
 _UNUSABLE = {
-    "siglip2": "a NaFlex SigLIP 2, which sees images as lists of patches; allowed is one of fixed resolution, such as "
+    "siglip2": "a NaFlex SigLIP 2, which sees images as lists of patches; use one of fixed resolution, such as "
     "google/siglip2-base-patch16-224",
-    "clip_vision_model": "an image tower alone; allowed is the whole CLIP checkpoint, of which the tower is taken",
-    "siglip_vision_model": "an image tower alone; allowed is the whole SigLIP checkpoint, of which the tower is taken",
+    "clip_vision_model": "an image tower alone; use the whole CLIP checkpoint, from which the tower is taken",
+    "siglip_vision_model": "an image tower alone; use the whole SigLIP checkpoint, from which the tower is taken",
 }
 
 FAMILIES: tuple[Family, ...] = (
@@ -243,7 +243,7 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
         raise PatchwordError(f"{where}: model_type {model_type!r} is {_UNUSABLE[model_type]}")
     allowed = ", ".join(value for family in fitting for value in family.model_types)
     role = f" as {_ROLES[kind]}" if kind else ""
-    raise PatchwordError(f"{where}: model_type {model_type!r} cannot be used{role}; allowed are {allowed}")
+    raise PatchwordError(f"{where}: model_type {model_type!r} cannot be used{role} (choose from {allowed})")
 
 
 def known_family(name: str) -> Family | None:

@@ -32,7 +32,7 @@ class ModelName:
         else:
             name, _, revision = given.rpartition("@")
         if not name.strip() or revision == "":
-            raise PatchwordError(f"model {given!r} is not understood; allowed are a name, name@revision or a folder")
+            raise PatchwordError(f"model {given!r} must be a name, name@revision or a folder")
         return cls(name, revision)
 
     @classmethod

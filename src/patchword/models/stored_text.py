@@ -83,7 +83,7 @@ class StoredText:
         unknown = next((prompt for prompt in prompts if prompt not in self._rows), None)
         if unknown is not None:
             raise PatchwordError(
-                f"{self._place} has no vector for {unknown!r}; allowed are the words and templates that it was made "
+                f"{self._place} has no vector for {unknown!r}; use the words and templates that it was made "
                 f"with: {self._words()}"
             )
         return self._vectors[[self._rows[prompt] for prompt in prompts]]
@@ -101,7 +101,7 @@ class StoredText:
         raise self._blind()
 
     def _blind(self) -> PatchwordError:
-        return PatchwordError(f"{self._place} holds text vectors alone; allowed for images is an image-text model")
+        return PatchwordError(f"{self._place} holds only text embeddings; images need an image-text model")
 
     def _words(self) -> str:
         words = [word for word, _ in prompts_by_word(self.vocabulary)]
@@ -143,13 +143,13 @@ def load_stored_text(path: str | Path) -> StoredText:
         with np.load(path, allow_pickle=False) as arrays:
             held: dict[str, Any] = {name: arrays[name] for name in ("vectors", "about")}
     except FileNotFoundError:
-        raise PatchwordError(f"{path} is not there; allowed is a file of text vectors") from None
+        raise PatchwordError(f"{path} does not exist; give a file of text embeddings") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise PatchwordError(f"{path} is no file of text vectors, or is damaged: {first_line(error)}") from None
+        raise PatchwordError(f"{path} is not a file of text embeddings, or is damaged: {first_line(error)}") from None
     try:
         facts = TextVectorFacts.model_validate_json(str(held["about"]))
     except ValidationError as error:
-        raise PatchwordError(f"{path} is no file of text vectors: {one_line(error, place='field')}") from None
+        raise PatchwordError(f"{path} is not a file of text embeddings: {one_line(error, place='field')}") from None
     vocabulary = Vocabulary.recorded(facts.vocabulary, source=str(path))
     vectors = torch.from_numpy(np.asarray(held["vectors"], dtype=np.float32))
     return StoredText(vectors, record=facts.text_encoder, vocabulary=vocabulary, place=str(path))

@@ -37,7 +37,7 @@ class TextVectors:
     def __post_init__(self) -> None:
         if self.words.ndim != 2 or self.classes.shape != self.words.shape[:1]:
             shapes = f"{tuple(self.words.shape)} and {tuple(self.classes.shape)}"
-            raise PatchwordError(f"words and classes have shapes {shapes}; allowed are (n, d) and (n,)")
+            raise PatchwordError(f"words and classes must have shapes (n, d) and (n,), not {shapes}")
         present = set(self.classes.tolist()) - {BACKGROUND}
         if present != set(range(self.count)):
             raise PatchwordError(f"words belong to classes {sorted(present)}; each of 0 to {self.count - 1} needs one")
@@ -104,7 +104,7 @@ def encode_vocabulary(
         words (n, d) on the encoder's device, classes (n,), count.
     """
     if batch_size < 1:
-        raise PatchwordError(f"batch size is {batch_size}; allowed is 1 or more prompts")
+        raise PatchwordError(f"batch size must be at least 1, not {batch_size}")
     words = _words_of(vocabulary, background=background)
     vectors = []
     for batch in _batches(words, size=batch_size):

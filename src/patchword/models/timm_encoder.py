@@ -76,11 +76,11 @@ def load_timm(
     timm = import_extra(TIMM, name=name)
     weights_files(folder)
     if "architecture" not in read_json(folder / CONFIG):
-        raise PatchwordError(f"{folder / CONFIG} names no architecture; allowed is a checkpoint in timm's hub format")
+        raise PatchwordError(f"{folder / CONFIG} names no architecture; give a checkpoint in timm's hub format")
     model = _create(timm, folder, name=name).eval().requires_grad_(False)
     stated = dict(model.pretrained_cfg)
     if not (hasattr(model, "forward_intermediates") and getattr(model, "feature_info", None)):
-        raise PatchwordError(f"{name} gives no feature maps; allowed are timm models with `forward_intermediates`")
+        raise PatchwordError(f"{name} gives no feature maps; use timm models with `forward_intermediates`")
     last = model.feature_info[-1]
     record = ModelRecord(
         family="timm",
@@ -130,7 +130,7 @@ def _try(model: Any, *, record: ModelRecord) -> bool:
     if tuple(features.shape) != (1, record.dim, cells, cells):
         raise PatchwordError(
             f"{record.name} gives a map of shape {tuple(features.shape)} where {(1, record.dim, cells, cells)} is due; "
-            "allowed are timm models whose last map has the stride and channels that `feature_info` states"
+            "use timm models whose last map has the stride and channels that `feature_info` states"
         )
     return norm
 

@@ -31,7 +31,7 @@ def open_session(path: str | Path, *, threads: int | None = None, providers: Seq
     runtime = import_onnx_package("onnxruntime")
     path = Path(path)
     if not path.is_file():
-        raise PatchwordError(f"{path} is not there; allowed is a file that `patchword export` wrote")
+        raise PatchwordError(f"{path} does not exist; give a file that `patchword export` wrote")
     there = runtime.get_available_providers()
     asked = [providers] if isinstance(providers, str) else list(providers or (_CPU,))
     for provider in asked:

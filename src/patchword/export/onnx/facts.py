@@ -119,7 +119,7 @@ def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
     """
     if KEY not in metadata:
         raise PatchwordError(
-            f'{place} is no segmenter of patchword (it has no metadata "{KEY}"); allowed is what '
+            f'{place} is not a patchword segmenter (it has no metadata "{KEY}"); give a file that '
             "`patchword export MODEL --format onnx` writes"
         )
     try:

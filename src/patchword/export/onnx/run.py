@@ -126,7 +126,7 @@ def _check(path: Path, side: ImageSide, *, tolerance: float) -> float:
         record = side.encoder.record
         raise PatchwordError(
             f"{record.name} ({record.family}) cannot be exported to ONNX: it differs from torch by {difference:.1e}; "
-            f"allowed is {tolerance:g}"
+            f"the limit is {tolerance:g}"
         )
     return difference
 
@@ -151,6 +151,6 @@ def _image_side(artifact: Artifact, encoder: str | Path | PatchEncoder | None, *
     dtype = getattr(vision, "dtype", torch.float32)
     if vision.device.type != "cpu" or dtype != torch.float32:
         raise PatchwordError(
-            f"{tower.name} is loaded as {dtype} on {vision.device}; allowed for an export is float32 on the CPU"
+            f"{tower.name} is loaded as {dtype} on {vision.device}; an export needs float32 on the CPU"
         )
     return ImageSide(vision, artifact.module).eval().requires_grad_(False)
