@@ -283,7 +283,7 @@ def test_models_list_needs_no_hub() -> None:
 
 
 def test_models_check(models: Models, tmp_path: Path) -> None:
-    assert "loads (patch)" in must(run("models", "check", models.dinov2)).out
+    assert "loads (encoder)" in must(run("models", "check", models.dinov2)).out
     tmp_path.joinpath("config.json").write_text("{}")
     ran = must(run("models", "check", models.clip, tmp_path, "--json"), code=1)
     first, second = json.loads(ran.out)

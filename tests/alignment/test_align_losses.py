@@ -216,7 +216,7 @@ def test_no_more_similarities_are_held_than_the_bound(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("wrong", [-2, 3])
 def test_labels_out_of_range_are_refused(wrong: int) -> None:
-    with pytest.raises(PatchwordError, match=r"must lie in \[-1, 2\]"):
+    with pytest.raises(PatchwordError, match=r"must be in \[-1, 2\]"):
         t_supcon(unit(2, 4), torch.tensor([0, wrong]), unit(3, 4), temperature=0.1, settings=AlignSettings())
 
 

@@ -323,9 +323,7 @@ def test_shards_of_other_encoders_go_too_and_those_of_the_run_stay(tmp_path: Pat
 def test_limit_that_the_run_alone_exceeds_is_refused_and_never_exceeded(tmp_path: Path) -> None:
     settings = limited(tmp_path, 2.6)
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=settings)
-    with pytest.raises(
-        PatchwordError, match=r"may hold .* bytes, has .* in use and needs .* more; use a higher"
-    ):
+    with pytest.raises(PatchwordError, match=r"may hold .* bytes, has .* in use and needs .* more; use a higher"):
         cache.fill(photographs(tmp_path))
     assert 0 < bytes_held_of(cache) <= settings.cache_gigabytes * 1e9
 

@@ -225,9 +225,7 @@ class TestTextVectors:
     def test_other_words_are_refused_and_fewer_are_not(self, exported: OnnxSummary, words: Path) -> None:
         segmenter = open_segmenter(exported.path, text_encoder=words)
         assert segmenter.segment(PHOTOGRAPHS[0], classes="sofa, cat").label_map.names == ("sofa", "cat")
-        with pytest.raises(
-            PatchwordError, match=r"no vector for '.*lamp.*'; use the words .*: cat, dog, puppy"
-        ):
+        with pytest.raises(PatchwordError, match=r"no vector for '.*lamp.*'; use the words .*: cat, dog, puppy"):
             segmenter.segment(PHOTOGRAPHS[0], classes="cat, lamp")
         with pytest.raises(PatchwordError, match="holds only text embeddings"):
             load_stored_text(words).encode_images(torch.zeros(1, 3, 8, 8))

@@ -119,7 +119,7 @@ def test_another_endpoint_is_asked_and_its_cache_serves_offline_unchanged(hub: H
     for folder in [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir() and not path.is_symlink())]:
         folder.chmod(0o755)
     assert checked.returncode == 0, checked.stderr
-    assert "loads (patch)" in checked.stdout
+    assert "loads (encoder)" in checked.stdout
     assert state_of(tmp_path) == before
     assert len(hub.requests) == asked
 

@@ -272,7 +272,7 @@ class TestImageText:
     def test_text_refuses_what_is_no_list_of_strings(
         self, case: Case, request: pytest.FixtureRequest, prompts: Any
     ) -> None:
-        with pytest.raises(PatchwordError, match="prompts? .*must be a"):
+        with pytest.raises(PatchwordError, match=r"prompts? .*must be a"):
             load(case, request).encode_text(prompts)
 
 

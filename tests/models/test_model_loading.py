@@ -208,9 +208,7 @@ def test_siglip_without_pooling_head_is_refused(tiny_siglip: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["./no/folder", "/no/folder", "no/such/folder", "~/no-folder-there", "folder/"])
 def test_path_that_is_not_there(name: str) -> None:
-    with pytest.raises(
-        PatchwordError, match=r"no model folder .*; give a folder in the hub's format or a hub name"
-    ):
+    with pytest.raises(PatchwordError, match=r"no model folder .*; give a folder in the hub's format or a hub name"):
         load_image_text(name, device="cpu")
 
 
@@ -295,7 +293,7 @@ def test_unknown_device(tiny_clip: Path, device: str) -> None:
 
 
 def test_unknown_dtype(tiny_clip: Path) -> None:
-    with pytest.raises(PatchwordError, match="dtype 'int8' is unknown .choose from auto, float32, bfloat16, float16"):
+    with pytest.raises(PatchwordError, match=r"dtype 'int8' is unknown \(choose from auto, float32, bfloat16, float16"):
         load_image_text(str(tiny_clip), device="cpu", dtype="int8")
 
 

@@ -27,7 +27,7 @@ def test_presets_name_known_models_of_the_right_kinds() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(PatchwordError, match="preset 'best' is unknown .choose from fast, balanced, thorough"):
+    with pytest.raises(PatchwordError, match=r"preset 'best' is unknown \(choose from fast, balanced, thorough"):
         preset_names("best")
 
 

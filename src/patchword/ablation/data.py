@@ -48,7 +48,9 @@ def exact_mask(truth: Path, name: str) -> Path:
     """The exact mask of a photograph."""
     found = find_mask(truth, name=name)
     if found is None:
-        raise PatchwordError(f"{name} has no exact mask in {truth}; the mask of a/b.jpg is named a/b.jpg.png or a/b.png")
+        raise PatchwordError(
+            f"{name} has no exact mask in {truth}; the mask of a/b.jpg is named a/b.jpg.png or a/b.png"
+        )
     return found
 
 

@@ -25,9 +25,7 @@ def split_images(keys: Sequence[str], *, share: float, generator: torch.Generato
     photographs = list(dict.fromkeys(keys))
     count = held_out_count(len(photographs), share=share)
     if count >= len(photographs):
-        raise PatchwordError(
-            f"held_out is {share} of {len(photographs)} photographs; leave at least one to train on"
-        )
+        raise PatchwordError(f"held_out is {share} of {len(photographs)} photographs; leave at least one to train on")
     order = torch.randperm(len(photographs), generator=generator).tolist() if count else []
     held = {photographs[position] for position in order[:count]}
     training = [position for position, key in enumerate(keys) if key not in held]

@@ -120,8 +120,8 @@ class PatchwiseBlock(nn.Module):
 class Block(PatchwiseBlock):
     """A pre-norm transformer block: self-attention among the tokens of an image, then the MLP.
 
-    Heads have a fixed size: features whose channels are not a multiple of it are projected to the next multiple inside the
-    attention only.
+    Heads have a fixed size: features whose channels are not a multiple of it are projected to the next multiple inside
+    the attention only.
     """
 
     def __init__(self, *, dim: int, hidden: int, head_size: int) -> None:

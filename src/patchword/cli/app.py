@@ -132,7 +132,9 @@ def align(
         print_json(config.model_dump(mode="json"))
     else:
         photographs = "photograph" if facts.images == 1 else "photographs"
-        typer.echo(f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}")
+        typer.echo(
+            f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
+        )
     reasons = read_skipped(out) if facts.images_skipped else {}
     exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)
 

@@ -178,5 +178,7 @@ def _print_list(listed: tuple[ListedModel, ...]) -> None:
         facts = model.checkpoint
         licence = f"{facts.licence} (gated)" if facts.gated else facts.licence
         here = "yes" if model.cached else "no"
-        rows.append((facts.name, _kind(model.kind), f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here))
+        rows.append(
+            (facts.name, _kind(model.kind), f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here)
+        )
     print_columns(rows)

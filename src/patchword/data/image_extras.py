@@ -32,8 +32,8 @@ class UnreadableError(OSError):
 def too_large(most_pixels: int) -> str:
     """Why a photograph that may be a bomb is not decoded, and what to do with one that is none."""
     return (
-        f"too large (the limit is {most_pixels:,} pixels): make it smaller, or segment it as a TIFF with patchword[geo], "
-        "tile by tile"
+        f"too large (the limit is {most_pixels:,} pixels): make it smaller, or segment it as a TIFF with "
+        "patchword[geo], tile by tile"
     )
 
 

@@ -50,7 +50,9 @@ class LabelMap:
             raise PatchwordError(f"label map has {len(self.names)} names; at most {_MOST_NAMES} fit")
         _check_indices(self.indices, len(self.names), "label map")
         if self.colours is not None and self.colours.shape != (len(self.names), 3):
-            raise PatchwordError(f"label map has colours {self.colours.shape}; they must have shape {(len(self.names), 3)}")
+            raise PatchwordError(
+                f"label map has colours {self.colours.shape}; they must have shape {(len(self.names), 3)}"
+            )
         kind = np.uint8 if len(self.names) < 255 else np.uint16
         object.__setattr__(self, "indices", np.ascontiguousarray(self.indices, dtype=kind))
 

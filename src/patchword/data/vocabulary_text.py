@@ -167,8 +167,7 @@ def _set_colour(draft: Draft, place: str, value: str) -> None:
     if not re.fullmatch("[0-9a-fA-F]{6}", value):
         said = f"{value!r} is not a colour" if value else "the colour is missing"
         raise PatchwordError(
-            f"{place}: {said}; write six hexadecimal digits, rrggbb such as c04080, without '#', "
-            "which starts a comment"
+            f"{place}: {said}; write six hexadecimal digits, rrggbb such as c04080, without '#', which starts a comment"
         )
     red, green, blue = bytes.fromhex(value)
     draft.set_colour(place, (red, green, blue))

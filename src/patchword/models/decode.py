@@ -22,7 +22,9 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
     A point on the image's edge (x = width, y = height) is within.
     """
     if len(embeddings) != len(points) or not embeddings:
-        raise PatchwordError(f"there are {len(embeddings)} embeddings and points of {len(points)}; each embedding needs its points")
+        raise PatchwordError(
+            f"there are {len(embeddings)} embeddings and points of {len(points)}; each embedding needs its points"
+        )
     for embedding, places in zip(embeddings, points, strict=True):
         if places.ndim != 3 or places.shape[1] < 1 or places.shape[2] != 2:
             raise PatchwordError(
@@ -32,9 +34,7 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
         outside = ~((places >= 0) & (places <= places.new_tensor([width, height]))).all(dim=2)  # not-a-number, too
         if outside.any():
             x, y = places[outside][0].tolist()
-            raise PatchwordError(
-                f"point ({x:g}, {y:g}) is outside the image (x in 0..{width}, y in 0..{height})"
-            )
+            raise PatchwordError(f"point ({x:g}, {y:g}) is outside the image (x in 0..{width}, y in 0..{height})")
     counts = sorted({places.shape[1] for places in points})
     if len(counts) > 1:
         raise PatchwordError(f"prompts have {counts[0]} and {counts[-1]} points; all must have the same number")

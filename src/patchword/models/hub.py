@@ -165,9 +165,7 @@ def _safetensors_revision(name: str, *, revision: str | None) -> str | None:
             if "safetensors" in proposal.title and proposal.git_reference:
                 return proposal.git_reference
     at = f"revision {revision!r}" if revision else "its main branch"
-    raise PatchwordError(
-        f"{name} has no {layout.weights[0]} at {at}; weights must be safetensors, never pickled"
-    )
+    raise PatchwordError(f"{name} has no {layout.weights[0]} at {at}; weights must be safetensors, never pickled")
 
 
 def _remember_conversion(folder: Path) -> None:

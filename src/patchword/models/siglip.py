@@ -162,8 +162,6 @@ def siglip_sizes(config: Any) -> tuple[int, int, int]:
     """Patch size, channels of the text space and input size, from a `SiglipConfig`."""
     vision, text = config.vision_config, config.text_config
     if not vision.vision_use_head:
-        raise PatchwordError(
-            "vision_use_head is false in the checkpoint's config; use a SigLIP with a pooling head"
-        )
+        raise PatchwordError("vision_use_head is false in the checkpoint's config; use a SigLIP with a pooling head")
     patch = side(vision.patch_size, what="patch_size")
     return patch, int(text.projection_size or text.hidden_size), side(vision.image_size, what="image_size")
