@@ -195,5 +195,5 @@ def check_labels(labels: Tensor, *, classes: int) -> None:
     """Refuse labels that name no class."""
     if len(labels) and (int(labels.min()) < IGNORED or int(labels.max()) >= classes):
         raise PatchwordError(
-            f"patch labels are in [{int(labels.min())}, {int(labels.max())}]; they must be in [{IGNORED}, {classes - 1}]"
+            f"patch labels span [{int(labels.min())}, {int(labels.max())}]; they must be in [{IGNORED}, {classes - 1}]"
         )

@@ -159,9 +159,9 @@ def encoders(as_json: AsJson = False) -> None:
     say("others: any checkpoint of these families, by hub name or folder; docs/encoders.md says what the features are")
 
 
-def _kind(kind: Kind | None) -> str | None:
+def _kind(kind: Kind | None) -> str:
     """The kind in the words of the options: "patch" is what `--encoder` takes."""
-    return "encoder" if kind == "patch" else kind
+    return "encoder" if kind == "patch" else str(kind)
 
 
 def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
