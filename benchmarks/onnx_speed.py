@@ -114,7 +114,7 @@ def measure(folder: Path, *, size: str, sides: list[int], classes: int, runs: in
 
     from patchword.alignment.artifact import read_artifact
     from patchword.export.onnx.check import open_session
-    from patchword.export.onnx.quantise import quantise
+    from patchword.export.onnx.files import quantise
     from patchword.export.onnx.run import export_onnx
     from patchword.segmentation.pixels import Decision, assign_pixels
     from patchword.segmentation.scores import GridScores

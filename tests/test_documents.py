@@ -35,8 +35,8 @@ from patchword.export.settings import ExportSettings, ImportSettings
 from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, MaskQuality, QualityParts, QualityRecord
 from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
 from patchword.labeling.settings import LabelSettings
-from patchword.models.presets import PRESETS
 from patchword.models.protocols import ModelRecord
+from patchword.models.registry import PRESETS
 from patchword.runs.records import Numerics, SessionRecord, ShardRecord, VocabularyRecord
 from patchword.segmentation.folder_settings import FolderSettings
 from patchword.segmentation.methods import METHODS

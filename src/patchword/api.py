@@ -19,7 +19,7 @@ from patchword.evaluation.api import evaluate as evaluate
 from patchword.evaluation.benchmark_api import evaluate_benchmark as evaluate_benchmark
 from patchword.evaluation.benchmark_api import evaluate_suite as evaluate_suite
 from patchword.labeling.request import LabelRequest
-from patchword.models.presets import find_preset
+from patchword.models.registry import find_preset
 from patchword.models.sources import Loader
 from patchword.segmentation.api import load as load
 from patchword.segmentation.api import segment as segment

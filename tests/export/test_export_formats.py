@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from test_export_brush import naive_decode
 
 from patchword.errors import PatchwordError
-from patchword.export.categories import categories_of
+from patchword.export.job import categories_of
 from patchword.export.run import export_labels
 from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset

@@ -15,9 +15,8 @@ from patchword.data.colours import palette
 from patchword.data.masks import LabelMap, Segment, run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.export.categories import categories_of
 from patchword.export.instances import Piece, pieces_of
-from patchword.export.names import stems
+from patchword.export.job import categories_of, stems
 
 
 def drawn(rows: list[str]) -> np.ndarray:

@@ -12,8 +12,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from patchword.coco_masks import filled
 from patchword.data.components import NOTHING, connected_components
 from patchword.export.instances import Piece
-from patchword.export.outlines import outline_of
-from patchword.export.polygons import LossCounter, painted
+from patchword.export.outlines import LossCounter, outline_of, painted
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 maps = arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(NOTHING, 2))

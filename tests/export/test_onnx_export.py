@@ -28,8 +28,8 @@ from patchword.export.onnx import files
 from patchword.export.onnx import run as export_run
 from patchword.export.onnx.check import agreement, open_session, run_patches
 from patchword.export.onnx.facts import Agreement, parse_facts
+from patchword.export.onnx.files import quantise
 from patchword.export.onnx.head import parse_head
-from patchword.export.onnx.quantise import quantise
 from patchword.export.onnx.run import OnnxSummary, export_onnx
 from patchword.export.text_vectors import export_text_vectors
 from patchword.models.stored_text import load_stored_text

@@ -11,7 +11,7 @@ from PIL import Image
 from patchword.data.images import to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
-from patchword.export.categories import categories_of
+from patchword.export.job import categories_of
 from patchword.labeling.image import LabelParts
 from patchword.labeling.settings import LabelSettings
 from patchword.segmentation.baseline import DenseSegmenter

@@ -151,7 +151,7 @@ def test_real_sam2_needs_whole_squares_of_32() -> None:
     """The published sizes, none of which needs more than the last stage's cell."""
     from transformers import Sam2HieraDetConfig
 
-    from patchword.models.sam_features import whole_cell
+    from patchword.models.adapters import whole_cell
 
     tiny, large = Sam2HieraDetConfig(), Sam2HieraDetConfig(window_size_per_stage=[8, 4, 16, 8])
     assert (whole_cell(tiny), whole_cell(large)) == (32, 32)

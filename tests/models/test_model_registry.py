@@ -9,15 +9,14 @@ import pytest
 
 from patchword.errors import PatchwordError
 from patchword.models import PRESETS
-from patchword.models.fetch import preset_names
-from patchword.models.registry import FAMILIES, checkpoint_of, family_of, known_family
+from patchword.models.registry import FAMILIES, checkpoint_of, family_of, find_preset, known_family
 
 NAME = "openai/clip-vit-base-patch16"
 
 
 def test_presets_name_known_models_of_the_right_kinds() -> None:
     for preset, choice in PRESETS.items():
-        assert preset_names(preset) == choice.names
+        assert find_preset(preset) is choice
         kinds = []
         for name in choice.names:
             family = known_family(name)
@@ -28,7 +27,7 @@ def test_presets_name_known_models_of_the_right_kinds() -> None:
 
 def test_unknown_preset() -> None:
     with pytest.raises(PatchwordError, match=r"preset 'best' is unknown \(choose from fast, balanced, thorough"):
-        preset_names("best")
+        find_preset("best")
 
 
 def test_registry_is_consistent() -> None:

@@ -24,8 +24,8 @@ from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
 from patchword.evaluation.task import DataRecord, EvaluationTask
 from patchword.labeling.dataset import LabelledDataset
-from patchword.models.presets import find_preset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+from patchword.models.registry import find_preset
 from patchword.models.sources import Loader, ModelName
 from patchword.runs.records import Numerics
 from patchword.segmentation.segmenter import Segmenter

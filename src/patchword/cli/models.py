@@ -165,7 +165,7 @@ def _kind(kind: Kind | None) -> str:
 
 
 def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
-    from patchword.models.presets import find_preset
+    from patchword.models.registry import find_preset
     from patchword.models.sources import ModelName
 
     of_preset = find_preset(preset).names if preset else ()

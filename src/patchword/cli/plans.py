@@ -13,7 +13,7 @@ from patchword.config.inputs import align_settings, open_labels, tell_classes
 from patchword.data.folders import Manifest, holds_anything
 from patchword.errors import PatchwordError
 from patchword.labeling.request import LabelRequest
-from patchword.models.presets import find_preset
+from patchword.models.registry import find_preset
 from patchword.models.sources import Loader, ModelName, is_here, whereabouts
 from patchword.runs.progress import byte_count, duration, rate
 

@@ -16,7 +16,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from patchword.data.image_extras import (
     HEIF_EXTENSIONS,
+    SILENCE,
     UnreadableError,
+    bytes_of_file,
     is_heif,
     is_tiff,
     misread_by_pillow,
@@ -27,8 +29,6 @@ from patchword.data.image_extras import (
     tiff_nodata,
     too_large,
 )
-from patchword.data.image_silence import SILENCE
-from patchword.data.image_values import bytes_of_file
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from patchword.data.colours import IGNORE_COLOUR, palette
 from patchword.data.folders import write_bytes
-from patchword.data.image_silence import SILENCE
+from patchword.data.image_extras import SILENCE
 from patchword.errors import PatchwordError
 from patchword.visualization.overlays import overlay
 

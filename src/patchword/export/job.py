@@ -2,24 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.masks import LabelMap
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.export.categories import Category
 from patchword.export.files import place_photograph
 from patchword.export.instances import Piece, Pieces, pieces_of
-from patchword.export.names import stems
-from patchword.export.polygons import LossCounter
+from patchword.export.outlines import LossCounter
 from patchword.export.records import Slivers
 from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.runs.progress import Progress
+
+
+def stems(names: Iterable[str]) -> dict[str, str]:
+    """A name without suffix for each photograph, folders kept; where two would be the same, the suffix stays.
+
+    a/x.jpg and b/x.jpg become a/x and b/x; x.jpg and x.png become x.jpg and x.png. Names that differ only in letter
+    case or in the way that accents are composed count as the same: some file systems cannot hold both.
+
+    Args:
+        names: relative paths with forward slashes, all different.
+    """
+    chosen = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
+    while clashing := _clashing(chosen):
+        chosen.update((name, name) for name in clashing)
+    return chosen
+
+
+def check_line(name: str, *, format_name: str) -> str:
+    """Refuse a name that a list with one name a line cannot hold."""
+    if name.splitlines() != [name] or name != name.strip():
+        raise PatchwordError(
+            f"photograph {name!r} cannot stand in the lists of format {format_name}: its name has a line break or "
+            "begins or ends with white space; rename it"
+        )
+    return name
+
+
+def _clashing(chosen: dict[str, str]) -> list[str]:
+    counted = Counter(map(_key, chosen.values()))
+    return [name for name, stem in chosen.items() if counted[_key(stem)] > 1 and stem != name]
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+UNLABELLED_COLOUR = (0, 0, 0)
+MOST_8_BIT = 254
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as every format knows it.
+
+    Attributes:
+        index: position in the vocabulary, from 0; used where every number is a class (train ids, YOLO, mask files of
+            patchword).
+        id: index + 1; used where 0 means that a pixel has no class (COCO, VOC, FiftyOne).
+        name: the class's name.
+        colour: red, green, blue, 0 to 255; that of patchword's own masks and overlays; never black.
+    """
+
+    index: int
+    id: int
+    name: str
+    colour: tuple[int, int, int]
+
+    @property
+    def hexadecimal(self) -> str:
+        """The colour as #rrggbb."""
+        return "#" + bytes(self.colour).hex()
+
+    def to_json(self) -> dict[str, Any]:
+        """A record that JSON can hold."""
+        return {"id": self.id, "train_id": self.index, "name": self.name, "color": list(self.colour)}
+
+
+def categories_of(vocabulary: Vocabulary) -> tuple[Category, ...]:
+    """The table of a vocabulary's classes, in its order."""
+    colours = vocabulary.colours.tolist()
+    return tuple(
+        Category(index, index + 1, name, (red, green, blue))
+        for index, (name, (red, green, blue)) in enumerate(zip(vocabulary.names, colours, strict=True))
+    )
+
+
+def free_name(expected: str, otherwise: str, categories: tuple[Category, ...]) -> str:
+    """What a table calls something that is no class: as its readers expect, unless a class has that name."""
+    return otherwise if any(each.name.casefold() == expected for each in categories) else expected
+
+
+def check_8_bit(categories: tuple[Category, ...], *, format_name: str) -> None:
+    """Refuse more classes than an 8-bit mask can hold beside 0 and 255."""
+    if len(categories) > MOST_8_BIT:
+        raise PatchwordError(
+            f"format {format_name} holds {MOST_8_BIT} classes at most, the vocabulary has {len(categories)}; "
+            "coco, coco-panoptic, fiftyone and hf hold more"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from patchword.coco_masks import filled
+from patchword.export.instances import Piece
+from patchword.export.records import PolygonLoss
 
 _HAIR = 64
 """A line for readers that draw lies 1 / 64 of a pixel inside; single precision keeps that up to 60,000 pixels."""
@@ -205,3 +210,68 @@ def _distance(points: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[
     share = np.clip(offset @ along / length, 0, 1) if length else np.zeros(len(points))
     nearest: NDArray[np.float64] = np.linalg.norm(offset - share[:, None] * along, axis=1)
     return nearest
+
+
+@dataclass
+class LossCounter:
+    """Adds up what polygons lose."""
+
+    polygons: int = 0
+    holes: int = 0
+    total: float = 0.0
+    worst: float = 0.0
+    worst_image: str | None = None
+    corners: int = 0
+
+    def polygon(self, piece: Piece, *, name: str, tolerance: float, drawn: bool = False) -> NDArray[np.float64]:
+        """The polygon of an object, its loss counted.
+
+        Args:
+            name: the photograph's.
+            tolerance: in pixels, see `outline_of`.
+            drawn: whether the reader draws the polygon instead of filling it.
+
+        Returns:
+            (n, 2) x, y in pixels of the photograph.
+        """
+        outline = outline_of(piece.inside, tolerance=tolerance, inside=drawn)
+        points: NDArray[np.float64] = outline.points + np.array(piece.box[:2])
+        found = (painted if drawn else filled)(points, size=piece.size)
+        loss = 1 - _iou(found, piece.mask())
+        self.polygons += 1
+        self.holes += outline.holes
+        self.corners += len(points)
+        self.total += loss
+        if loss > self.worst:
+            self.worst, self.worst_image = loss, name
+        return points
+
+    def summary(self) -> PolygonLoss | None:
+        """What has been counted; none without polygons."""
+        if not self.polygons:
+            return None
+        return PolygonLoss(
+            polygons=self.polygons,
+            corners=self.corners,
+            bridged_holes=self.holes,
+            mean_iou_loss=round(self.total / self.polygons, 6),
+            worst_iou_loss=round(self.worst, 6),
+            worst_image=self.worst_image,
+        )
+
+
+def painted(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels (h, w) of a polygon as readers draw it: coordinates cut to whole pixels, the line and what is inside.
+
+    Args:
+        points: (n, 2) x, y in pixels, 3 or more.
+        size: (height, width).
+    """
+    image = Image.new("1", size[::-1])
+    corners = np.floor(points).astype(int)
+    ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=1, outline=1)
+    return np.array(image)
+
+
+def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(first & second) / np.count_nonzero(first | second))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from patchword.data.colours import IGNORE_COLOUR
 from patchword.data.components import NOTHING, connected_components
-from patchword.data.image_silence import SILENCE
+from patchword.data.image_extras import SILENCE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size

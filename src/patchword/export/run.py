@@ -10,19 +10,14 @@ from typing import Any, Literal
 from patchword.config.inputs import refuse_empty
 from patchword.data.folders import prepare_output, write_json
 from patchword.errors import PatchwordError
-from patchword.export.categories import categories_of
-from patchword.export.cityscapes import write_cityscapes
-from patchword.export.coco import write_coco
-from patchword.export.coco_panoptic import write_coco_panoptic
-from patchword.export.fiftyone import write_fiftyone
+from patchword.export.coco import write_coco, write_coco_panoptic
 from patchword.export.files import refuse_inside
-from patchword.export.hugging_face import write_hugging_face
-from patchword.export.job import Job
+from patchword.export.formats import write_cityscapes, write_fiftyone, write_hugging_face, write_yolo
+from patchword.export.job import Job, categories_of
 from patchword.export.label_studio import write_label_studio
 from patchword.export.records import ExportSummary
 from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
-from patchword.export.yolo import write_yolo
 from patchword.labeling.dataset import LabelledDataset, why_unusable
 from patchword.runs.progress import Progress
 

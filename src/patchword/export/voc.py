@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from patchword.data.colours import IGNORE_COLOUR
 from patchword.errors import PatchwordError
-from patchword.export.categories import UNLABELLED_COLOUR, Category, check_8_bit, free_name
-from patchword.export.coco_panoptic import object_numbers
+from patchword.export.coco import object_numbers
 from patchword.export.files import FolderSink, Sink, png, text_bytes, zip_sink
 from patchword.export.instances import Piece
-from patchword.export.job import Job, Picture
-from patchword.export.names import check_line
+from patchword.export.job import UNLABELLED_COLOUR, Category, Job, Picture, check_8_bit, check_line, free_name
 
 VOID = 255
 _MOST_OBJECTS = 254

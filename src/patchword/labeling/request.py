@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.config.inputs import Classes, check_limit, choose_images, label_settings, read_vocabulary, root_of
 from patchword.data.vocabulary import Vocabulary
-from patchword.models.presets import find_preset
+from patchword.models.registry import find_preset
 from patchword.models.sources import Loader, ModelName, Named, name_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from patchword.config.base import Settings
-from patchword.models.presets import find_preset
+from patchword.models.registry import find_preset
 
 Grid = Annotated[int, Field(ge=1, le=16)]
 

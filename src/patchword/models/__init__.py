@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from patchword.models.presets import PRESETS, Preset
+from patchword.models.registry import PRESETS, Preset
 
 if TYPE_CHECKING:
     from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder

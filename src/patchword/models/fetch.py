@@ -10,9 +10,8 @@ from patchword.errors import PatchwordError
 from patchword.models.extras import TIMM, split_name
 from patchword.models.folders import read_config
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder, missing_weights
-from patchword.models.presets import PRESETS, find_preset
 from patchword.models.protocols import ModelRecord
-from patchword.models.registry import FAMILIES, Checkpoint, Kind, family_of
+from patchword.models.registry import FAMILIES, PRESETS, Checkpoint, Kind, family_of
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,6 @@ def check_model(name: str, *, revision: str | None = None, kind: Kind | None = N
         return CheckedModel(name, found, _load_record(name, revision=revision, kind=found), "")
     except PatchwordError as error:
         return CheckedModel(name, found, None, str(error))
-
-
-def preset_names(preset: str) -> tuple[str, ...]:
-    """Hub names of a preset's three models."""
-    return find_preset(preset).names
 
 
 def fetch_models(names: Sequence[str], *, revision: str | None = None, to: Path | None = None) -> list[FetchedModel]:

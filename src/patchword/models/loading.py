@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from patchword.models.adapters import WEIGHTS, build_patch_encoder
 from patchword.models.clip import ClipEncoder, check_pooled_token
 from patchword.models.dense import check_dense
 from patchword.models.devices import choose_device, choose_dtype
-from patchword.models.extras import split_name
+from patchword.models.extras import TIMM, Extra, import_extra, split_name
 from patchword.models.folders import (
     Preprocessing,
     check_tokenizer_files,
@@ -25,7 +25,7 @@ from patchword.models.folders import (
     weights_files,
 )
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
-from patchword.models.loading_extras import load_extra_image_text, load_extra_patches
+from patchword.models.openclip import OpenClipEncoder, OpenClipPatches, check_native, load_open_clip
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
 from patchword.models.sam import SamProposer
@@ -33,6 +33,7 @@ from patchword.models.sam2 import Sam2Proposer
 from patchword.models.siglip import SiglipEncoder
 from patchword.models.stored_text import SUFFIX as STORED_TEXT
 from patchword.models.stored_text import load_stored_text
+from patchword.models.timm_encoder import load_timm
 
 _IMAGE_SIDE = {"clip": ("vision_model", "visual_projection"), "siglip": ("vision_model",)}
 
@@ -241,3 +242,52 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def find_extra(name: str, *, revision: str | None) -> tuple[Path, str | None]:
+    """The folder of a checkpoint of another library, fetched when it must be, and its commit (None for a folder)."""
+    folder = local_folder(name, revision=revision)
+    if folder is not None:
+        return folder, None
+    folder = cached_folder(name, revision=revision)
+    if folder is None:
+        fetch_config(name, revision=revision)
+        folder = fetch_files(name, revision=revision)
+    return folder, folder.name
+
+
+def load_extra_patches(
+    extra: Extra, name: str, *, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> PatchEncoder:
+    """Load a patch encoder of timm or OpenCLIP; `load_patch_encoder` says what the arguments are."""
+    import_extra(extra, name=name)  # before anything is fetched
+    folder, commit = find_extra(name, revision=revision)
+    if extra is TIMM:
+        return load_timm(name, folder=folder, revision=commit, device=device, dtype=dtype)
+    parts = load_open_clip(name, folder=folder, revision=commit)
+    tower = parts.model.visual
+    check_native(tower, name=name, what="patches")
+    record = replace(parts.record, dim=int(tower.conv1.out_channels))
+    return OpenClipPatches(tower.to(device=device, dtype=dtype), record=record, device=device, dtype=dtype)
+
+
+def load_extra_image_text(
+    extra: Extra, name: str, *, revision: str | None, device: torch.device, dtype: torch.dtype, dense: str
+) -> ImageTextEncoder:
+    """Load an OpenCLIP model as text and image tower; `load_image_text` says what the arguments are."""
+    if extra is TIMM:
+        raise PatchwordError(f"{name} has no text encoder; use CLIP, SigLIP or, by open_clip:NAME, OpenCLIP models")
+    if dense != "value":
+        raise PatchwordError(f"dense is {dense!r} for {name}, an OpenCLIP model; only value works")
+    import_extra(extra, name=name)
+    folder, commit = find_extra(name, revision=revision)
+    parts = load_open_clip(name, folder=folder, revision=commit)
+    parts.model.to(device).visual.to(dtype)  # text stays in float32
+    return OpenClipEncoder(
+        parts.model,
+        tokenizer=parts.tokenizer,
+        record=parts.record,
+        device=device,
+        dtype=dtype,
+        resample=parts.resample,
+    )

@@ -44,10 +44,10 @@ def load_method(
     Returns:
         the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
     """
+    from patchword.models.adapters import TokenEncoder, as_dino
     from patchword.models.clip import ClipEncoder
     from patchword.models.proxy import ProxyClip
     from patchword.models.sources import Loader, ModelName
-    from patchword.models.tokens import TokenEncoder, as_dino
     from patchword.segmentation.baseline import DenseSegmenter
 
     method = find_method(name, encoder=encoder)

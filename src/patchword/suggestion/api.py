@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchword.config.inputs import Classes, root_of
 from patchword.data.folders import write_text
 from patchword.errors import PatchwordError
-from patchword.models.presets import find_preset
+from patchword.models.registry import find_preset
 from patchword.models.sources import Loader
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 
 from patchword.errors import PatchwordError, first_line
 from patchword.export.onnx.facts import CLASS_OF, IMAGES, PATCHES, SIZE, VECTORS, Agreement
-from patchword.export.onnx.packages import import_onnx_package
+from patchword.export.onnx.files import import_onnx_package
 from patchword.export.onnx.traceable import ImageSide
 
 _CPU = "CPUExecutionProvider"

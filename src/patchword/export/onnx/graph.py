@@ -12,7 +12,7 @@ import torch
 
 from patchword.errors import PatchwordError, first_line
 from patchword.export.onnx.facts import IMAGES, PATCHES
-from patchword.export.onnx.packages import import_onnx_package
+from patchword.export.onnx.files import import_onnx_package
 from patchword.export.onnx.traceable import ImageSide, traceable
 
 # Batch, rows and columns: no two alike and none 1, or the trace would take them for fixed; neither rows nor columns are

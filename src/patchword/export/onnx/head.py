@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from patchword.export.onnx.facts import CLASS_OF, CLASSES, CONFIDENCE, IMAGES, PATCHES, SCORES, SIZE, VECTORS
-from patchword.export.onnx.packages import import_onnx_package
+from patchword.export.onnx.files import import_onnx_package
 
 _LOWEST = -1e4  # score of a class without words: never the best, and nothing in the softmax
 _IR_VERSION = 10

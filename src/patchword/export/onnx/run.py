@@ -14,11 +14,9 @@ from patchword.errors import PatchwordError
 from patchword.export.files import check_file_target
 from patchword.export.onnx.check import agreement, largest_difference, open_session
 from patchword.export.onnx.facts import KEY, Agreement, OnnxFacts
-from patchword.export.onnx.files import SUFFIX, Workplace, save_model, weights_beside
+from patchword.export.onnx.files import SUFFIX, Workplace, import_onnx_package, quantise, save_model, weights_beside
 from patchword.export.onnx.graph import trace
 from patchword.export.onnx.head import attach_head, parse_head
-from patchword.export.onnx.packages import import_onnx_package
-from patchword.export.onnx.quantise import quantise
 from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.onnx.traceable import ImageSide
 from patchword.export.publish import find_artifact

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.folders import replacing_path
-from patchword.data.image_values import customary_nodata, is_nodata
+from patchword.data.image_extras import customary_nodata, is_nodata
 from patchword.errors import PatchwordError, WriteError, warn_of_file
 from patchword.segmentation.large.readers import Pixels
 from patchword.segmentation.large.tiles import Box
