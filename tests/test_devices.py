@@ -182,7 +182,7 @@ def test_onnx_export(segmenter: Path, models: Models, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     with fake_device():
         there = load_patch_encoder(str(models.dinov2), device="mps")
-        with pytest.raises(PatchwordError, match="allowed for an export is float32 on the CPU"):
+        with pytest.raises(PatchwordError, match="an export needs float32 on the CPU"):
             export_onnx(segmenter, out=tmp_path / "model.onnx", encoder=there)
 
 

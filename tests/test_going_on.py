@@ -43,7 +43,7 @@ def test_align_leaves_out_what_is_gone_or_changed_and_names_it(world: Path, mode
     assert changed.startswith("patchword: 1.png: ")
     assert changed.endswith("1.png has changed since it was labelled; label it again")
     assert last.startswith("patchword: 2 photographs could not be trained on; see ")
-    assert "on 1 photographs" in ran.out
+    assert "on 1 photograph," in ran.out
 
 
 def test_quality_counts_what_is_gone_or_changed(world: Path) -> None:

@@ -342,7 +342,7 @@ def test_hugging_face_by_datasets(
 
 
 def test_hugging_face_needs_photographs(labels: LabelledDataset, tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match="allowed for photographs is copy or link"):
+    with pytest.raises(PatchwordError, match="use photographs copy or link"):
         export_labels(
             labels, format="hf", out=tmp_path / "hf", settings=ExportSettings(photographs="leave"), quiet=True
         )
