@@ -316,7 +316,7 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
     [
         (["--preset", "quick"], "preset 'quick' is unknown (choose from fast"),
         (["--device", "abacus"], "device 'abacus'"),
-        (["--dtype", "float8"], "dtype is 'float8'"),
+        (["--dtype", "float8"], "dtype 'float8' is unknown"),
         (["--limit", "0"], "--limit must be at least 1, not 0"),
         (["--set", "overlap=2"], "setting 'overlap' is 2"),
         (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown (choose from generator, grids, overlap"),

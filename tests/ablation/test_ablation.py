@@ -145,8 +145,8 @@ def test_noise_renames_whole_regions_and_leaves_the_rest() -> None:
     ("changes", "message"),
     [
         ({"rows": []}, "rows"),
-        ({"rows": [{"name": "a"}, {"name": "a"}]}, "two rows have one name"),
-        ({"seeds": [1, 1]}, "a seed is named twice"),
+        ({"rows": [{"name": "a"}, {"name": "a"}]}, "two rows have the same name"),
+        ({"seeds": [1, 1]}, "a seed is listed twice"),
         ({"colour": 1}, "field 'colour' is unknown"),
         ({"rows": [{"name": "a", "label_noise": 2}]}, "label_noise' is 2"),
     ],

@@ -62,7 +62,11 @@ def drop_tensor(folder: Path) -> None:
 BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
     ("no config", lambda f: (f / "config.json").unlink(), ("has no config.json", "give a folder in the hub's format")),
     ("config no JSON", lambda f: (f / "config.json").write_text("{"), ("config.json cannot be read as JSON",)),
-    ("config no object", lambda f: (f / "config.json").write_text("[]"), ("config.json holds list", "JSON object")),
+    (
+        "config no object",
+        lambda f: (f / "config.json").write_text("[]"),
+        ("config.json must hold a JSON object, not list",),
+    ),
     ("config binary", lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ("config.json cannot be read",)),
     ("no model_type", lambda f: edit_config(f, lambda c: c.pop("model_type")), ("has no model_type",)),
     (
@@ -282,7 +286,7 @@ def test_name_that_no_hub_could_have(name: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_revision_of_a_folder_is_refused(tiny_clip: Path) -> None:
-    with pytest.raises(PatchwordError, match="revision 'v1' is given for the local folder"):
+    with pytest.raises(PatchwordError, match="revision 'v1' cannot be used with the local folder"):
         load_image_text(str(tiny_clip), revision="v1", device="cpu")
 
 

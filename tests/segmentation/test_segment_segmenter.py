@@ -165,7 +165,7 @@ class TestSaved:
             Segmenter.from_pretrained(model_folder, encoder=ColourPatches())
 
     @pytest.mark.parametrize(
-        ("wrong", "told"), [({"device": "toaster"}, "device 'toaster'"), ({"dtype": "x"}, "dtype is 'x'")]
+        ("wrong", "told"), [({"device": "toaster"}, "device 'toaster'"), ({"dtype": "x"}, "dtype 'x' is unknown")]
     )
     def test_wrong_device_is_no_matter_of_the_frozen_model(
         self, model_folder: Path, wrong: dict[str, str], told: str
