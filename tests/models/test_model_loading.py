@@ -65,7 +65,7 @@ BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
     (
         "config no object",
         lambda f: (f / "config.json").write_text("[]"),
-        ("config.json must hold a JSON object, not list",),
+        ("must hold a JSON object, not list",),
     ),
     ("config binary", lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), ("config.json cannot be read",)),
     ("no model_type", lambda f: edit_config(f, lambda c: c.pop("model_type")), ("has no model_type",)),
