@@ -107,14 +107,16 @@ def test_the_whole_way_with_names_that_a_machine_lacks(machine: str, models: Mod
         ("export", out / "labels", "--format", "coco", "-o", out / "coco.json"),
         ("export", out / "labels", "--format", "hf", "-o", out / "hf"),
         ("export", out / "labels", "--format", "voc", "-o", out / "voc"),
+        ("segment", photos, *classes, *dense, "-o", out / "planned", "--dry-run"),
     )
-    assert codes == [0, 1, 1, 1, 0, 0, 0, 0], complaints
+    assert codes == [0, 1, 1, 1, 0, 0, 0, 0, 0], complaints
     good, broken = bytes_of(f"{name}.png" for name in NAMES), bytes_of(f"{name} broken.jpg" for name in NAMES)
     for manifest in ("labels/manifest.jsonl", "segmented/results.jsonl", "evaluated/images.jsonl"):
         records = [json.loads(line) for line in (out / manifest).read_text(encoding="utf-8").splitlines()]
         assert bytes_of(each["name"] for each in records if each["status"] != "failed") == good, manifest
         failed = bytes_of(each["name"] for each in records if each["status"] == "failed")
         assert failed == (set() if "evaluated" in manifest else broken), manifest
+        assert all("/" not in (each.get("reason") or "") for each in records), manifest  # whatever folder was typed
     json.loads(outputs[2])
     assert complaints.count("\\udcff broken.jpg: ") >= 3
     if machine != "ASCII":

@@ -68,3 +68,8 @@ def warn_of_file(message: str, *, path: Path) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or the name of its type where it says nothing."""
     return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def printable(text: object) -> str:
+    """Text that fits on one line of a terminal: control characters and bytes that are not UTF-8 become escapes."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))

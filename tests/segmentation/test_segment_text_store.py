@@ -130,8 +130,8 @@ def _write(folder: str, count: int) -> None:
 
 
 def test_processes_may_write_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write, args=(str(tmp_path), 12)) for _ in range(3)]
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(str(tmp_path), 12)) for _ in range(2)]
     for writer in writers:
         writer.start()
     for writer in writers:

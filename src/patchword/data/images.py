@@ -29,7 +29,7 @@ from patchword.data.image_extras import (
     tiff_nodata,
     too_large,
 )
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,8 +160,7 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
         reason = error.strerror or f"damaged ({error})"
     except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format
         reason = f"damaged ({error or type(error).__name__})"
-    name = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(path))
-    raise PatchwordError(f"cannot read {name}: {_one_line(reason)}") from None
+    raise PatchwordError(f"cannot read {printable(path)}: {_one_line(reason)}") from None
 
 
 def _one_line(reason: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.images import read_image
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, printable
 from patchword.runs.progress import Progress, photograph_count
 
 _THREADS = 4  # that read at once; a disk is kept busy, and hashing is faster than most
@@ -285,7 +285,8 @@ def why_unread(unread: Photograph) -> PatchwordError:
 
 def named_alike(error: object, *, path: Path, name: str) -> PatchwordError:
     """An error of a photograph that calls it by its name instead of by its path."""
-    return PatchwordError(str(error).replace(str(path), name))
+    said = str(error).replace(printable(path), printable(name))  # as the reader of photographs writes paths
+    return PatchwordError(said.replace(str(path), name))
 
 
 def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:

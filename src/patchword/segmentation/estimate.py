@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchword.data.folders import json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -66,7 +67,8 @@ class _Trials:
         segmented = self.clock()
         record = write_result(folder, Segmented(name, found), settings=how)
         written = self.clock()
-        size = on_disk(files_of(folder, name, settings=how)) + len(record.model_dump_json(exclude_none=True))
+        line = json_text(record.model_dump(mode="json", exclude_none=True))
+        size = on_disk(files_of(folder, name, settings=how)) + len(line)
         return Trial(decoding=read - started, models=segmented - read, writing=written - segmented, size=size)
 
     def _read(self, path: Path) -> Pixels:
