@@ -499,7 +499,7 @@ def _bomb(path: Path) -> None:
         ("a.webp", _cut, ""),
         ("a.bmp", _cut, ""),
         ("a.png", _flip_bytes, ""),
-        ("a.png", _bomb, "too large (the limit is 178,956,970 pixels): make it smaller, or segment it as a TIFF"),
+        ("a.png", _bomb, r"too large \(the limit is 178,956,970 pixels\): make it smaller, or segment it as a TIFF"),
         ("a.png", lambda path: path.mkdir(), "not a file"),
         *([("a.png", os.mkfifo, "not a file")] if hasattr(os, "mkfifo") else []),
         ("a.png", lambda path: None, "No such file"),
