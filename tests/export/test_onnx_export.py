@@ -387,6 +387,7 @@ def test_what_8_bits_lose_is_measured_recorded_and_printed(
     monkeypatch.setattr(export_run, "_whole_graph", lambda *_, **__: onnx_ir.load(exported.path))
     said = must(run("export", model, "--format", "onnx", "-o", tmp_path / "m.onnx", "--int8")).out
     assert f"the class of {share:.1%} of the patches of drawn pictures" in said
+    assert f"a patch's vector by 1 - cosine = {1 - cosine:.1e} at most" in said
 
 
 def test_8_bits_that_lose_much_are_refused_and_can_be_asked_for(

@@ -85,7 +85,10 @@ def _export_onnx(
             ("numbers", facts.precision),
             ("differs from torch by", f"{facts.largest_difference:.1e} at most{', before 8 bits' * options.int8}"),
             *(
-                [("8 bits keep", f"the class of {facts.int8_agreement:.1%} of the patches of drawn pictures")]
+                [
+                    ("8 bits keep", f"the class of {facts.int8_agreement:.1%} of the patches of drawn pictures"),
+                    ("8 bits turn", f"a patch's vector by 1 - cosine = {1 - (facts.int8_cosine or 0):.1e} at most"),
+                ]
                 if facts.int8_agreement is not None
                 else []
             ),

@@ -89,9 +89,13 @@ def _check_against_reference(
     dtype: str,
     as_json: bool,
 ) -> None:
-    from patchword.models.reference import Comparison, compare_with_published, compare_with_reference
+    from patchword.models.reference import PUBLISHED, Comparison, compare_with_published, compare_with_reference
 
-    problems, rows = 0, list[tuple[str, Comparison]]()
+    if picture is not None:
+        wanted = sorted({each.picture for each in PUBLISHED if each.checkpoint in {model.name for model in chosen}})
+        if len(wanted) > 1:
+            raise PatchwordError(f"--picture is one picture, but these models need {len(wanted)}: {'; '.join(wanted)}")
+    problems, rows = list[tuple[str, str]](), list[tuple[str, Comparison]]()
     for model, result in zip(chosen, results, strict=True):
         problem = result.problem
         if not problem and result.kind is not None:
@@ -106,10 +110,11 @@ def _check_against_reference(
             except PatchwordError as error:
                 problem = str(error)
         if problem:
-            problems += 1
+            problems.append((model.name, problem))
             say(f"{model.name}: {problem}")
     if as_json:
-        print_json([{"model": name, **asdict(each), "passes": each.passes} for name, each in rows])
+        compared = [{"model": name, **asdict(each), "passes": each.passes} for name, each in rows]
+        print_json([*compared, *({"model": name, "problem": why, "passes": False} for name, why in problems)])
     elif rows:
         table = [(name, each.what, f"{each.difference:.1e}", f"{each.allowed:.0e}") for name, each in rows]
         verdicts = ["passes" if each.passes else "FAILS" for _, each in rows]

@@ -129,6 +129,27 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
     return Path(folder)
 
 
+def fetch_file(repository: str, file: str, *, kind: str, offline: bool) -> Path:
+    """A single file of the hub, from its cache or fetched after one brief question; raises whatever the client does.
+
+    Args:
+        repository: its hub name.
+        file: path within it.
+        kind: "model" or "dataset".
+        offline: whether the cache alone may be asked.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, file, repo_type=kind)
+    if isinstance(cached, str):
+        return Path(cached)
+    if offline:
+        raise PatchwordError(f"{file} of {repository} is not in the cache, and HF_HUB_OFFLINE is set")
+    limit = answer_within()
+    get_hf_file_metadata(hf_hub_url(repository, file, repo_type=kind), timeout=limit, retry_on_errors=False)
+    return Path(hf_hub_download(repository, file, repo_type=kind, etag_timeout=limit))
+
+
 def answer_within() -> float:
     """Seconds that the hub has for one answer: HF_HUB_ETAG_TIMEOUT, or five.
 

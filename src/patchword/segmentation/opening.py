@@ -137,7 +137,7 @@ def check_parts(
         if isinstance(model, str | Path) and Path(model).suffix != ONNX:
             segmenter_folder(model)
         elif isinstance(model, str | Path) and not Path(model).is_file():
-            raise PatchwordError(f"{model} is not there; pass a file that `patchword export` wrote")
+            raise PatchwordError(f"{model} does not exist; give a file that `patchword export` wrote")
         return
     if text_encoder is not None:
         raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
