@@ -22,7 +22,7 @@ import torch
 
 import patchword as pw
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.segmentation.baselines import load_method
+from patchword.segmentation.baseline import load_method
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
 from patchword.toytown import miniatures

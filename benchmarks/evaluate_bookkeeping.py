@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.evaluation.contours import boundary_reach
+from patchword.evaluation.confusion import boundary_reach
 from patchword.evaluation.counts import count_image
 
 Maps = tuple[NDArray[Any], NDArray[Any]]

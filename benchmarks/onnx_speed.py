@@ -116,7 +116,7 @@ def measure(folder: Path, *, size: str, sides: list[int], classes: int, runs: in
     from patchword.export.onnx.check import open_session
     from patchword.export.onnx.files import quantise
     from patchword.export.onnx.run import export_onnx
-    from patchword.segmentation.pixels import Decision, assign_pixels
+    from patchword.segmentation.pixels import PostprocessConfig, assign_pixels
     from patchword.segmentation.scores import GridScores
 
     model, encoder = make_model(folder, size=size)
@@ -130,7 +130,7 @@ def measure(folder: Path, *, size: str, sides: list[int], classes: int, runs: in
     files = {"onnxruntime": plain, "onnxruntime int8": small}
     sessions = {way: open_session(file, threads=threads) for way, file in files.items()}
 
-    decision = Decision(class_of=np.arange(classes), count=classes, temperature=TEMPERATURE)
+    decision = PostprocessConfig(class_of=np.arange(classes), count=classes, temperature=TEMPERATURE)
 
     def by_torch(images: torch.Tensor) -> Any:
         with torch.no_grad():

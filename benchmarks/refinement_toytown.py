@@ -29,8 +29,8 @@ from PIL import Image
 import patchword as pw
 from patchword import api
 from patchword.data.masks import LabelMap, overlay
-from patchword.evaluation.bootstrap import mean_of_known, percentiles, ratio, resampled_sums
-from patchword.evaluation.boundary import boundary_counts
+from patchword.evaluation.confusion import boundary_counts
+from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
 from patchword.models import load_mask_proposer
 from patchword.segmentation.baseline import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
@@ -44,7 +44,7 @@ from patchword.versions import versions
 
 REPORTED = {"day": ("evaluate-seen", 50_000), "dusk": ("evaluate-style", 50_000)}
 TUNING = {"day": ("validate", 500_000), "dusk": ("validate", 600_000)}
-DEFAULTS: dict[str, dict[str, Any]] = {name: {"refine": name} for name in ("none", "guided", "pamr", "sam")}
+DEFAULTS: dict[str, dict[str, Any]] = {name: {"refine": name} for name in ("none", "jbu", "pamr", "sam")}
 RESAMPLES = 1000
 
 Counts = NDArray[np.int64]
@@ -79,7 +79,7 @@ def candidates() -> dict[str, dict[str, Any]]:
     for distance in (0.5, 1.0, 1.5):
         for colour in (0.05, 0.1, 0.2):
             numbers = {"distance": distance, "colour": colour}
-            found[f"guided {distance} {colour}"] = {"refine": "guided", "guided": numbers}
+            found[f"jbu {distance} {colour}"] = {"refine": "jbu", "jbu": numbers}
     for pamr in ({}, {"iterations": 5}, {"iterations": 20}, {"contrast": 0.3}, {"dilations": (8, 16)}):
         found[f"pamr {pamr or ''}"] = {"refine": "pamr", "pamr": pamr}
     for sam in ({"agreement": 0.7}, {"agreement": 0.5}, {"agreement": 0.3}, {"agreement": 0.3, "points": 1}):

@@ -12,7 +12,7 @@ machine does falls on all alike. Ratios are taken within a round; the medians of
 - module: the alignment module alone, on what the encoder gave;
 - N classes: everything after decoding, that is resizing, encoding, the module, cosines with N classes, bilinear
   upsampling (`refine=none`), classes, confidences;
-- N classes, guided: the same as it is by default, upsampled along the photograph's edges (`refine=guided`);
+- N classes, jbu: the same as it is by default, upsampled along the photograph's edges (`refine=jbu`);
 - proxyclip: the same with ProxyCLIP's published windows of 336 pixels, 112 apart, shorter side 336, 171 classes; its
   CLIP is ViT-B/16 with random weights.
 
@@ -134,7 +134,7 @@ def ways_of(
 
     from patchword.data.images import to_tensor
     from patchword.models.pixels import model_size, resize
-    from patchword.segmentation.baselines import load_method
+    from patchword.segmentation.baseline import load_method
 
     seen = model_size((image.shape[0], image.shape[1]), image_size=size, patch_size=encoder.record.patch_size)
     resized = resize(to_tensor(image), size=seen).to(encoder.device)
@@ -151,7 +151,7 @@ def ways_of(
         return lambda: segmenter.segment(image, classes=names, settings={"image_size": size, "refine": refine})
 
     ways: dict[str, Callable[[], object]] = {"bare": lambda: encoder(resized), "module": aligned}
-    for refine, suffix in (("none", ""), ("guided", ", guided")):
+    for refine, suffix in (("none", ""), ("jbu", ", jbu")):
         ways |= {f"{count} classes{suffix}": segmented(count, refine) for count in classes}
     if clip is not None:
         proxy = load_method("proxyclip", image_text=clip, encoder=encoder, device="cpu")

@@ -116,7 +116,7 @@ SAM = {"refine": "sam", "sam.minimum_predicted_iou": 0, "sam.agreement": 0}
     "settings",
     [
         {"refine": "none"},
-        {"refine": "guided"},
+        {"refine": "jbu"},
         {"refine": "pamr"},
         SAM,
         {"window": 16, "join": "logits", "softmax_over": "words", "background_threshold": 0.4},

@@ -22,13 +22,13 @@ from patchword.cli.app import app
 from patchword.cli.terminal import parse_settings
 from patchword.config.base import Settings
 from patchword.data.masks import Segment
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
+from patchword.evaluation.masks import DataRecord
 from patchword.evaluation.protocols import PROTOCOLS
 from patchword.evaluation.records import ImageScore, SetupRecord
 from patchword.evaluation.report import ClassReport, EvaluationReport
 from patchword.evaluation.suite import SUITES
 from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
-from patchword.evaluation.task import DataRecord
 from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.records import ExportSummary, PolygonLoss, Slivers
 from patchword.export.settings import ExportSettings, ImportSettings
@@ -38,12 +38,11 @@ from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.models.registry import PRESETS
 from patchword.runs.records import Numerics, SessionRecord, ShardRecord, VocabularyRecord
-from patchword.segmentation.folder_settings import FolderSettings
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.records import ClassArea, ResultRecord, SegmentationRecord, TilesRecord
 from patchword.segmentation.records import Counts as SegmentationCounts
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.settings import FolderSettings, SegmentSettings
 from tools.docs_settings import settings_table
 
 ROOT = Path(__file__).parents[1]

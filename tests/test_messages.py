@@ -16,11 +16,11 @@ from small_world import must, run
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"guided": {"colr": 3}}, "guided: setting 'colr' is unknown (choose from radius, distance, colour"),
+        ({"jbu": {"colr": 3}}, "jbu: setting 'colr' is unknown (choose from radius, distance, colour"),
         ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; input should be less than or equal to 10"),
-        ({"guided": 3}, "setting 'guided' is 3; "),
-        ({"stride": 100}, "stride is 100; allowed only beside window"),
-        ({"stride": 100, "window": 64}, "stride is 100; allowed is 1 to the window's side, 64"),
+        ({"jbu": 3}, "setting 'jbu' is 3; "),
+        ({"stride": 100}, "stride is 100; it requires window"),
+        ({"stride": 100, "window": 64}, "stride is 100; it must be 1 to the window's side, 64"),
     ],
 )
 def test_wrong_setting_names_its_place(values: dict[str, object], told: str) -> None:
@@ -30,7 +30,7 @@ def test_wrong_setting_names_its_place(values: dict[str, object], told: str) -> 
 
 
 def test_parts_of_settings_are_read() -> None:
-    assert SegmentSettings.of({"guided": {"radius": 3}}).guided.radius == 3
+    assert SegmentSettings.of({"jbu": {"radius": 3}}).jbu.radius == 3
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
         Image.new(mode, (8, 8)).save(tmp_path / folder / "a.png")
     command = ["evaluate", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", "cat", "--model", "absent"]
     complaint = must(run(*command, "--set", "refine=sam"), code=2).complaint
-    assert "there is no mask proposer; name one, such as a SAM, by --mask-proposer" in complaint
+    assert "refine=sam needs a mask proposer, such as a SAM; name one by --mask-proposer" in complaint
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])

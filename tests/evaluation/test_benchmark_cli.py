@@ -95,10 +95,10 @@ def test_a_suite_is_one_table(voc: Path, predictions: Path, tmp_path: Path):
         (("--benchmark", "voc21", "--data", ".", "--names", "val.txt"), "--names cannot be used with --benchmark"),
         (("--data", "."), "--data requires --benchmark or --suite"),
         (("photos", "--protocol", "native"), "--protocol requires --benchmark or --suite"),
-        (("--benchmark", "kitti", "--data", "."), "benchmark 'kitti' is unknown"),
+        (("--benchmark", "kitti", "--data", "."), "unknown benchmark 'kitti'"),
         (("--benchmark", "voc21", "--data", "nowhere"), "no such folder of voc21: nowhere"),
         (("--suite", "standard8", "--data", "nowhere", "--out", "out"), "no such folder of benchmarks, or file"),
-        (("--suite", "standard9", "--data", ".", "--out", "out"), "suite 'standard9' is unknown"),
+        (("--suite", "standard9", "--data", ".", "--out", "out"), "unknown suite 'standard9'"),
     ],
 )
 def test_what_cannot_be_is_one_line(

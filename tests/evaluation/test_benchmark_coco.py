@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.lists import class_list
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 
 NAME = "000000000139"
 # The ids of COCO's 80 annotated categories, as its instance annotations have them.
@@ -73,7 +73,7 @@ def test_converted_masks_come_before_pixel_maps(tmp_path: Path):
 @pytest.mark.parametrize("value", [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90, 182])
 def test_values_of_categories_that_nobody_annotated_are_refused(tmp_path: Path, value: int):
     make_split(tmp_path / "val2017", tmp_path / "stuffthingmaps_trainval2017/val2017", {NAME: [[0, value]]})
-    with pytest.raises(PatchwordError, match=rf"holds the value {value} \(1 pixel\); allowed are 0 to 10, 12 to 24"):
+    with pytest.raises(PatchwordError, match=rf"has the value {value} \(1 pixel\); values must be 0 to 10, 12 to 24"):
         read("coco-stuff", tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_other_categories_than_cocos_are_refused(tmp_path: Path):
     record = json.loads(path.read_text())
     record["categories"][0]["name"] = "toothpick"
     path.write_text(json.dumps(record))
-    with pytest.raises(PatchwordError, match="80 categories; allowed are COCO's 80, and 'toothbrush'"):
+    with pytest.raises(PatchwordError, match=r"80 categories; they must be COCO's 80 \('toothbrush'"):
         BENCHMARKS["coco-object"].open(data)
 
 

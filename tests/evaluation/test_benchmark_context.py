@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from scipy.io import savemat
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 
 # Some of the 459 labels as the annotations' own labels.txt numbers them; "accordion" and "zoo" are none of the 59.
 SOME = {
@@ -113,7 +113,7 @@ def test_label_maps_without_a_list_are_refused(tmp_path: Path):
 def test_labels_that_are_not_understood_are_refused_with_their_line(tmp_path: Path):
     root = make_mat(tmp_path)
     (root / "labels.txt").write_text("1: accordion\naeroplane\n")
-    with pytest.raises(PatchwordError, match=r"labels.txt:2: 'aeroplane' is not understood"):
+    with pytest.raises(PatchwordError, match=r"labels.txt:2: cannot read 'aeroplane'"):
         BENCHMARKS["context59"].open(root)
 
 

@@ -12,11 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.api import Judged
-from patchword.evaluation.benchmark_api import evaluate_benchmark, evaluate_suite
-from patchword.evaluation.benchmark_task import ProtocolRun
+from patchword.evaluation.api import EvaluatedModel
+from patchword.evaluation.benchmark_api import ProtocolRun, evaluate_benchmark, evaluate_suite
 from patchword.evaluation.benchmarks.lists import class_list, templates
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.protocols import PROTOCOLS
 from patchword.evaluation.suite_report import read_suite
 from patchword.models.protocols import ModelRecord
@@ -87,7 +86,7 @@ def scores(report: Any) -> dict[str, float]:
 @pytest.mark.parametrize("protocol", ["sclip336", "native"])
 def test_background_by_words_is_class_zero(tmp_path: Path, protocol: str):
     report = evaluate_benchmark(
-        "voc21", data=make_voc(tmp_path), judged=Judged(model=segmenter()), protocol=protocol, quiet=True
+        "voc21", data=make_voc(tmp_path), judged=EvaluatedModel(model=segmenter()), protocol=protocol, quiet=True
     )
     assert report.classes[0].name == "background"
     found = scores(report)
@@ -100,7 +99,7 @@ def test_background_by_words_is_class_zero(tmp_path: Path, protocol: str):
 def test_background_by_threshold_is_class_zero(tmp_path: Path):
     """Where background has no words, the sky is like all classes alike, and no class is sure of it."""
     report = evaluate_benchmark(
-        "voc21", data=make_voc(tmp_path), judged=Judged(model=segmenter()), protocol="tcl448", quiet=True
+        "voc21", data=make_voc(tmp_path), judged=EvaluatedModel(model=segmenter()), protocol="tcl448", quiet=True
     )
     assert "@background" not in report.vocabulary
     found = scores(report)
@@ -112,7 +111,7 @@ def test_with_a_low_threshold_the_same_pixels_become_classes(tmp_path: Path):
     report = evaluate_benchmark(
         "voc21",
         data=make_voc(tmp_path),
-        judged=Judged(model=segmenter(), settings={"background_threshold": 0.001}),
+        judged=EvaluatedModel(model=segmenter(), settings={"background_threshold": 0.001}),
         protocol="tcl448",
         quiet=True,
     )
@@ -123,7 +122,7 @@ def test_with_a_low_threshold_the_same_pixels_become_classes(tmp_path: Path):
 
 def test_without_background_its_pixels_do_not_count(tmp_path: Path):
     report = evaluate_benchmark(
-        "voc20", data=make_voc(tmp_path), judged=Judged(model=segmenter()), protocol="sclip336", quiet=True
+        "voc20", data=make_voc(tmp_path), judged=EvaluatedModel(model=segmenter()), protocol="sclip336", quiet=True
     )
     assert report.pixels == 2 * 64 * 64
     assert set(scores(report)) == {"person", "cat"}
@@ -133,7 +132,7 @@ def test_the_report_says_by_which_row_of_which_protocol(tmp_path: Path):
     evaluate_benchmark(
         "voc21",
         data=make_voc(tmp_path / "data"),
-        judged=Judged(model=segmenter()),
+        judged=EvaluatedModel(model=segmenter()),
         protocol="sclip336",
         out=tmp_path / "out",
         quiet=True,
@@ -162,14 +161,16 @@ def test_a_protocol_changes_what_the_model_sees(tmp_path: Path):
             return super().encode_patches(images)
 
     model = DenseSegmenter(Watching())  # type: ignore[arg-type]
-    evaluate_benchmark("voc20", data=make_voc(tmp_path), judged=Judged(model=model), protocol="sclip336", quiet=True)
+    evaluate_benchmark(
+        "voc20", data=make_voc(tmp_path), judged=EvaluatedModel(model=model), protocol="sclip336", quiet=True
+    )
     assert set(sizes) == {(336, 336)}, "64 x 128 is seen as 336 x 672, in windows"
 
 
 def test_a_run_is_resumed(tmp_path: Path):
     options: dict[str, Any] = {
         "data": make_voc(tmp_path / "data"),
-        "judged": Judged(model=segmenter()),
+        "judged": EvaluatedModel(model=segmenter()),
         "protocol": "native",
         "out": tmp_path / "out",
         "quiet": True,
@@ -195,7 +196,7 @@ def test_predictions_of_any_program(tmp_path: Path):
     report = evaluate_benchmark(
         "voc21",
         data=make_voc(tmp_path / "data"),
-        judged=Judged(predictions=predictions, predictions_are="positions"),
+        judged=EvaluatedModel(predictions=predictions, predictions_are="positions"),
         quiet=True,
     )
     assert report.miou == 1
@@ -204,11 +205,13 @@ def test_predictions_of_any_program(tmp_path: Path):
 
 def test_a_protocol_beside_predictions_is_refused(tmp_path: Path):
     with pytest.raises(PatchwordError, match="beside predictions, which they cannot change"):
-        evaluate_benchmark("voc21", data=tmp_path, judged=Judged(predictions=tmp_path), protocol="sclip336", quiet=True)
+        evaluate_benchmark(
+            "voc21", data=tmp_path, judged=EvaluatedModel(predictions=tmp_path), protocol="sclip336", quiet=True
+        )
 
 
 def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):
-    judged = Judged(model=tmp_path / "no model at all")
+    judged = EvaluatedModel(model=tmp_path / "no model at all")
     with pytest.raises(PatchwordError, match=r"voc21 is not in .* lacks JPEGImages"):
         evaluate_benchmark("voc21", data=tmp_path, judged=judged, quiet=True)
 
@@ -216,18 +219,18 @@ def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"protocol": "sclip"}, "protocol 'sclip' is unknown"),
-        ({"templates": 3}, "templates are 3; allowed are 7 and 80"),
+        ({"protocol": "sclip"}, "unknown protocol 'sclip'"),
+        ({"templates": 3}, r"templates is 3 \(choose from 7, 80"),
         ({"limit": 0}, "limit is 0"),
     ],
 )
 def test_options_are_refused_before_the_data_are_looked_at(tmp_path: Path, options: dict[str, Any], said: str):
     with pytest.raises(PatchwordError, match=said):
-        evaluate_benchmark("voc21", data=tmp_path, judged=Judged(model=segmenter()), **options)
+        evaluate_benchmark("voc21", data=tmp_path, judged=EvaluatedModel(model=segmenter()), **options)
 
 
 def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path):
-    judged = Judged(model=segmenter(), settings={"widow": 3})
+    judged = EvaluatedModel(model=segmenter(), settings={"widow": 3})
     with pytest.raises(PatchwordError, match="setting 'widow' is unknown"):
         evaluate_benchmark("voc21", data=tmp_path, judged=judged)
 
@@ -245,21 +248,21 @@ def test_a_suite_measures_what_is_there(tmp_path: Path):
     data = make_ade(make_voc(tmp_path / "data"))
     out = tmp_path / "out"
     options: dict[str, Any] = {"data": data, "protocol": "sclip336", "out": out, "quiet": True}
-    record = evaluate_suite("standard8", judged=Judged(model=segmenter()), **options)
+    record = evaluate_suite("standard8", judged=EvaluatedModel(model=segmenter()), **options)
     status = {entry.benchmark: entry.status for entry in record.entries}
     assert [name for name, what in status.items() if what == "partial"] == ["voc21", "voc20", "ade20k"]
     assert min(entry.miou for entry in record.entries if entry.miou is not None) > 0.9
     assert record.average is None
     assert (out / "ade20k" / "evaluation.json").is_file()
     assert read_suite(out) == record
-    assert evaluate_suite("standard8", judged=Judged(model=segmenter()), **options, resume=True) == record
+    assert evaluate_suite("standard8", judged=EvaluatedModel(model=segmenter()), **options, resume=True) == record
 
 
 def test_a_suite_of_predictions(tmp_path: Path):
     data = make_voc(tmp_path / "data")
     make_predictions(tmp_path / "predictions" / "voc21")
     make_predictions(tmp_path / "predictions" / "voc20", background=3)
-    judged = Judged(predictions=tmp_path / "predictions", predictions_are="positions")
+    judged = EvaluatedModel(predictions=tmp_path / "predictions", predictions_are="positions")
     record = evaluate_suite("standard8", data=data, judged=judged, out=tmp_path / "out", quiet=True)
     assert {entry.miou for entry in record.entries if entry.status == "partial"} == {1.0}
     assert record.protocol is None
@@ -274,7 +277,7 @@ def test_pixels_of_coco_object_that_nobody_labelled(tmp_path: Path, rule: Any, c
     report = evaluate_benchmark(
         "coco-object",
         data=tmp_path / "data",
-        judged=Judged(predictions=tmp_path / "predictions", predictions_are="positions"),
+        judged=EvaluatedModel(predictions=tmp_path / "predictions", predictions_are="positions"),
         unlabelled=rule,
         quiet=True,
     )

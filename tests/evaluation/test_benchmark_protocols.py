@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from patchword.cli.app import app
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
-from patchword.evaluation.published import PUBLISHED, published_beside, published_table
+from patchword.evaluation.suite_report import PUBLISHED, published_beside, published_table
 from patchword.models.pixels import resize
 from patchword.segmentation.methods import METHODS, Method
 
@@ -63,13 +63,13 @@ def test_templates_can_be_chosen_and_change_the_hash():
     row = PROTOCOLS["tcl448"]["voc20"]
     assert len(row.vocabulary(count=7).templates) == 7
     assert row.vocabulary(count=7).hash != row.vocabulary().hash
-    with pytest.raises(PatchwordError, match="templates are 8; allowed are 7 and 80"):
+    with pytest.raises(PatchwordError, match=r"templates is 8 \(choose from 7, 80"):
         row.vocabulary(count=8)
 
 
 def test_an_unknown_protocol_names_the_known_ones():
     with pytest.raises(
-        PatchwordError, match="protocol 'tcl' is unknown; allowed are tcl448, sclip336, native, published"
+        PatchwordError, match=r"unknown protocol 'tcl' \(choose from tcl448, sclip336, native, published"
     ):
         protocol_row("tcl", benchmark=BENCHMARKS["voc20"])
 
@@ -138,7 +138,7 @@ def test_published_resizes_in_whole_numbers_and_the_families_do_not():
 
 @pytest.mark.parametrize("method", [None, "maskclip"])
 def test_published_is_refused_where_nothing_is_known(method: str | None):
-    with pytest.raises(PatchwordError, match=r"is not known for .*; allowed are the methods sclip, clearclip"):
+    with pytest.raises(PatchwordError, match=r"is not known for .* \(choose from the methods sclip, clearclip"):
         protocol_row("published", benchmark=BENCHMARKS["voc21"], method=method)
 
 

@@ -8,9 +8,9 @@ from benchmark_folders import every_value, make_split, save_mask, save_photo
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.benchmarks.truth import BenchmarkTruth
-from patchword.evaluation.pairs import Pair
+from patchword.evaluation.masks import Pair
 
 # The ids of Cityscapes' labels that are scored, by name, and some that are not.
 CITYSCAPES = {
@@ -49,7 +49,7 @@ def test_values_of_any_integer_type_are_read(kind: type[np.integer]):
     truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values.pop(0), {0: -2, 1: 7, 4: -1})
     pair = Pair("a.jpg", Path("a.jpg"), Path("a.png"))
     assert truth.read_truth(pair).tolist() == [[-1, 7, -1]]
-    with pytest.raises(PatchwordError, match=r"a.png of a.jpg holds the value 5 \(1 pixel\); allowed are 0 to 1, 4"):
+    with pytest.raises(PatchwordError, match=r"a.png of a.jpg has the value 5 \(1 pixel\); values must be 0 to 1, 4"):
         truth.read_truth(pair)
 
 
@@ -57,7 +57,7 @@ def test_values_of_any_integer_type_are_read(kind: type[np.integer]):
 def test_values_that_no_mask_has_are_refused(value: int):
     values = np.array([[value]], dtype=np.int64)
     truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values, {0: -2})
-    with pytest.raises(PatchwordError, match=f"holds the value {value}"):
+    with pytest.raises(PatchwordError, match=f"has the value {value}"):
         truth.read_truth(Pair("a.jpg", Path("a.jpg"), Path("a.png")))
 
 
@@ -129,5 +129,5 @@ def test_instance_ids_are_no_labels(tmp_path: Path):
     mask = tmp_path / "gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelIds.png"
     save_mask(mask, [[7, 34]])
     opened = BENCHMARKS["cityscapes"].open(tmp_path)
-    with pytest.raises(PatchwordError, match=r"holds the value 34 \([0-9]+ pixels?\); allowed are 0 to 33, 255"):
+    with pytest.raises(PatchwordError, match=r"has the value 34 \([0-9]+ pixels?\); values must be 0 to 33, 255"):
         opened.truth.read_truth(opened.pairs[0])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS
 
 # Values 1 to 20 of the official masks, from the devkit's documentation.
 OFFICIAL = (
@@ -135,7 +135,7 @@ def test_a_value_that_is_no_class_is_refused(tmp_path: Path):
     root = tmp_path / "VOC2012"
     make_split(root / "JPEGImages", root / "SegmentationClass", {"2007_000033": [[0, 21]]})
     opened = BENCHMARKS["voc21"].open(root)
-    with pytest.raises(PatchwordError, match=r"holds the value 21 \([0-9]+ pixels?\); allowed are 0 to 20, 255"):
+    with pytest.raises(PatchwordError, match=r"has the value 21 \([0-9]+ pixels?\); values must be 0 to 20, 255"):
         opened.truth.read_truth(opened.pairs[0])
 
 

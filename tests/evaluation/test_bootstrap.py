@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.bootstrap import bootstrap_interval, percentiles, resampled_sums
 from patchword.evaluation.confusion import ConfusionMatrix
+from patchword.evaluation.counts import bootstrap_interval, percentiles, resampled_sums
 
 
 def made_up(images: int, *, classes: int, seed: int = 0) -> NDArray[np.int64]:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.boundary import boundary_counts
-from patchword.evaluation.contours import boundary_reach
+from patchword.evaluation.confusion import boundary_counts, boundary_reach
 
 IGNORE = -1
 
@@ -128,5 +127,5 @@ def test_the_reach_is_a_share_of_the_diagonal_and_at_least_a_pixel() -> None:
 
 
 def test_shapes_that_differ() -> None:
-    with pytest.raises(PatchwordError, match=r"\(2, 3\) against truth of shape \(3, 2\)"):
+    with pytest.raises(PatchwordError, match=r"\(2, 3\) against ground truth of shape \(3, 2\)"):
         boundary_counts(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=int), count=1)

@@ -141,10 +141,10 @@ def test_an_empty_matrix_has_no_scores() -> None:
 @pytest.mark.parametrize(
     ("prediction", "truth", "ignore", "message"),
     [
-        ([0, 3], [0, 0], IGNORE, "prediction holds the value 3; allowed are 0 to 2 and 255"),
-        ([0, 0], [0, 7], IGNORE, "truth holds the value 7"),
-        ([0, 0], [0, IGNORE], 65535, "truth holds the value 255"),
-        ([0, 0, 0], [0, 0], IGNORE, r"\(3,\) against truth of shape \(2,\)"),
+        ([0, 3], [0, 0], IGNORE, "prediction has the value 3; values must be 0 to 2, or 255"),
+        ([0, 0], [0, 7], IGNORE, "truth has the value 7"),
+        ([0, 0], [0, IGNORE], 65535, "truth has the value 255"),
+        ([0, 0, 0], [0, 0], IGNORE, r"\(3,\) against ground truth of shape \(2,\)"),
         ([0], [0], 2, "ignore index 2 is one of the 3 classes"),
     ],
 )
@@ -158,5 +158,5 @@ def test_wrong_input_is_refused_and_nothing_is_counted(
 
 
 def test_a_matrix_needs_a_class() -> None:
-    with pytest.raises(PatchwordError, match="0 classes"):
+    with pytest.raises(PatchwordError, match="at least 1 class, not 0"):
         ConfusionMatrix(0)

@@ -84,13 +84,13 @@ def test_shards_and_merge(data: Path) -> None:
     ("arguments", "said"),
     [
         (["--resume"], "resume is asked for without an output folder"),
-        (["--shard", "3/2"], "shard is 3/2; allowed is i/n"),
+        (["--shard", "3/2"], "shard is 3/2; it must be i/n"),
         (["--worst", "900"], "'worst' is 900"),
         (["--set", "image_size=4"], "settings of segmenting are given beside predictions"),
         (["--method", "maskclip"], "given: a method and predictions"),
-        (["--predictions-are", "fine"], "predictions are 'fine'"),
+        (["--predictions-are", "fine"], "predictions_are is 'fine'"),
         (["--limit", "0"], "limit is 0"),
-        (["--zero-is", "sky"], "zero is 'sky'"),
+        (["--zero-is", "sky"], "zero_is is 'sky'"),
     ],
 )
 def test_wrong_requests_are_one_line_and_code_2(data: Path, arguments: list[str], said: str) -> None:

@@ -14,13 +14,11 @@ from scored_folder import CLASSES, RedSegmenter, files_of, make_folder, photogra
 
 from patchword.errors import PatchwordError
 from patchword.evaluation.api import evaluate
-from patchword.evaluation.finish import UnscoredError
-from patchword.evaluation.masks import MaskRule
-from patchword.evaluation.merge import merge_evaluations
+from patchword.evaluation.finish import UnscoredError, merge_evaluations
+from patchword.evaluation.masks import MaskRule, folder_task
 from patchword.evaluation.predictors import SegmenterPredictor
 from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
-from patchword.evaluation.task import folder_task
 from small_world import state_of
 
 
@@ -143,7 +141,7 @@ def test_what_cannot_be_scored_is_all_listed_and_there_is_no_score(data: Path) -
     reasons = caught.value.reasons
     assert set(reasons) == {"0/2.png", "1/5.png", "1/7.png", "0/8.png"}
     assert "30 x 24 pixels and the prediction for 1/5.png 30 x 23" in reasons["1/5.png"]
-    assert "holds the value 3" in reasons["1/7.png"]
+    assert "has the value 3" in reasons["1/7.png"]
     assert "does not like it" in reasons["0/8.png"]
     assert not (data / "out/evaluation.json").exists()
     with pytest.raises(UnscoredError):

@@ -12,8 +12,7 @@ from PIL import Image
 from patchword.data.masks import LabelMap, read_indices
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.masks import MaskRule, ZeroIs
-from patchword.evaluation.pairs import Pair, find_pairs
+from patchword.evaluation.masks import MaskRule, Pair, ZeroIs, find_pairs
 
 THREE = Vocabulary.of(["cat", "dog", "sofa"], background=["sky", "wall"])
 
@@ -106,7 +105,7 @@ def test_another_ignore_index(tmp_path: Path) -> None:
 def test_a_value_outside_the_class_list_is_named_with_its_file(tmp_path: Path, zero_is: ZeroIs, value: int) -> None:
     path = write_mask(tmp_path / "a.png", [[0, value]])
     with pytest.raises(
-        PatchwordError, match=rf"a\.png holds the value {value} \(1 pixel\); 3 classes .* 0 to {value - 1},"
+        PatchwordError, match=rf"a\.png has the value {value} \(1 pixel\); 3 classes .* 0 to {value - 1},"
     ):
         MaskRule(THREE, zero_is=zero_is).read_truth(pair_of(path))
 
@@ -122,7 +121,7 @@ def test_masks_that_are_no_index_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"zero_is": "sky"}, "'sky'; allowed are class, background, ignore"),
+        ({"zero_is": "sky"}, r"'sky' \(choose from class, background, ignore"),
         ({"ignore_index": 2}, "ignore index is 2; .* 3 to 65535"),
         ({"ignore_index": 3, "zero_is": "ignore"}, "4 to 65535"),
         ({"ignore_index": 70000}, "70000"),
@@ -255,9 +254,7 @@ def test_full_annotations_of_ade20k_are_recognised(name: str, tmp_path: Path) ->
 
 def test_values_beyond_the_classes_are_said_with_their_counts(tmp_path: Path) -> None:
     mask = write_mask(tmp_path / "a.png", [[0, 7, 7, 7], [9, 1, 255, 9]])
-    with pytest.raises(
-        PatchwordError, match=r"holds the values 7 \(3 pixels\), 9 \(2 pixels\); 3 classes with zero as"
-    ):
+    with pytest.raises(PatchwordError, match=r"has the values 7 \(3 pixels\), 9 \(2 pixels\); 3 classes with zero as"):
         MaskRule(THREE).read_truth(pair_of(mask))
 
 

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.evaluation.boundary import boundary_counts
-from patchword.evaluation.chance import chance_of
-from patchword.evaluation.confusion import ConfusionMatrix
+from patchword.evaluation.confusion import ConfusionMatrix, boundary_counts
 from patchword.evaluation.counts import Gathered, ImageCounts, count_image, total
 from patchword.evaluation.records import ImageScore
+from patchword.evaluation.report import chance_of
 
 COUNT = 5
 

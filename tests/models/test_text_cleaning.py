@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import patchword.models.common as common
-import patchword.segmentation.text_store as text_store
+import patchword.segmentation.words as text_store
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordWarning
 from patchword.models import load_image_text

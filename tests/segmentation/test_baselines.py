@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from patchword.cli.app import app
 from patchword.errors import PatchwordError
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.segmentation.baselines import load_method
+from patchword.segmentation.baseline import load_method
 from patchword.segmentation.methods import BENCHMARKS, METHODS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -69,7 +69,9 @@ def test_half_precision_is_near(name: str, tiny_clip: Path, tiny_dinov2: Path) -
 
 
 def test_unknown_method_is_refused(tiny_clip: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"^method is 'clip'; allowed are maskclip, sclip, clearclip, naclip, pro"):
+    with pytest.raises(
+        PatchwordError, match=r"^unknown method 'clip' \(choose from maskclip, sclip, clearclip, naclip, pro"
+    ):
         load_method("clip", image_text=tiny_clip)
 
 
@@ -79,7 +81,7 @@ def test_proxyclip_needs_an_encoder(tiny_clip: Path) -> None:
 
 
 def test_an_encoder_that_has_no_use_is_refused(tiny_clip: Path, tiny_dinov2: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"^method sclip has no use for a vision encoder; allowed is one for"):
+    with pytest.raises(PatchwordError, match=r"^method sclip uses no vision encoder; only"):
         load_method("sclip", image_text=tiny_clip, encoder=tiny_dinov2)
 
 
@@ -94,7 +96,7 @@ def test_siglip_is_refused_by_name(name: str, tiny_siglip: Path, tiny_dinov2: Pa
     [("google/siglip-base-patch16-224", "siglip"), ("open_clip:laion/nowhere", "open_clip"), ("timm:vit", "timm")],
 )
 def test_what_a_name_tells_is_refused_before_anything_is_fetched(model: str, family: str) -> None:
-    with pytest.raises(PatchwordError, match=rf"and {model} is of the family {family}; allowed is a CLIP in"):
+    with pytest.raises(PatchwordError, match=rf"and {model} is of the family {family}; it needs a CLIP in"):
         load_method("naclip", image_text=model, device="cpu")
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 from patchword.data.vocabulary import Vocabulary, VocabularyClass
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.pixels import normalise
-from patchword.segmentation.baselines import load_method
+from patchword.segmentation.baseline import load_method
 from patchword.segmentation.methods import METHODS
-from patchword.segmentation.refine.pamr import pamr
+from patchword.segmentation.refine.apply import pamr
 from patchword.segmentation.settings import SegmentSettings
 
 WINDOW, STRIDE, FACTOR = 24, 8, 40.0

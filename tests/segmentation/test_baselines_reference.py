@@ -19,7 +19,7 @@ from patchword.models.clip import ClipEncoder
 from patchword.models.common import interpolate_positions
 from patchword.models.protocols import ModelRecord
 from patchword.models.proxy import ProxyClip, proxy_attention
-from patchword.segmentation.baselines import MethodFeatures, load_method
+from patchword.segmentation.baseline import MethodFeatures, load_method
 from patchword.segmentation.methods import METHODS
 
 CLIP_PATCH = 8

@@ -16,8 +16,7 @@ from PIL import Image
 
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.segmentation.large.geo import GeoReader
-from patchword.segmentation.large.header import read_tiff_header
-from patchword.segmentation.large.readers import ArrayReader, open_reader, wants_tiles
+from patchword.segmentation.large.readers import ArrayReader, open_reader, read_tiff_header, wants_tiles
 from patchword.segmentation.large.run import segment_large
 from patchword.segmentation.large.tiles import Box
 from patchword.segmentation.settings import SegmentSettings
@@ -192,7 +191,7 @@ def test_bands(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(named), image[:, :, [3, 2, 1]])
     np.testing.assert_array_equal(read(write(tmp_path / "c.tif", image[:, :, :1])), image[:, :, [0, 0, 0]])
     np.testing.assert_array_equal(read(write(tmp_path / "d.tif", image[:, :, :2])), image[:, :, [0, 0, 0]])
-    with pytest.raises(PatchwordError, match=r"a.tif has no band 7; allowed are bands of 1 to 5"):
+    with pytest.raises(PatchwordError, match=r"a.tif has no band 7; its bands are 1 to 5"):
         read(tmp_path / "a.tif", bands=(1, 2, 7))
 
 
@@ -246,7 +245,7 @@ def test_a_palette_is_looked_up(tmp_path: Path) -> None:
 
 
 def test_complex_values_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"a.tif has values of type complex64; allowed are real numbers"):
+    with pytest.raises(PatchwordError, match=r"a.tif has values of type complex64; they must be real numbers"):
         read(write(tmp_path / "a.tif", np.zeros((9, 9, 1), dtype=np.complex64)))
 
 

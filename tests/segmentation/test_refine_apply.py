@@ -13,23 +13,28 @@ from torch.nn import functional
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import resize
-from patchword.segmentation.pixels import Decision, PixelClasses, assign_pixels
+from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, assign_pixels
 from patchword.segmentation.refine import apply
-from patchword.segmentation.refine.apply import bounded_size, refine_pixels, refine_scores
-from patchword.segmentation.refine.jbu import GuidedScores
-from patchword.segmentation.refine.pamr import pamr
-from patchword.segmentation.refine.sampling import SampledScores, at_size, patch_scores
-from patchword.segmentation.refine.settings import GuidedSettings, PamrSettings
+from patchword.segmentation.refine.apply import (
+    SampledScores,
+    at_size,
+    bounded_size,
+    pamr,
+    patch_scores,
+    refine_pixels,
+    refine_scores,
+)
+from patchword.segmentation.refine.jbu import JbuScores
 from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
-from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.windows import plan_windows
+from patchword.segmentation.settings import JbuSettings, PamrSettings, SegmentSettings
+from patchword.segmentation.sliding_window import plan_windows
 
 TEMPERATURE = 0.1
 FEW = PamrSettings(iterations=3, dilations=(1, 2), pixels=1024)
 
 
 def best_class(scores: PixelScores) -> PixelClasses:
-    return assign_pixels(scores, decision=Decision(np.arange(scores.count), scores.count, TEMPERATURE))
+    return assign_pixels(scores, decision=PostprocessConfig(np.arange(scores.count), scores.count, TEMPERATURE))
 
 
 class Opaque:
@@ -56,7 +61,7 @@ def photograph(height: int, width: int) -> np.ndarray:
 def refine(scores: PixelScores, *, image: np.ndarray, settings: SegmentSettings) -> PixelClasses:
     return refine_pixels(
         scores,
-        decision=Decision(np.arange(scores.count), scores.count, TEMPERATURE),
+        decision=PostprocessConfig(np.arange(scores.count), scores.count, TEMPERATURE),
         image=image,
         settings=settings,
         proposer=None,
@@ -100,7 +105,7 @@ def test_pamr_of_the_smallest_images(size: tuple[int, int]) -> None:
 def test_pamr_of_words_takes_each_class_by_its_best_word() -> None:
     patches, image = random(6, 4, 4, seed=1), photograph(20, 22)
     class_of = np.array([0, 0, 1, 2, 2, 2])
-    decision = Decision(class_of, 3, TEMPERATURE)
+    decision = PostprocessConfig(class_of, 3, TEMPERATURE)
     found = refine_pixels(
         GridScores(patches, (20, 22)),
         decision=decision,
@@ -133,7 +138,7 @@ def test_pamr_can_follow_the_image_as_the_model_sees_it() -> None:
     patches, image, seen = random(5, 4, 4, seed=1), photograph(20, 22), random(1, 3, 12, 16, seed=3)
     found = refine_pixels(
         GridScores(patches, (20, 22)),
-        decision=Decision(np.arange(5), 5, TEMPERATURE),
+        decision=PostprocessConfig(np.arange(5), 5, TEMPERATURE),
         image=image,
         seen=seen,
         settings=SegmentSettings(refine="pamr", pamr=FEW.model_copy(update={"spreads": "cosines"})),
@@ -158,7 +163,7 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
     scores = Opaque(GridScores(random(30, 6, 6), (20, 30)))
     refine_pixels(
         scores,
-        decision=Decision(np.arange(30), 30, TEMPERATURE),
+        decision=PostprocessConfig(np.arange(30), 30, TEMPERATURE),
         image=photograph(20, 30),
         settings=SegmentSettings(refine="pamr", pamr=FEW),
         proposer=None,
@@ -168,12 +173,12 @@ def test_memory_of_pamr_does_not_grow_with_classes(monkeypatch: pytest.MonkeyPat
     assert 0 < scores.most <= 500
 
 
-def test_guided_is_another_way_to_upsample() -> None:
+def test_jbu_is_another_way_to_upsample() -> None:
     patches, image = random(5, 4, 6), photograph(30, 40)
-    settings = SegmentSettings(refine="guided", guided=GuidedSettings(radius=1))
+    settings = SegmentSettings(refine="jbu", jbu=JbuSettings(radius=1))
     scores = refine_scores(GridScores(patches, (30, 40)), image=image, settings=settings)
-    same = GuidedScores(patches, image=to_tensor(image)[0], settings=settings.guided)
-    assert isinstance(scores, GuidedScores)
+    same = JbuScores(patches, image=to_tensor(image)[0], settings=settings.jbu)
+    assert isinstance(scores, JbuScores)
     torch.testing.assert_close(scores.rows(range(30), maps=range(5)), same.rows(range(30), maps=range(5)))
     assert (refine(scores, image=image, settings=settings).indices == best_class(same).indices).all()
 
@@ -191,7 +196,7 @@ def test_none_is_what_was_found() -> None:
 
 
 def test_sam_without_a_mask_proposer_is_refused() -> None:
-    with pytest.raises(PatchwordError, match="refine is 'sam' and there is no mask proposer"):
+    with pytest.raises(PatchwordError, match="refine=sam needs a SAM"):
         refine(GridScores(random(2, 2, 2), (8, 8)), image=photograph(8, 8), settings=SegmentSettings(refine="sam"))
 
 

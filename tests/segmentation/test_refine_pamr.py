@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.segmentation.refine.pamr import neighbour_weights, pamr
+from patchword.segmentation.refine.apply import neighbour_weights, pamr
 
 
 def naive(masks: Tensor, *, image: Tensor, iterations: int, dilations: Sequence[int], contrast: float) -> Tensor:

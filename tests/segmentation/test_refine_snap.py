@@ -11,8 +11,8 @@ from torch import Tensor
 
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord
 from patchword.segmentation.pixels import PixelClasses
-from patchword.segmentation.refine.settings import SnapSettings
 from patchword.segmentation.refine.snap import Ballot, judge, region_points, snap
+from patchword.segmentation.settings import SnapSettings
 
 EASY = SnapSettings(minimum_area=0.0)
 

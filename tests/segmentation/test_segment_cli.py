@@ -38,9 +38,9 @@ def test_settings_and_their_shorthands_are_written_down(photos: Path, tiny_clip:
     numbers = ("--image-size", 28, "--threshold", 0.2, "--window", 16, "--stride", 8, "--refine", "guided")
     segment(photos, tiny_clip, *numbers, "--set", "guided.radius=3", "--set", "batch_megapixels=2")
     made = record(photos)
-    asked = {"image_size": 28, "threshold": 0.2, "window": 16, "stride": 8, "refine": "guided"}
+    asked = {"image_size": 28, "threshold": 0.2, "window": 16, "stride": 8, "refine": "jbu"}
     assert {name: made["settings"][name] for name in asked} == asked
-    assert made["settings"]["guided"]["radius"] == 3
+    assert made["settings"]["jbu"]["radius"] == 3
     assert made["folder_settings"]["batch_megapixels"] == 2
     assert made["segmenter"]["method"] == "maskclip"
     assert "twice" in segment(photos, tiny_clip, "--threshold", 0.2, "--set", "threshold=0.3", code=2).complaint
@@ -119,18 +119,18 @@ def test_a_dry_run_tells_and_writes_nothing(photos: Path, tiny_clip: Path) -> No
     ("options", "said"),
     [
         (("--confidence-bits", 7), "'confidence_bits' is 7"),
-        (("--soft", "wolf"), "soft names 'wolf'; allowed are all and the classes cat, dog, sofa"),
-        (("--refine", "sam"), "there is no mask proposer"),
+        (("--soft", "wolf"), "soft names the unknown class 'wolf' (choose from all, cat, dog, sofa"),
+        (("--refine", "sam"), "refine=sam needs a mask proposer"),
         (("--refine", "magic"), "'refine' is 'magic'"),
-        (("--mask-proposer", "x"), "allowed with it is sam"),
+        (("--mask-proposer", "x"), "a mask proposer needs refine=sam"),
         (("--every", 0), "'every' is 0"),
         (("--set", "speed=1"), "setting 'speed' is unknown"),
         (("--stride", 5), "stride is 5"),
         (("--shard", "3/2"), "shard is 3/2"),
         (("--retry-failed",), "retry_failed requires resume"),
         (("--model", "x"), "a model and a method are both given"),
-        (("--encoder", "x"), "has no use for a vision encoder"),
-        (("--text-encoder", "x"), "text_encoder is given beside a method"),
+        (("--encoder", "x"), "uses no vision encoder"),
+        (("--text-encoder", "x"), "text_encoder needs a model"),
         (("--resume", "--overwrite"), "either resume or overwrite"),
     ],
 )

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.segmentation.files import Segmented, confidence_picture, files_of, write_result
-from patchword.segmentation.folder_settings import FolderSettings
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.segmenter import Segmenter
+from patchword.segmentation.settings import FolderSettings
 
 
 @pytest.fixture

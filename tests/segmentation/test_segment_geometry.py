@@ -15,7 +15,7 @@ from PIL import Image
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import model_size
-from patchword.segmentation.geometry import as_rgb
+from patchword.segmentation.dense import as_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -95,11 +95,11 @@ def test_pillow_orientation_is_applied() -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), dtype=np.uint8), r"allowed is uint8 \(height, width, 3\)"),
+        (np.zeros((4, 4), dtype=np.uint8), r"it must be uint8 of shape \(height, width, 3\)"),
         (np.zeros((4, 4, 3)), r"float64"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), r"allowed is uint8"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), r"it must be uint8"),
         (torch.zeros(2, 3, 4, 4), r"\(2, 3, 4, 4\)"),
-        (torch.zeros(4, 4, 3), r"allowed is \(3, height, width\)"),
+        (torch.zeros(4, 4, 3), r"it must be \(3, height, width\)"),
         (torch.full((3, 2, 2), 2.0), r"outside \[0, 1\]"),
         (torch.full((3, 2, 2), torch.nan), r"outside \[0, 1\]"),
         (torch.zeros(3, 2, 2, dtype=torch.int64), r"torch.int64"),

@@ -16,11 +16,11 @@ from patchword.segmentation.api import open_segmenter
     [
         ({}, "neither a model nor a method is given"),
         ({"model": "a", "method": "sclip"}, "a model and a method are both given"),
-        ({"model": "a", "image_text": "b"}, "image_text is given beside a model"),
+        ({"model": "a", "image_text": "b"}, "image_text needs a method"),
         ({"model": "nowhere"}, "nowhere"),
         ({"method": "sclip"}, "method sclip needs an image-text model"),
-        ({"method": "sclip", "image_text": "a", "text_encoder": "b"}, "text_encoder is given beside a method"),
-        ({"method": "nearest", "image_text": "a"}, "method is 'nearest'; allowed are maskclip, sclip"),
+        ({"method": "sclip", "image_text": "a", "text_encoder": "b"}, "text_encoder needs a model"),
+        ({"method": "nearest", "image_text": "a"}, r"unknown method 'nearest' \(choose from maskclip, sclip"),
     ],
 )
 def test_what_is_unclear_is_one_line(asked: dict[str, str], said: str) -> None:
@@ -38,5 +38,5 @@ def test_a_loaded_segmenter_is_taken_as_it_is_and_takes_no_other_part() -> None:
     loaded = cast(Any, object())
     assert open_segmenter(loaded) is loaded
     for part in ("encoder", "text_encoder", "mask_proposer"):
-        with pytest.raises(PatchwordError, match="beside a segmenter that has its own"):
+        with pytest.raises(PatchwordError, match="a loaded segmenter has its own encoders"):
             open_segmenter(loaded, **{part: "somewhere"})

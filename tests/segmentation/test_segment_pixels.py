@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.segmentation.pixels import Decision, PixelClasses, assign_pixels, hold_back
+from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, apply_thresholds, assign_pixels
 from patchword.segmentation.scores import GridScores
 
 
@@ -18,11 +18,11 @@ def random_scores(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def one_class_a_map(count: int, **rule: float) -> Decision:
-    return Decision(np.arange(count), count, **{"temperature": 0.07, **rule})  # type: ignore[arg-type]
+def one_class_a_map(count: int, **rule: float) -> PostprocessConfig:
+    return PostprocessConfig(np.arange(count), count, **{"temperature": 0.07, **rule})  # type: ignore[arg-type]
 
 
-def naive(scores: Tensor, *, size: tuple[int, int], decision: Decision) -> tuple[Tensor, Tensor]:
+def naive(scores: Tensor, *, size: tuple[int, int], decision: PostprocessConfig) -> tuple[Tensor, Tensor]:
     """Classes' shares (classes, h, w) in a softmax over all maps: the largest of their maps; and the label map."""
     full = functional.interpolate(scores[None].double(), size=size, mode="bilinear", align_corners=False)[0]
     shares = (full / decision.temperature).softmax(dim=0)
@@ -36,7 +36,7 @@ def naive(scores: Tensor, *, size: tuple[int, int], decision: Decision) -> tuple
     return classes, index
 
 
-def check(found: PixelClasses, scores: Tensor, *, size: tuple[int, int], decision: Decision) -> None:
+def check(found: PixelClasses, scores: Tensor, *, size: tuple[int, int], decision: PostprocessConfig) -> None:
     """The same result, but where rounding may decide between scores, or beside a threshold."""
     classes, index = naive(scores, size=size, decision=decision)
     best = classes.topk(min(2, len(classes)), dim=0).values
@@ -79,7 +79,7 @@ def test_words_and_thresholds(
     class_of: list[int], threshold: float, background_threshold: float, background: int, most_values: int, seed: int
 ) -> None:
     size = (19, 13)
-    decision = Decision(
+    decision = PostprocessConfig(
         np.array(class_of),
         4,
         temperature=0.3,
@@ -89,7 +89,7 @@ def test_words_and_thresholds(
     )
     scores = random_scores(len(class_of), 4, 3, seed=seed)
     found = assign_pixels(GridScores(scores, size), decision=decision, most_values=most_values)
-    check(hold_back(found, decision=decision), scores, size=size, decision=decision)
+    check(apply_thresholds(found, decision=decision), scores, size=size, decision=decision)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (7, 5), (3, 3)])
@@ -131,7 +131,7 @@ def test_the_least_difference_decides() -> None:
 def test_threshold_ignores_what_is_less_certain() -> None:
     scores = GridScores(random_scores(4, 5, 5), (20, 20))
     free = assign_pixels(scores, decision=one_class_a_map(4))
-    held = hold_back(free, decision=one_class_a_map(4, threshold=0.6))
+    held = apply_thresholds(free, decision=one_class_a_map(4, threshold=0.6))
     low = free.confidence < 0.6
     assert 0 < low.sum() < low.size
     assert (held.indices[low] == 255).all()
@@ -146,7 +146,7 @@ def test_many_classes_use_sixteen_bits(classes: int, kind: type, ignore: int) ->
     scores = torch.zeros(classes, 2, 2)
     scores[-1, 0] = 1
     decision = one_class_a_map(classes, temperature=0.01, threshold=0.5)
-    found = hold_back(assign_pixels(GridScores(scores, (2, 2)), decision=decision), decision=decision)
+    found = apply_thresholds(assign_pixels(GridScores(scores, (2, 2)), decision=decision), decision=decision)
     assert found.indices.dtype == kind
     assert found.indices.tolist() == [[classes - 1] * 2, [ignore] * 2]
 

@@ -13,12 +13,13 @@ from PIL import Image
 
 from patchword.data.images import find_images
 from patchword.errors import PatchwordError
-from patchword.evaluation.predictions import find_predictions
+from patchword.evaluation.predictors import find_predictions
 from patchword.runs.shards import Shard
 from patchword.segmentation.merge import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
+from patchword.segmentation.settings import JbuSettings, SegmentSettings
 from small_world import files_in, state_of
 
 
@@ -45,13 +46,13 @@ def test_a_refusal_changes_nothing(photos: Path, segmenter: Segmenter) -> None:
     before = state_of(folder)
     with pytest.raises(PatchwordError, match="the class list was"):
         run(photos, segmenter, classes=["red"], resume=True)
-    segmenter._path.device = torch.device("cuda:0")
+    segmenter.device = torch.device("cuda:0")
     with pytest.raises(PatchwordError, match="the segmenter's device was cpu, now cuda"):
         run(photos, segmenter, resume=True)
     assert state_of(folder) == before
     (folder / "results.jsonl").write_text("{}\n")
     before = state_of(folder)
-    segmenter._path.device = torch.device("cpu")
+    segmenter.device = torch.device("cpu")
     with pytest.raises(PatchwordError, match="not a JSON object with a name"):
         run(photos, segmenter, resume=True)
     assert state_of(folder) == before
@@ -101,3 +102,11 @@ def test_cut_results_are_refused_by_whoever_reads_them(photos: Path, segmenter: 
         merge_segmentations([shard.folder for shard in shards], out=tmp_path / "merged")
     with pytest.raises(PatchwordError, match=told):
         find_predictions(shards[0].folder, pairs=[], truth=None)  # type: ignore[arg-type]
+
+
+def test_former_names_of_settings_are_read() -> None:
+    now = SegmentSettings(refine="jbu", jbu=JbuSettings(radius=3))
+    dumped = now.model_dump(mode="json")
+    former = {**{name: value for name, value in dumped.items() if name != "jbu"}, "refine": "guided"}
+    former["guided"] = dumped["jbu"]
+    assert SegmentSettings.model_validate(former) == now == SegmentSettings.of(former)

@@ -19,13 +19,12 @@ from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.baseline import DenseSegmenter
-from patchword.segmentation.folder_settings import FolderSettings
 from patchword.segmentation.merge import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
-from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.settings import FolderSettings, SegmentSettings
 
 
 @pytest.fixture

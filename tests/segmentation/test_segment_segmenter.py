@@ -67,7 +67,7 @@ class TestSegment:
         assert without.label_map.names == tuple(words[0])
 
     def test_background_words_beside_a_class_of_that_name_are_refused(self, segmenter: Segmenter) -> None:
-        with pytest.raises(PatchwordError, match="class 'background' and background words"):
+        with pytest.raises(PatchwordError, match="class 'background' and there are background words"):
             segmenter.segment(square((0, 0, 0)), classes=["red", "background"], background=["blue"])
 
     def test_threshold_turns_doubt_into_ignore(self, segmenter: Segmenter) -> None:
@@ -237,7 +237,7 @@ class TestThreads:
         segmenter = Segmenter.from_pretrained(model_folder, encoder=ColourPatches(), text_encoder=ColourText())
         asked = [
             (draw(number, height=20, width=24)[0], f"red, green, thing {number % 7}", {"refine": refine})
-            for number, refine in enumerate(["none", "guided", "pamr"] * 10)
+            for number, refine in enumerate(["none", "jbu", "pamr"] * 10)
         ]
 
         def segment(picture: np.ndarray, classes: str, settings: dict[str, str]) -> SegmentationResult:

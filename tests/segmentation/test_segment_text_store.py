@@ -17,8 +17,7 @@ from colour_world import ColourText
 from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.segmentation.text_store import TextStore, text_identity
-from patchword.segmentation.words import ClassWords, WordEncoder
+from patchword.segmentation.words import ClassWords, TextStore, WordEncoder, text_identity
 from patchword.versions import versions
 
 CLASSES = "red; crimson, green, blue"
@@ -73,7 +72,7 @@ def test_another_tokenizer_is_another_entry(wrap: Callable[[Tokens], object]) ->
 @pytest.mark.parametrize("package", ["patchword", "torch", "transformers", "open_clip_torch"])
 def test_other_software_is_another_entry(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = text_identity(ColourText(), Vocabulary.of(CLASSES))
-    monkeypatch.setattr("patchword.segmentation.text_store.versions", lambda: {**versions(), package: "another"})
+    monkeypatch.setattr("patchword.segmentation.words.versions", lambda: {**versions(), package: "another"})
     assert text_identity(ColourText(), Vocabulary.of(CLASSES)) != before
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from films import decode, make_film, turn
 from local_segmenter import NAMES, LocalSegmenter, picture
 from PIL import Image
+from videos import decode, make_video, turn
 
 from patchword.config.inputs import choose_images
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
+from patchword.segmentation.api import SegmentRequest
 from patchword.segmentation.merge import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
-from patchword.segmentation.request import SegmentRequest
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.video import VIDEO_SUFFIXES, FrameCount, VideoFrame, frames_told, read_frames
 from small_world import state_of
@@ -38,33 +38,33 @@ def read(path: Path, *, wanted: Any = lambda number: True) -> tuple[list[VideoFr
     ("name", "codec"), [("a.mp4", "mpeg4"), ("a.mp4", "libx264"), ("a.mkv", "ffv1"), ("a.avi", "mpeg4")]
 )
 def test_frames_come_in_order_with_their_times(tmp_path: Path, name: str, codec: str) -> None:
-    film = make_film(tmp_path / name, codec=codec)
-    frames, count = read(film)
+    video = make_video(tmp_path / name, codec=codec)
+    frames, count = read(video)
     assert [frame.number for frame in frames] == list(range(10))
     assert [frame.second for frame in frames] == pytest.approx([number / 10 for number in range(10)], abs=0.002)
     assert (count.frames, count.cut_off) == (10, None)
-    for frame, expected in zip(frames, decode(film), strict=True):
+    for frame, expected in zip(frames, decode(video), strict=True):
         np.testing.assert_array_equal(frame.pixels, expected)
-    assert frames_told(film) == 10
+    assert frames_told(video) == 10
 
 
 def test_only_what_is_wanted_is_turned_into_pixels(tmp_path: Path) -> None:
-    frames, count = read(make_film(tmp_path / "a.mp4"), wanted=lambda number: number % 4 == 1)
+    frames, count = read(make_video(tmp_path / "a.mp4"), wanted=lambda number: number % 4 == 1)
     assert [frame.number for frame in frames] == [1, 5, 9]
     assert count.frames == 10
 
 
 def test_uneven_times_are_kept(tmp_path: Path) -> None:
-    frames, count = read(make_film(tmp_path / "a.mp4", frames=4, times=[0, 10, 70, 75]))
+    frames, count = read(make_video(tmp_path / "a.mp4", frames=4, times=[0, 10, 70, 75]))
     assert [frame.second for frame in frames] == pytest.approx([0, 0.1, 0.7, 0.75])
     assert count.cut_off is None
 
 
 def test_a_video_from_an_upright_telephone_is_turned(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "a.mp4", frames=2, size=(48, 64))
-    stored = decode(film)
-    turn(film)
-    frames, _ = read(film)
+    video = make_video(tmp_path / "a.mp4", frames=2, size=(48, 64))
+    stored = decode(video)
+    turn(video)
+    frames, _ = read(video)
     for frame, expected in zip(frames, stored, strict=True):
         np.testing.assert_array_equal(frame.pixels, np.rot90(expected, -1))
 
@@ -85,10 +85,10 @@ def test_a_video_from_an_upright_telephone_is_turned(tmp_path: Path) -> None:
 def test_a_video_is_turned_and_mirrored_as_its_display_matrix_says(
     matrix: tuple[int, int, int, int], tmp_path: Path
 ) -> None:
-    film = make_film(tmp_path / "a.mp4", frames=1, size=(32, 48))
-    (stored,) = decode(film)
-    turn(film, matrix)
-    ((frame,), _) = read(film)
+    video = make_video(tmp_path / "a.mp4", frames=1, size=(32, 48))
+    (stored,) = decode(video)
+    turn(video, matrix)
+    ((frame,), _) = read(video)
     a, b, c, d = matrix
     height, width, _ = stored.shape
     shown = {(a * p + c * q, b * p + d * q): stored[q, p] for q in range(height) for p in range(width)}
@@ -99,10 +99,10 @@ def test_a_video_is_turned_and_mirrored_as_its_display_matrix_says(
 
 
 def test_a_video_that_is_cut_off_says_where(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "a.mp4", frames=20)
-    data = film.read_bytes()
-    film.write_bytes(data[: len(data) // 2])
-    frames, count = read(film)
+    video = make_video(tmp_path / "a.mp4", frames=20)
+    data = video.read_bytes()
+    video.write_bytes(data[: len(data) // 2])
+    frames, count = read(video)
     assert 3 <= len(frames) < 20
     assert count.cut_off is not None
     assert count.cut_off.startswith("ends at ")
@@ -111,13 +111,13 @@ def test_a_video_that_is_cut_off_says_where(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "mpeg4"), ("a.mp4", "libx264")])
 def test_frames_that_cannot_be_decoded_are_told_in_their_place(tmp_path: Path, name: str, codec: str) -> None:
-    film = make_film(tmp_path / name, frames=6, codec=codec)
-    with av.open(str(film)) as container:
+    video = make_video(tmp_path / name, frames=6, codec=codec)
+    with av.open(str(video)) as container:
         packets = [(packet.pts, packet.time_base, bytes(packet)) for packet in container.demux(video=0) if packet.size]
     ticks, base, payload = packets[2]
     second = float(ticks * base)
-    film.write_bytes(film.read_bytes().replace(payload, b"\xff" * len(payload)))
-    frames, count = read(film)
+    video.write_bytes(video.read_bytes().replace(payload, b"\xff" * len(payload)))
+    frames, count = read(video)
     assert count.frames == 6
     assert [frame.second for frame in frames] == pytest.approx([number / 10 for number in range(6)], abs=0.002)
     (bad,) = (frame for frame in frames if isinstance(frame.pixels, PatchwordError))
@@ -140,8 +140,8 @@ def test_what_is_no_video_is_one_line(tmp_path: Path) -> None:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
-    make_film(folder / "films/clip.mp4", frames=7)
-    make_film(folder / "z.mkv", frames=5, codec="ffv1")
+    make_video(folder / "clips/clip.mp4", frames=7)
+    make_video(folder / "z.mkv", frames=5, codec="ffv1")
     for name, side in (("a.png", 40), ("q.png", 45)):
         Image.fromarray(picture(side, side, seed=side)).save(folder / name)
     return folder
@@ -171,16 +171,16 @@ def lines(folder: Path) -> dict[str, dict[str, Any]]:
 
 def test_each_frame_has_a_mask_and_a_line_and_the_video_one_too(photos: Path) -> None:
     done = run(photos)
-    names = [f"films/clip.mp4/{number:06d}" for number in range(7)] + [f"z.mkv/{number:06d}" for number in range(5)]
+    names = [f"clips/clip.mp4/{number:06d}" for number in range(7)] + [f"z.mkv/{number:06d}" for number in range(5)]
     assert sorted(done.names) == sorted([*names, "a.png", "q.png"])
     assert done.failed == {}
     told = lines(done.folder)
     assert list(told) == sorted(told)
-    content = hashlib.sha256((photos / "films/clip.mp4").read_bytes()).hexdigest()
-    assert told["films/clip.mp4"] == {"name": "films/clip.mp4", "status": "ok", "frames": 7, "content": content}
-    for number, pixels in enumerate(decode(photos / "films/clip.mp4")):
+    content = hashlib.sha256((photos / "clips/clip.mp4").read_bytes()).hexdigest()
+    assert told["clips/clip.mp4"] == {"name": "clips/clip.mp4", "status": "ok", "frames": 7, "content": content}
+    for number, pixels in enumerate(decode(photos / "clips/clip.mp4")):
         expected = LocalSegmenter().segment(pixels, classes=NAMES)
-        name = f"films/clip.mp4/{number:06d}"
+        name = f"clips/clip.mp4/{number:06d}"
         mask = LabelMap.load(done.folder / "masks" / f"{name}.png", names=NAMES)
         np.testing.assert_array_equal(mask.indices, expected.label_map.indices)
         assert told[name]["second"] == pytest.approx(number / 10)
@@ -191,8 +191,8 @@ def test_each_frame_has_a_mask_and_a_line_and_the_video_one_too(photos: Path) ->
 
 def test_every_third_frame(photos: Path) -> None:
     done = run(photos, folder_settings={"every": 3})
-    assert [name for name in done.names if "clip" in name] == [f"films/clip.mp4/{number:06d}" for number in (0, 3, 6)]
-    assert lines(done.folder)["films/clip.mp4"]["frames"] == 3
+    assert [name for name in done.names if "clip" in name] == [f"clips/clip.mp4/{number:06d}" for number in (0, 3, 6)]
+    assert lines(done.folder)["clips/clip.mp4"]["frames"] == 3
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 5, 8])
@@ -231,34 +231,34 @@ def test_shards_take_frames_in_turn_and_merge(photos: Path, tmp_path: Path, coun
 
 def test_broken_videos_and_frames_end_nothing(photos: Path) -> None:
     (photos / "broken.mp4").write_bytes(b"no video")
-    whole = (photos / "films/clip.mp4").read_bytes()
-    (photos / "films/clip.mp4").write_bytes(whole[: len(whole) // 2])
+    whole = (photos / "clips/clip.mp4").read_bytes()
+    (photos / "clips/clip.mp4").write_bytes(whole[: len(whole) // 2])
     done = run(photos)
     assert done.failed["broken.mp4"].startswith("cannot read broken.mp4: ")
-    assert done.failed["films/clip.mp4"].startswith("ends at ")
-    assert {"a.png", "q.png", "z.mkv/000004", "films/clip.mp4/000000"} < set(done.names)
+    assert done.failed["clips/clip.mp4"].startswith("ends at ")
+    assert {"a.png", "q.png", "z.mkv/000004", "clips/clip.mp4/000000"} < set(done.names)
     idle = LocalSegmenter()
     again = run(photos, idle, resume=True)
     assert (again.failed, idle.seen) == (done.failed, [])
-    (photos / "films/clip.mp4").write_bytes(whole)
+    (photos / "clips/clip.mp4").write_bytes(whole)
     (photos / "broken.mp4").unlink()
     mended = run(photos, resume=True, retry_failed=True)
     assert mended.failed == {}
-    assert "films/clip.mp4/000006" in mended.names
+    assert "clips/clip.mp4/000006" in mended.names
 
 
 def test_another_film_of_the_same_name_is_refused(photos: Path) -> None:
     done = run(photos)
     before = state_of(done.folder)
-    make_film(photos / "films/clip.mp4", frames=3)
-    with pytest.raises(PatchwordError, match=r"video films/clip\.mp4 changed since it was segmented; pass --overwrite"):
+    make_video(photos / "clips/clip.mp4", frames=3)
+    with pytest.raises(PatchwordError, match=r"video clips/clip\.mp4 changed since it was segmented; pass --overwrite"):
         run(photos, resume=True)
     assert state_of(done.folder) == before
 
 
 def test_an_overlay_video_shows_what_the_masks_say_when_the_video_does(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "photos/a.mp4", frames=5, times=[0, 10, 20, 90, 100], size=(48, 200), still=True)
-    done = run(film.parent, folder_settings={"overlay_video": True})
+    video = make_video(tmp_path / "photos/a.mp4", frames=5, times=[0, 10, 20, 90, 100], size=(48, 200), still=True)
+    done = run(video.parent, folder_settings={"overlay_video": True})
     assert not list((done.folder / "overlays").rglob("*.jpg"))
     with av.open(str(done.folder / "overlays/a.mp4.mp4")) as container:
         frames = list(container.decode(video=0))
@@ -267,7 +267,7 @@ def test_an_overlay_video_shows_what_the_masks_say_when_the_video_does(tmp_path:
     assert shown.shape[0] > 48  # a legend stands below
     assert shown.shape[1] >= 200
     assert shown.shape[0] % 2 == shown.shape[1] % 2 == 0
-    pixels = decode(film)[2]
+    pixels = decode(video)[2]
     expected = np.asarray(LocalSegmenter().segment(pixels, classes=NAMES).overlay(legend=False))
     assert np.abs(shown[:48, :200].astype(int) - expected).mean() < 12
 
@@ -286,7 +286,7 @@ def test_videos_of_a_folder_have_to_be_asked_for(photos: Path, tmp_path: Path) -
     request = SegmentRequest.read(photos / "z.mkv", **asked)
     assert ([path.name for path in request.images], request.left_out) == (["z.mkv"], 0)
     with pytest.raises(PatchwordError, match="but a video; pass --video"):
-        SegmentRequest.read(photos / "films", **asked)
+        SegmentRequest.read(photos / "clips", **asked)
 
 
 def test_without_the_extra_there_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores
 from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.sliding_window import FeatureJoin, LogitJoin
-from patchword.segmentation.windows import WindowPlan, check_window, plan_seeing, plan_windows
+from patchword.segmentation.sliding_window import WindowPlan, check_window, inference_windows, plan_windows
 
 SIDE = st.integers(1, 60)
 
@@ -79,7 +78,7 @@ class TestPlan:
 
     @pytest.mark.parametrize("stride", [0, 5])
     def test_stride_beyond_the_window_is_refused(self, stride: int) -> None:
-        with pytest.raises(PatchwordError, match=f"4 pixels are {stride} apart"):
+        with pytest.raises(PatchwordError, match=f"stride is {stride}; it must be 1 to the window.s side"):
             plan_windows((9, 9), window=4, stride=stride)
 
 
@@ -107,7 +106,7 @@ class TestSeeing:
     def test_sizes(
         self, size: tuple[int, int], options: dict[str, Any], seen: tuple[int, int], window: tuple[int, int], count: int
     ) -> None:
-        plan = plan_seeing(size, settings=SegmentSettings(**options), image_size=518, patch_size=14)
+        plan = inference_windows(size, settings=SegmentSettings(**options), image_size=518, patch_size=14)
         assert (plan.size, plan.window, len(plan)) == (seen, window, count)
 
     @given(
@@ -123,14 +122,14 @@ class TestSeeing:
     ) -> None:
         steps = None if window is None else min(stride, window)
         chosen = SegmentSettings(shorter_side=shorter, window=window, stride=steps, join=join)
-        plan = plan_seeing(size, settings=chosen, image_size=56, patch_size=14)
+        plan = inference_windows(size, settings=chosen, image_size=56, patch_size=14)
         assert all(side % 14 == 0 for side in plan.window)
         if join == "features":
             assert all(side % 14 == 0 for side in (*plan.size, *plan.rows, *plan.columns))
 
     @pytest.mark.parametrize(("window", "near"), [(100, "98 and 112"), (5, "14")])
     def test_window_of_broken_patches_is_refused(self, window: int, near: str) -> None:
-        with pytest.raises(PatchwordError, match=f"window is {window} pixels; .* multiples .* 14, such as {near}$"):
+        with pytest.raises(PatchwordError, match=f"window is {window}; .* patch size .14., such as {near}$"):
             check_window(SegmentSettings(window=window), patch_size=14)
         check_window(SegmentSettings(window=112), patch_size=14)
 

@@ -71,11 +71,11 @@ def test_smaller_tiles_are_seen_at_the_same_scale(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"tile": 64, "overlap": 64}, "overlap is 64; allowed is 0 to less than the tile's side, 64"),
-        ({"bands": (1, 2)}, r"bands are \[1, 2\]; allowed are one or three numbers"),
-        ({"bands": (0, 1, 2)}, r"bands are \[0, 1, 2\]"),
-        ({"value_range": (5, 5)}, r"value_range is \[5.0, 5.0\]; allowed are two numbers, the lower first"),
-        ({"value_percentiles": (50, 101)}, r"value_percentiles are \[50.0, 101.0\]"),
+        ({"tile": 64, "overlap": 64}, "overlap is 64; it must be less than the tile's side, 64"),
+        ({"bands": (1, 2)}, r"bands is \[1, 2\]; it must be one or three numbers"),
+        ({"bands": (0, 1, 2)}, r"bands is \[0, 1, 2\]"),
+        ({"value_range": (5, 5)}, r"value_range is \[5.0, 5.0\]; it must be two numbers, the lower first"),
+        ({"value_percentiles": (50, 101)}, r"value_percentiles is \[50.0, 101.0\]"),
         ({"tile": 0}, "setting 'tile' is 0"),
     ],
 )

@@ -15,9 +15,9 @@ from PIL import Image
 
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.segmentation.large import store
-from patchword.segmentation.large.facts import LargeFacts
-from patchword.segmentation.large.png import write_png
+from patchword.segmentation.files import LargeFacts
+from patchword.segmentation.large import unfinished
+from patchword.segmentation.large.files import write_png
 from patchword.segmentation.large.readers import ArrayReader, wants_tiles
 from patchword.segmentation.large.run import segment_large
 from patchword.segmentation.large.tiles import Box
@@ -99,13 +99,13 @@ def test_a_constant_world_gives_one_class(tmp_path: Path) -> None:
 
 def test_every_pixel_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = np.zeros((70, 95), dtype=np.int64)
-    write = store.PixelStore.write
+    write = unfinished.PixelStore.write
 
-    def count(self: store.PixelStore, box: Box, values: NDArray[Any]) -> None:
+    def count(self: unfinished.PixelStore, box: Box, values: NDArray[Any]) -> None:
         written[box.top : box.bottom, box.left : box.right] += 1
         write(self, box, values)
 
-    monkeypatch.setattr(store.PixelStore, "write", count)
+    monkeypatch.setattr(unfinished.PixelStore, "write", count)
     large(picture(70, 95), tmp_path)
     assert (written == 1).all()
 

@@ -34,9 +34,9 @@ def test_the_report_holds_every_score(twice: tuple[Path, Path]) -> None:
     assert not set(record["settings"]["unseen_classes"]) & set(record["settings"]["seen_classes"])
     methods = ["maskclip", "sclip", "clearclip", "naclip", "proxyclip", "aligned", "oracle: exact masks"]
     assert record["methods"].keys() == set(methods)
-    assert record["refinement"].keys() == record["seconds_a_scene"].keys() == {"none", "guided", "pamr", "sam"}
+    assert record["refinement"].keys() == record["seconds_a_scene"].keys() == {"none", "jbu", "pamr", "sam"}
     assert record["methods"]["aligned"]["day_seen"]["miou"] == pytest.approx(record["aligned"]["miou_seen"])
-    assert record["refinement"]["guided"]["dusk_seen"]["miou"] == pytest.approx(record["aligned"]["miou_other_style"])
+    assert record["refinement"]["jbu"]["dusk_seen"]["miou"] == pytest.approx(record["aligned"]["miou_other_style"])
     unseen = record["methods"]["oracle: exact masks"]["day_unseen_classes"]["miou"]
     assert unseen == record["oracle"]["miou_unseen_classes"]
     for scores in (row[column] for row in record["methods"].values() for column in row):

@@ -17,12 +17,10 @@ from patchword.ablation.grid import AblationGrid, Row, Test
 from patchword.alignment.data import AlignmentData
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
 from patchword.errors import PatchwordError
-from patchword.evaluation.masks import MaskRule
-from patchword.evaluation.pairs import Pair
+from patchword.evaluation.masks import DataRecord, EvaluationTask, MaskRule, Pair
 from patchword.evaluation.predictors import FolderPredictor, Predictor, SegmenterPredictor
 from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
-from patchword.evaluation.task import DataRecord, EvaluationTask
 from patchword.labeling.dataset import LabelledDataset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.models.registry import find_preset

@@ -83,8 +83,7 @@ def _what_folder(path: Path) -> str:
 
 def _merge_evaluations(shards: list[Path], *, out: Path, photos: Path | None, overwrite: bool, as_json: bool) -> None:
     from patchword.cli.evaluate import exit_unscored, print_report
-    from patchword.evaluation.finish import UnscoredError
-    from patchword.evaluation.merge import merge_evaluations
+    from patchword.evaluation.finish import UnscoredError, merge_evaluations
 
     if photos is not None:
         raise PatchwordError("--photos is given, but the shards of an evaluation are merged without photographs")

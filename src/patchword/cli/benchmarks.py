@@ -28,7 +28,7 @@ def benchmarks(
     as_json: AsJson = False,
 ) -> None:
     """The standard benchmarks: classes, photographs, files, protocols."""
-    from patchword.evaluation.benchmarks.registry import BENCHMARKS, find_benchmark
+    from patchword.evaluation.benchmarks.record import BENCHMARKS, find_benchmark
 
     chosen = list(BENCHMARKS.values()) if name is None else [find_benchmark(name)]
     if class_list:
@@ -82,23 +82,23 @@ def check_data(
 
 
 def run_benchmark(name: str, judged: Mapping[str, Any], **options: Any) -> EvaluationReport:
-    """Evaluate on a benchmark; arguments as of `evaluate_benchmark`, and of `Judged` in one."""
-    from patchword.evaluation.api import Judged
+    """Evaluate on a benchmark; arguments as of `evaluate_benchmark`, and of `EvaluatedModel` in one."""
+    from patchword.evaluation.api import EvaluatedModel
     from patchword.evaluation.benchmark_api import evaluate_benchmark
 
-    return evaluate_benchmark(name, judged=Judged(**judged), **options)
+    return evaluate_benchmark(name, judged=EvaluatedModel(**judged), **options)
 
 
 def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **options: Any) -> SuiteRecord:
-    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `Judged` in one."""
-    from patchword.evaluation.api import Judged
+    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `EvaluatedModel` in one."""
+    from patchword.evaluation.api import EvaluatedModel
     from patchword.evaluation.benchmark_api import evaluate_suite
 
     if shard is not None:
         raise PatchwordError("--shard cannot be used with --suite; use --benchmark, one benchmark at a time")
     if options["out"] is None:
         raise PatchwordError("--suite needs --out, a folder for the reports of all benchmarks")
-    return evaluate_suite(name, judged=Judged(**judged), **options)
+    return evaluate_suite(name, judged=EvaluatedModel(**judged), **options)
 
 
 def print_suite(record: SuiteRecord, *, out: Path | None, as_json: bool) -> None:

@@ -55,9 +55,7 @@ def segment(
     ] = None,
     refine: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Sharpen edges: none, guided [default], pamr, or sam (with --mask-proposer)."
-        ),
+        typer.Option(metavar="NAME", help="Sharpen edges: none, jbu [default], pamr, or sam (with --mask-proposer)."),
     ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Try torch.compile: minutes once, then faster.")] = False,
     settings: Assignments = None,
@@ -90,7 +88,7 @@ def segment(
 ) -> None:
     """Stage 3: segment photographs or videos by any class names."""
     from patchword import api
-    from patchword.segmentation.folder_settings import FolderSettings
+    from patchword.segmentation.settings import FolderSettings
 
     shorthands = {
         "image_size": image_size,
@@ -130,7 +128,9 @@ def segment(
         "shard": shard,
     }
     if dry_run:
-        from patchword.segmentation.plan import plan_segment  # imports torch: not before a model's name is looked at
+        from patchword.segmentation.estimate import (
+            plan_segment,  # imports torch: not before a model's name is looked at
+        )
 
         print_plan(plan_segment(photos, **asked, resume=resume, overwrite=overwrite, quiet=quiet), as_json=as_json)
         return

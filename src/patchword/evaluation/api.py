@@ -12,12 +12,10 @@ from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
-    from patchword.evaluation.masks import Truth, ZeroIs
-    from patchword.evaluation.predictions import PredictionsAre
-    from patchword.evaluation.predictors import Predictor
+    from patchword.evaluation.masks import EvaluationTask, GroundTruth, ZeroIs
+    from patchword.evaluation.predictors import PredictionsAre, Predictor
+    from patchword.evaluation.records import ScoringSettings
     from patchword.evaluation.report import EvaluationReport
-    from patchword.evaluation.settings import ScoringSettings
-    from patchword.evaluation.task import EvaluationTask
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedModel:
     """What is evaluated: exactly one of a model, a training-free method, and predictions on disk.
 
     Attributes:
@@ -53,7 +51,7 @@ class Judged:
 
     def check(self) -> None:
         """Refuse what cannot be evaluated, before anything is loaded."""
-        from patchword.segmentation.request import check_refining
+        from patchword.segmentation.api import check_refining
         from patchword.segmentation.settings import SegmentSettings
 
         kinds = {"a model": self.model, "a method": self.method, "predictions": self.predictions}
@@ -150,10 +148,9 @@ def evaluate(
             list: there is no score over the others.
         PatchwordError: for anything above that is not as described, and a photograph without mask or prediction.
     """
-    from patchword.evaluation.masks import MaskRule
-    from patchword.evaluation.task import folder_task
+    from patchword.evaluation.masks import MaskRule, folder_task
 
-    judged = Judged(
+    judged = EvaluatedModel(
         model=model,
         method=method,
         image_text=image_text,
@@ -173,7 +170,7 @@ def evaluate(
     listed = None if names is None else Path(names)
     task = folder_task(Path(photos), masks=Path(masks), rule=rule, suffix=mask_suffix, names=listed, limit=limit)
 
-    def of_segmenter(segmenter: AnySegmenter) -> Truth:
+    def of_segmenter(segmenter: AnySegmenter) -> GroundTruth:
         return replace(rule, vocabulary=segmenter.vocabulary_of(classes, background=background))
 
     return judge(
@@ -192,9 +189,9 @@ def evaluate(
 
 def judge(
     task: EvaluationTask,
-    judged: Judged,
+    judged: EvaluatedModel,
     *,
-    of_segmenter: Callable[[AnySegmenter], Truth] | None = None,
+    of_segmenter: Callable[[AnySegmenter], GroundTruth] | None = None,
     out: str | Path | None = None,
     scoring: ScoringSettings | Mapping[str, Any] | None = None,
     shard: str | Shard | None = None,
@@ -212,11 +209,9 @@ def judge(
             have none; None for the task's own.
         out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
     """
-    from patchword.evaluation.predictions import find_predictions
-    from patchword.evaluation.predictors import SegmenterPredictor
-    from patchword.evaluation.records import MARKER
+    from patchword.evaluation.predictors import SegmenterPredictor, find_predictions
+    from patchword.evaluation.records import MARKER, ScoringSettings
     from patchword.evaluation.run import evaluate_task
-    from patchword.evaluation.settings import ScoringSettings
     from patchword.runs.shards import Shard
 
     chosen = ScoringSettings.of(scoring)

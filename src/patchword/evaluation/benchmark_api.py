@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.config.inputs import check_limit
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
+from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, Unlabelled
+from patchword.evaluation.masks import DataRecord, EvaluationTask
+from patchword.evaluation.protocols import ProtocolRow
+from patchword.segmentation.settings import SegmentSettings
 
 if TYPE_CHECKING:
-    from patchword.evaluation.api import Judged
-    from patchword.evaluation.benchmark_task import ProtocolRun
-    from patchword.evaluation.benchmarks.record import Benchmark, OpenBenchmark, Unlabelled
+    from patchword.evaluation.api import EvaluatedModel
+    from patchword.evaluation.benchmarks.record import Benchmark
+    from patchword.evaluation.records import ScoringSettings
     from patchword.evaluation.report import EvaluationReport
-    from patchword.evaluation.settings import ScoringSettings
     from patchword.evaluation.suite_report import SuiteRecord
     from patchword.runs.shards import Shard
+
 
 NATIVE, PUBLISHED = "native", "published"
 
@@ -27,7 +31,7 @@ def evaluate_benchmark(
     benchmark: str,
     *,
     data: str | Path,
-    judged: Judged,
+    judged: EvaluatedModel,
     protocol: str | None = None,
     templates: int | None = None,
     unlabelled: Unlabelled | None = None,
@@ -62,7 +66,7 @@ def evaluate_benchmark(
         PatchwordError: when the benchmark is not there, naming what is missing and where it was looked for, and for
             anything above that is not as described.
     """
-    from patchword.evaluation.benchmarks.registry import find_benchmark
+    from patchword.evaluation.benchmarks.record import find_benchmark
 
     chosen = find_benchmark(benchmark)
     judged.check()
@@ -88,7 +92,7 @@ def evaluate_suite(
     suite: str,
     *,
     data: str | Path,
-    judged: Judged,
+    judged: EvaluatedModel,
     out: str | Path,
     protocol: str | None = None,
     templates: int | None = None,
@@ -117,9 +121,9 @@ def evaluate_suite(
     Raises:
         UnscoredError, PatchwordError: as `evaluate_benchmark`, and when none of the benchmarks is there.
     """
-    from patchword.evaluation.benchmarks.registry import BENCHMARKS
-    from patchword.evaluation.published import published_beside
+    from patchword.evaluation.benchmarks.record import BENCHMARKS
     from patchword.evaluation.suite import MARKER, SUITES, plan_suite, run_suite
+    from patchword.evaluation.suite_report import published_beside
 
     judged.check()
     check_limit(limit)
@@ -173,10 +177,10 @@ def evaluate_suite(
 
 
 def _measure(
-    opened: OpenBenchmark, judged: Judged, *, run: ProtocolRun | None, limit: int | None, **options: Any
+    opened: OpenBenchmark, judged: EvaluatedModel, *, run: ProtocolRun | None, limit: int | None, **options: Any
 ) -> EvaluationReport:
     from patchword.evaluation.api import judge
-    from patchword.evaluation.benchmark_task import benchmark_task
+    from patchword.evaluation.benchmark_api import benchmark_task
 
     task = benchmark_task(opened, run=run, limit=limit)
     asked = judged
@@ -187,14 +191,14 @@ def _measure(
 
 def _run_of(
     benchmark: Benchmark,
-    judged: Judged,
+    judged: EvaluatedModel,
     *,
     protocol: str | None,
     templates: int | None,
     unlabelled: Unlabelled | None,
 ) -> ProtocolRun | None:
     """How a model is run; None for predictions."""
-    from patchword.evaluation.benchmark_task import ProtocolRun
+    from patchword.evaluation.benchmark_api import ProtocolRun
     from patchword.evaluation.protocols import protocol_row
     from patchword.segmentation.settings import SegmentSettings
 
@@ -211,7 +215,7 @@ def _run_of(
     return run
 
 
-def _loaded(judged: Judged, *, protocol: str | None) -> Judged:
+def _loaded(judged: EvaluatedModel, *, protocol: str | None) -> EvaluatedModel:
     """The same with its model loaded, once for all benchmarks."""
     segmenter = replace(judged, as_published=protocol == PUBLISHED).open()
     return replace(
@@ -219,9 +223,95 @@ def _loaded(judged: Judged, *, protocol: str | None) -> Judged:
     )
 
 
-def _row_name(judged: Judged) -> str:
+def _row_name(judged: EvaluatedModel) -> str:
     if judged.predictions is not None:
         return str(judged.predictions)
     if judged.method is not None:
         return f"{judged.method} ({judged.image_text})" if isinstance(judged.image_text, str | Path) else judged.method
     return str(judged.model) if isinstance(judged.model, str | Path) else "model"
+
+
+_ONLY_SPEED = ("batch", "compile")  # settings that change no score beyond rounding
+
+
+@dataclass(frozen=True)
+class ProtocolRun:
+    """How a protocol is to run a benchmark, and what a user wants otherwise.
+
+    Attributes:
+        row: of the protocol's table.
+        templates: prompt templates instead of the row's, 7 or 80; None for the row's.
+        settings: names and values of segment settings that differ from the row's.
+        unlabelled: what unlabelled pixels are, where that is not what they are in the published numbers.
+    """
+
+    row: ProtocolRow
+    templates: int | None = None
+    settings: Mapping[str, Any] | None = None
+    unlabelled: Unlabelled | None = None
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What is not as the protocol has it; with anything in it the numbers are no longer the protocol's."""
+        row = self.row.settings().model_dump(mode="json")
+        given = self.segment_settings().model_dump(mode="json")
+        changed = {name: value for name, value in given.items() if value != row[name] and name not in _ONLY_SPEED}
+        if self.templates not in (None, self.row.templates):
+            changed["templates"] = self.templates
+        if self.unlabelled not in (None, BENCHMARKS[self.row.benchmark].unlabelled):
+            changed["unlabelled"] = self.unlabelled
+        return changed
+
+    def segment_settings(self) -> SegmentSettings:
+        """The row's settings with the user's in them."""
+        return SegmentSettings(**{**self.row.settings().model_dump(), **(self.settings or {})})
+
+
+def benchmark_task(opened: OpenBenchmark, *, run: ProtocolRun | None, limit: int | None = None) -> EvaluationTask:
+    """A benchmark that was found on disk, as `evaluate_task` takes it.
+
+    Args:
+        opened: the benchmark.
+        run: how a model is to be asked; None for predictions that are there already.
+        limit: take the first so many photographs; None for all.
+    """
+    if run is not None:
+        opened = opened.asked_for(run.row.vocabulary(count=run.templates))
+    reading: dict[str, Any] = {"layout": opened.layout, "split": opened.split, "rule": opened.truth.rule}
+    if run is not None:
+        reading |= {"protocol_row": asdict(run.row), "changed": run.changed}
+    pairs = opened.pairs[:limit]
+    data = DataRecord(
+        photographs=str(_common_folder([pair.photo for pair in pairs])),
+        masks=str(_common_folder([pair.mask for pair in pairs])),
+        benchmark=opened.benchmark.name,
+        protocol=None if run is None else run.row.protocol,
+        reading=reading,
+        selection={"of": opened.benchmark.images} | ({} if limit is None else {"limit": limit}),
+        remarks=tuple(_remarks(opened, images=len(pairs), run=run)),
+    )
+    return EvaluationTask(pairs, opened.truth, data)
+
+
+def _remarks(opened: OpenBenchmark, *, images: int, run: ProtocolRun | None) -> Iterator[str]:
+    """What keeps the scores from being the benchmark's and the protocol's."""
+    benchmark = opened.benchmark
+    if images != benchmark.images:
+        photographs = "photograph" if images == 1 else "photographs"
+        yield (
+            f"This is {benchmark.name} over {images:,} {photographs}; its official split has {benchmark.images:,}, so "
+            "the scores are not to be compared with others."
+        )
+    if run is not None and run.changed:
+        changed = ", ".join(f"{name}={value}" for name, value in run.changed.items())
+        yield f"Not as the protocol {run.row.protocol} has it: {changed}."
+
+
+def _common_folder(paths: list[Path]) -> Path:
+    """The folder that all files are in or below; one file for all of them stands for itself."""
+    if len(set(paths)) == 1 and len(paths) > 1:
+        return paths[0]
+    folder = paths[0].parent
+    while not all(path.is_relative_to(folder) for path in paths):
+        folder = folder.parent
+    return folder

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.tally import Counts, tally
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ConfusionMatrix:
             count: number of classes, at least 1.
         """
         if count < 1:
-            raise PatchwordError(f"a confusion matrix over {count} classes; allowed is 1 or more")
+            raise PatchwordError(f"a confusion matrix needs at least 1 class, not {count}")
         self.table: Counts = np.zeros((count, count + 1), dtype=np.int64)
 
     @property
@@ -141,3 +141,184 @@ def _ratio(part: np.int64, whole: np.int64) -> float | None:
 def _mean(values: list[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+Counts = NDArray[np.int64]
+
+
+def tally(
+    prediction: Indices, truth: Indices, *, count: int, dilation: float | None = None, ignore: int = -1
+) -> tuple[Counts, Counts]:
+    """Count an image.
+
+    Args:
+        prediction: class indices in [0, count), or `ignore` where nothing is predicted; (h, w) with a dilation, else of
+            any shape.
+        truth: of the same shape, `ignore` where a pixel does not count.
+        count: number of classes, 1 or more.
+        dilation: how far a boundary reaches, as a share of the diagonal; None counts no boundaries.
+        ignore: what means ignore in both, no class.
+
+    Returns:
+        (count, count + 1) pixels by truth and prediction, the last column no prediction; and (count, 2) intersection
+        and union of boundaries, zeros without a dilation.
+    """
+    if prediction.shape != truth.shape or (dilation is not None and truth.ndim != 2):
+        raise PatchwordError(
+            f"prediction of shape {prediction.shape} against ground truth of shape {truth.shape}; both must "
+            f"have the same shape{'' if dilation is None else ' (height, width)'}"
+        )
+    if 0 <= ignore < count:
+        raise PatchwordError(f"ignore index {ignore} is one of the {count} classes; it must be any other number")
+    rows = _labels(truth, count=count, ignore=ignore, role="truth")  # 0 for ignore, 1 for the first class
+    columns = _labels(prediction, count=count, ignore=ignore, role="prediction")
+    near = None if dilation is None else _near(rows, columns, count=count, dilation=dilation)
+    codes = (rows * (count + 1) + columns).ravel()
+    starts, lengths = _runs(codes, near)
+    row, column = np.divmod(codes[starts].astype(np.int64), count + 1)
+    pairs = _weighted(row * (count + 1) + column, lengths, size=(count + 1) ** 2).reshape(count + 1, count + 1)
+    table = np.roll(pairs[1:], -1, axis=1)  # the column without a prediction goes last
+    if near is None:
+        return table, np.zeros((count, 2), dtype=np.int64)
+    in_truth, in_prediction = (near[starts] & 1).astype(bool), (near[starts] & 2).astype(bool)
+    both = in_truth & in_prediction & (row == column)
+    expected, found, shared = (
+        _weighted(labels[chosen], lengths[chosen], size=count + 1)[1:]
+        for labels, chosen in ((row, in_truth), (column, in_prediction), (row, both))
+    )
+    return table, np.stack([shared, expected + found - shared], axis=1)
+
+
+def _labels(values: Indices, *, count: int, ignore: int, role: str) -> Indices:
+    """Values as 1 to count, 0 for ignore, in the smallest type that holds a pair of them."""
+    labels: Indices = values.astype(np.min_scalar_type((count + 1) ** 2))
+    labels += 1  # of -1 this makes 0 in an unsigned type too
+    if values.size and not (ignore == -1 and values.min() >= -1 and values.max() < count):
+        absent = values == ignore
+        outside = values[((values < 0) | (values >= count)) & ~absent]
+        if outside.size:
+            raise PatchwordError(
+                f"{role} has the value {int(outside[0])}; values must be 0 to {count - 1}, or {ignore} "
+                "for ignored pixels"
+            )
+        labels[absent] = 0
+    return labels
+
+
+def _near(rows: Indices, columns: Indices, *, count: int, dilation: float) -> NDArray[np.uint8]:
+    """Flat: 1 where on a boundary of the truth, 2 of the prediction, 3 of both."""
+    reach, valid = boundary_reach(rows.shape, dilation=dilation), rows != 0
+    of_truth = on_boundary(rows, valid=valid, count=count, reach=reach).view(np.uint8)
+    of_prediction = on_boundary(columns, valid=valid, count=count, reach=reach).view(np.uint8)
+    return (of_truth + 2 * of_prediction).ravel()
+
+
+def _runs(codes: Indices, near: NDArray[np.uint8] | None) -> tuple[Counts, Counts]:
+    """Where runs of equal codes (and nearness) begin, and how long they are."""
+    changes = codes[1:] != codes[:-1]
+    if near is not None:
+        changes |= near[1:] != near[:-1]
+    first = np.zeros(min(1, codes.size), dtype=np.int64)
+    starts = np.concatenate([first, np.flatnonzero(changes) + 1])
+    return starts, np.diff(starts, append=codes.size)
+
+
+def _weighted(labels: Counts, lengths: Counts, *, size: int) -> Counts:
+    """Sum of lengths by label; exact, for an image has less than 2 ** 53 pixels."""
+    return np.bincount(labels, weights=lengths, minlength=size).astype(np.int64)
+
+
+Indices = NDArray[np.integer[Any]]
+
+
+DILATION = 0.02
+
+
+def boundary_reach(shape: tuple[int, ...], *, dilation: float = DILATION) -> int:
+    """How many pixels from a contour belong to a boundary: a share of the diagonal, rounded, at least one.
+
+    Args:
+        shape: height and width in pixels.
+        dilation: the share.
+    """
+    if not 0 < dilation < math.inf:
+        raise PatchwordError(
+            f"boundary dilation is {dilation}; it must be a fraction of the diagonal above 0, such as 0.02"
+        )
+    return max(1, round(dilation * math.hypot(shape[0], shape[1])))
+
+
+def on_boundary(labels: Indices, *, valid: NDArray[np.bool_], count: int, reach: int) -> NDArray[np.bool_]:
+    """Which pixels have another label, or the outside of the image, within a square of `reach` pixels around them.
+
+    All classes at once: a label and its complement are bits of one word, the words of a square are or-ed, and a bit
+    that is there together with its complement tells of two labels. The square is done along rows, then along columns,
+    in steps that double, so that the work grows with the logarithm of its side.
+
+    Args:
+        labels: (h, w) integers from 0 to `count`; any other where not valid.
+        valid: (h, w) pixels that count; the others are on no boundary and make none.
+        count: the largest label, 1 or more.
+        reach: half the square's side in pixels, 1 or more.
+
+    Returns:
+        (h, w).
+    """
+    height, width = labels.shape
+    if min(height, width) <= 2 * reach:
+        return valid.copy()
+    bits = count.bit_length()
+    words = _words(labels, valid, bits=bits)
+    seen = _or_along(_or_along(words, reach=reach, step=1), reach=reach, step=width)
+    edge = np.ones(height * width, dtype=bool)
+    first = reach * width + reach  # the square around this pixel begins with the image's first
+    edge[first : first + len(seen)] = seen & (seen >> bits) & ((1 << bits) - 1)
+    edge = edge.reshape(height, width)
+    edge[:, :reach] = edge[:, -reach:] = True  # squares there ran over into the next row
+    edge &= valid
+    return edge
+
+
+def _words(labels: Indices, valid: NDArray[np.bool_], *, bits: int) -> NDArray[Any]:
+    """Labels and, above them, their complements, flat; 0 where not valid."""
+    kind = np.uint8 if bits <= 4 else np.uint16 if bits <= 8 else np.uint32
+    words: NDArray[Any] = labels.astype(kind).ravel()
+    words |= (words ^ ((1 << bits) - 1)) << bits
+    words *= valid.ravel()
+    return words
+
+
+def _or_along(words: NDArray[Any], *, reach: int, step: int) -> NDArray[Any]:
+    """Each element or-ed with the 2 x reach elements that follow it at distances of `step`; shorter by those."""
+    have, wanted = 1, 2 * reach + 1
+    while have < wanted:
+        more = min(have, wanted - have)
+        words = words[: -more * step] | words[more * step :]
+        have += more
+    return words
+
+
+def boundary_counts(
+    prediction: Indices, truth: Indices, *, count: int, dilation: float = DILATION, ignore: int = -1
+) -> tuple[Counts, Counts]:
+    """Intersection and union, class by class, of the inner boundaries of a prediction and of its truth.
+
+    The paper defines the measure for one mask: of truth and prediction only those pixels are kept that are at most d
+    from the mask's contour, and the IoU is taken of what is kept. Our reading for semantic maps: every class of a map
+    is one mask; intersections and unions add up over the images of a data set, so that a class's Boundary IoU is the
+    ratio of the sums, as its IoU is. The image's frame ends a mask, as in the paper. Where the truth is ignore, the
+    prediction is too; such pixels count nowhere and make no contour: a contour is where two classes that count are
+    within d of each other, also across a strip of ignore. Where nothing is predicted, the prediction's masks end.
+
+    Args:
+        prediction: (h, w) class indices in [0, count), or `ignore` where nothing is predicted.
+        truth: (h, w) class indices in [0, count), or `ignore` where a pixel does not count.
+        count: number of classes, 1 or more.
+        dilation: d as a share of the image's diagonal, above 0; at least one pixel. Larger forgives more.
+        ignore: what means ignore in both.
+
+    Returns:
+        intersection (count,) and union (count,), int64 pixels.
+    """
+    _, boundary = tally(prediction, truth, count=count, dilation=dilation, ignore=ignore)
+    return boundary[:, 0], boundary[:, 1]

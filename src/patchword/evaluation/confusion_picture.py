@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from patchword.evaluation.tally import Counts
+from patchword.evaluation.confusion import Counts
 from patchword.visualization.overlays import drawable
 
 CONFUSION_PICTURE = "confusion.png"

@@ -17,12 +17,12 @@ from patchword.data.folders import write_bytes
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, ignore_index, overlay
 from patchword.errors import PatchwordError
-from patchword.evaluation.contours import Indices
-from patchword.evaluation.pairs import Pair
+from patchword.evaluation.confusion import Indices
+from patchword.evaluation.masks import Pair
 from patchword.evaluation.records import ImageScore, SetupRecord, colours_of
 from patchword.runs.pipeline import why_unwritten
 
-WORST_FOLDER = "worst"
+FAILURES_FOLDER = "worst"
 PANELS = ("photograph", "mask", "prediction", "errors")
 WRONG, MISSED = (214, 39, 40), (255, 191, 0)
 _GAP = 6  # pixels of white between the panels
@@ -30,7 +30,7 @@ _OPACITY, _PALE = 0.6, 0.35
 
 
 @dataclass(frozen=True)
-class WorstPicture:
+class FailureCase:
     """One of the images of lowest score.
 
     Attributes:
@@ -42,7 +42,7 @@ class WorstPicture:
     picture: bytes | None
 
 
-class WorstImages:
+class FailureCases:
     """Keeps the pictures of the images that score lowest so far, in a folder of their own.
 
     An image that is among the lowest of all is among the lowest of any part of them: so its picture is there at the
@@ -79,13 +79,13 @@ class WorstImages:
         except PatchwordError as error:
             why_unwritten(error, folder=self._folder)  # a name that no file can have costs the picture, not the score
 
-    def pictures(self) -> tuple[WorstPicture, ...]:
+    def pictures(self) -> tuple[FailureCase, ...]:
         """The lowest first."""
-        return tuple(WorstPicture(self._records[name], self._read(name)) for _, name in self._lowest)
+        return tuple(FailureCase(self._records[name], self._read(name)) for _, name in self._lowest)
 
     def prune(self) -> None:
         """Remove the pictures of images that were among the lowest only for a while."""
-        place = self._folder / WORST_FOLDER
+        place = self._folder / FAILURES_FOLDER
         if not place.is_dir():
             return
         wanted = {self.path(self._folder, name) for _, name in self._lowest}
@@ -118,7 +118,7 @@ class WorstImages:
     @staticmethod
     def path(folder: Path, name: str) -> Path:
         """Where the picture of an image is in the folder of an evaluation."""
-        return folder / WORST_FOLDER / f"{name}.jpg"
+        return folder / FAILURES_FOLDER / f"{name}.jpg"
 
     def _read(self, name: str) -> bytes | None:
         try:

@@ -2,24 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.data.masks import LabelMap, read_indices
+from patchword.config.inputs import outside_results
+from patchword.data.images import find_images
+from patchword.data.masks import LabelMap, find_mask, read_indices
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.pairs import Pair
+from patchword.runs.records import Record
 from patchword.segmentation.words import BACKGROUND_NAME
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photograph and its mask.
+
+    Attributes:
+        name: the photograph's path relative to the folder, with forward slashes.
+        photo, mask: paths of the two files.
+    """
+
+    name: str
+    photo: Path
+    mask: Path
+
+
+def find_pairs(
+    photos: Path, *, masks: Path, suffix: str = "", names: Path | None = None, limit: int | None = None
+) -> list[Pair]:
+    """Pair every photograph with the mask of its name.
+
+    Args:
+        photos: a folder, searched recursively, or one photograph. What patchword has written below it is no photograph.
+        masks: a folder; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`.
+        suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds`: `a/b_labelTrainIds.png`.
+        names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
+            photographs' order. PASCAL VOC's `val.txt` is such a file.
+        limit: take the first so many; None for all.
+    """
+    if not masks.is_dir():
+        raise PatchwordError(f"no such folder of masks: {masks}")
+    root = photos if photos.is_dir() else photos.parent
+    found = {path.relative_to(root).as_posix(): path for path in outside_results(find_images(photos), root=root)}
+    chosen = _only(found, names) if names is not None else found
+    pairs = [(name, path, find_mask(masks, name=name, suffix=suffix)) for name, path in list(chosen.items())[:limit]]
+    missing = [name for name, _, mask in pairs if mask is None]
+    if missing:
+        raise PatchwordError(
+            f"{len(missing)} of {len(pairs)} photographs have no mask in {masks}, such as {missing[0]}; "
+            f"the mask of a/b.jpg is a/b.jpg{suffix}.png or a/b{suffix}.png; another suffix of the masks' names can "
+            "be given, and a list of names takes only some photographs"
+        )
+    check_not_shared({name: mask for name, _, mask in pairs if mask is not None})
+    return [Pair(name, path, mask) for name, path, mask in pairs if mask is not None]
+
+
+def check_not_shared(files: Mapping[str, Path]) -> None:
+    """Refuse a mask or prediction that two photographs would take, such as `a.png` of `a.jpg` and `a.webp`.
+
+    Args:
+        files: photograph -> its mask or prediction.
+    """
+    owners: dict[Path, str] = {}
+    for name, path in files.items():
+        if owners.setdefault(path, name) != name:
+            raise PatchwordError(
+                f"{path} may be of {owners[path]} or of {name}; name it after one of them, their ending included"
+            )
+
+
+def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
+    wanted = read_names(names)
+    chosen = {name: path for name, path in found.items() if name in wanted or _without_suffix(name) in wanted}
+    known = {*chosen, *map(_without_suffix, chosen)}
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        many = "a photograph that is" if len(absent) == 1 else f"{len(absent)} photographs that are"
+        raise PatchwordError(f"{names} names {many} not there, such as {absent[0]}")
+    return chosen
+
+
+def read_names(path: Path) -> dict[str, None]:
+    """The names of a list, one a line, each once and in order."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PatchwordError(
+            f"cannot read the list of names {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    names = dict.fromkeys(line.strip() for line in lines if line.strip())
+    if not names:
+        raise PatchwordError(f"the list of names {path} is empty; write one name per line")
+    return names
+
+
+def _without_suffix(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
+
 
 ZeroIs = Literal["class", "background", "ignore"]
 IGNORE = -1
 Positions = NDArray[np.signedinteger[Any]]
 
 
-class Truth(Protocol):
+class GroundTruth(Protocol):
     """What is scored, what the masks say of it, and how predictions are held against them."""
 
     @property
@@ -58,13 +150,13 @@ class MaskRule:
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        allowed = get_args(ZeroIs)
-        if self.zero_is not in allowed:
-            raise PatchwordError(f"zero is {self.zero_is!r}; allowed are {', '.join(allowed)}")
+        choices = get_args(ZeroIs)
+        if self.zero_is not in choices:
+            raise PatchwordError(f"zero_is is {self.zero_is!r} (choose from {', '.join(choices)})")
         if self.ignore_index is not None and not self.largest < self.ignore_index <= 65535:
             raise PatchwordError(
                 f"ignore index is {self.ignore_index}; the masks' classes go to {self.largest}, "
-                f"so allowed are {self.largest + 1} to 65535"
+                f"so it must be {self.largest + 1} to 65535"
             )
         if self.zero_is == "background" and BACKGROUND_NAME in self.vocabulary.names:
             raise PatchwordError(
@@ -107,14 +199,14 @@ class MaskRule:
         ignored = positions == ignore
         if ignore <= self.largest and ignored.any():
             raise PatchwordError(
-                f"{source} holds the value {ignore}, which is a class of {len(self.vocabulary)} and by default what "
+                f"{source} has the value {ignore}, which is a class of {len(self.vocabulary)} and by default what "
                 f"does not count; name another ignore index, {self.largest + 1} to 65535, or write 16-bit masks"
             )
         outside = ((positions > self.largest) | (positions < 0)) & ~ignored
         if outside.any():
             shifted = self.zero_is == "class" and bool((positions[outside] == self.largest + 1).all())
             raise PatchwordError(
-                f"{source} holds {values_of(positions[outside])}; {len(self.vocabulary)} classes with "
+                f"{source} has {values_of(positions[outside])}; {len(self.vocabulary)} classes with "
                 f"zero as {self.zero_is} allow 0 to {self.largest}, and the ignore index"
                 + ("; where 0 is not a class, zero is background or ignore (--zero-is)" if shifted else "")
             )
@@ -153,3 +245,68 @@ def _signed(indices: NDArray[np.integer[Any]]) -> Positions:
     """A copy in the smallest signed type that holds every value of the indices' own and -1."""
     values: Positions = indices.astype(np.int16 if indices.dtype == np.uint8 else np.int32)
     return values
+
+
+class DataRecord(Record):
+    """Where photographs and masks are from and how they are read; stands in every report.
+
+    Attributes:
+        photographs, masks: folders, as the user named them.
+        benchmark, protocol: names of these; None for a folder of one's own.
+        reading: how mask values become classes, by name of the option or rule.
+        selection: which photographs were taken, where not all were.
+        remarks: why the scores are not to be compared with others of the benchmark and protocol, a sentence each.
+    """
+
+    photographs: str
+    masks: str
+    benchmark: str | None = None
+    protocol: str | None = None
+    reading: dict[str, Any]
+    selection: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """Photographs with masks, and what is scored in them. A folder is one, a benchmark is one.
+
+    Attributes:
+        pairs: photographs with their masks, each with a name of its own.
+        truth: what the masks say.
+        data: where they are from.
+    """
+
+    pairs: tuple[Pair, ...]
+    truth: GroundTruth
+    data: DataRecord
+
+
+def folder_task(
+    photos: Path,
+    *,
+    masks: Path,
+    rule: MaskRule,
+    suffix: str = "",
+    names: Path | None = None,
+    limit: int | None = None,
+) -> EvaluationTask:
+    """Any folder of photographs with one of masks.
+
+    Args:
+        photos, masks, suffix, names, limit: as for `find_pairs`.
+        rule: what the masks' values mean.
+    """
+    pairs = find_pairs(photos, masks=masks, suffix=suffix, names=names, limit=limit)
+    selection: Mapping[str, Any] = {"names": None if names is None else str(names), "limit": limit}
+    reading: Mapping[str, Any] = {
+        "zero_is": rule.zero_is,
+        "ignore_index": rule.ignore_index,
+        "mask_suffix": suffix or None,
+    }
+    data = DataRecord(photographs=str(photos), masks=str(masks), reading=_given(reading), selection=_given(selection))
+    return EvaluationTask(tuple(pairs), rule, data)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

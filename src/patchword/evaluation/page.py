@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from patchword.evaluation.bootstrap import Interval
-from patchword.evaluation.failure_cases import MISSED, PANELS, WRONG, WorstPicture
+from patchword.evaluation.counts import Interval
+from patchword.evaluation.failure_cases import MISSED, PANELS, WRONG, FailureCase
 from patchword.evaluation.records import ImageScore, colours_of
 from patchword.evaluation.report import SCORES, EvaluationReport, percent
 from patchword.visualization.html import SORT, STYLE, bars, cell, embed, head, number, swatch, table, text, words
@@ -47,7 +47,7 @@ def render_page(
     report: EvaluationReport,
     *,
     images: Sequence[ImageScore],
-    worst: Sequence[WorstPicture],
+    worst: Sequence[FailureCase],
     confusion: bytes,
 ) -> str:
     """Write the page; the same content gives the same text.
@@ -153,7 +153,7 @@ def _classes(report: EvaluationReport) -> str:
     return "<h2 id='classes'>Classes</h2>" + table("Classes", header, rows, texts=["most confused with"]) + note
 
 
-def _images(report: EvaluationReport, images: Sequence[ImageScore], worst: Sequence[WorstPicture]) -> str:
+def _images(report: EvaluationReport, images: Sequence[ImageScore], worst: Sequence[FailureCase]) -> str:
     scores = [image.score for image in images if image.score is not None]
     if not scores:
         return ""
@@ -167,7 +167,7 @@ def _images(report: EvaluationReport, images: Sequence[ImageScore], worst: Seque
     return f"<h2 id='images'>Images</h2>{told}{histogram}{gallery}"
 
 
-def _gallery(report: EvaluationReport, worst: Sequence[WorstPicture], *, of: int) -> str:
+def _gallery(report: EvaluationReport, worst: Sequence[FailureCase], *, of: int) -> str:
     colours = _hex_colours(report)
     legend = (
         f"<p>The {len(worst):,} lowest of {of:,}. Errors: {swatch(_hex(WRONG))}wrong class "
@@ -177,7 +177,7 @@ def _gallery(report: EvaluationReport, worst: Sequence[WorstPicture], *, of: int
     return f"<h3>The worst first</h3>{legend}" + "".join(_strip(entry, names, colours) for entry in worst)
 
 
-def _strip(entry: WorstPicture, names: Sequence[str], colours: dict[str, str]) -> str:
+def _strip(entry: FailureCase, names: Sequence[str], colours: dict[str, str]) -> str:
     record = entry.record
     if entry.picture is None:
         shown = "<p class='none'>No picture: its file is gone.</p>"

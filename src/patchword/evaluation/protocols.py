@@ -13,8 +13,7 @@ from typing import Any, Literal, cast
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.lists import Words, templates
-from patchword.evaluation.benchmarks.record import Benchmark
-from patchword.evaluation.benchmarks.registry import BENCHMARKS
+from patchword.evaluation.benchmarks.record import BENCHMARKS, Benchmark
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.settings import Resize, SegmentSettings, SoftmaxOver
 
@@ -82,7 +81,7 @@ class ProtocolRow:
         """
         number = self.templates if count is None else count
         if number not in (7, 80):
-            raise PatchwordError(f"templates are {number}; allowed are 7 and 80, as the protocols have them")
+            raise PatchwordError(f"templates is {number} (choose from 7, 80, as the protocols have them)")
         benchmark = BENCHMARKS[self.benchmark]
         return benchmark.vocabulary(
             templates=templates(number), background="words" in self.background, words=self.words
@@ -142,13 +141,13 @@ def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = No
     if rows is not None:
         return rows[benchmark.name]
     if protocol != PUBLISHED:
-        raise PatchwordError(f"protocol {protocol!r} is unknown; allowed are {', '.join((*PROTOCOLS, PUBLISHED))}")
+        raise PatchwordError(f"unknown protocol {protocol!r} (choose from {', '.join((*PROTOCOLS, PUBLISHED))})")
     known = [each.name for each in METHODS.values() if each.published]
     if method not in known:
         given = "a model" if method is None else method
         raise PatchwordError(
-            f"the protocol {PUBLISHED} is how a method's authors run it, and is not known for {given}; allowed are the "
-            f"methods {', '.join(known)}"
+            f"the protocol {PUBLISHED} is how a method's authors run it, and is not known for {given} "
+            f"(choose from the methods {', '.join(known)})"
         )
     return _row_of_authors(str(method), benchmark)
 

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from patchword.errors import warn
-from patchword.evaluation.bootstrap import Interval, mean_of_known, percentiles, ratio, resampled_sums
-from patchword.evaluation.chance import Chance, chance_of
-from patchword.evaluation.counts import Gathered, ImageCounts
-from patchword.evaluation.records import ImageScore, SetupRecord
-from patchword.evaluation.settings import ScoringSettings
-from patchword.evaluation.tally import Counts
-from patchword.evaluation.task import DataRecord
+from patchword.evaluation.confusion import ConfusionMatrix, Counts
+from patchword.evaluation.counts import (
+    Gathered,
+    ImageCounts,
+    Interval,
+    mean_of_known,
+    percentiles,
+    ratio,
+    resampled_sums,
+)
+from patchword.evaluation.masks import DataRecord
+from patchword.evaluation.records import ImageScore, ScoringSettings, SetupRecord
 from patchword.runs.records import Record, ShardRecord
 from patchword.versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table
+
 
 REPORT_FILE = "evaluation.json"
 RULE = (
@@ -271,3 +277,61 @@ def percent(share: float | None) -> str:
 def percent_between(interval: Interval | None) -> str:
     """An interval of shares as percentages with one decimal; empty where there is none."""
     return "" if interval is None else f"{100 * interval[0]:.1f} to {interval[1]:.1%}"
+
+
+class Chance(Record):
+    """Scores of predictions that know nothing of the images, over the same pixels and classes.
+
+    Attributes:
+        constant_miou: mean IoU, in [0, 1], of saying `constant_class` everywhere, over the classes of the masks.
+        constant_class: the class with most pixels in the masks.
+        random_miou: mean IoU, as expected, of the predictions' own classes dealt out to random pixels.
+        at_chance: whether the score is not surely above both: its interval (without one, the score) reaches them.
+    """
+
+    constant_miou: float
+    constant_class: str
+    random_miou: float
+    at_chance: bool
+
+
+def chance_of(table: Counts, *, names: Sequence[str], least: float | None) -> Chance | None:
+    """The level of chance of an evaluation.
+
+    Args:
+        table: (n, n + 1) pixels, rows truth, columns prediction, the last column no prediction.
+        names: of the n classes.
+        least: the lowest mean IoU that is likely; None when there is no score.
+
+    Returns:
+        None where no pixel counts.
+    """
+    truth, predicted = table.sum(axis=1), table.sum(axis=0)[:-1]
+    pixels = int(truth.sum())
+    if not pixels or least is None:
+        return None
+    most = int(truth.argmax())
+    constant = _constant(truth, most)
+    dealt = _dealt_out(truth, predicted, pixels)
+    return Chance(
+        constant_miou=constant,
+        constant_class=names[most],
+        random_miou=dealt,
+        at_chance=least <= max(constant, dealt),
+    )
+
+
+def _constant(truth: Counts, most: int) -> float:
+    matrix = ConfusionMatrix(len(truth))
+    matrix.table[:, most] = truth
+    return matrix.mean_iou() or 0.0
+
+
+def _dealt_out(truth: Counts, predicted: Counts, pixels: int) -> float:
+    """Truth and prediction independent: a pixel has both with the product of their shares."""
+    ious = []
+    for expected, found in zip(truth.tolist(), predicted.tolist(), strict=True):
+        if expected or found:
+            both = expected * found / pixels
+            ious.append(both / (expected + found - both))
+    return float(sum(ious) / len(ious))

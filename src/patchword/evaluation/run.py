@@ -13,17 +13,22 @@ from typing import Any
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, sole_use
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
-from patchword.evaluation.contours import Indices
+from patchword.evaluation.confusion import Indices
 from patchword.evaluation.counts import count_image
-from patchword.evaluation.failure_cases import WorstImages
-from patchword.evaluation.finish import UnscoredError, finish, withdraw
-from patchword.evaluation.masks import Positions, Truth
-from patchword.evaluation.pairs import Pair
+from patchword.evaluation.failure_cases import FailureCases
+from patchword.evaluation.finish import UnscoredError, delete_scores, finish
+from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
 from patchword.evaluation.predictors import Predictor
-from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
+from patchword.evaluation.records import (
+    IMAGES_FILE,
+    MARKER,
+    SETUP_FILE,
+    ImageScore,
+    ScoringSettings,
+    SetupRecord,
+    read_images,
+)
 from patchword.evaluation.report import EvaluationReport, gather, make_report
-from patchword.evaluation.settings import ScoringSettings
-from patchword.evaluation.task import EvaluationTask
 from patchword.runs.pipeline import Writer, changed_photographs, content_of, decoded, told
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import Session, VocabularyRecord
@@ -93,7 +98,9 @@ def evaluate_task(
     chosen = ScoringSettings.of(scoring)
     pairs = {pair.name: pair for pair in task.pairs}
     if len(pairs) < len(task.pairs):
-        raise PatchwordError(f"{len(task.pairs)} photographs have {len(pairs)} names; allowed is a name for each")
+        raise PatchwordError(
+            f"{len(task.pairs)} photographs have {len(pairs)} names; every photograph needs its own name"
+        )
     names = sorted(pairs)
     chunks = [[pairs[name] for name in chunk] for chunk in chunks_of(names, size=predictor.batch, shard=shard)]
     setup = _setup(task, predictor, chosen, names=names, shard=shard)
@@ -124,12 +131,12 @@ def _evaluate_into(
     for name in _changed(kept, job, chunks, quiet=quiet):
         del kept[name]
     remove_leftovers(folder)
-    withdraw(folder)
+    delete_scores(folder)
     setup.save(folder)
     missing = [chunk for chunk in chunks if not all(pair.name in kept for pair in chunk)]
     names = [pair.name for chunk in chunks for pair in chunk]
     already = len(names) - sum(map(len, missing))
-    worst = WorstImages(folder, setup=setup, known=kept.values())
+    worst = FailureCases(folder, setup=setup, known=kept.values())
     with Session(folder, command=command, options=job.options(), kept=already) as session:
         with Progress(len(names), "evaluating", already=already, quiet=quiet) as progress, manifest:
 
@@ -197,7 +204,7 @@ def _changed(kept: Mapping[str, ImageScore], job: _Job, chunks: Chunks, *, quiet
 class _Job:
     """What it takes to score images, and what could not be scored."""
 
-    truth: Truth
+    truth: GroundTruth
     predictor: Predictor
     scoring: ScoringSettings
     images: int

@@ -10,11 +10,9 @@ from typing import Any
 from patchword.data.folders import prepare_output, remove_leftovers, sole_use
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.layout import NotOnDiskError
-from patchword.evaluation.benchmarks.record import OpenBenchmark
-from patchword.evaluation.benchmarks.registry import BENCHMARKS, find_benchmark
-from patchword.evaluation.published import PublishedRow
+from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, find_benchmark
 from patchword.evaluation.report import EvaluationReport
-from patchword.evaluation.suite_report import SUITE_FILE, SuiteEntry, SuiteRecord, read_suite, write_suite
+from patchword.evaluation.suite_report import SUITE_FILE, PublishedRow, SuiteEntry, SuiteRecord, read_suite, write_suite
 from patchword.versions import versions
 
 MARKER = "suite"
@@ -43,7 +41,7 @@ class SuitePlan:
         found = {name: opened for name, opened in self.found.items() if name not in without}
         if not found:
             names = ", ".join(self.found)
-            raise PatchwordError(f"{folder} has predictions of no benchmark; allowed are folders in it named {names}")
+            raise PatchwordError(f"{folder} has no predictions of any benchmark; put them in folders named {names}")
         return SuitePlan(self.suite, found, {**self.missing, **without})
 
 
@@ -56,7 +54,7 @@ def plan_suite(suite: str, *, data: Path) -> SuitePlan:
             relative to the file. A benchmark that the file does not name is missing; one that it names must be there.
     """
     if suite not in SUITES:
-        raise PatchwordError(f"suite {suite!r} is unknown; allowed is {', '.join(SUITES)}")
+        raise PatchwordError(f"unknown suite {suite!r} (choose from {', '.join(SUITES)})")
     if not data.exists():
         raise PatchwordError(f"no such folder of benchmarks, or file that says where they are: {data}")
     folders = read_mapping(data) if data.is_file() else {}
@@ -90,9 +88,7 @@ def read_mapping(path: Path) -> dict[str, Path]:
             continue
         name, colon, folder = content.partition(":")
         if not colon or not folder.strip():
-            raise PatchwordError(
-                f"{path}:{number}: {line!r} is not understood; allowed is such as 'voc21: data/VOCdevkit'"
-            )
+            raise PatchwordError(f"{path}:{number}: cannot read {line!r}; write a line such as 'voc21: data/VOCdevkit'")
         benchmark = find_benchmark(name)
         if benchmark.name in folders:
             raise PatchwordError(f"{path}:{number}: {benchmark.name} is named twice; name it once")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,16 @@ from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder, MaskProposer
-from patchword.segmentation.dense import DenseFeatures, DensePath
-from patchword.segmentation.geometry import AnyImage
-from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.words import Classes, WordEncoder
+from patchword.segmentation.dense import BaseSegmenter, DenseFeatures
+from patchword.segmentation.methods import METHODS as METHODS
+from patchword.segmentation.methods import Method, find_method
+from patchword.segmentation.words import WordEncoder
+
+if TYPE_CHECKING:
+    from patchword.models.clip import ClipEncoder
+    from patchword.models.protocols import PatchEncoder
+    from patchword.models.proxy import ProxyClip
+    from patchword.models.sources import ModelName
 
 
 class OwnPatches:
@@ -38,7 +44,7 @@ class OwnPatches:
         return {"kind": "dense"}
 
 
-class DenseSegmenter:
+class DenseSegmenter(BaseSegmenter):
     """Segments with dense features that are in the text space already, without any training.
 
     As with `Segmenter`, several threads may call one at the same time.
@@ -66,11 +72,11 @@ class DenseSegmenter:
         trained: Vocabulary | None = None,
     ) -> None:
         if not temperature > 0:
-            raise PatchwordError(f"temperature is {temperature}; allowed is a number above 0")
+            raise PatchwordError(f"temperature is {temperature}; it must be above 0")
         self.text = text
         self.trained = trained
         self.features: DenseFeatures = OwnPatches(text) if features is None else features
-        self._path = DensePath(
+        super().__init__(
             encode=self.features,
             words=WordEncoder(text, templates=templates, trained=trained),
             patch_size=self.features.patch_size,
@@ -80,41 +86,6 @@ class DenseSegmenter:
             mask_proposer=mask_proposer,
         )
 
-    @property
-    def refiner(self) -> MaskProposer | None:
-        """The mask proposer that snaps edges where the setting `refine` is "sam"; may be set."""
-        return self._path.refiner
-
-    @refiner.setter
-    def refiner(self, mask_proposer: MaskProposer | None) -> None:
-        self._path.refiner = mask_proposer
-
-    def segment(
-        self,
-        image: AnyImage,
-        *,
-        classes: Classes | None = None,
-        background: Sequence[str] | None = None,
-        settings: SegmentSettings | Mapping[str, Any] | None = None,
-    ) -> SegmentationResult:
-        """Give every pixel one of the classes; arguments, result and errors as of `Segmenter.segment`."""
-        return self._path.segment(image, classes=classes, background=background, settings=settings)
-
-    def segment_batch(
-        self,
-        images: Sequence[AnyImage],
-        *,
-        classes: Classes | None = None,
-        background: Sequence[str] | None = None,
-        settings: SegmentSettings | Mapping[str, Any] | None = None,
-    ) -> list[SegmentationResult | PatchwordError]:
-        """Segment several images; arguments, result and errors as of `Segmenter.segment_batch`."""
-        return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
-
-    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
-        """The vocabulary that `segment` makes of these arguments."""
-        return self._path.words.vocabulary_of(classes, background=background)
-
     def describe(self) -> dict[str, Any]:
         """The models and the numbers that a segmentation depends on."""
         return {
@@ -122,5 +93,108 @@ class DenseSegmenter:
             "text_encoder": self.text.record.identity(),
             **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "computed_in": str(compute_type(self.text)).removeprefix("torch."),
-            **self._path.describe(),
+            **super().describe(),
         }
+
+
+def load_method(
+    name: str,
+    *,
+    image_text: str | Path | ImageTextEncoder,
+    encoder: str | Path | PatchEncoder | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    as_published: bool = False,
+) -> DenseSegmenter:
+    """A segmenter by a training-free method.
+
+    Args:
+        name: one of `METHODS`.
+        image_text: CLIP: hub name, `name@revision`, folder, or loaded.
+        encoder: the vision encoder of "proxyclip", any that `load_patch_encoder` loads; none for the others.
+        device: "auto" or a torch device; of models that are loaded here.
+        dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
+        as_published: have DINO, or another encoder of the family "vit", as in its authors' code: positions resampled
+            with an offset of 0.1 patches, 1e-6 in layer norms. transformers stretches positions exactly and has what
+            the checkpoint's config says, 1e-12 for DINO.
+
+    Returns:
+        the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
+    """
+    from patchword.models.adapters import TokenEncoder, as_dino
+    from patchword.models.clip import ClipEncoder
+    from patchword.models.proxy import ProxyClip
+    from patchword.models.sources import Loader, ModelName
+    from patchword.segmentation.baseline import DenseSegmenter
+
+    method = find_method(name, encoder=encoder)
+    if isinstance(image_text, str | Path):
+        _check_family(method, ModelName.parse(image_text))
+    loader = Loader(device=device, dtype=dtype)
+    clip = loader.image_text(image_text)
+    if not isinstance(clip, ClipEncoder):
+        raise _other_family(method, name=clip.record.name, family=clip.record.family)
+    variant = clip.varied(dense=method.dense, position_offset=method.position_offset)
+    if encoder is None:
+        return DenseSegmenter(clip, features=MethodFeatures(method, clip=variant))
+    vision = loader.patch_encoder(encoder)
+    if as_published and isinstance(vision, TokenEncoder) and vision.record.family == "vit":
+        vision = as_dino(vision)
+    proxy = ProxyClip(variant, encoder=vision)
+    features = MethodFeatures(method, clip=variant, proxy=proxy, as_published=as_published)
+    return DenseSegmenter(clip, features=features)
+
+
+def _check_family(method: Method, model: ModelName) -> None:
+    """Refuse what the name alone tells not to be CLIP, before it is fetched."""
+    from patchword.models.extras import split_name
+    from patchword.models.registry import known_family
+
+    library, _ = split_name(model.name)
+    if library is not None:
+        raise _other_family(method, name=model.name, family=library.prefix)
+    family = known_family(model.name)
+    if family is not None and family.name != "clip":
+        raise _other_family(method, name=model.name, family=family.name)
+
+
+def _other_family(method: Method, *, name: str, family: str) -> PatchwordError:
+    return PatchwordError(
+        f"method {method.name} changes CLIP's last layer, and {name} is of the family {family}; it needs a CLIP in "
+        "transformers' format"
+    )
+
+
+class MethodFeatures:
+    """`DenseFeatures` of a method.
+
+    Args:
+        method: which one.
+        clip: CLIP, with the method's path to patch features.
+        proxy: what goes on from there, for a method that takes a vision encoder.
+        as_published: as for `load_method`; for the record.
+    """
+
+    def __init__(
+        self, method: Method, *, clip: ClipEncoder, proxy: ProxyClip | None = None, as_published: bool = False
+    ) -> None:
+        self._method = method
+        self._as_published = as_published
+        self._encoder = None if proxy is None else proxy.encoder
+        self._encode = clip.encode_patches if proxy is None else proxy
+        self.patch_size = (clip if proxy is None else proxy.encoder).record.patch_size
+        self.image_size = clip.record.input_size
+        self.device: torch.device = clip.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """As of `DenseFeatures`."""
+        return self._encode(images)
+
+    def describe(self) -> dict[str, Any]:
+        """The method and the vision encoder; `DenseSegmenter.describe` names CLIP."""
+        facts: dict[str, Any] = {"kind": "dense", "method": self._method.name}
+        if self._encoder is not None:
+            facts["encoder"] = self._encoder.record.identity()
+            if self._as_published:
+                facts["as_published"] = True
+        return facts

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from patchword.alignment.compiled import Compiled
-from patchword.data.images import to_tensor
+from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, warn
@@ -18,15 +22,66 @@ from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import resize, resize_uint8
 from patchword.models.protocols import MaskProposer
 from patchword.runs.records import COMPUTED_ON
-from patchword.segmentation.geometry import AnyImage, as_rgb
-from patchword.segmentation.pixels import hold_back
+from patchword.segmentation.pixels import apply_thresholds
 from patchword.segmentation.refine.apply import refine_pixels, refine_scores
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores, SeenImage, share_batches
 from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.sliding_window import FeatureJoin, LogitJoin, SeenImage, share_batches
-from patchword.segmentation.windows import check_window, plan_seeing
+from patchword.segmentation.sliding_window import check_window, inference_windows
 from patchword.segmentation.words import Classes, ClassWords, WordEncoder, check_background
+
+AnyImage = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+
+
+def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
+    """Bring an image in any form to 8-bit RGB.
+
+    Args:
+        image: path of a photograph; Pillow image; array (h, w, 3) uint8; tensor (3, h, w) or (1, 3, h, w), uint8 or
+            floating with values in [0, 1].
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _from_pillow(image)
+    if isinstance(image, Tensor):
+        return _from_tensor(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise PatchwordError(
+                f"image is {image.dtype} of shape {image.shape}; it must be uint8 of shape (height, width, 3)"
+            )
+        return image if image.flags.writeable else image.copy()  # torch takes no array that cannot be written
+    kind = type(image).__name__
+    raise PatchwordError(f"image is a {kind}; it must be a path, a Pillow image, an array or a tensor")
+
+
+def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise PatchwordError(f"Pillow image has mode {image.mode}; use an 8-bit mode, or pass the path of its file")
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:  # over white, as photographs from files are
+        transparent = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), transparent)
+    return np.array(upright.convert("RGB"))
+
+
+def _from_tensor(image: Tensor) -> NDArray[np.uint8]:
+    pixels = image[0] if image.ndim == 4 and len(image) == 1 else image
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.numel() == 0:
+        raise PatchwordError(
+            f"image has shape {tuple(image.shape)}; it must be (3, height, width) or (1, 3, height, width)"
+        )
+    if pixels.is_floating_point():
+        if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
+            raise PatchwordError("image has values outside [0, 1]; use floats in [0, 1], or uint8")
+        pixels = (pixels.detach().float() * 255).round().to(torch.uint8)
+    elif pixels.dtype != torch.uint8:
+        raise PatchwordError(f"image is {pixels.dtype}; use floats in [0, 1], or uint8")
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 class AnySegmenter(Protocol):
@@ -84,12 +139,12 @@ class DenseFeatures(Protocol):
         """The models and numbers that the vectors depend on, as JSON can hold them."""
 
 
-class DensePath:
-    """Everything that turns images and class names into label maps.
+class BaseSegmenter:
+    """What all segmenters share: everything that turns images and class names into label maps.
 
     Args:
         encode: images (b, 3, h, w), sides multiples of the patch -> unit patch vectors (b, d, h/patch, w/patch).
-        words: class names -> text vectors.
+        words: class names -> text embeddings.
         patch_size: side of a patch in pixels.
         image_size: side in pixels of the square that has as many pixels as the image that `encode` sees; the default.
         temperature: of the softmax that the confidence is taken from; the default.
@@ -119,7 +174,7 @@ class DensePath:
         self._batches = Batches()
 
     def describe(self) -> dict[str, Any]:
-        """The numbers that a segmentation depends on, and the mask proposer where there is one."""
+        """The frozen models, the training data and the numbers that a segmentation depends on."""
         numbers: dict[str, Any] = {
             COMPUTED_ON: self.device.type,
             "image_size": self.image_size,
@@ -130,19 +185,43 @@ class DensePath:
         record = self.refiner.record
         return {**numbers, "mask_proposer": {"name": record.name, "fingerprint": record.fingerprint}}
 
+    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
+        """The vocabulary that `segment` makes of these arguments."""
+        return self.words.vocabulary_of(classes, background=background)
+
     def segment(
         self,
         image: AnyImage,
         *,
-        classes: Classes | None,
-        background: Sequence[str] | None,
-        settings: SegmentSettings | Mapping[str, Any] | None,
+        classes: Classes | None = None,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> SegmentationResult:
-        """Segment one image; arguments and result as `Segmenter.segment` has them."""
+        """Give every pixel the class whose words are nearest to its patches.
+
+        By default the image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
+
+        Args:
+            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
+            classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
+                that state no templates use those of the training. None for the classes of the training.
+            background: words for what is none of the classes; where there are any, the label map has one more class,
+                the last, named "background". None takes those of the class list, an empty list none.
+            settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
+                differ from the defaults. Size and temperature are those of the training where none is given.
+
+        Returns:
+            Label map and confidence at the image's own size.
+
+        Raises:
+            PatchwordError: when the image cannot be read, or classes or numbers are not as described.
+
+        Source: docs/method.md, stage 3.
+        """
         vocabulary = self.words.vocabulary_of(classes, background=background)
-        remark = check_background(vocabulary, settings=SegmentSettings.of(settings), level=3)
+        remark = check_background(vocabulary, settings=SegmentSettings.of(settings), level=2)
         if remark and (self.words.trained is None or vocabulary.names != self.words.trained.names):
-            warn(f"{vocabulary.spoken()}: {remark}", level=3)
+            warn(f"{vocabulary.spoken()}: {remark}", level=2)
         (found,) = self.segment_batch([image], classes=classes, background=background, settings=settings)
         if isinstance(found, PatchwordError):
             raise found
@@ -153,11 +232,19 @@ class DensePath:
         self,
         images: Sequence[AnyImage],
         *,
-        classes: Classes | None,
-        background: Sequence[str] | None,
-        settings: SegmentSettings | Mapping[str, Any] | None,
+        classes: Classes | None = None,
+        background: Sequence[str] | None = None,
+        settings: SegmentSettings | Mapping[str, Any] | None = None,
     ) -> list[SegmentationResult | PatchwordError]:
-        """Segment several images; arguments and result as `Segmenter.segment_batch` has them."""
+        """Segment several images; those of one seen size share batches.
+
+        Args:
+            images: each as of `segment`.
+            classes, background, settings: as of `segment`.
+
+        Returns:
+            for each image its result, or the error that says why there is none.
+        """
         chosen = SegmentSettings.of(settings)
         check_window(chosen, patch_size=self.patch_size)
         words = self.words(classes, background=background)
@@ -176,7 +263,7 @@ class DensePath:
         except PatchwordError as error:
             return error
         size = (pixels.shape[0], pixels.shape[1])
-        plan = plan_seeing(size, settings=settings, image_size=self.image_size, patch_size=self.patch_size)
+        plan = inference_windows(size, settings=settings, image_size=self.image_size, patch_size=self.patch_size)
         return SeenImage(pixels, plan)
 
     def _segment_together(
@@ -210,8 +297,8 @@ class DensePath:
                 raise
             (height, width), (high, wide) = image.size, size
             raise PatchwordError(
-                f"memory does not suffice to see {height} x {width} pixels as {high} x {wide}; allowed are a smaller "
-                "shorter_side or image_size, or a longest_side"
+                f"not enough memory to resize {height} x {width} pixels to {high} x {wide}; use a smaller "
+                "shorter_side or image_size, or set longest_side"
             ) from error
 
     def _encode_windows(
@@ -248,7 +335,7 @@ class DensePath:
             if not is_out_of_memory(error):
                 raise
             raise PatchwordError(
-                f"memory does not suffice for one of {what}; allowed are a smaller image_size, or a window"
+                f"not enough memory for one of {what}; use a smaller image_size, or a window"
             ) from error
         return joined
 
@@ -266,7 +353,7 @@ class DensePath:
             settings=settings,
             proposer=self.refiner,
         )
-        found = hold_back(found, decision=decision)
+        found = apply_thresholds(found, decision=decision)
         return SegmentationResult(
             LabelMap(found.indices, classes.names, classes.colours),
             found.confidence,
@@ -280,5 +367,5 @@ class DensePath:
 def _check_finite(patches: Tensor) -> None:
     if not torch.isfinite(patches).all():
         raise PatchwordError(
-            "the model gives features that are not finite; allowed are types with more room, float32 or bfloat16"
+            "the model gives features that are not finite; use a type with more range, float32 or bfloat16"
         )

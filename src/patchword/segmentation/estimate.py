@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from patchword.data.folders import json_text
+from patchword.cli.plans import NOTHING_WRITTEN, Plan, cost_of, describe_models, describe_output, from_sample
+from patchword.config.inputs import read_vocabulary
+from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
+from patchword.models.sources import is_here
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk
 from patchword.runs.pipeline import Pixels
+from patchword.segmentation.api import SegmentRequest
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.files import Segmented, files_of, write_result
 from patchword.segmentation.large.readers import wants_tiles
-from patchword.segmentation.request import SegmentRequest
+from patchword.segmentation.records import RESULTS
 from patchword.segmentation.video import FrameCount, is_video, read_frames
 
 
@@ -81,3 +86,55 @@ class _Trials:
         if frame is None or isinstance(frame.pixels, PatchwordError):
             raise PatchwordError(f"{path} begins with a frame that cannot be decoded")
         return frame.pixels
+
+
+def plan_segment(
+    photos: str | Path,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    quiet: bool = False,
+    **asked: Any,
+) -> Plan:
+    """What `segment` would do with the same arguments; see there.
+
+    Where all models are on this machine they are loaded, and three images are segmented to see how long it takes and
+    how much disk; what they leave is removed.
+
+    Args:
+        asked: everything else that `SegmentRequest.read` takes.
+    """
+    request = SegmentRequest.read(photos, out=out, **asked)
+    request.tell_classes(quiet=quiet)
+    portion = request.portion()
+    counts = {"images": len(portion)}
+    if request.classes is not None:
+        vocabulary = read_vocabulary(request.classes, background=request.background)
+        counts |= {"classes": len(vocabulary), "background words": len(vocabulary.background)}
+    if request.left_out:
+        counts["videos left out"] = request.left_out
+    if resume:
+        done = Manifest(Path(out) / RESULTS).read()
+        portion = [(name, path) for name, path in portion if name not in done]
+        counts["segmented already"] = counts["images"] - len(portion)
+    models = request.models()
+    segmenter = {"method": request.method} if request.method else {"segmenter": str(request.model)}
+    cost, remark = None, f"none, for nothing is left to segment; {NOTHING_WRITTEN}"
+    absent = [str(model) for model in models.values() if not is_here(model)]
+    if absent:
+        remark = f"none, for it needs {', '.join(absent)} on this machine; {NOTHING_WRITTEN}"
+    elif portion:
+        try:
+            found = estimate_segmentation(portion, request=request, device=device, dtype=dtype)
+            cost, remark = cost_of(found, out=Path(out)), from_sample(found, done="segmented")
+        except PatchwordError as error:
+            remark = f"none: {error}; {NOTHING_WRITTEN}"
+    settings = {
+        **request.settings.model_dump(mode="json"),
+        **request.folder_settings.model_dump(mode="json"),
+    }
+    described = {**segmenter, **describe_models(models)}
+    return Plan(counts, described, describe_output(out, resume, overwrite), settings, cost, remark)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from patchword.errors import PatchwordError
-from patchword.segmentation.refine.settings import PamrSettings
-from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.settings import PamrSettings, SegmentSettings
 
 if TYPE_CHECKING:
     from patchword.models.dense import Dense
@@ -201,11 +200,11 @@ def find_method(name: str, *, encoder: object = None) -> Method:
         encoder: what is given as its vision encoder, None for nothing.
     """
     if name not in METHODS:
-        raise PatchwordError(f"method is {name!r}; allowed are {', '.join(METHODS)}")
+        raise PatchwordError(f"unknown method {name!r} (choose from {', '.join(METHODS)})")
     method = METHODS[name]
     if method.needs_encoder and encoder is None:
         raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass --encoder (encoder=)")
     if encoder is not None and not method.needs_encoder:
         needing = ", ".join(method.name for method in _METHODS if method.needs_encoder)
-        raise PatchwordError(f"method {name} has no use for a vision encoder; allowed is one for {needing}")
+        raise PatchwordError(f"method {name} uses no vision encoder; only {needing} does")
     return method

@@ -37,7 +37,7 @@ class OnnxFeatures:
         names = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         lost = sorted({*INPUTS, *OUTPUTS} - names)
         if lost:
-            raise PatchwordError(f"{path} has no {', '.join(lost)}; allowed is the file as `patchword export` wrote it")
+            raise PatchwordError(f"{path} has no {', '.join(lost)}; it must be a file that `patchword export` wrote")
         self.patch_size = self.facts.patch_size
         self.image_size = self.facts.image_size
 
@@ -77,9 +77,9 @@ def load_onnx_segmenter(
             the CPU's.
     """
     if device not in ("auto", "cpu"):
-        raise PatchwordError(f"device is {device!r} for {path}; allowed for an ONNX file are auto and cpu")
+        raise PatchwordError(f"device is {device!r}; the ONNX file {path} runs on the CPU (choose from auto, cpu)")
     if dtype not in ("auto", "float32"):
-        raise PatchwordError(f"dtype is {dtype!r} for {path}; allowed for an ONNX file are auto and float32")
+        raise PatchwordError(f"dtype is {dtype!r}; the ONNX file {path} takes float32 (choose from auto, float32)")
     features = OnnxFeatures(path, providers=providers)
     try:
         text = load_tower(

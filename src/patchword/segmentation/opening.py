@@ -78,13 +78,13 @@ def open_segmenter(
         as_published: of `method`, as for `load_method`.
     """
     from patchword.config.inputs import refuse_empty
-    from patchword.segmentation.baselines import load_method
+    from patchword.segmentation.baseline import load_method
 
     refuse_empty(model=model)
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
     if model is not None and not isinstance(model, str | Path):
         if any(part is not None for part in (encoder, text_encoder, mask_proposer)):
-            raise PatchwordError("parts are given beside a segmenter that has its own; allowed is to load it with them")
+            raise PatchwordError("a loaded segmenter has its own encoders; pass other encoders when you load it")
         return model
     segmenter: Segmenter | DenseSegmenter
     if model is not None and Path(model).suffix == ONNX:
@@ -116,7 +116,7 @@ def _load_onnx(
     from patchword.segmentation.onnx_segmenter import load_onnx_segmenter
 
     if encoder is not None:
-        raise PatchwordError(f"an encoder is given beside {path}; allowed is none, for the file holds its own")
+        raise PatchwordError(f"{path} holds its own vision encoder; do not pass an encoder")
     text = None if text_encoder is None else Loader(device="cpu", dtype="float32").image_text(text_encoder)
     return load_onnx_segmenter(path, text_encoder=text, device=device, dtype=dtype)
 
@@ -130,17 +130,17 @@ def check_parts(
 
     if (model is None) == (method is None):
         given = "neither a model nor a method is given" if model is None else "a model and a method are both given"
-        raise PatchwordError(f"{given}; allowed is one of them: --model or --method (model=, method= in Python)")
+        raise PatchwordError(f"{given}; pass exactly one: --model or --method (model=, method= in Python)")
     if method is None:
         if image_text is not None:
-            raise PatchwordError("image_text is given beside a model; allowed is text_encoder, or a method")
+            raise PatchwordError("image_text needs a method; with a model, pass text_encoder")
         if isinstance(model, str | Path) and Path(model).suffix != ONNX:
             segmenter_folder(model)
         elif isinstance(model, str | Path) and not Path(model).is_file():
             raise PatchwordError(f"{model} does not exist; give a file that `patchword export` wrote")
         return
     if text_encoder is not None:
-        raise PatchwordError("text_encoder is given beside a method; allowed is image_text, or a model")
+        raise PatchwordError("text_encoder needs a model; with a method, pass image_text")
     if image_text is None:
         raise PatchwordError(f"method {method} needs an image-text model; pass a CLIP by --image-text (image_text=)")
     find_method(method, encoder=encoder)

@@ -20,7 +20,7 @@ _FAR = 1e30  # makes any difference of two scores larger than the number of maps
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
+class PostprocessConfig:
     """How scores become classes.
 
     Attributes:
@@ -53,7 +53,7 @@ class PixelClasses:
     confidence: NDArray[np.float32]
 
 
-def assign_pixels(scores: PixelScores, *, decision: Decision, most_values: int | None = None) -> PixelClasses:
+def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_values: int | None = None) -> PixelClasses:
     """Take the class of the best map of every pixel, and that map's share in a softmax over all maps; no threshold.
 
     Where maps are words, their softmax is over all words and the best word speaks for its class: its share is the
@@ -80,7 +80,7 @@ def assign_pixels(scores: PixelScores, *, decision: Decision, most_values: int |
     return PixelClasses(indices, confidence)
 
 
-def assign_maps(groups: Iterable[Tensor], *, decision: Decision) -> PixelClasses:
+def assign_maps(groups: Iterable[Tensor], *, decision: PostprocessConfig) -> PixelClasses:
     """What `assign_pixels` does, of maps that come some at a time, each for all pixels.
 
     Args:
@@ -94,7 +94,7 @@ def assign_maps(groups: Iterable[Tensor], *, decision: Decision) -> PixelClasses
     return PixelClasses(indices, total.reciprocal().cpu().numpy())  # the best map's own exponential is 1
 
 
-def hold_back(found: PixelClasses, *, decision: Decision) -> PixelClasses:
+def apply_thresholds(found: PixelClasses, *, decision: PostprocessConfig) -> PixelClasses:
     """Make background, or ignore, of pixels whose confidence is low, by the thresholds of a decision."""
     indices = found.indices.copy()
     if decision.background is not None:

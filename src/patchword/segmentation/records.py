@@ -19,8 +19,7 @@ from pydantic import ValidationError
 from patchword.data.folders import Manifest, write_json
 from patchword.errors import PatchwordError
 from patchword.runs.records import Record, ShardRecord, check_counted
-from patchword.segmentation.folder_settings import FolderSettings
-from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.settings import FolderSettings, SegmentSettings
 
 MARKER = "segmentation"
 RESULTS, SETTINGS = "results.jsonl", "segment.json"
@@ -193,13 +192,17 @@ class SegmentationRecord(Record):
         try:
             data = json.loads(path.read_bytes())
         except FileNotFoundError:
-            raise PatchwordError(f"no {SETTINGS} in {folder}; allowed is a folder of `patchword segment`") from None
+            raise PatchwordError(
+                f"no {SETTINGS} in {folder}; it must be a folder that `patchword segment` wrote"
+            ) from None
         except (OSError, ValueError):
             raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise PatchwordError(f"{path} is damaged; pass --overwrite to start again")
         if data.get("version") != VERSION:
-            raise PatchwordError(f"{path} has version {data.get('version')}; allowed is {VERSION}; segment again")
+            raise PatchwordError(
+                f"{path} has version {data.get('version')}, but this release reads version {VERSION}; segment again"
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:

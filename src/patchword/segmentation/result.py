@@ -18,7 +18,7 @@ from patchword.segmentation.pixels import class_shares
 from patchword.segmentation.scores import PixelScores
 
 if TYPE_CHECKING:
-    from patchword.segmentation.folder_settings import FolderSettings
+    from patchword.segmentation.settings import FolderSettings
 
 MASKS, OVERLAYS = "masks", "overlays"
 
@@ -73,12 +73,12 @@ class SegmentationResult:
         height = len(self.label_map.indices)
         asked = range(height) if rows is None else rows
         if asked.step != 1 or not 0 <= asked.start <= asked.stop <= height:
-            raise PatchwordError(f"rows are {asked}; allowed are rows of 0 to {height}, one after the other")
+            raise PatchwordError(f"rows is {asked}; it must be a range within 0 to {height}, in steps of 1")
         names = self.label_map.names
         named = names if classes is None else [classes] if isinstance(classes, str) else classes
         unknown = [name for name in named if name not in names]
         if unknown:
-            raise PatchwordError(f"there is no class {unknown[0]!r}; allowed are {', '.join(names)}")
+            raise PatchwordError(f"unknown class {unknown[0]!r} (choose from {', '.join(names)})")
         shares = class_shares(
             self.scores,
             class_of=self.class_of,
@@ -110,7 +110,7 @@ class SegmentationResult:
             Path of the mask.
         """
         from patchword.segmentation.files import mask_path, write_files
-        from patchword.segmentation.folder_settings import FolderSettings
+        from patchword.segmentation.settings import FolderSettings
 
         write_files(self, Path(folder), name=name, settings=FolderSettings.of(settings))
         return mask_path(Path(folder), name)

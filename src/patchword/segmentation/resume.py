@@ -119,7 +119,7 @@ def _check_moved(
 
 
 def _check_videos(changed: Sequence[str], *, folder: Path) -> None:
-    """Refuse to go on with a video of which the frames that are done are of another film."""
+    """Refuse to go on with a video of which the frames that are done are of another video."""
     if changed:
         raise PatchwordError(
             f"cannot resume {folder}: video {changed[0]} changed since it was segmented; pass --overwrite to start "

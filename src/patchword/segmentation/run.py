@@ -12,11 +12,9 @@ from patchword.runs.pipeline import name_images
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import Session, relative_root
 from patchword.runs.shards import Shard
-from patchword.segmentation.chunks import plan_chunks
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.files import soft_classes
-from patchword.segmentation.folder_settings import FolderSettings
-from patchword.segmentation.job import Job
+from patchword.segmentation.job import Job, VideoJob, paint_videos, plan_chunks
 from patchword.segmentation.records import (
     MARKER,
     RESULTS,
@@ -27,9 +25,8 @@ from patchword.segmentation.records import (
     read_results,
 )
 from patchword.segmentation.resume import begin
-from patchword.segmentation.settings import SegmentSettings
+from patchword.segmentation.settings import FolderSettings, SegmentSettings
 from patchword.segmentation.video import check_extra, is_video
-from patchword.segmentation.video_job import VideoJob, paint_videos
 from patchword.segmentation.words import Classes, mask_names
 
 
@@ -112,8 +109,8 @@ def segment_folder(
         remove_leftovers(folder)
         record.save(folder)
         missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
-        films = [VideoJob(name, named[name], how.every, chosen.batch, shard, kept) for name in videos]
-        likely = [film.likely() for film in films]
+        jobs = [VideoJob(name, named[name], how.every, chosen.batch, shard, kept) for name in videos]
+        likely = [video_job.likely() for video_job in jobs]
         total = sum(map(len, chunks)) + sum(frames for frames, _ in likely)
         already = sum(map(len, chunks)) - sum(map(len, missing)) + sum(done for _, done in likely)
         session = Session(
@@ -141,10 +138,10 @@ def segment_folder(
                     threads=threads,
                 )
                 job.segment([[(name, named[name]) for name in chunk] for chunk in missing])
-                for film in films:
-                    film.run(job)
+                for video_job in jobs:
+                    video_job.run(job)
                 if how.overlays and how.overlay_video:
-                    paint_videos(job, films=films, names=record.names)
+                    paint_videos(job, videos=jobs, names=record.names)
             return finish(folder, record=record, manifest=manifest, wanted=names)
 
 
@@ -153,7 +150,7 @@ def _check_videos(videos: Sequence[str], *, how: FolderSettings, shard: Shard | 
         return
     check_extra()
     if how.overlay_video and shard is not None:
-        raise PatchwordError(f"an overlay video of {videos[0]} needs all its frames; allowed is one without shards")
+        raise PatchwordError(f"an overlay video of {videos[0]} needs all its frames; do not combine it with shards")
 
 
 def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, wanted: Iterable[str]) -> SegmentedFolder:

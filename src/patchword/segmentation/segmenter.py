@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -14,18 +14,14 @@ from patchword.alignment.artifact import MARKER, Artifact, ArtifactConfig, Tower
 from patchword.alignment.card import model_card
 from patchword.alignment.module import AlignmentModule
 from patchword.data.folders import prepare_output
-from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.publish import find_artifact, push_folder
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.common import compute_type
 from patchword.models.devices import choose_device, choose_dtype
 from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
-from patchword.segmentation.dense import DensePath
-from patchword.segmentation.geometry import AnyImage
-from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.words import Classes, WordEncoder
+from patchword.segmentation.dense import BaseSegmenter
+from patchword.segmentation.words import WordEncoder
 
 
 class _Model(Protocol):
@@ -36,7 +32,7 @@ class _Model(Protocol):
 M = TypeVar("M", bound=_Model)
 
 
-class Segmenter:
+class Segmenter(BaseSegmenter):
     """Segments any image by any class names, also names that were never trained.
 
     Several threads may call one segmenter at the same time, on any images and classes. What it is made of (`refiner`,
@@ -66,7 +62,7 @@ class Segmenter:
         self.text = text
         self.config = config
         trained = config.parsed_vocabulary()
-        self._path = DensePath(
+        super().__init__(
             encode=self._encode,
             words=WordEncoder(text, templates=trained.templates, trained=trained),
             patch_size=encoder.record.patch_size,
@@ -75,69 +71,6 @@ class Segmenter:
             device=encoder.device,
             mask_proposer=mask_proposer,
         )
-
-    @property
-    def refiner(self) -> MaskProposer | None:
-        """The mask proposer that snaps edges where the setting `refine` is "sam"; may be set."""
-        return self._path.refiner
-
-    @refiner.setter
-    def refiner(self, mask_proposer: MaskProposer | None) -> None:
-        self._path.refiner = mask_proposer
-
-    def segment(
-        self,
-        image: AnyImage,
-        *,
-        classes: Classes | None = None,
-        background: Sequence[str] | None = None,
-        settings: SegmentSettings | Mapping[str, Any] | None = None,
-    ) -> SegmentationResult:
-        """Give every pixel the class whose words are nearest to its patches.
-
-        By default the image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
-
-        Args:
-            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
-            classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
-                that state no templates use those of the training. None for the classes of the training.
-            background: words for what is none of the classes; where there are any, the label map has one more class,
-                the last, named "background". None takes those of the class list, an empty list none.
-            settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
-                differ from the defaults. Size and temperature are those of the training where none is given.
-
-        Returns:
-            Label map and confidence at the image's own size.
-
-        Raises:
-            PatchwordError: when the image cannot be read, or classes or numbers are not as described.
-
-        Source: docs/method.md, stage 3.
-        """
-        return self._path.segment(image, classes=classes, background=background, settings=settings)
-
-    def segment_batch(
-        self,
-        images: Sequence[AnyImage],
-        *,
-        classes: Classes | None = None,
-        background: Sequence[str] | None = None,
-        settings: SegmentSettings | Mapping[str, Any] | None = None,
-    ) -> list[SegmentationResult | PatchwordError]:
-        """Segment several images; those of one seen size share batches.
-
-        Args:
-            images: each as of `segment`.
-            classes, background, settings: as of `segment`.
-
-        Returns:
-            for each image its result, or the error that says why there is none.
-        """
-        return self._path.segment_batch(images, classes=classes, background=background, settings=settings)
-
-    def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
-        """The vocabulary that `segment` makes of these arguments."""
-        return self._path.words.vocabulary_of(classes, background=background)
 
     def describe(self) -> dict[str, Any]:
         """The frozen models, the training data and the numbers that a segmentation depends on."""
@@ -148,7 +81,7 @@ class Segmenter:
             **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
             "data_fingerprint": self.config.training.data_fingerprint,
             "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
-            **self._path.describe(),
+            **super().describe(),
         }
 
     def save_pretrained(
@@ -273,6 +206,6 @@ def _check_parts(
     config.text_encoder.check(text.record, role="text encoder", place=place)
     if (module.dim, module.text_dim) != (encoder.record.dim, text.record.dim):
         raise PatchwordError(
-            f"{place} maps {module.dim} to {module.text_dim} channels; allowed with {encoder.record.name} and "
-            f"{text.record.name} is {encoder.record.dim} to {text.record.dim}"
+            f"{place} maps {module.dim} to {module.text_dim} channels; {encoder.record.name} and "
+            f"{text.record.name} need {encoder.record.dim} to {text.record.dim}"
         )

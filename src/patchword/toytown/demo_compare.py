@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.evaluation.bootstrap import bootstrap_interval
-from patchword.evaluation.boundary import DILATION
-from patchword.evaluation.counts import Gathered, ImageCounts, count_image
+from patchword.evaluation.confusion import DILATION
+from patchword.evaluation.counts import Gathered, ImageCounts, bootstrap_interval, count_image
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
@@ -38,7 +37,7 @@ class Contender:
 
     Attributes:
         title: for the reader of a table.
-        method: of `segmentation.baselines`, with the miniature CLIP and, where it takes one, the miniature DINOv2;
+        method: of `segmentation.methods`, with the miniature CLIP and, where it takes one, the miniature DINOv2;
             "" for a trained model.
         model: folder of the trained model; None for a method.
         settings: of the segmentation, those that differ from the defaults.

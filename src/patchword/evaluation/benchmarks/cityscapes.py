@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part
-from patchword.evaluation.benchmarks.pairing import pairs_of, photographs_in
+from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part, pairs_of, photographs_in
 from patchword.evaluation.benchmarks.truth import Meaning, mask_values
 from patchword.evaluation.masks import IGNORE
 

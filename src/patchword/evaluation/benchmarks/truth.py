@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from patchword.data.masks import LabelMap, read_indices
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.masks import IGNORE, MaskRule, values_of
-from patchword.evaluation.pairs import Pair
+from patchword.evaluation.masks import IGNORE, MaskRule, Pair, values_of
 
 BACKGROUND = -2  # what a table of mask values says of background; IGNORE is the other that is no class
 UNLABELLED = -3  # pixels that nobody labelled, where it is a choice whether they are background or ignored
@@ -85,7 +84,7 @@ class BenchmarkTruth:
             truth = np.where(inside == values, self._table[inside], _UNKNOWN)
         unknown = truth == _UNKNOWN
         if unknown.any():
-            raise PatchwordError(f"{source} holds {values_of(values[unknown])}; {self._allowed}")
+            raise PatchwordError(f"{source} has {values_of(values[unknown])}; values must be {self._ranges}")
         return truth
 
     def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
@@ -115,9 +114,9 @@ class BenchmarkTruth:
         return table
 
     @property
-    def _allowed(self) -> str:
+    def _ranges(self) -> str:
         runs = _runs(sorted(self.meaning))
-        return "allowed are " + ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in runs)
+        return ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in runs)
 
 
 def _runs(values: list[int]) -> list[tuple[int, int]]:

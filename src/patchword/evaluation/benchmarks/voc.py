@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part
-from patchword.evaluation.benchmarks.pairing import listed_pairs, pairs_with_masks
+from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part, listed_pairs, pairs_with_masks
 from patchword.evaluation.benchmarks.truth import BACKGROUND, Meaning, Values, mask_values
 from patchword.evaluation.masks import IGNORE
 

@@ -283,13 +283,13 @@ def _chosen_bands(file: Any, *, path: Path, bands: tuple[int, ...] | None) -> li
     if bands is not None:
         missing = [band for band in bands if band > file.count]
         if missing:
-            raise PatchwordError(f"{path} has no band {missing[0]}; allowed are bands of 1 to {file.count}")
+            raise PatchwordError(f"{path} has no band {missing[0]}; its bands are 1 to {file.count}")
         chosen = list(bands)
     else:
         chosen = _bands_by_name(file)
     kinds = {file.dtypes[band - 1] for band in chosen}
     if any(np.dtype(kind).kind not in "uif" for kind in kinds):
-        raise PatchwordError(f"{path} has values of type {', '.join(sorted(kinds))}; allowed are real numbers")
+        raise PatchwordError(f"{path} has values of type {', '.join(sorted(kinds))}; they must be real numbers")
     return chosen
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.images import image_size, read_image
 from patchword.errors import PatchwordError
-from patchword.segmentation.large.header import TiffHeader, read_tiff_header
 from patchword.segmentation.large.tiles import Box
 from patchword.segmentation.settings import SegmentSettings
 
@@ -137,3 +138,82 @@ def _by_windows(header: TiffHeader) -> bool:
 
 def _is_large(size: tuple[int, int], settings: SegmentSettings) -> bool:
     return settings.large_megapixels is not None and size[0] * size[1] > settings.large_megapixels * _MILLION
+
+
+_WIDTH, _HEIGHT, _MEANING, _ORIENTATION = 256, 257, 262, 274  # tags of TIFF 6.0
+_GEOREFERENCE = frozenset({33550, 33922, 34264, 34735})  # of GeoTIFF: scale, tie points, transformation, keys
+_WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
+_SIZES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # types of TIFF that hold whole numbers
+_MOST_TAGS = 4096
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """The first picture of a TIFF.
+
+    Attributes:
+        size: (height, width) in pixels as stored.
+        georeferenced: whether its own tags, or a world file beside it, say where on earth it lies.
+        upright: whether it is stored as it is to be seen.
+        meaning: what its values are: 0 and 1 grey, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr; -1 when it does not say.
+    """
+
+    size: tuple[int, int]
+    georeferenced: bool
+    upright: bool
+    meaning: int
+
+
+def read_tiff_header(path: Path) -> TiffHeader | None:
+    """Read the head of a TIFF or BigTIFF; None for any other file, a damaged one or one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            tags = _first_tags(file)
+    except (OSError, struct.error, OverflowError):
+        return None
+    if tags is None or not tags.get(_WIDTH) or not tags.get(_HEIGHT):
+        return None
+    return TiffHeader(
+        size=(tags[_HEIGHT], tags[_WIDTH]),
+        georeferenced=bool(_GEOREFERENCE & tags.keys()) or _has_world_file(path),
+        upright=tags.get(_ORIENTATION, 1) in (0, 1),
+        meaning=tags.get(_MEANING, -1),
+    )
+
+
+def _has_world_file(path: Path) -> bool:
+    names = (path.with_suffix(suffix) for each in _WORLD_FILES for suffix in (each, each.upper()))
+    return any(name.is_file() for name in names)
+
+
+def _first_tags(file: IO[bytes]) -> dict[int, int] | None:
+    """Tag -> its first value where that is a whole number that stands in the directory itself, else 0."""
+    beginning = file.read(4)
+    if beginning[:2] not in (b"II", b"MM") or len(beginning) < 4:
+        return None
+    order = "<" if beginning[:2] == b"II" else ">"
+    version = struct.unpack(order + "H", beginning[2:])[0]
+    if version not in (42, 43):
+        return None
+    big = version == 43
+    if big:
+        file.seek(8)
+    offset = _number(file, order + ("Q" if big else "I"))
+    file.seek(offset)
+    count = _number(file, order + ("Q" if big else "H"))
+    if count > _MOST_TAGS:
+        return None
+    return dict(_entry(file.read(20 if big else 12), order=order, big=big) for _ in range(count))
+
+
+def _number(file: IO[bytes], form: str) -> int:
+    number: int = struct.unpack(form, file.read(struct.calcsize(form)))[0]
+    return number
+
+
+def _entry(entry: bytes, *, order: str, big: bool) -> tuple[int, int]:
+    tag, kind, _, value = struct.unpack(order + ("HHQ8s" if big else "HHI4s"), entry)
+    if kind not in _SIZES or struct.calcsize(_SIZES[kind]) > len(value):
+        return tag, 0
+    form = order + _SIZES[kind]
+    return tag, struct.unpack(form, value[: struct.calcsize(form)])[0]

@@ -14,7 +14,7 @@ from patchword.data.masks import LabelMap, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, WriteError
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.large.facts import LargeFacts
+from patchword.segmentation.files import LargeFacts
 from patchword.segmentation.large.files import LargeFiles
 from patchword.segmentation.large.readers import Pixels, WindowReader, open_reader
 from patchword.segmentation.large.tiles import Tile, plan_tiles, settings_of_tile

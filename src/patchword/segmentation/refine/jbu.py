@@ -1,4 +1,4 @@
-"""Guided upsampling: class scores of patches at the pixels of a photograph, following its edges (Kopf et al. 2007).
+"""Joint bilateral upsampling: class scores of patches at pixels, along the edges of the photograph (Kopf et al. 2007).
 
 For pixel p and the patches q within `radius` rows and columns of the patch that p lies in:
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.segmentation.refine.settings import GuidedSettings
 from patchword.segmentation.scores import take
+from patchword.segmentation.settings import JbuSettings
 
 _WEIGHTS_AT_ONCE = 2**23  # weights of patches at pixels in memory; bounds memory, changes no result
 
@@ -40,7 +40,7 @@ class _Strip:
     weights: Tensor
 
 
-class GuidedScores:
+class JbuScores:
     """Scores of patches, upsampled along the photograph's edges where they are asked for; a `PixelScores`.
 
     Every map is upsampled for itself, and weights are made for a few rows at a time, so that any part is exactly that
@@ -52,7 +52,7 @@ class GuidedScores:
         settings: radius, and the two Gaussians.
     """
 
-    def __init__(self, patches: Tensor, *, image: Tensor, settings: GuidedSettings) -> None:
+    def __init__(self, patches: Tensor, *, image: Tensor, settings: JbuSettings) -> None:
         self.patches = patches
         self.count = len(patches)
         self.size = (image.shape[1], image.shape[2])

@@ -23,8 +23,8 @@ from patchword.labeling.point_sampling import inner_points
 from patchword.models.batching import Batches
 from patchword.models.protocols import MaskProposals, MaskProposer
 from patchword.segmentation.pixels import PixelClasses, class_shares
-from patchword.segmentation.refine.settings import SnapSettings
 from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.settings import SnapSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from local_segmenter import picture
 from numpy.typing import NDArray
 
 
-def make_film(
+def make_video(
     path: Path,
     *,
     frames: int = 10,

@@ -1,4 +1,4 @@
-"""Guided upsampling against its equation, pixel by pixel, and in pieces against the whole."""
+"""Joint bilateral upsampling against its equation, pixel by pixel, and in pieces against the whole."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from patchword.segmentation.refine import jbu as guided
-from patchword.segmentation.refine.jbu import GuidedScores
-from patchword.segmentation.refine.settings import GuidedSettings
+from patchword.segmentation.refine import jbu
+from patchword.segmentation.refine.jbu import JbuScores
+from patchword.segmentation.settings import JbuSettings
 
 
 def naive(patches: Tensor, *, image: Tensor, radius: int, distance: float, colour: float) -> Tensor:
@@ -50,9 +50,9 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 )
 def test_equation(grid: tuple[int, int], size: tuple[int, int], radius: int) -> None:
     patches, image = random(3, *grid, seed=1), random(3, *size, seed=2)
-    numbers = GuidedSettings(radius=radius, distance=0.8, colour=0.4)
+    numbers = JbuSettings(radius=radius, distance=0.8, colour=0.4)
     expected = naive(patches, image=image, radius=radius, distance=0.8, colour=0.4)
-    scores = GuidedScores(patches, image=image, settings=numbers)
+    scores = JbuScores(patches, image=image, settings=numbers)
     torch.testing.assert_close(scores.rows(range(size[0]), maps=range(3)).double(), expected, rtol=0, atol=1e-5)
     assert (scores.count, scores.size) == (3, size)
 
@@ -67,13 +67,13 @@ def test_equation(grid: tuple[int, int], size: tuple[int, int], radius: int) -> 
 def test_any_part_is_a_part_of_the_whole(
     grid: tuple[int, int], size: tuple[int, int], at_once: int, data: st.DataObject
 ) -> None:
-    scores = GuidedScores(random(4, *grid), image=random(3, *size, seed=5), settings=GuidedSettings(colour=0.3))
+    scores = JbuScores(random(4, *grid), image=random(3, *size, seed=5), settings=JbuSettings(colour=0.3))
     whole = scores.rows(range(size[0]), maps=range(4))
     first = data.draw(st.integers(0, size[0] - 1))
     rows = range(first, data.draw(st.integers(first, size[0])))
     maps = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guided, "_WEIGHTS_AT_ONCE", at_once)
+        patch.setattr(jbu, "_WEIGHTS_AT_ONCE", at_once)
         part = scores.rows(rows, maps=maps)
         again = scores.rows(rows, maps=maps[::-1])  # weights may be known by now
     torch.testing.assert_close(part, whole[maps][:, rows.start : rows.stop])
@@ -85,7 +85,7 @@ def test_classes_follow_the_edge_of_the_photograph() -> None:
     image[:, :, 9:] = 1  # not where the patches of 8 pixels end
     patches = torch.zeros(2, 3, 3)
     patches[0, :, 0], patches[1, :, 1:] = 1, 1
-    found = GuidedScores(patches, image=image, settings=GuidedSettings()).rows(range(24), maps=range(2))
+    found = JbuScores(patches, image=image, settings=JbuSettings()).rows(range(24), maps=range(2))
     assert (found.argmax(dim=0)[:, :9] == 0).all()
     assert (found.argmax(dim=0)[:, 9:] == 1).all()
 
@@ -93,7 +93,7 @@ def test_classes_follow_the_edge_of_the_photograph() -> None:
 def test_no_colour_is_near_and_still_there_is_an_answer() -> None:
     image = torch.zeros(3, 8, 8)
     image[:, 3, 3] = 1  # like no patch's mean
-    scores = GuidedScores(random(2, 2, 2), image=image, settings=GuidedSettings(colour=0.01))
+    scores = JbuScores(random(2, 2, 2), image=image, settings=JbuSettings(colour=0.01))
     assert scores.rows(range(8), maps=range(2)).isfinite().all()
 
 
@@ -117,7 +117,7 @@ class Asked:
 
 
 def test_weights_that_are_kept_are_those_of_the_rows_asked_for() -> None:
-    scores = GuidedScores(random(2, 3, 4), image=random(3, 9, 13), settings=GuidedSettings())
+    scores = JbuScores(random(2, 3, 4), image=random(3, 9, 13), settings=JbuSettings())
     first, other = range(2), range(4, 6)
     expected = scores.rows(first, maps=range(2))
     scores._known = (Asked(lambda: scores.rows(other, maps=range(2))), scores._known[1])  # type: ignore[assignment]
