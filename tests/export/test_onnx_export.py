@@ -274,7 +274,7 @@ class TestRefusals:
         (tmp_path / "half.onnx").write_bytes(exported.path.read_bytes()[:5000])
         with pytest.raises(PatchwordError, match=r"half.onnx cannot be loaded by onnxruntime: "):
             open_segmenter(tmp_path / "half.onnx")
-        with pytest.raises(PatchwordError, match=r"none.onnx does not exist"):
+        with pytest.raises(PatchwordError, match=r"none.onnx is not there"):
             open_segmenter(tmp_path / "none.onnx")
 
     def test_what_an_onnx_file_does_not_take(self, exported: OnnxSummary) -> None:
