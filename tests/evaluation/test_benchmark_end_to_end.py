@@ -221,7 +221,7 @@ def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):
     [
         ({"protocol": "sclip"}, "unknown protocol 'sclip'"),
         ({"templates": 3}, r"templates is 3 \(choose from 7, 80"),
-        ({"limit": 0}, "limit is 0"),
+        ({"limit": 0}, "--limit must be at least 1"),
     ],
 )
 def test_options_are_refused_before_the_data_are_looked_at(tmp_path: Path, options: dict[str, Any], said: str):

@@ -199,7 +199,7 @@ def test_the_command_prints_a_class_list_that_is_read_back(name: str) -> None:
 def test_a_class_list_is_of_one_benchmark() -> None:
     ran = CliRunner().invoke(app, ["benchmarks", "--class-list"])
     assert ran.exit_code == 2
-    assert "--class-list needs a benchmark's name; allowed are voc21" in ran.stderr
+    assert "--class-list needs a benchmark's name (choose from voc21" in ran.stderr
 
 
 def test_plain_resizing_is_bilinear_without_antialiasing():

@@ -89,7 +89,7 @@ def test_shards_and_merge(data: Path) -> None:
         (["--set", "image_size=4"], "settings of segmenting are given beside predictions"),
         (["--method", "maskclip"], "given: a method and predictions"),
         (["--predictions-are", "fine"], "predictions_are is 'fine'"),
-        (["--limit", "0"], "limit is 0"),
+        (["--limit", "0"], "--limit must be at least 1"),
         (["--zero-is", "sky"], "zero_is is 'sky'"),
     ],
 )

@@ -150,7 +150,7 @@ def test_sizes_that_differ_are_refused_with_both(data: Path) -> None:
 
 def test_a_prediction_outside_the_class_list_is_refused(data: Path) -> None:
     Image.fromarray(np.full((2, 4), 4, dtype=np.uint8)).save(data / "predicted/masks/two.png.png")
-    with pytest.raises(UnscoredError, match=r"two\.png\.png has index 4; allowed are 0 to 3"):
+    with pytest.raises(UnscoredError, match=r"two\.png\.png has index 4; it must be 0 to 3"):
         evaluate(data)
 
 

@@ -94,7 +94,7 @@ def test_sixteen_bits(tmp_path: Path) -> None:
         score(tmp_path, eight, mask=mask, zero_is="class", classes=many, predictions_are="positions")
 
 
-@pytest.mark.parametrize(("predictions_are", "said"), [("masks", "allow 0 to 3"), ("positions", "allowed are 0 to 3")])
+@pytest.mark.parametrize(("predictions_are", "said"), [("masks", "allow 0 to 3"), ("positions", "it must be 0 to 3")])
 def test_an_unknown_value_is_named_with_its_file(tmp_path: Path, predictions_are: PredictionsAre, said: str) -> None:
     with pytest.raises(PatchwordError, match=rf"predicted/a\.png has .*7.*; .*{said}"):
         score(tmp_path, np.full_like(MASK, 7), predictions_are=predictions_are)

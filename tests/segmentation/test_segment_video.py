@@ -278,7 +278,7 @@ def test_an_overlay_video_and_shards_do_not_go_together(photos: Path) -> None:
 
 
 def test_videos_of_a_folder_have_to_be_asked_for(photos: Path, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"out": tmp_path / "out", "model": "somewhere"}
+    asked: dict[str, Any] = {"out": tmp_path / "out", "method": "maskclip", "image_text": "somewhere"}
     request = SegmentRequest.read(photos, **asked)
     assert ([path.name for path in request.images], request.left_out) == (["a.png", "q.png"], 2)
     request = SegmentRequest.read(photos, **asked, video=True)
@@ -292,4 +292,4 @@ def test_videos_of_a_folder_have_to_be_asked_for(photos: Path, tmp_path: Path) -
 def test_without_the_extra_there_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(PatchwordError, match=r'pip install "patchword\[video\]"'):
-        SegmentRequest.read(photos / "z.mkv", out=tmp_path / "out", model="somewhere")
+        SegmentRequest.read(photos / "z.mkv", out=tmp_path / "out", method="maskclip", image_text="somewhere")
