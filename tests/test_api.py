@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from PIL import Image
 
 import patchword as pw
 from patchword.alignment.data import AlignmentData
+from patchword.cli.plans import plan_align
 from patchword.config.inputs import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.models.sources import Loader, ModelName
@@ -276,3 +279,63 @@ def test_empty_paths_are_refused(segmenter: pw.Segmenter, photos: Path, tmp_path
             call()
     with pytest.raises(PatchwordError, match="labels is empty"):
         pw.export_labels("", format="voc", out=out)
+
+
+class TestWhatLabelsCarry:
+    @staticmethod
+    def label(out: Path, photos: Path, models: Models, **asked: object) -> pw.LabelledDataset:
+        asked = {"image_text": models.clip, "mask_proposer": models.sam, **asked}
+        return pw.label(photos, classes="cat", out=out, settings=LABEL_SETTINGS, quiet=True, **asked)
+
+    @staticmethod
+    def vision_encoder(labels: Path, **asked: object) -> str:
+        return plan_align(labels, out=labels / "model", **asked).models["vision encoder"].split(" ")[0]
+
+    def test_align_takes_the_encoder_of_their_preset(self, photos: Path, models: Models, tmp_path: Path) -> None:
+        labels = self.label(tmp_path / "labels", photos, models, preset="fast").folder
+        assert self.vision_encoder(labels) == "facebook/dinov2-small"
+        assert self.vision_encoder(labels, preset="balanced") == "facebook/dinov2-with-registers-base"
+        assert self.vision_encoder(labels, encoder="facebook/dinov2-giant") == "facebook/dinov2-giant"
+        self.label(labels, photos, models, preset="fast", resume=True)
+        assert self.vision_encoder(labels) == "facebook/dinov2-small"
+
+    def test_align_takes_the_encoder_that_they_name(self, photos: Path, models: Models, tmp_path: Path) -> None:
+        labels = self.label(tmp_path / "labels", photos, models, encoder=models.dinov2)
+        assert self.vision_encoder(labels.folder) == str(models.dinov2)
+        assert self.vision_encoder(labels.folder, preset="fast") == "facebook/dinov2-small"
+        made = pw.align(labels, out=tmp_path / "model", settings=ALIGN_SETTINGS, device="cpu", quiet=True)
+        assert made.config.encoder.name == str(models.dinov2)
+
+    def test_labels_of_an_earlier_version_open(self, photos: Path, models: Models, tmp_path: Path) -> None:
+        labels = self.label(tmp_path / "labels", photos, models, preset="fast").folder
+        record = json.loads((labels / "dataset.json").read_text())
+        assert (record.pop("preset"), record.pop("encoder")) == ("fast", None)
+        (labels / "dataset.json").write_text(json.dumps(record))
+        assert self.vision_encoder(labels) == "facebook/dinov2-with-registers-base"
+        self.label(labels, photos, models, preset="fast", resume=True)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"encoder": "/no/such"}, "no model folder /no/such"),
+            ({"mask_proposer": "./absent"}, "no model folder ./absent"),
+            ({"mask_proposer": "clip"}, "clip"),
+        ],
+    )
+    def test_a_model_that_cannot_be_is_refused_before_anything_is_loaded(
+        self,
+        wrong: dict[str, str],
+        message: str,
+        photos: Path,
+        models: Models,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def load(*arguments: object, **keywords: object) -> None:
+            raise AssertionError("nothing is to be loaded")
+
+        monkeypatch.setattr(Loader, "image_text", load)
+        wrong = {name: str(models.clip) if value == "clip" else value for name, value in wrong.items()}
+        with pytest.raises(PatchwordError, match=re.escape(message)):
+            self.label(tmp_path / "labels", photos, models, **wrong)
+        assert not (tmp_path / "labels").exists()

@@ -10,6 +10,7 @@ from patchword.config.inputs import (
     Classes,
     align_settings,
     check_needs_resume,
+    encoder_for,
     open_labels,
     tell_classes,
 )
@@ -19,8 +20,7 @@ from patchword.evaluation.api import evaluate as evaluate
 from patchword.evaluation.benchmark_api import evaluate_benchmark as evaluate_benchmark
 from patchword.evaluation.benchmark_api import evaluate_suite as evaluate_suite
 from patchword.labeling.request import LabelRequest
-from patchword.models.registry import find_preset
-from patchword.models.sources import Loader
+from patchword.models.sources import Loader, check_part
 from patchword.segmentation.api import load as load
 from patchword.segmentation.api import segment as segment
 from patchword.suggestion.api import suggest as suggest
@@ -69,7 +69,8 @@ def label(
             none is given.
         image_text: instead of the preset's: hub name, `name@revision`, local folder, or a loaded encoder.
         mask_proposer: likewise.
-        encoder: likewise, the vision encoder; used only where the setting `seeds` is "encoder".
+        encoder: likewise, the vision encoder; used here only where the setting `seeds` is "encoder", and by `align`,
+            which takes the one that the labels name.
         background: words that take part in the vote on classes and never become a label; None takes those of the class
             list, an empty list none.
         generator: "clip-prompts-sam", "sam-then-clip" or "both", instead of that of the settings and of the preset.
@@ -124,6 +125,8 @@ def label(
         settings=request.settings,
         limit=request.limit,
         shard=request.shard,
+        preset=request.preset,
+        encoder=request.named_encoder,
         resume=resume,
         overwrite=overwrite,
         overwrite_corrections=overwrite_corrections,
@@ -138,7 +141,7 @@ def align(
     labels: str | Path | LabelledImages,
     *,
     out: str | Path,
-    preset: str = "balanced",
+    preset: str | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
     photos: str | Path | None = None,
@@ -155,11 +158,13 @@ def align(
     Args:
         labels: a folder that `label` wrote, or any labelled data set; exact masks give the oracle.
         out: folder of the model; must be new or empty unless `resume` or `overwrite` is set.
-        preset: whose vision encoder is used where none is named.
+        preset: whose vision encoder is used where none is named; by default the encoder that `label` was told of, or
+            that of its preset.
         encoder: the frozen vision encoder: hub name, `name@revision`, local folder, or a loaded one.
         text_encoder: the image-text model whose text tower is used; by default the one that labelled.
         photos: where the photographs of `labels` are now; by default where they were, relative to it.
-        settings: the numbers of stage 2, as `AlignSettings` or by name; defaults where none is given.
+        settings: the numbers of stage 2, as `AlignSettings` or by name; defaults where none is given. How many steps
+            there are and how large then follows from the number of photographs.
         cache: folder of frozen features that is kept for later runs; by default they are removed at the end.
         device, dtype, resume, overwrite, quiet: as for `label`.
 
@@ -178,9 +183,12 @@ def align(
     named_text = text_encoder or labelled_by
     if named_text is None:
         raise PatchwordError("the labels do not say which image-text model they were made with; pass text_encoder")
+    chosen_encoder = encoder_for(dataset, encoder=encoder, preset=preset)
+    check_part(chosen_encoder, kind="patch")
+    check_part(named_text, kind="image-text")
     check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     loader = Loader(device=device, dtype=dtype)
-    vision = loader.patch_encoder(encoder or find_preset(preset).patch_encoder)
+    vision = loader.patch_encoder(chosen_encoder)
     text = loader.image_text(named_text)
     align_labels(
         dataset,

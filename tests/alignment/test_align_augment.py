@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +233,24 @@ def test_generators_differ_by_every_argument() -> None:
         for seed, purpose, place in [(0, "a", (1,)), (1, "a", (1,)), (0, "b", (1,)), (0, "a", (2,)), (0, "a", (1, "k"))]
     }
     assert len(draws) == 5
+
+
+@pytest.mark.parametrize("features", ["online", "cached"])
+def test_a_run_hashes_every_file_once(tmp_path: Path, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path)
+    for item in data.items:
+        for path in (item.image, item.label_map):
+            os.utime(path, (1e9, 1e9))
+    digest, read = hashlib.file_digest, []
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(Path(file.name)) or digest(file, name))
+    align_labels(
+        data,
+        encoder=ColourPatches(),
+        text_encoder=ColourText(),
+        out=tmp_path / "model",
+        settings=ONLINE.model_copy(update={"features": features, "held_out": 0.25}),
+        quiet=True,
+    )
+    assert sorted(path for path in read if tmp_path in path.parents) == sorted(
+        path for item in data.items for path in (item.image, item.label_map)
+    )

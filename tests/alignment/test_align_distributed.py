@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -25,7 +26,7 @@ from patchword.alignment.trainer import TrainingResult, train
 
 # Batches of 3, 3, 3 and 1: shares that differ, and in the last one process without an image.
 UNEVEN = {**SETTINGS.model_dump(), "batch_size": 3}
-COLOURS = colour_world.SETTINGS.model_copy(update={"steps": None, "epochs": 2})
+COLOURS = colour_world.SETTINGS.model_copy(update={"steps": None, "epochs": 2, "shard_megabytes": 1e-6})
 CASES: dict[str, dict[str, Any]] = {
     "plain": UNEVEN,
     "sampled": {**UNEVEN, "patch_sample": 12, "text_sample": 8},
@@ -69,18 +70,22 @@ def work(index: int, port: int, folder: str) -> None:
         GLOO_SOCKET_IFNAME="lo",
     )
     torch.set_num_threads(1)
+    digest, hashed = hashlib.file_digest, []
+    hashlib.file_digest = lambda file, name: hashed.append(file.name) or digest(file, name)  # type: ignore
     results = {}
     for name, values in CASES.items():
         checkpoint = Path(folder) / f"{name}.safetensors"
         results[name] = train(training_set(), settings=AlignSettings(**values), checkpoint=checkpoint)
         results[f"{name}, resumed"] = train(training_set(), settings=AlignSettings(**values), checkpoint=checkpoint)
     folders = Path(folder)
+    encoder = ColourPatches()
     run = align_labels(
         AlignmentData.from_folders(folders / "photos", masks=folders / "masks", vocabulary=VOCABULARY),
-        encoder=ColourPatches(),
+        encoder=encoder,
         text_encoder=ColourText(),
         out=folders / "model",
         settings=COLOURS,
+        cache=folders / "cache",
         quiet=True,
     )
     results["run"] = TrainingResult(run.artifact.module, run.artifact.config.temperature, run.history)
@@ -88,7 +93,8 @@ def work(index: int, port: int, folder: str) -> None:
         name: ([record.model_dump() for record in result.history], result.temperature, result.module.state_dict())
         for name, result in results.items()
     }
-    torch.save({**kept, "descended": descend()}, Path(folder) / f"{index}.pt")
+    work_done = {"encoded": encoder.images, "hashed": hashed}
+    torch.save({**kept, "descended": descend(), **work_done}, Path(folder) / f"{index}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -96,17 +102,25 @@ def work(index: int, port: int, folder: str) -> None:
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the two processes ended with."""
     folder = tmp_path_factory.mktemp("processes")
-    make_data(folder)
+    for item in make_data(folder).items:
+        for path in (item.image, item.label_map):
+            os.utime(path, (1e9, 1e9))
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
     multiprocessing.start_processes(work, args=(port, str(folder)), nprocs=2, start_method="spawn")
     written = {path.name for path in (folder / "model").rglob("*") if path.is_file()}
     assert written == {".patchword", "README.md", "config.json", "model.safetensors", "training.json"}
-    return [
+    results: list[dict[str, Any]] = [
         {name: _with_records(value) for name, value in torch.load(folder / f"{index}.pt", weights_only=True).items()}
         for index in range(2)
     ]
+    results[0]["cache"] = _files(folder / "cache")
+    return results
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _with_records(value: Any) -> Any:
@@ -142,8 +156,14 @@ def test_a_whole_run_is_that_of_one_process(together: list[dict[str, Any]], tmp_
         text_encoder=ColourText(),
         out=tmp_path / "model",
         settings=COLOURS,
+        cache=tmp_path / "cache",
         quiet=True,
     )
+    assert together[0]["cache"] == _files(tmp_path / "cache")  # photographs in threes: three files
+    assert [each["encoded"] for each in together] == [5, 3]
+    hashed = [Path(name) for each in together for name in each["hashed"]]
+    assert len(set(hashed)) == len([path for path in hashed if path.suffix == ".png"]) == 16
+    assert [sum(name.endswith(".png") for name in each["hashed"]) for each in together] == [8, 8]
     for history, temperature, weights in (each["run"] for each in together):
         assert [record.total for record in history] == pytest.approx([each.total for each in one.history], rel=1e-4)
         assert temperature == pytest.approx(one.artifact.config.temperature, rel=1e-4)

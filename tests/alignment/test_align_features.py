@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,3 +244,20 @@ def test_batches_halve_where_memory_runs_out(tmp_path: Path) -> None:
         small = Small()
         torch.testing.assert_close(read(small), read(ColourPatches()))
         assert small.sizes == [5, 3, 2, 2, 1]
+
+
+def test_a_file_is_hashed_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, read = hashlib.file_digest, []
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"first")
+    os.utime(path, (1e9, 1e9))
+    first = content_hash(path)
+    assert content_hash(path) == first == hashlib.sha256(b"first").hexdigest()
+    assert len(read) == 1
+    path.write_bytes(b"other")  # as large as before, and made to look as old
+    os.utime(path, (1e9, 1e9))
+    assert content_hash(path) == hashlib.sha256(b"other").hexdigest()
+    path.unlink()
+    with pytest.raises(PatchwordError, match="cannot read"):
+        content_hash(path)

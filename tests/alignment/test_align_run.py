@@ -368,3 +368,18 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_line(tmp_path: Path, capsys:
         data, encoder=ColourPatches(), text_encoder=ColourText(), out=tmp_path / "model", settings=QUICK, resume=True
     )
     assert "was begun by an earlier version of patchword, which recorded neither dtype" in capsys.readouterr().err
+
+
+def test_a_run_says_what_it_will_do_and_that_it_is_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = {"encoder": ColourPatches(), "text_encoder": ColourText()}
+    settings = AlignSettings(image_size=16, schedule="paper", patch_sample=64)
+    result = align_labels(make_data(tmp_path), out=tmp_path / "model", settings=settings, **models)
+    told = capsys.readouterr().err
+    assert "\n8 photographs: 5 epochs x 1 step of 32, learning rate 0.0001\n" in told
+    assert "\n5 steps may be too few" in told
+    assert "\n8 photographs are few to learn from" in told
+    assert result.artifact.config.training.steps == 5
+    kept = result.artifact.config.settings
+    assert (kept.batch_size, kept.epochs, kept.learning_rate) == (32, 5, 1e-4)
+    align_labels(make_data(tmp_path), out=tmp_path / "quiet", settings=settings, quiet=True, **models)
+    assert capsys.readouterr().err == ""

@@ -10,7 +10,8 @@ import torch
 from cluster_world import SETTINGS, accuracy, same_weights, training_set
 
 from fake_device import fake_device
-from patchword.alignment.schedule import image_order, learning_rate_share, total_steps
+from patchword.alignment.schedule import FEWEST_STEPS, image_order, learning_rate_share, schedule_for
+from patchword.alignment.settings import AlignSettings
 from patchword.alignment.trainer import TrainingSet, train
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress
@@ -146,7 +147,50 @@ def test_no_images_and_other_grids_are_refused() -> None:
 
 @pytest.mark.parametrize(("images", "steps", "expected"), [(10, None, 9), (8, None, 6), (1, None, 3), (10, 4, 4)])
 def test_total_steps(images: int, steps: int | None, expected: int) -> None:
-    assert total_steps(images, settings=SETTINGS.model_copy(update={"steps": steps})) == expected
+    assert schedule_for(images, settings=SETTINGS.model_copy(update={"steps": steps})).steps == expected
+
+
+class TestSchedule:
+    def test_small_sets_get_many_steps_of_few_images(self) -> None:
+        found = [schedule_for(images, settings=AlignSettings()) for images in (1, 20, 200, 2_000, 20_000)]
+        assert all(schedule.steps >= FEWEST_STEPS for schedule in found)
+        assert [schedule.steps for schedule in found] == sorted(schedule.steps for schedule in found)
+        assert all(schedule.steps % schedule.epoch_steps == 0 for schedule in found)
+        assert found[2].batch_size < found[4].batch_size == 32
+
+    def test_what_is_set_wins(self) -> None:
+        for schedule in ("auto", "paper"):
+            settings = AlignSettings(schedule=schedule, batch_size=3, epochs=2, learning_rate=0.5)
+            found = schedule_for(10, settings=settings)
+            assert (found.batch_size, found.steps, found.learning_rate) == (3, 8, 0.5)
+            assert schedule_for(10, settings=settings.model_copy(update={"steps": 7})).steps == 7
+
+    def test_the_paper_s_is_there_by_name(self) -> None:
+        found = schedule_for(320, settings=AlignSettings(schedule="paper"))
+        assert (found.batch_size, found.epoch_steps, found.steps, found.learning_rate) == (32, 10, 50, 1e-4)
+
+    def test_it_says_what_it_will_do(self) -> None:
+        settings = AlignSettings(epochs=14, batch_size=8, learning_rate=2e-3)
+        expected = "260 photographs: 14 epochs x 33 steps of 8, learning rate 0.002"
+        assert schedule_for(260, settings=settings).line() == expected
+        expected = "1 photograph: 1 epoch x 1 step of 8, learning rate 0.002"
+        assert schedule_for(1, settings=settings.model_copy(update={"epochs": 1})).line() == expected
+        settings = settings.model_copy(update={"steps": 60})
+        assert schedule_for(260, settings=settings).line() == "260 photographs: 60 steps of 8, learning rate 0.002"
+
+    def test_it_warns_of_too_little(self) -> None:
+        assert schedule_for(500, settings=AlignSettings()).warnings() == []
+        (steps,) = schedule_for(500, settings=AlignSettings(steps=9)).warnings()
+        assert steps.startswith("9 steps may be too few")
+        (photographs,) = schedule_for(20, settings=AlignSettings()).warnings()
+        assert photographs.startswith("20 photographs are few")
+
+    def test_the_filled_settings_give_the_same_schedule(self) -> None:
+        for settings in (AlignSettings(), AlignSettings(steps=9), AlignSettings(schedule="paper", epochs=3)):
+            schedule = schedule_for(300, settings=settings)
+            filled = schedule.fill(settings)
+            assert schedule_for(300, settings=filled) == schedule
+            assert None not in (filled.batch_size, filled.learning_rate)
 
 
 def test_learning_rate_rises_then_falls_to_nothing() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from patchword.alignment.held_out import agreement, count_hits, is_best, out_of_patience, split_images
 from patchword.alignment.records import StepRecord
-from patchword.alignment.schedule import seeded_generator, total_steps
+from patchword.alignment.schedule import schedule_for, seeded_generator
 from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import TrainingState, compute_type, start_state
 from patchword.alignment.trackers import require_tracker, start_tracker
@@ -126,7 +126,7 @@ class TestHeldOut:
         settings = with_(held_out=0.25)
         result = train(type(data)(recording, data.keys, data.labels, data.text), settings=settings)
         assert [record.held_out is not None for record in result.history] == [False, True] * 3
-        assert len(result.history) == total_steps(10, settings=settings) == 6
+        assert len(result.history) == schedule_for(10, settings=settings).steps == 6
         _, held = split_images(data.keys, share=0.25, generator=seeded_generator(0, "held out"))
         held_keys = [data.keys[position] for position in held]
         evaluations = [keys for keys in recording.read_keys if keys == held_keys]

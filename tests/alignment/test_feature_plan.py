@@ -14,7 +14,7 @@ from PIL import Image
 
 from patchword.alignment import estimate as estimate_module
 from patchword.alignment.estimate import FeatureEstimate, image_bytes, plan_features
-from patchword.alignment.feature_estimate import foresee_features
+from patchword.alignment.feature_estimate import foresee_run
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash
@@ -186,21 +186,34 @@ def test_dry_run_tells_what_features_take(
     here = encoder.startswith("tiny")
     name = str(request.getfixturevalue(encoder)) if here else encoder
     settings = SETTINGS.model_copy(update={"image_size": patch * 3})
-    line = foresee_features(
-        ModelName(name), images=1000, settings=settings, cache=tmp_path / "cache", loader=Loader("cpu")
+    line = foresee_run(
+        ModelName(name),
+        images=1000,
+        classes=3,
+        text_dim=8,
+        settings=settings,
+        cache=tmp_path / "cache",
+        loader=Loader("cpu"),
     )
     size = byte_count(1000 * image_bytes(dim=dim, grid=(3, 3), feature_dtype="float16"))
     assert line.startswith(f"features of 1,000 photographs: {size} in float16")
     assert ("to compute" in line) == here
     assert "kept on disk" in line
+    assert "; training on 1,000 photographs: 60 steps of 4, learning rate 0.003: about " in line
     assert not (tmp_path / "cache").exists()
 
 
 def test_dry_run_of_an_encoder_that_is_elsewhere(tmp_path: Path) -> None:
-    line = foresee_features(
-        ModelName("someone/their-dinov2"), images=9, settings=SETTINGS, cache=tmp_path, loader=Loader("cpu")
+    line = foresee_run(
+        ModelName("someone/their-dinov2"),
+        images=9,
+        classes=3,
+        text_dim=8,
+        settings=SETTINGS,
+        cache=tmp_path,
+        loader=Loader("cpu"),
     )
-    assert line == "what features take can be told when someone/their-dinov2 is on this machine"
+    assert line == "what features and training take can be told when someone/their-dinov2 is on this machine"
 
 
 class TestOnline:

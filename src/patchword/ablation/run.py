@@ -15,6 +15,7 @@ from patchword import api
 from patchword.ablation.data import exact_mask, training_data
 from patchword.ablation.grid import AblationGrid, Row, Test
 from patchword.alignment.data import AlignmentData
+from patchword.config.inputs import encoder_for
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import DataRecord, EvaluationTask, MaskRule, Pair
@@ -23,7 +24,6 @@ from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
 from patchword.labeling.dataset import LabelledDataset
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
-from patchword.models.registry import find_preset
 from patchword.models.sources import Loader, ModelName
 from patchword.runs.records import Numerics
 from patchword.segmentation.segmenter import Segmenter
@@ -96,7 +96,7 @@ def run_ablation(
         exact_mask(truth, item.record.name)
     folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     loader = Loader(device=device, dtype=dtype)
-    vision = encoder or loader.patch_encoder(grid.encoder or find_preset("balanced").patch_encoder)
+    vision = encoder or loader.patch_encoder(encoder_for(labels, encoder=grid.encoder, preset=None))
     text = text_encoder or _labeller(labels, loader)
     runs = _Runs(grid, labels, truth, folder, vision, text, device, dtype, quiet)
     numerics = Numerics.of({"vision encoder": vision, "text encoder": text})

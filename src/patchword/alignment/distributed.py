@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-_PATIENCE = timedelta(days=30)  # the others wait while the first computes the features of a data set of any size
+# All work is shared out evenly, and of features a file at a time: nobody waits longer than for a slow disk.
+_PATIENCE = timedelta(hours=1)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,19 @@ class Processes:
         total: Tensor = reduce(tensor, reduction="sum")
         return total
 
+    def collect(self, mine: Sequence[T]) -> list[T]:
+        """The items of every process, one process after the other, the same on all."""
+        if self.count == 1:
+            return list(mine)
+        from accelerate.utils import gather_object
+
+        everywhere: list[T] = gather_object(list(mine))
+        return everywhere
+
+    def from_first(self, decide: Callable[[], T]) -> T:
+        """What the first process decides, on all of them."""
+        return self.collect([decide()] if self.is_first else [])[0]
+
     def wait(self) -> None:
         """Go on only when every process has come here."""
         if self.count > 1:
@@ -90,3 +107,7 @@ class Processes:
         yield
         if self.is_first:
             self.wait()
+
+
+ALONE = Processes()
+"""One process that trains by itself."""

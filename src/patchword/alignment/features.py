@@ -11,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from patchword.alignment.distributed import ALONE, Processes
 from patchword.alignment.estimate import FEATURE_TYPES, GIGABYTE, FeatureEstimate, image_bytes
 from patchword.alignment.photographs import (
     Photograph,
@@ -147,36 +150,49 @@ class FeatureCache:
         return (time.perf_counter() - started) / count
 
     @torch.no_grad()
-    def fill(self, photographs: Iterable[tuple[str, Path]], *, progress: Progress | None = None) -> dict[str, str]:
+    def fill(
+        self,
+        photographs: Iterable[tuple[str, Path]],
+        *,
+        progress: Progress | None = None,
+        processes: Processes = ALONE,
+    ) -> dict[str, str]:
         """Compute the features that the cache does not hold yet; what was written stays when the run is stopped.
 
-        Where the limit of the cache is reached, shards of other runs go, the least recently used first.
+        Which photographs share a shard follows from their order alone, so that several processes, which take shards in
+        turn, write the same files as one. Where the limit of the cache is reached, shards of other runs go, the least
+        recently used first.
 
         Args:
             photographs: (content hash, path) of each.
             progress: advanced by one for every photograph.
+            processes: that share the work; all call this with the same photographs.
 
         Returns:
             content hash -> reason, of photographs that cannot be read.
         """
         wanted = list(photographs)
         failed: dict[str, str] = {}
-        shard: dict[str, CachedFeatures] = {}
         with self._lock:
             self._paths |= dict(wanted)
             self._look()
             self._mark_used(key for key, _ in wanted)
-            found = self._decode(wanted, failed=failed, progress=progress)
-            for batch in in_batches(found, size=self._settings.feature_batch):
-                encoded = self._encode(torch.cat([photograph.pixels for photograph in batch]))  # (b, D, h, w)
-                for photograph, features in zip(batch, encoded, strict=True):
-                    shard[photograph.key] = CachedFeatures(features, photograph.size)
-                if _bytes_of(shard) >= self._settings.shard_megabytes * 1_000_000:
-                    self._write(shard)
-                    shard = {}
-            if shard:
-                self._write(shard)
-        return failed
+            missing = processes.from_first(lambda: self._missing(wanted, processes=processes))
+            if progress is not None:
+                progress.advance(len(wanted) - len(missing))
+            shards = list(in_batches(missing, size=self._images_a_shard()))
+            decoded = in_order(
+                self._tasks(shards[processes.index :: processes.count]), threads=self._settings.decode_threads
+            )
+            for turn in in_batches(shards, size=processes.count):
+                mine = len(turn[processes.index]) if processes.index < len(turn) else 0
+                if mine:
+                    self._write_shard(self._usable(islice(decoded, mine), failed=failed, progress=progress))
+                processes.wait()  # so that no process is far behind, and none waits long
+                if progress is not None:
+                    progress.advance(sum(map(len, turn)) - mine)
+            self._look()
+        return dict(processes.collect(list(failed.items())))
 
     def read(self, keys: Sequence[str]) -> Tensor:
         """Read the features of photographs; what is damaged or gone is computed again, with a warning in the log.
@@ -189,27 +205,52 @@ class FeatureCache:
         """
         return torch.stack([self._read_one(key) for key in keys])
 
-    def _decode(
-        self, photographs: Iterable[tuple[str, Path]], *, failed: dict[str, str], progress: Progress | None
+    def _missing(self, wanted: Sequence[tuple[str, Path]], *, processes: Processes) -> list[tuple[str, Path]]:
+        """The photographs that the cache does not hold, each once; for several processes there is room for all now."""
+        missing: dict[str, Path] = {}
+        for key, path in wanted:
+            if key not in self._shard_of:
+                missing.setdefault(key, path)
+        if processes.count > 1:
+            self._make_room(len(missing))
+        return list(missing.items())
+
+    def _images_a_shard(self) -> int:
+        """How many photographs make a shard: whole batches of the encoder."""
+        dim, batch = self._encoder.record.dim, self._settings.feature_batch
+        size = dim * self.grid[0] * self.grid[1] * FEATURE_TYPES[self._settings.feature_dtype].itemsize
+        images = math.ceil(self._settings.shard_megabytes * 1_000_000 / size)
+        return batch * math.ceil(images / batch)
+
+    def _tasks(
+        self, shards: Iterable[Sequence[tuple[str, Path]]]
+    ) -> Iterator[Callable[[], Photograph | Unreadable | None]]:
+        """A task for each photograph; one that another run has written meanwhile is nothing to do."""
+        for shard in shards:
+            for key, path in shard:
+                yield (lambda: None) if key in self._shard_of else partial(read_photograph, key, path, side=self.side)
+
+    def _usable(
+        self, decoded: Iterable[Photograph | Unreadable | None], *, failed: dict[str, str], progress: Progress | None
     ) -> Iterator[Photograph]:
-        """The photographs that the cache does not hold, each once, in their order."""
-        for decoded in in_order(self._read_new(photographs), threads=self._settings.decode_threads):
-            if isinstance(decoded, Unreadable):
-                failed[decoded.key] = decoded.reason
-            elif decoded is not None:
-                yield decoded
+        """Those that could be read and are still wanted."""
+        for photograph in decoded:
+            if isinstance(photograph, Unreadable):
+                failed[photograph.key] = photograph.reason
+            elif photograph is not None:
+                yield photograph
             if progress is not None:
                 progress.advance()
 
-    def _read_new(
-        self, photographs: Iterable[tuple[str, Path]]
-    ) -> Iterator[Callable[[], Photograph | Unreadable | None]]:
-        """A task for each photograph; one that the cache holds, or that came before, is nothing to do."""
-        seen: set[str] = set()
-        for key, path in photographs:
-            known = key in self._shard_of or key in seen
-            seen.add(key)
-            yield (lambda: None) if known else partial(read_photograph, key, path, side=self.side)
+    def _write_shard(self, photographs: Iterable[Photograph]) -> None:
+        """Encode photographs and write them to one shard; none for no photographs."""
+        shard: dict[str, CachedFeatures] = {}
+        for batch in in_batches(photographs, size=self._settings.feature_batch):
+            encoded = self._encode(torch.cat([photograph.pixels for photograph in batch]))  # (b, D, h, w)
+            for photograph, features in zip(batch, encoded, strict=True):
+                shard[photograph.key] = CachedFeatures(features, photograph.size)
+        if shard:
+            self._write(shard)
 
     def _encode(self, images: Tensor) -> Tensor:
         encoded = encode_together(self._encoder, images, batches=self._batches)
@@ -225,13 +266,19 @@ class FeatureCache:
         """Make room for a shard, write it, and take in what others have written meanwhile."""
         if not (self.folder / "cache.json").exists():
             write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
+        self._make_room(len(shard))
+        write_shard(self.folder, shard)
+        self._look()
+
+    def _make_room(self, images: int) -> None:
+        """Remove shards of other runs until the features of so many photographs fit the limit."""
         in_use = {self._shard_of[key] for key in self._paths if key in self._shard_of}
-        needed = _bytes_of(shard) + len(shard) * image_bytes(dim=0, grid=self.grid, feature_dtype="float16")
+        needed = images * image_bytes(
+            dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self._settings.feature_dtype
+        )
         limit = round(self._settings.cache_gigabytes * GIGABYTE)
         for path in make_room(self._cache, needed=needed, limit=limit, keep=in_use):
             self._forget(path)
-        write_shard(self.folder, shard)
-        self._look()
 
     def _look(self) -> None:
         """Take in the shards that are new: of this run, and of others that use the cache at the same time."""
@@ -334,7 +381,3 @@ def feature_identity(encoder: PatchEncoder, *, side: int, feature_dtype: str) ->
 
 def _folder_name(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _bytes_of(shard: dict[str, CachedFeatures]) -> int:
-    return sum(entry.features.nbytes for entry in shard.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from patchword.alignment.distributed import ALONE, Processes
 from patchword.alignment.photographs import (
     Photograph,
     Unreadable,
@@ -47,27 +48,36 @@ class OnlineFeatures:
         """The size of a photograph that `check` has seen, as it was before resizing."""
         return self._sizes[key]
 
-    def check(self, photographs: Iterable[tuple[str, Path]], *, progress: Progress | None = None) -> dict[str, str]:
+    def check(
+        self,
+        photographs: Iterable[tuple[str, Path]],
+        *,
+        progress: Progress | None = None,
+        processes: Processes = ALONE,
+    ) -> dict[str, str]:
         """Decode every photograph once, so that one that cannot be read is found before the training and not in it.
 
         Args:
             photographs: (content hash, path) of each.
             progress: advanced by one for every photograph.
+            processes: that share the work.
 
         Returns:
             content hash -> reason, of photographs that cannot be read.
         """
-        failed: dict[str, str] = {}
         wanted = list(photographs)
-        for decoded in self._decode(wanted):
-            if isinstance(decoded, Unreadable):
-                failed[decoded.key] = decoded.reason
-            else:
-                self._sizes[decoded.key] = decoded.size
+        share = processes.shares(len(wanted))[processes.index]
+        found: list[tuple[str, ImageSize | str]] = []
+        for decoded in self._decode(wanted[share.start : share.stop]):
+            found.append((decoded.key, decoded.reason if isinstance(decoded, Unreadable) else decoded.size))
             if progress is not None:
                 progress.advance()
+        if progress is not None:
+            progress.advance(len(wanted) - len(share))
+        everywhere = processes.collect(found)
+        self._sizes |= {key: size for key, size in everywhere if isinstance(size, ImageSize)}
         self._paths |= {key: path for key, path in wanted if key in self._sizes}
-        return failed
+        return {key: reason for key, reason in everywhere if isinstance(reason, str)}
 
     @torch.no_grad()
     def read(self, keys: Sequence[str]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,12 +42,50 @@ class Unreadable:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    A file is read once in a process, and again only when its size, its times or its place on the disk have changed.
+    """
     try:
+        stamp, now = _stamp(path), time.time_ns()
+        known = _known.get(path)
+        if known is not None and known.stamp == stamp:
+            return known.key
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            key = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    if now - stamp[1] > _SETTLED:
+        _known[path] = KnownContent(path, stamp, key)
+    return key
+
+
+@dataclass(frozen=True)
+class KnownContent:
+    """The hash of a file, and by what it is seen that the file has not changed since."""
+
+    path: Path
+    stamp: tuple[int, ...]
+    key: str
+
+
+def known_contents(paths: Iterable[Path]) -> list[KnownContent]:
+    """What this process knows of the contents of files, to spare another process the reading."""
+    return [_known[path] for path in paths if path in _known]
+
+
+def remember_contents(contents: Iterable[KnownContent]) -> None:
+    """Take over what another process of the run knows."""
+    _known.update((each.path, each) for each in contents)
+
+
+_known: dict[Path, KnownContent] = {}
+_SETTLED = 2_000_000_000  # nanoseconds; a younger file may change again within one tick of its time of change
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadable:

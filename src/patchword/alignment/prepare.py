@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,17 @@ import torch
 from torch import Tensor
 
 from patchword.alignment.data import LabelledImages
-from patchword.alignment.estimate import feature_line, plan_features
+from patchword.alignment.distributed import ALONE, Processes
+from patchword.alignment.estimate import FeaturePlan, feature_line, plan_features
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
-from patchword.alignment.photographs import content_hash
+from patchword.alignment.photographs import content_hash, known_contents, remember_contents
 from patchword.alignment.settings import AlignSettings
 from patchword.alignment.targets import patch_labels
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.models.protocols import PatchEncoder
-from patchword.runs.progress import Progress
+from patchword.runs.progress import Progress, say
 
 
 @dataclass(frozen=True)
@@ -33,28 +33,36 @@ class HashedItem:
     label_key: str
 
 
-def hash_items(dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool) -> list[HashedItem]:
-    """Hash the files of every item.
+def hash_items(
+    dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool, processes: Processes = ALONE
+) -> list[HashedItem]:
+    """Hash the files of every item, each process its share.
 
     Args:
         dataset: photographs with label maps.
         skipped: takes, by path of the photograph, why an item cannot be read.
         quiet: whether to show no progress.
+        processes: that share the work.
 
     Returns:
         the items that can be read, in their order.
     """
-    hashed = []
-    with Progress(len(dataset.items), "reading files", quiet=quiet) as progress:
-        for item in dataset.items:
+    share = processes.shares(len(dataset.items))[processes.index]
+    hashed, unread = [], {}
+    with Progress(len(share), "reading files", quiet=quiet) as progress:
+        for item in dataset.items[share.start : share.stop]:
             try:
                 hashed.append(
                     HashedItem(item.image, item.label_map, content_hash(item.image), content_hash(item.label_map))
                 )
             except PatchwordError as error:
-                skipped[str(item.image)] = str(error)
+                unread[str(item.image)] = str(error)
             progress.advance()
-    return hashed
+    skipped |= dict(processes.collect(list(unread.items())))
+    if processes.count > 1:
+        paths = [path for item in hashed for path in (item.image, item.label_map)]
+        remember_contents(processes.collect(known_contents(paths)))
+    return processes.collect(hashed)
 
 
 def prepare_features(
@@ -65,6 +73,7 @@ def prepare_features(
     cache: Path,
     begun: str | None = None,
     quiet: bool,
+    processes: Processes = ALONE,
 ) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
     """Decide where features come from, tell it, and compute them where they are kept.
 
@@ -76,21 +85,39 @@ def prepare_features(
         begun: "cached" or "online" where a run is gone on with that began so; room that came or went since must not
             change what it learns from.
         quiet: whether to tell nothing and show no progress.
+        processes: that share the work.
 
     Returns:
         the features' source, and content hash -> reason of photographs that cannot be read.
     """
-    kept = FeatureCache(cache, encoder=encoder, settings=settings)
-    estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)
-    plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
-    if photographs and not quiet:
-        sys.stderr.write(feature_line(estimate, plan) + "\n")
+    with processes.first_before_others():
+        kept = FeatureCache(cache, encoder=encoder, settings=settings)
+    plan = processes.from_first(
+        lambda: _planned(kept, photographs, cache=cache, settings=settings, begun=begun, quiet=quiet)
+    )
     if plan.source == "cached":
         with Progress(len(photographs), "computing features", quiet=quiet) as progress:
-            return kept, kept.fill(photographs, progress=progress)
+            return kept, kept.fill(photographs, progress=progress, processes=processes)
     online = OnlineFeatures(encoder=encoder, settings=settings)
     with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
-        return online, online.check(photographs, progress=progress)
+        return online, online.check(photographs, progress=progress, processes=processes)
+
+
+def _planned(
+    kept: FeatureCache,
+    photographs: Sequence[tuple[str, Path]],
+    *,
+    cache: Path,
+    settings: AlignSettings,
+    begun: str | None,
+    quiet: bool,
+) -> FeaturePlan:
+    """Decide, and tell it."""
+    estimate = kept.estimate((key for key, _ in photographs), measure=not quiet)
+    plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
+    if photographs:
+        say(feature_line(estimate, plan), quiet=quiet)
+    return plan
 
 
 def label_items(
@@ -101,8 +128,9 @@ def label_items(
     settings: AlignSettings,
     skipped: dict[str, str],
     quiet: bool,
+    processes: Processes = ALONE,
 ) -> tuple[list[HashedItem], Tensor]:
-    """Label the patches of every item.
+    """Label the patches of every item, each process its share.
 
     Args:
         hashed: items whose photographs can be read.
@@ -111,25 +139,32 @@ def label_items(
         settings: the majority that a label needs.
         skipped: takes, by path of the photograph, why a label map cannot be used.
         quiet: whether to show no progress.
+        processes: that share the work.
 
     Returns:
         the items that can be used, and their labels (n, h, w) with -1 for ignored.
     """
     names = dataset.vocabulary.names
     kind = torch.int16 if len(names) <= torch.iinfo(torch.int16).max else torch.int32
-    usable, labels = [], []
-    with Progress(len(hashed), "labelling patches", quiet=quiet) as progress:
-        for item in hashed:
+    share = processes.shares(len(hashed))[processes.index]
+    labelled: list[tuple[HashedItem, Tensor]] = []
+    unusable = {}
+    with Progress(len(share), "labelling patches", quiet=quiet) as progress:
+        for item in hashed[share.start : share.stop]:
             try:
                 label_map = LabelMap.load(item.label_map, names=names)
                 _check_size(item, label_map, features=features)
             except PatchwordError as error:
-                skipped[str(item.image)] = str(error)
+                unusable[str(item.image)] = str(error)
             else:
-                usable.append(item)
-                labels.append(_labels_of(label_map, grid=features.grid, majority=settings.majority).to(kind))
+                labels = _labels_of(label_map, grid=features.grid, majority=settings.majority)
+                labelled.append((item, labels.to(kind)))
             progress.advance()
-    return usable, torch.stack(labels) if labels else torch.empty((0, *features.grid), dtype=kind)
+    skipped |= dict(processes.collect(list(unusable.items())))
+    labelled = processes.collect(labelled)
+    patches = [labels for _, labels in labelled]
+    stacked = torch.stack(patches) if patches else torch.empty((0, *features.grid), dtype=kind)
+    return [item for item, _ in labelled], stacked
 
 
 def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -> Tensor:

@@ -33,11 +33,10 @@ from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.alignment.records import StepRecord
 from patchword.alignment.sampling import IGNORED
-from patchword.alignment.schedule import total_steps
 from patchword.alignment.settings import WITHOUT_EFFECT, AlignSettings
 from patchword.alignment.state import compute_type
 from patchword.alignment.trackers import require_tracker, start_tracker
-from patchword.alignment.trainer import TrainingResult, TrainingSet, train
+from patchword.alignment.trainer import TrainingResult, TrainingSet, plan_training, train
 from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
@@ -83,7 +82,7 @@ def align_labels(
 
     Of the text encoder only text vectors are asked. Photographs that cannot be used are left out and listed in
     `training.json`, together with the history. While the run lasts the folder also holds a checkpoint. Under
-    `accelerate launch` or `torchrun` the first process fills the cache and writes, all train.
+    `accelerate launch` or `torchrun` the processes share the reading, the features and the training; the first writes.
 
     Args:
         dataset: photographs with label maps, pseudo labels or exact masks, and their vocabulary.
@@ -110,7 +109,8 @@ def align_labels(
         prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     out = Path(out)
     skipped: dict[str, str] = {}
-    hashed = _unchanged(hash_items(dataset, skipped=skipped, quiet=quiet), dataset, skipped=skipped)
+    hashed = hash_items(dataset, skipped=skipped, quiet=quiet, processes=processes)
+    hashed = _unchanged(hashed, dataset, skipped=skipped)
     identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
     with processes.first_before_others():
         finished = _enter(out, identity, quiet=quiet)
@@ -120,21 +120,23 @@ def align_labels(
         return finished
     _check_any(hashed, skipped=skipped)
     photographs = [(item.key, item.image) for item in hashed]
-    with processes.first_before_others():
-        features, failed = prepare_features(
-            photographs,
-            encoder=encoder,
-            settings=settings,
-            cache=Path(cache) if cache else out / FEATURES,
-            begun=_begun_with(out),
-            quiet=quiet,
-        )
-        source = "online" if isinstance(features, OnlineFeatures) else "cached"
-        if processes.is_first:
-            write_json(out / RUN, {"identity": identity, "features": source})
+    features, failed = prepare_features(
+        photographs,
+        encoder=encoder,
+        settings=settings,
+        cache=Path(cache) if cache else out / FEATURES,
+        begun=_begun_with(out),
+        quiet=quiet,
+        processes=processes,
+    )
+    source = "online" if isinstance(features, OnlineFeatures) else "cached"
+    if processes.is_first:
+        write_json(out / RUN, {"identity": identity, "features": source})
     skipped |= {str(item.image): failed[item.key] for item in hashed if item.key in failed}
     hashed = [item for item in hashed if item.key not in failed]
-    usable, labels = label_items(hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet)
+    usable, labels = label_items(
+        hashed, dataset, features=features, settings=settings, skipped=skipped, quiet=quiet, processes=processes
+    )
     _check_any(usable, skipped=skipped)
     labelled = (labels != IGNORED).flatten(1).any(dim=1)
     text = encode_vocabulary(text_encoder, vocabulary=dataset.vocabulary).class_vectors().float()
@@ -143,7 +145,10 @@ def align_labels(
     if settings.augment and isinstance(features, OnlineFeatures):
         augmented = AugmentedFeatures(used, names=dataset.vocabulary.names, encoder=encoder, settings=settings)
     data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented)
-    trained = _train(data, settings=settings, device=encoder.device, out=out, quiet=quiet)
+    schedule = plan_training(data, settings=settings)
+    for line in (schedule.line(), *schedule.warnings()):
+        say(line, quiet=quiet)
+    trained = _train(data, settings=settings, steps=schedule.steps, device=encoder.device, out=out, quiet=quiet)
     facts = _facts(
         data,
         trained,
@@ -153,7 +158,10 @@ def align_labels(
         unlabelled=len(usable) - len(used),
         skipped=len(skipped),
     )
-    artifact = _artifact(trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=settings)
+    used_settings = schedule.fill(settings)
+    artifact = _artifact(
+        trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=used_settings
+    )
     result = AlignmentResult(out, artifact, trained.history, skipped)
     processes.wait()  # until nobody reads features or the checkpoint any more
     if processes.is_first:
@@ -192,7 +200,7 @@ def _write(result: AlignmentResult, *, run: dict[str, Any]) -> None:
 
 
 def _train(
-    data: TrainingSet, *, settings: AlignSettings, device: torch.device, out: Path, quiet: bool
+    data: TrainingSet, *, settings: AlignSettings, steps: int, device: torch.device, out: Path, quiet: bool
 ) -> TrainingResult:
     """Train with a checkpoint in `out`, a display and a tracker where one is set."""
     values = settings.model_dump(mode="json")
@@ -200,7 +208,7 @@ def _train(
     if settings.tracker != "off" and Processes.current(device).is_first:
         tracker = start_tracker(settings.tracker, folder=out, settings=values)
     try:
-        with Progress(total_steps(len(data.keys), settings=settings), "training", "steps", quiet=quiet) as progress:
+        with Progress(steps, "training", "steps", quiet=quiet) as progress:
             return train(
                 data, settings=settings, device=device, checkpoint=out / CHECKPOINT, progress=progress, tracker=tracker
             )

@@ -103,10 +103,15 @@ class AlignSettings(Settings):
     )
 
     # Training
-    batch_size: int = Field(32, ge=1, description="Images a step")
-    epochs: int = Field(5, ge=1, description="Passes over the data")
+    schedule: Literal["auto", "paper"] = Field(
+        "auto",
+        description="Where `batch_size`, `epochs` and `learning_rate` come from if they are not set: chosen for the "
+        "number of photographs (auto), or 32 images a step, 5 epochs and 1e-4 however few there are (paper)",
+    )
+    batch_size: int | None = Field(None, ge=1, description="Images a step; none = the schedule's")
+    epochs: int | None = Field(None, ge=1, description="Passes over the data; none = the schedule's")
     steps: int | None = Field(None, ge=1, description="Steps of the whole training; overrides `epochs`")
-    learning_rate: float = Field(1e-4, gt=0, description="Highest learning rate of AdamW")
+    learning_rate: float | None = Field(None, gt=0, description="Highest learning rate of AdamW; none = the schedule's")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay, on matrices only")
     warmup_share: float = Field(
         0.05, ge=0, lt=1, description="Share of the steps over which the learning rate rises linearly"

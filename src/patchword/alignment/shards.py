@@ -7,6 +7,7 @@ pixels and a CRC-32 over key, size, shape, type and values, so that no flipped b
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -116,8 +117,17 @@ def write_shard(folder: Path, entries: Mapping[str, CachedFeatures]) -> Path:
         key: f"{entry.size.height} {entry.size.width} {_checksum(key, entry):08x}" for key, entry in entries.items()
     }
     tensors = {key: entry.features.contiguous() for key, entry in entries.items()}
-    write_bytes(path, save(tensors, metadata=metadata))
+    write_bytes(path, _in_order(save(tensors, metadata=metadata)))
     return path
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata sorted, which the library writes in an order of chance."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return b"".join([data[:8], text.ljust(length), data[8 + length :]])
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -86,7 +86,7 @@ def start_state(*, dim: int, text_dim: int, settings: AlignSettings, device: tor
     state = TrainingState(
         module=module,
         log_temperature=log_temperature,
-        optimizer=torch.optim.AdamW(groups, lr=settings.learning_rate),
+        optimizer=torch.optim.AdamW(groups),  # every step sets its own learning rate
         scaler=torch.amp.GradScaler(device.type, enabled=scaled),
     )
     if settings.average_decay > 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from patchword.alignment.held_out import agreement, count_hits, is_best, out_of_
 from patchword.alignment.losses import TERMS, LossTerms
 from patchword.alignment.module import AlignmentModule
 from patchword.alignment.records import StepRecord
-from patchword.alignment.schedule import image_order, learning_rate_share, seeded_generator
+from patchword.alignment.schedule import Schedule, image_order, learning_rate_share, seeded_generator
 from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import copy_weights, start_state
 from patchword.alignment.step import Forward, training_step
@@ -104,14 +103,24 @@ def train(
         The module, the text temperature and the history. With `patience` they are those of the best evaluation, and
         with `average_decay` the moving average's.
     """
-    if not data.keys:
-        raise PatchwordError("no image has a labelled patch; lower `majority`, or look at the coverage of the labels")
     run = _Run(data, settings=settings, device=torch.device(device), checkpoint=checkpoint, progress=progress)
     run.train(tracker)
     state = run.state
     state.load(state.best or state.weights())
     temperature = state.log_temperature.detach().exp().item()
     return TrainingResult(state.module.eval().cpu(), temperature, tuple(state.history))
+
+
+def plan_training(data: TrainingSet, *, settings: AlignSettings) -> Schedule:
+    """How long `train` will take, and in what steps."""
+    return Schedule.of(len(_split(data, settings=settings)[0]), settings=settings)
+
+
+def _split(data: TrainingSet, *, settings: AlignSettings) -> tuple[list[int], list[int]]:
+    """The positions to train on, and those held out."""
+    if not data.keys:
+        raise PatchwordError("no image has a labelled patch; lower `majority`, or look at the coverage of the labels")
+    return split_images(data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out"))
 
 
 class _Run:
@@ -129,11 +138,8 @@ class _Run:
         self.data, self.settings, self.device = data, settings, device
         self.checkpoint, self.progress = checkpoint, progress
         self.processes = Processes.current(device)
-        self.positions, self.held = split_images(
-            data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out")
-        )
-        self.epoch_steps = math.ceil(len(self.positions) / settings.batch_size)
-        self.steps = settings.steps or settings.epochs * self.epoch_steps
+        self.positions, self.held = _split(data, settings=settings)
+        self.schedule = Schedule.of(len(self.positions), settings=settings)
         self.text = data.text.to(device)
         dim = data.features.read(data.keys[:1]).shape[1]
         self.state = start_state(dim=dim, text_dim=data.text.shape[1], settings=settings, device=device)
@@ -147,14 +153,14 @@ class _Run:
         """Train from the state's step to the last, or until patience ends."""
         state, settings = self.state, self.settings
         forward: Forward = Compiled(state.module) if settings.compile else state.module
-        every = max(1, self.steps // _RECORDS)
+        every = max(1, self.schedule.steps // _RECORDS)
         pending: list[LossTerms] = []
         if self.progress is not None:
-            self.progress.total = self.steps
+            self.progress.total = self.schedule.steps
             self.progress.skip(state.step)
         started, patches = time.perf_counter(), 0
         for features, labels, images in self._batches():
-            share = learning_rate_share(state.step, steps=self.steps, warmup_share=settings.warmup_share)
+            share = learning_rate_share(state.step, steps=self.schedule.steps, warmup_share=settings.warmup_share)
             terms = training_step(
                 state,
                 features,
@@ -163,15 +169,15 @@ class _Run:
                 forward=forward,
                 images=images,
                 processes=self.processes,
-                rate=settings.learning_rate * share,
+                rate=self.schedule.learning_rate * share,
                 generator=seeded_generator(settings.seed, "sample", state.step),
                 settings=settings,
             )
             pending.append(terms)
             patches += images[-1].stop * labels.shape[1] * labels.shape[2]
-            ended = state.step % self.epoch_steps == 0 or state.step == self.steps
+            ended = state.step % self.schedule.epoch_steps == 0 or state.step == self.schedule.steps
             if state.step % every == 0 or ended:
-                record = self._record(pending, rate=settings.learning_rate * share, evaluate=ended)
+                record = self._record(pending, rate=self.schedule.learning_rate * share, evaluate=ended)
                 pending = []
                 speed = patches / max(time.perf_counter() - started, 1e-9)
                 self._tell(record, speed=speed, tracker=tracker)
@@ -184,20 +190,20 @@ class _Run:
         images. The next is read while one is used."""
         first = self.state.step
         with self._reader as reader:
-            ahead = reader.submit(self._read, first) if first < self.steps else None
-            for step in range(first, self.steps):
+            ahead = reader.submit(self._read, first) if first < self.schedule.steps else None
+            for step in range(first, self.schedule.steps):
                 if ahead is None or out_of_patience(self.state.history, patience=self.settings.patience):
                     break
                 batch = ahead.result()
-                ahead = reader.submit(self._read, step + 1) if step + 1 < self.steps else None
+                ahead = reader.submit(self._read, step + 1) if step + 1 < self.schedule.steps else None
                 yield batch
 
     def _read(self, step: int) -> tuple[Tensor, Tensor, list[range]]:
         data, settings = self.data, self.settings
-        epoch, place = divmod(step, self.epoch_steps)
+        epoch, place = divmod(step, self.schedule.epoch_steps)
         order = image_order(len(self.positions), epoch=epoch, seed=settings.seed)
-        start = place * settings.batch_size
-        batch = [self.positions[index] for index in order[start : start + settings.batch_size].tolist()]
+        start = place * self.schedule.batch_size
+        batch = [self.positions[index] for index in order[start : start + self.schedule.batch_size].tolist()]
         images = self.processes.shares(len(batch))
         chosen = [batch[index] for index in images[self.processes.index]]
         if not chosen:
@@ -213,7 +219,7 @@ class _Run:
 
     def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
         """Average the terms since the last record and, where it is due, measure the held-out agreement."""
-        means = _mean_terms(pending, step=self.state.step, settings=self.settings)
+        means = _mean_terms(pending, step=self.state.step, rate=self.schedule.learning_rate, settings=self.settings)
         record = StepRecord(
             step=self.state.step,
             learning_rate=rate,
@@ -229,7 +235,7 @@ class _Run:
     @torch.no_grad()
     def _evaluate(self) -> float:
         """The agreement with the held-out labels."""
-        weights, size = self.state.weights(), self.settings.batch_size
+        weights, size = self.state.weights(), self.schedule.batch_size
         hits = torch.zeros((2, len(self.text)), dtype=torch.int64)
         batches = [self.held[start : start + size] for start in range(0, len(self.held), size)]
         for batch in batches[self.processes.index :: self.processes.count]:
@@ -259,7 +265,7 @@ class _Run:
     def _save(self, ended: bool) -> None:
         """Write the checkpoint when it is due; nothing is pending then."""
         due = ended or time.monotonic() - self._saved >= 60 * self.settings.checkpoint_minutes
-        if due and self.checkpoint is not None and self.state.step < self.steps and self.processes.is_first:
+        if due and self.checkpoint is not None and self.state.step < self.schedule.steps and self.processes.is_first:
             write_checkpoint(self.checkpoint, state=self.state)
             self._saved = time.monotonic()
 
@@ -271,7 +277,7 @@ def _check_grid(features: Tensor, labels: Tensor) -> None:
         )
 
 
-def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings) -> dict[str, float]:
+def _mean_terms(pending: list[LossTerms], *, step: int, rate: float, settings: AlignSettings) -> dict[str, float]:
     """The means of the terms of the last steps before `step`."""
     names = ("total", *TERMS)
     values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).cpu().double()
@@ -280,6 +286,6 @@ def _mean_terms(pending: list[LossTerms], *, step: int, settings: AlignSettings)
         first = int(broken[0])
         raise PatchwordError(
             f"the loss is {values[first, 0].item()} at step {step - len(pending) + first}; try a `learning_rate` below "
-            f"{settings.learning_rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
+            f"{rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
         )
     return dict(zip(names, values.mean(dim=0).tolist(), strict=True))

@@ -24,7 +24,6 @@ from patchword.cli.options import (
     Assignments,
     DryRun,
     ModelPart,
-    PresetName,
 )
 from patchword.cli.quality import quality
 from patchword.cli.segment import segment
@@ -205,7 +204,10 @@ app.command()(quality)
 def align(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
     out: OutFolder,
-    preset: PresetName = "balanced",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Whose vision encoder: fast, balanced or thorough; by default as the labels were made."),
+    ] = None,
     encoder: ModelPart = None,
     text_encoder: ModelPart = None,
     photos: Moved = None,

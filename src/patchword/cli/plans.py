@@ -9,19 +9,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.config.inputs import align_settings, open_labels, tell_classes
+from patchword.config.inputs import align_settings, encoder_for, open_labels, tell_classes
 from patchword.data.folders import Manifest, holds_anything
 from patchword.errors import PatchwordError
 from patchword.labeling.request import LabelRequest
-from patchword.models.registry import find_preset
-from patchword.models.sources import Loader, ModelName, is_here, whereabouts
+from patchword.models.sources import Loader, ModelName, is_here, name_of, whereabouts
 from patchword.runs.progress import byte_count, duration, rate
 
 if TYPE_CHECKING:
+    from patchword.alignment.data import LabelledImages
     from patchword.labeling.preview import Preview
     from patchword.runs.estimate import Estimate
 
 NOTHING_WRITTEN = "nothing was written"
+_COMMON_TEXT_DIM = 512  # of CLIP's base models
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def plan_align(
     labels: str | Path,
     *,
     out: str | Path,
-    preset: str = "balanced",
+    preset: str | None = None,
     encoder: str | Path | None = None,
     text_encoder: str | Path | None = None,
     photos: str | Path | None = None,
@@ -246,31 +247,40 @@ def plan_align(
 
     Where the vision encoder is on this machine it is loaded and timed, to tell how long its features will take.
     """
-    from patchword.alignment.feature_estimate import foresee_features
+    from patchword.alignment.feature_estimate import foresee_run
     from patchword.alignment.run import FEATURES
-    from patchword.alignment.schedule import total_steps
+    from patchword.alignment.schedule import schedule_for
 
     dataset, labelled_by = open_labels(labels, photos=photos)
     chosen = align_settings(settings)
     counts = {
         "photographs": len(dataset.items),
         "classes": len(dataset.vocabulary),
-        "steps at most": total_steps(len(dataset.items), settings=chosen),
+        "steps at most": schedule_for(len(dataset.items), settings=chosen).steps,
     }
     models = {
-        "vision encoder": encoder or find_preset(preset).patch_encoder,
+        "vision encoder": name_of(encoder_for(dataset, encoder=encoder, preset=preset)),
         "text encoder": text_encoder or labelled_by or "",
     }
     output = describe_output(out, resume, overwrite)
-    chosen_encoder = models["vision encoder"]
-    remark = foresee_features(
-        chosen_encoder if isinstance(chosen_encoder, ModelName) else ModelName.parse(chosen_encoder),
+    remark = foresee_run(
+        name_of(models["vision encoder"]),
         images=len(dataset.items),
+        classes=len(dataset.vocabulary),
+        text_dim=_text_dim(dataset),
         settings=chosen,
         cache=Path(cache) if cache else Path(out) / FEATURES,
         loader=Loader(device, dtype),
     )
     return Plan(counts, describe_models(models), output, chosen.model_dump(mode="json"), remark=remark)
+
+
+def _text_dim(dataset: LabelledImages) -> int:
+    """Length of a text vector of the model that labelled; where that is not told, the most common one."""
+    from patchword.labeling.dataset import LabelledDataset
+
+    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
+    return labeller.dim if labeller is not None else _COMMON_TEXT_DIM
 
 
 def describe_models(models: Mapping[str, str | Path | ModelName]) -> dict[str, str]:

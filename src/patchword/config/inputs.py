@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from patchword.data.folders import MARKER_FILE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
+from patchword.models.registry import find_preset
 from patchword.models.sources import ModelName
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
     from patchword.alignment.settings import AlignSettings
     from patchword.labeling.settings import LabelSettings
+    from patchword.models.protocols import PatchEncoder
     from patchword.segmentation.dense import AnySegmenter
 
 Classes = str | Path | Sequence[str] | Vocabulary
@@ -135,6 +137,26 @@ def open_labels(
         dataset = labels
     labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
     return dataset, ModelName.of(labeller) if labeller is not None else None
+
+
+def encoder_for(
+    labels: LabelledImages, *, encoder: str | Path | PatchEncoder | None, preset: str | None
+) -> str | Path | ModelName | PatchEncoder:
+    """The vision encoder that a training takes: as it is told, else the one that goes with the labels.
+
+    Args:
+        labels: which may say what they were made with.
+        encoder: the one that was named.
+        preset: the preset that was named.
+    """
+    from patchword.labeling.dataset import LabelledDataset
+
+    if encoder is not None:
+        return encoder
+    carried = labels if preset is None and isinstance(labels, LabelledDataset) else None
+    if carried is not None and carried.encoder is not None:
+        return ModelName.parse(carried.encoder)
+    return find_preset(preset or (carried.preset if carried else None) or "balanced").patch_encoder
 
 
 def trained_classes(segmenter: AnySegmenter) -> Vocabulary:

@@ -74,6 +74,8 @@ class LabelledDataset:
         settings: how labelling was done; none for imported labels.
         image_text, mask_proposer: the models that it was done with; none for imported labels.
         counts: totals.
+        preset: the preset that labelled; none where that is not recorded.
+        encoder: the vision encoder that was named when labelling; none where none was.
     """
 
     folder: Path
@@ -85,6 +87,8 @@ class LabelledDataset:
     image_text: ModelRecord | None
     mask_proposer: ModelRecord | None
     counts: Counts
+    preset: str | None = None
+    encoder: str | None = None
 
     @classmethod
     def open(
@@ -122,6 +126,8 @@ class LabelledDataset:
             image_text=dataset.image_text,
             mask_proposer=dataset.mask_proposer,
             counts=dataset.counts,
+            preset=dataset.preset,
+            encoder=dataset.encoder,
         )
 
     def __len__(self) -> int:

@@ -115,6 +115,8 @@ class DatasetRecord(Record):
         shard: which part of the photographs this is; none for all of them.
         counts: none until the run is complete.
         numerics: how the models computed; none for imported labels, and where an earlier version began the run.
+        preset: whose models took part where none was named; none for imported labels, and of an earlier version.
+        encoder: the vision encoder that was named, which `align` takes unless it is told of another; none without one.
     """
 
     format: Literal["patchword-labels"]
@@ -130,6 +132,8 @@ class DatasetRecord(Record):
     shard: ShardRecord | None
     counts: Counts | None
     numerics: Numerics | None = None
+    preset: str | None = None
+    encoder: str | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Self:

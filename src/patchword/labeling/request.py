@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchword.config.inputs import Classes, check_limit, choose_images, label_settings, read_vocabulary, root_of
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.registry import find_preset
-from patchword.models.sources import Loader, ModelName, Named, name_of
+from patchword.models.sources import Loader, ModelName, Named, check_part, name_of
 
 if TYPE_CHECKING:
     from patchword.labeling.image import LabelParts
@@ -30,6 +30,8 @@ class LabelRequest:
         image_text, mask_proposer, encoder: names, folders or loaded models; no encoder where none takes part.
         limit: how many of the photographs are wanted; all by default.
         shard: which part of those; all by default.
+        preset: its name.
+        named_encoder: the vision encoder that was named, which a later `align` goes by, whether or not it takes part.
     """
 
     images: tuple[Path, ...]
@@ -41,6 +43,8 @@ class LabelRequest:
     encoder: Named | PatchEncoder | None
     limit: int | None
     shard: Shard | None
+    preset: str
+    named_encoder: str | None
 
     @classmethod
     def read(
@@ -68,6 +72,9 @@ class LabelRequest:
         vocabulary = read_vocabulary(classes, background=background)
         chosen = label_settings(settings, preset=preset, generator=generator)
         names = find_preset(preset)
+        check_part(image_text, kind="image-text")
+        check_part(mask_proposer, kind="mask")
+        check_part(encoder, kind="patch")
         return cls(
             images=images,
             root=root_of(photos),
@@ -78,6 +85,8 @@ class LabelRequest:
             encoder=(encoder or names.patch_encoder) if chosen.needs_encoder else None,
             limit=limit,
             shard=part,
+            preset=preset,
+            named_encoder=None if encoder is None else str(name_of(encoder)),
         )
 
     def portion(self) -> list[tuple[str, Path]]:

@@ -79,6 +79,8 @@ def begin(
     shard: ShardRecord | None = None,
     forget_missing: bool = False,
     retry_failed: bool = False,
+    preset: str | None = None,
+    encoder: str | None = None,
     quiet: bool = True,
 ) -> Beginning:
     """Find out what a run has to do; where an earlier one left its record, check that it is the same.
@@ -94,6 +96,7 @@ def begin(
         shard: which part of them the run takes.
         forget_missing: remove what there is of photographs that no longer exist.
         retry_failed: whether a photograph that failed needs more work.
+        preset, encoder: what a later `align` goes by.
         quiet: whether to show no progress.
 
     Returns:
@@ -119,6 +122,8 @@ def begin(
                 "vision encoder": parts.patch_encoder,
             }
         ),
+        preset=preset,
+        encoder=encoder,
     )
     if (folder / DATASET_FILE).exists():
         earlier = DatasetRecord.load(folder)

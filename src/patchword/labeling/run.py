@@ -48,6 +48,8 @@ def label_folder(
     settings: LabelSettings | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
+    preset: str | None = None,
+    encoder: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     overwrite_corrections: bool = False,
@@ -73,6 +75,7 @@ def label_folder(
         settings: numbers of stage 1; the defaults when none are given.
         limit: take the first so many photographs by name, at least 1; None for all.
         shard: take one of several parts of them.
+        preset, encoder: the preset, and the vision encoder that was named, for a later `align` to go by.
         resume: go on in a folder that an earlier run left.
         overwrite: empty such a folder first, unless it holds labels that a person corrected.
         overwrite_corrections: empty it even then.
@@ -109,6 +112,8 @@ def label_folder(
             shard=part,
             forget_missing=forget_missing,
             retry_failed=retry_failed,
+            preset=preset,
+            encoder=encoder,
             quiet=quiet,
         )
         for note in begun.notes:

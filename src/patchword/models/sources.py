@@ -11,6 +11,7 @@ from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+    from patchword.models.registry import Kind
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,26 @@ def is_here(model: ModelName) -> bool:
     from patchword.models.hub import cached_folder, local_folder
 
     return any(find(model.name, revision=model.revision) is not None for find in (local_folder, cached_folder))
+
+
+def check_part(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder | None, *, kind: Kind) -> None:
+    """Refuse, before anything is loaded, a folder that is not there and a model on this machine of another kind.
+
+    Args:
+        part: None, and what is loaded already, pass.
+        kind: what it has to serve as.
+    """
+    from patchword.models.extras import split_name
+    from patchword.models.folders import read_config
+    from patchword.models.hub import cached_folder, local_folder
+    from patchword.models.registry import family_of
+
+    if part is None or not isinstance(part, Named):
+        return
+    model = _named(part)
+    folder = local_folder(model.name, revision=model.revision) or cached_folder(model.name, revision=model.revision)
+    if folder is not None and split_name(model.name)[0] is None:
+        family_of(read_config(folder)["model_type"], kind=kind, where=model.name)
 
 
 def _size(folder: Path) -> str:
