@@ -225,7 +225,7 @@ class LabelSettings(Settings):
 
     # Fusion
     fusion: Literal["highest", "sum"] = Field(
-        "highest",
+        "sum",
         description="How the generators' scores for a class count at a pixel: the highest alone, or their sum, by "
         "which two that agree outweigh one that is surer",
     )
