@@ -43,6 +43,10 @@ CASES: list[tuple[str, Kind, int]] = [
     ("tiny_mae", "patch", 1),
     ("tiny_sam", "mask", 3),
     ("tiny_sam2", "mask", 2),
+    ("tiny_clip", "patch", 1),
+    ("tiny_siglip", "patch", 1),
+    ("tiny_sam", "patch", 1),
+    ("tiny_sam2", "patch", 1),
 ]
 
 
@@ -58,7 +62,7 @@ def test_every_family_agrees_with_transformers(
 def test_the_miniatures_agree_and_the_command_says_so() -> None:
     folders = [str(folder) for folder in (miniatures.CLIP, miniatures.DINO, miniatures.SAM)]
     said = must(run("models", "check", "--reference", *folders, "--device", "cpu")).out
-    assert said.count("passes") == 7
+    assert said.count("passes") == 9
     assert "CLIPModel of transformers" in said
     rows = json.loads(must(run("models", "check", "--reference", folders[1], "--device", "cpu", "--json")).out)
     assert [(row["model"], row["passes"]) for row in rows] == [(folders[1], True)]
@@ -83,6 +87,9 @@ _OF_DINO = ("CLIP's numbers", "from -1 to 1")
         ("tiny_dinov3", "patch", _OF_DINO),
         ("tiny_sam", "mask", (*_OF_DINO, "bicubic")),
         ("tiny_sam2", "mask", _OF_DINO),
+        ("tiny_clip", "patch", ("ImageNet's numbers", "from -1 to 1")),
+        ("tiny_siglip", "patch", ("ImageNet's numbers", "CLIP's numbers")),
+        ("tiny_sam2", "patch", _OF_DINO),
     ],
 )
 def test_wrong_preprocessing_fails(
@@ -124,7 +131,8 @@ def test_a_difference_that_is_no_number_does_not_pass() -> None:
     assert not Comparison("x", float("nan"), 1.0, "").passes
 
 
-def test_families_without_a_reference_are_named(tiny_sam: Path) -> None:
+def test_a_role_without_a_reference_is_named(tiny_sam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(reference._REFERENCES, ("sam", "patch"))
     with pytest.raises(PatchwordError, match=r"no reference for the family sam .there is one for clip, dinov2"):
         compare_with_reference(str(tiny_sam), kind="patch", device="cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,6 +90,7 @@ def _check_against_reference(
     as_json: bool,
 ) -> None:
     from patchword.models.reference import PUBLISHED, Comparison, compare_with_published, compare_with_reference
+    from patchword.models.registry import FAMILIES
 
     if picture is not None:
         wanted = sorted({each.picture for each in PUBLISHED if each.checkpoint in {model.name for model in chosen}})
@@ -100,11 +101,13 @@ def _check_against_reference(
         problem = result.problem
         if not problem and result.kind is not None:
             try:
-                found = compare_with_reference(
-                    model.name, revision=model.revision, kind=result.kind, device=device, dtype=dtype
-                )
-                published, missed = compare_with_published(model.name, picture=picture, device=device, dtype=dtype)
-                rows += [(model.name, each) for each in (*found, *published)]
+                asked: dict[str, Any] = {"revision": model.revision, "device": device, "dtype": dtype}
+                family = next((each for each in FAMILIES if result.record and each.name == result.record.family), None)
+                for kind in family.kinds if family else (result.kind,):
+                    found = compare_with_reference(model.name, kind=kind, **asked)
+                    rows += [(model.name, each) for each in found]
+                published, missed = compare_with_published(model.name, picture=picture, **asked)
+                rows += [(model.name, each) for each in published]
                 for line in missed:
                     say(f"{model.name}: {line}")
             except PatchwordError as error:

@@ -125,12 +125,17 @@ def compare_with_reference(
 
 @torch.no_grad()
 def compare_with_published(
-    name: str, *, picture: Path | None = None, device: str = "auto", dtype: str = "auto"
+    name: str,
+    *,
+    picture: Path | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
 ) -> tuple[list[Comparison], list[str]]:
     """Compare with the numbers that transformers' own tests state for these weights.
 
     Args:
-        name, device, dtype: as for `load_image_text`.
+        name, revision, device, dtype: as for `load_image_text`.
         picture: the named public picture, where it lies on this machine; None fetches it from the hub.
 
     Returns:
@@ -145,7 +150,7 @@ def compare_with_published(
             missed.append(f"{entry.what} not compared: {error}")
             continue
         kind: Kind = "mask" if "sam" in name else "patch" if "dino" in name else "image-text"
-        adapter = _LOADERS[kind](name, device=device, dtype=dtype)
+        adapter = _LOADERS[kind](name, revision=revision, device=device, dtype=dtype)
         found = entry.measure(adapter, pixels).float().cpu()
         exact = (adapter.encoder_dtype if kind == "mask" else adapter.dtype) == torch.float32
         difference = float((found - torch.tensor(entry.values)).abs().max())
@@ -258,6 +263,30 @@ def _compare_patches(adapter: Any, model: Any, folder: Path, allowed: float) -> 
         options["noise"] = torch.arange((picture.width // record.patch_size) ** 2)[None].float()  # keeps the order
     first = 1 + int(getattr(model.config, "num_register_tokens", 0))
     theirs = model(pixels, **options).last_hidden_state[:, first:]
+    return _compare_features(adapter, picture, theirs, allowed=allowed, model=model)
+
+
+def _compare_towers(adapter: Any, model: Any, folder: Path, allowed: float) -> list[Comparison]:
+    """Image encoders of models that were published for another role, at their input size."""
+    from transformers import BitImageProcessorPil
+
+    picture = drawn_picture(adapter.record.input_size)
+    processor = BitImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    pixels = processor(picture, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+    if adapter.record.family in ("sam", "sam2"):
+        output = model.vision_encoder(pixels)
+        maps = output.last_hidden_state if adapter.record.family == "sam" else output.fpn_hidden_states[-1]
+        theirs = maps.flatten(2).transpose(1, 2)
+    else:
+        theirs = model.vision_model(pixel_values=pixels).last_hidden_state
+        if adapter.record.family == "clip":  # its own final norm is for the class token alone
+            theirs = model.vision_model.post_layernorm(theirs)[:, 1:]
+    return _compare_features(adapter, picture, theirs, allowed=allowed, model=model)
+
+
+def _compare_features(
+    adapter: Any, picture: Image.Image, theirs: Tensor, *, allowed: float, model: Any
+) -> list[Comparison]:
     ours = adapter(to_tensor(np.array(picture))).flatten(2).transpose(1, 2)
     return [Comparison("patch features, 1 - cosine", _far(ours, theirs), allowed, _against(model))]
 
@@ -311,6 +340,10 @@ _REFERENCES: dict[tuple[str, Kind], Callable[[Any, Any, Path, float], list[Compa
     ("dinov3-convnext", "patch"): _compare_patches,
     ("vit", "patch"): _compare_patches,
     ("mae", "patch"): _compare_patches,
+    ("clip", "patch"): _compare_towers,
+    ("siglip", "patch"): _compare_towers,
+    ("sam", "patch"): _compare_towers,
+    ("sam2", "patch"): _compare_towers,
     ("sam", "mask"): _compare_masks,
     ("sam2", "mask"): _compare_masks,
 }
