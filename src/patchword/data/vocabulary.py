@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DEFAULT_TEMPLATES", "Vocabulary", "VocabularyClass"]
+__all__ = ["BACKGROUND_NAME", "DEFAULT_TEMPLATES", "Vocabulary", "VocabularyClass"]
+
+BACKGROUND_NAME = "background"  # of the class that background words make
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from patchword.config.inputs import outside_results
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap, find_mask, read_indices
-from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.errors import PatchwordError
 from patchword.runs.records import Record
-from patchword.segmentation.words import BACKGROUND_NAME
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 from patchword.data.folders import Manifest
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, find_mask, read_indices
-from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import GroundTruth, Pair, Positions, check_not_shared
 from patchword.labeling.dataset import check_manifest
@@ -21,7 +21,6 @@ from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.records import RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
 from patchword.segmentation.result import MASKS
 from patchword.segmentation.settings import SegmentSettings
-from patchword.segmentation.words import BACKGROUND_NAME
 
 
 class Predictor(Protocol):

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from patchword.data.colours import with_one_more
 from patchword.data.folders import cache_folder, write_bytes
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
+from patchword.data.vocabulary import BACKGROUND_NAME, DEFAULT_TEMPLATES, Vocabulary
 from patchword.errors import PatchwordError, warn
 from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder
@@ -157,7 +157,6 @@ def _canonical(identity: dict[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, separators=(",", ":"))
 
 
-BACKGROUND_NAME = "background"
 Classes = str | Path | Sequence[str] | Vocabulary
 
 _KEPT = 16  # vocabularies whose vectors are kept; a matter of memory only
