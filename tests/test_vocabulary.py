@@ -352,7 +352,7 @@ def test_a_list_is_told_in_one_line(classes: str, background: list[str], spoken:
 def test_index_knows_names_and_synonyms() -> None:
     vocabulary = Vocabulary.of("cat; kitten, sofa; couch")
     assert [vocabulary.index(word) for word in ("cat", "Kitten", " sofa ", "COUCH")] == [0, 0, 1, 1]
-    with pytest.raises(PatchwordError, match=r"'coach' is no class .*did you mean 'couch'"):
+    with pytest.raises(PatchwordError, match=r"'coach' is not in the class list; did you mean 'couch'"):
         vocabulary.index("coach")
 
 

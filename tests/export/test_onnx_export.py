@@ -274,11 +274,11 @@ class TestRefusals:
         (tmp_path / "half.onnx").write_bytes(exported.path.read_bytes()[:5000])
         with pytest.raises(PatchwordError, match=r"half.onnx cannot be loaded by onnxruntime: "):
             open_segmenter(tmp_path / "half.onnx")
-        with pytest.raises(PatchwordError, match=r"none.onnx is not there"):
+        with pytest.raises(PatchwordError, match=r"none.onnx does not exist"):
             open_segmenter(tmp_path / "none.onnx")
 
     def test_what_an_onnx_file_does_not_take(self, exported: OnnxSummary) -> None:
-        with pytest.raises(PatchwordError, match="an encoder is given beside"):
+        with pytest.raises(PatchwordError, match="holds its own vision encoder"):
             open_segmenter(exported.path, encoder="facebook/dinov2-base")
         with pytest.raises(PatchwordError, match="device is 'cuda'"):
             open_segmenter(exported.path, device="cuda")

@@ -155,7 +155,7 @@ def test_same_input_same_labels() -> None:
 
 def test_wrong_input_is_refused() -> None:
     parts = parts_for(["red"])
-    with pytest.raises(PatchwordError, match="batch of 2"):
+    with pytest.raises(PatchwordError, match="must be a batch of 1"):
         label_image(torch.zeros(2, 3, 8, 8), parts=parts, settings=LabelSettings())
     with pytest.raises(PatchwordError, match="shape"):
         label_image(torch.zeros(3, 8, 8), parts=parts, settings=LabelSettings())

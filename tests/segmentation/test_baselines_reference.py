@@ -323,7 +323,7 @@ def test_numbers_of_proxyclip_are_its_own_and_can_be_others(clip: ClipEncoder, t
 
 @pytest.mark.parametrize("numbers", [{"beta": -0.1}, {"gamma": 0.0}, {"gamma": math.nan}])
 def test_numbers_out_of_range_are_refused(clip: ClipEncoder, numbers: dict[str, float]) -> None:
-    with pytest.raises(PatchwordError, match="allowed are 0 and more, and more than 0"):
+    with pytest.raises(PatchwordError, match="beta must be at least 0 and gamma above 0"):
         ProxyClip(clip, encoder=SixPixelPatches(), **numbers)
 
 
