@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.masks import LabelMap
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.evaluation.confusion import DILATION
 from patchword.evaluation.counts import Gathered, ImageCounts, bootstrap_interval, count_image
 from patchword.runs.progress import Progress
@@ -122,7 +123,10 @@ def contend(contender: Contender, place: Place) -> dict[str, dict[str, Any]]:
     seen: list[ImageCounts] = []
     every: list[ImageCounts] = []
     for path in sorted(place.photos.iterdir())[:METHOD_SCENES]:
-        found = segmenter.segment(path, classes=ALL, settings=contender.settings)
+        with warnings.catch_warnings():
+            # Every pixel of a scene has one of the classes, so that none is missing for want of a background.
+            warnings.simplefilter("ignore", PatchwordWarning)
+            found = segmenter.segment(path, classes=ALL, settings=contender.settings)
         if found.scores is None:
             raise PatchwordError(f"{contender.title} gives no scores; use a segmenter that does")
         # A class's scores do not depend on the others, so that one look answers for both lists.
