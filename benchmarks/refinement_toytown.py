@@ -28,7 +28,7 @@ from PIL import Image
 
 import patchword as pw
 from patchword import api
-from patchword.data.masks import LabelMap, overlay
+from patchword.data.masks import LabelMap
 from patchword.evaluation.confusion import boundary_counts
 from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
 from patchword.models import load_mask_proposer
@@ -41,6 +41,7 @@ from patchword.toytown.demo_work import dense_segmenter
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import CLASSES, SEEN, draw_scene
 from patchword.versions import versions
+from patchword.visualization.overlays import overlay
 
 REPORTED = {"day": ("evaluate-seen", 50_000), "dusk": ("evaluate-style", 50_000)}
 TUNING = {"day": ("validate", 500_000), "dusk": ("validate", 600_000)}

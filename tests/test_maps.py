@@ -14,9 +14,10 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.data.colours import IGNORE_COLOUR
-from patchword.data.masks import LabelMap, Segment, ignore_index, overlay, palette, read_indices
+from patchword.data.colours import IGNORE_COLOUR, palette
+from patchword.data.masks import LabelMap, Segment, ignore_index, read_indices
 from patchword.errors import PatchwordError
+from patchword.visualization.overlays import overlay
 
 
 def _names(count: int) -> tuple[str, ...]:

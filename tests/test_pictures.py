@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from patchword.data.masks import LabelMap, overlay, palette
+from patchword.data.colours import palette
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.visualization import overlays as pictures
+from patchword.visualization.overlays import overlay
 
 
 def test_named_pixels_are_blended_with_their_colour() -> None:

@@ -13,7 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from patchword.data.colours import class_colours, palette, with_one_more
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary, VocabularyClass
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES, VocabularyClass
 from patchword.errors import PatchwordError
 
 TEXT = """

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.lists import Words, class_list, templates
 from patchword.evaluation.benchmarks.record import BENCHMARKS, find_benchmark

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from patchword.coco_masks import filled
+from patchword.data.coco_masks import filled
 from patchword.data.components import NOTHING, connected_components
 from patchword.export.instances import Piece
 from patchword.export.outlines import LossCounter, outline_of, painted

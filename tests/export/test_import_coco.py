@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from patchword.coco_masks import decode_segmentation
+from patchword.data.coco_masks import decode_segmentation
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
 from patchword.export.importers import import_labels

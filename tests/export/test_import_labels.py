@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from patchword.alignment.data import LabelledImages
-from patchword.coco_masks import runs_of_text
+from patchword.data.coco_masks import runs_of_text
 from patchword.data.folders import prepare_output
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from patchword.cli.app import app
 from patchword.data.folders import Manifest
 from patchword.data.images import find_images
-from patchword.data.masks import LabelMap, overlay
+from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
@@ -28,6 +28,7 @@ from patchword.labeling.quality import report
 from patchword.labeling.quality.report import ReportSettings, gather_quality, write_report
 from patchword.labeling.run import label_folder
 from patchword.labeling.settings import LabelSettings
+from patchword.visualization.overlays import overlay
 
 PICTURES = {
     "a <b> & 'c'.png": [["red", "red", "blue"]],

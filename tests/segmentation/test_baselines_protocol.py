@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.data.vocabulary import Vocabulary, VocabularyClass
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import VocabularyClass
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.pixels import normalise
 from patchword.segmentation.baseline import load_method

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from patchword.data.vocabulary import DEFAULT_TEMPLATES
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 from patchword.suggestion.run import BUILT_IN, plainer_names, read_nouns
 from patchword.toytown.world import CLASSES

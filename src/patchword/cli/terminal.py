@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from patchword.runs.records import SessionRecord
     from patchword.segmentation.records import SegmentedFolder
 
+from patchword.data.vocabulary_words import read_words, split_commas
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.runs.progress import duration, rate
-from patchword.vocabulary_words import read_words, split_commas
 
 FAILED, MISTAKE, BY_SIGNAL = 1, 2, 128
 _MAY_BE_EMPTY = ("background", "mask_suffix")  # no words; no suffix

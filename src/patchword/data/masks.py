@@ -1,4 +1,4 @@
-"""The containers of a result: label maps and segments, and their files. `pictures.py` draws them."""
+"""The containers of a result: label maps and segments, and their files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from patchword.data.colours import IGNORE_COLOUR, palette
 from patchword.data.folders import write_bytes
 from patchword.data.image_extras import SILENCE
 from patchword.errors import PatchwordError
-from patchword.visualization.overlays import overlay
-
-__all__ = ["LabelMap", "RunLengths", "Segment", "ignore_index", "overlay", "palette", "read_indices", "run_lengths"]
 
 _MOST_NAMES = 65535
 

@@ -15,12 +15,13 @@ from PIL import Image
 
 from patchword.data.folders import write_bytes
 from patchword.data.images import read_image
-from patchword.data.masks import LabelMap, ignore_index, overlay
+from patchword.data.masks import LabelMap, ignore_index
 from patchword.errors import PatchwordError
 from patchword.evaluation.confusion import Indices
 from patchword.evaluation.masks import Pair
 from patchword.evaluation.records import ImageScore, SetupRecord, colours_of
 from patchword.runs.pipeline import why_unwritten
+from patchword.visualization.overlays import overlay
 
 FAILURES_FOLDER = "worst"
 PANELS = ("photograph", "mask", "prediction", "errors")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from patchword.coco_masks import filled
+from patchword.data.coco_masks import filled
 from patchword.export.instances import Piece
 from patchword.export.records import PolygonLoss
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from patchword.coco_masks import decode_segmentation, id_key, polygon_points
+from patchword.data.coco_masks import decode_segmentation, id_key, polygon_points
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, UnusableError
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size

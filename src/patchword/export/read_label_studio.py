@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.coco_masks import filled_safely, polygon_points
+from patchword.data.coco_masks import filled_safely, polygon_points
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
 from patchword.export.label_studio import IMAGE

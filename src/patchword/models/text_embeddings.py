@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.vocabulary import Vocabulary
-from patchword.data.vocabulary_draft import key_of
+from patchword.data.vocabulary_words import key_of
 from patchword.errors import PatchwordError, warn
 from patchword.models.protocols import ImageTextEncoder
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder, MaskProposer

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.data.masks import LabelMap, overlay
+from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.segmentation.pixels import class_shares
 from patchword.segmentation.scores import PixelScores
+from patchword.visualization.overlays import overlay
 
 if TYPE_CHECKING:
     from patchword.segmentation.settings import FolderSettings
@@ -44,7 +45,7 @@ class SegmentationResult:
     temperature: float | None = None
 
     def overlay(self, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
-        """Paint the label map over the image; see `patchword.data.masks.overlay`."""
+        """Paint the label map over the image; see `patchword.visualization.overlays.overlay`."""
         return overlay(self.image, self.label_map, opacity=opacity, legend=legend)
 
     def soft(

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from patchword.data.colours import with_one_more
 from patchword.data.folders import cache_folder, write_bytes
-from patchword.data.vocabulary import BACKGROUND_NAME, DEFAULT_TEMPLATES, Vocabulary
+from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError, warn
 from patchword.models.common import compute_type
 from patchword.models.protocols import ImageTextEncoder

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
-from patchword.data.vocabulary_text import class_lines, directive_lines
+from patchword.data.vocabulary import Vocabulary, class_lines, directive_lines
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.suggestion.settings import SuggestSettings
 
 _MOST_NEAR = 5

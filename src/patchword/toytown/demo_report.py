@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchword.data.masks import LabelMap, overlay, palette
+from patchword.data.colours import palette
+from patchword.data.masks import LabelMap
 from patchword.evaluation.report import EvaluationReport
 from patchword.segmentation.methods import METHODS
 from patchword.toytown.demo_compare import EDGE_SCENES, METHOD_SCENES
 from patchword.toytown.world import UNSEEN
+from patchword.visualization.overlays import overlay
 
 Panel = tuple[str, Image.Image, LabelMap | None]
 Pictures = Mapping[str, Sequence[Sequence[Panel]]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.coco_masks import decode_segmentation, id_key
+from patchword.data.coco_masks import decode_segmentation, id_key
 from patchword.errors import PatchwordError, first_line
 from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part, pairs_of, photographs_in
 from patchword.evaluation.benchmarks.lists import class_list, read_json

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.coco_masks import id_key
+from patchword.data.coco_masks import id_key
 from patchword.errors import PatchwordError, first_line
 from patchword.evaluation.benchmarks.coco import painted, unique
 from patchword.evaluation.benchmarks.layout import (

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from patchword.data.vocabulary import DEFAULT_TEMPLATES, Vocabulary
+from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 
 Words = Literal["proxyclip", "sclip", "clearclip", "naclip"]

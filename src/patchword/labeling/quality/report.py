@@ -21,7 +21,7 @@ from pydantic import Field
 from patchword.config.base import Settings
 from patchword.data.folders import Manifest, json_text, replacing, write_text
 from patchword.data.images import read_image
-from patchword.data.masks import LabelMap, Segment, overlay
+from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection
@@ -32,6 +32,7 @@ from patchword.labeling.quality.records import QualityRecord, QualitySummary, re
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, label_map_path, read_manifest, segments_path
 from patchword.labeling.settings import LabelSettings
 from patchword.runs.progress import Progress
+from patchword.visualization.overlays import overlay
 
 QUALITY_FILE = "quality.jsonl"
 

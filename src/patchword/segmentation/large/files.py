@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.folders import replacing, write_bytes, write_json
-from patchword.data.masks import LabelMap, ignore_index, overlay, png_palette
+from patchword.data.masks import LabelMap, ignore_index, png_palette
 from patchword.segmentation.files import CONFIDENCE, JPEG_QUALITY, LargeFacts, OnEarth
 from patchword.segmentation.large.geo import BLOCK, BandMeaning, GeoReader, GeoReference, write_geotiff
 from patchword.segmentation.large.readers import WindowReader, sample_positions
 from patchword.segmentation.large.unfinished import PixelStore, Shown, Unfinished
 from patchword.segmentation.result import MASKS, OVERLAYS
+from patchword.visualization.overlays import overlay
 
 
 @dataclass(frozen=True)
