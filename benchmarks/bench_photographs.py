@@ -71,7 +71,7 @@ def main() -> None:
     clip = str(models / "clip-vit-base-patch16")
     labels, model = str(results / "labels"), str(results / "model")
     # Random masks carry no confidence; without this every mask would be dropped and nothing would be left to train on.
-    keep = ["--set", "minimum_predicted_iou=0", "--set", "margin=0"]
+    keep = ["--set", "pred_iou_thresh=0", "--set", "margin=0"]
     label = ["label", str(chosen.photos), "--classes", chosen.classes, "-o", labels, "--image-text", clip]
     align = [
         "align",

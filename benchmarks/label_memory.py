@@ -24,7 +24,7 @@ from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import SEEN, draw_scene
 
 # Quick, and without influence on how much is kept: few crops, one prompt a class.
-QUICK = ("--set=grids=[1,2]", "--set=peaks=1", "--set=seed_clusters=8", "--device=cpu", "--quiet")
+QUICK = ("--set=grids=[1,2]", "--set=peaks=1", "--set=sampling_clusters=8", "--device=cpu", "--quiet")
 
 
 @dataclass(frozen=True)

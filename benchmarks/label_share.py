@@ -132,8 +132,8 @@ def ask_naively(proposer: MaskProposer, embedding: ImageEmbedding, points: Tenso
         (answer,) = proposer.masks_at([embedding], [point[None, None]])
         for logits, sure in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
             full = interpolate(logits[None, None], embedding.image_size, mode="bilinear")[0, 0]
-            stable = float(stability_of(full, offset=settings.stability_offset))
-            if sure >= settings.minimum_predicted_iou and stable >= settings.minimum_stability:
+            stable = float(stability_of(full, offset=settings.stability_score_offset))
+            if sure >= settings.pred_iou_thresh and stable >= settings.stability_score_thresh:
                 run_lengths((full > 0).cpu().numpy())
                 kept += 1
     return kept
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting of the labelling, name=value")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    settings = LabelSettings(**{"seeds": "embedding", **parse_settings(chosen.set)})
+    settings = LabelSettings(**{"point_sampling": "embedding", **parse_settings(chosen.set)})
     images = find_images(chosen.photos)[: chosen.limit]
     parts = LabelParts.of(
         load_image_text(chosen.image_text, device=chosen.device, dense=settings.dense),

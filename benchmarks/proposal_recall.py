@@ -141,12 +141,12 @@ def look(scene: Scene, *, sam: MaskProposer, dino: PatchEncoder, settings: Label
 
 def ways_of(settings: LabelSettings) -> dict[str, LabelSettings]:
     """The settings of every way to ask."""
-    few = math.isqrt(settings.seed_budget)
+    few = math.isqrt(settings.sampling_budget)
     changes: dict[str, dict[str, Any]] = {
-        "grid 32 x 32": {"seeds": "grid", "grid_side": 32},
-        f"grid {few} x {few}": {"seeds": "grid", "grid_side": few},
-        "features of DINOv2": {"seeds": "encoder", "seed_scale": 2.0},
-        "embedding of SAM": {"seeds": "embedding"},
+        "grid 32 x 32": {"point_sampling": "grid", "points_per_side": 32},
+        f"grid {few} x {few}": {"point_sampling": "grid", "points_per_side": few},
+        "features of DINOv2": {"point_sampling": "encoder", "sampling_scale": 2.0},
+        "embedding of SAM": {"point_sampling": "embedding"},
     }
     return {name: settings.model_copy(update=change) for name, change in changes.items()}
 

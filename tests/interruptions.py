@@ -38,7 +38,7 @@ SETTINGS = {
     "grids": "[1,2]",
     "minimum_crops": 1,
     "minimum_share": 0,
-    "minimum_predicted_iou": 0,
+    "pred_iou_thresh": 0,
     "margin": 0,
     "image_batch": 3,
 }

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from patchword.cli.app import app
 
 # So low that random weights label something.
-LABEL_SETTINGS = {"grids": [1, 2], "minimum_crops": 1, "minimum_share": 0, "minimum_predicted_iou": 0, "margin": 0}
+LABEL_SETTINGS = {"grids": [1, 2], "minimum_crops": 1, "minimum_share": 0, "pred_iou_thresh": 0, "margin": 0}
 ALIGN_SETTINGS = {"image_size": 28, "steps": 2, "majority": 0.01}
 
 

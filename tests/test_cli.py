@@ -125,7 +125,7 @@ def test_a_dry_run_shows_everything_and_does_nothing(made: Path, tmp_path: Path,
     assert plan["models"]["image-text"].startswith(f"{models.clip} (local folder, 0.")
     assert plan["models"]["image-text"].endswith(" MB)")
     assert plan["settings"]["grids"] == [1, 2]
-    assert "minimum_predicted_iou" in must(run(*command)).out
+    assert "pred_iou_thresh" in must(run(*command)).out
     command = [*align_command(made / "labels", out=tmp_path / "model", models=models), "--dry-run", "--seed", 7]
     plan = json.loads(must(run(*command, "--json")).out)
     assert plan["counts"] == {"photographs": 2, "classes": 3, "steps at most": 2}

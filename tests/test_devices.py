@@ -90,7 +90,13 @@ def test_the_fake_device_refuses_what_devices_refuse() -> None:
 @pytest.mark.parametrize("seeds", ["embedding", "grid"])
 def test_label(photos: Path, models: Models, tmp_path: Path, seeds: str) -> None:
     command = [part for part in label_command(photos, out=tmp_path, models=models) if part not in ("-o", tmp_path)]
-    settings = {"seeds": seeds, "grid_side": 4, "minimum_stability": 0.1, "proposal_grids": [1, 2], "image_batch": 2}
+    settings = {
+        "point_sampling": seeds,
+        "points_per_side": 4,
+        "stability_score_thresh": 0.1,
+        "proposal_grids": [1, 2],
+        "image_batch": 2,
+    }
     on_both(tmp_path, *command, *settings_options({**settings, "proposal_enlargement": 16}))
 
 
@@ -109,7 +115,7 @@ def test_align(labels: Path, models: Models, tmp_path: Path, settings: dict[str,
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
-SAM = {"refine": "sam", "sam.minimum_predicted_iou": 0, "sam.agreement": 0}
+SAM = {"refine": "sam", "sam.pred_iou_thresh": 0, "sam.agreement": 0}
 
 
 @pytest.mark.parametrize(

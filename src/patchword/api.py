@@ -69,8 +69,8 @@ def label(
             none is given.
         image_text: instead of the preset's: hub name, `name@revision`, local folder, or a loaded encoder.
         mask_proposer: likewise.
-        encoder: likewise, the vision encoder; used here only where the setting `seeds` is "encoder", and by `align`,
-            which takes the one that the labels name.
+        encoder: likewise, the vision encoder; used here only where the setting `point_sampling` is "encoder", and by
+            `align`, which takes the one that the labels name.
         background: words that take part in the vote on classes and never become a label; None takes those of the class
             list, an empty list none.
         generator: "clip-prompts-sam", "sam-then-clip" or "both", instead of that of the settings and of the preset.

@@ -139,7 +139,7 @@ class ShySam:
 
 
 def ask(values: dict[str, int], *, image_crops: int = 1) -> tuple[ShySam, int]:
-    sam, settings = ShySam(), LabelSettings(seeds="embedding", **values)
+    sam, settings = ShySam(), LabelSettings(point_sampling="embedding", **values)
     features = torch.randn(5, 12, 16, generator=torch.Generator().manual_seed(3))
     (embedding,) = sam.embed([torch.zeros(1, 3, *SIZE)])
     crop = ImageCrop.whole(
@@ -153,27 +153,27 @@ def ask(values: dict[str, int], *, image_crops: int = 1) -> tuple[ShySam, int]:
 
 
 def test_what_is_refused_is_asked_again_with_several_points() -> None:
-    sam, masks = ask({"seed_clusters": 4, "seed_rest": 3, "seed_joint": 2})
+    sam, masks = ask({"sampling_clusters": 4, "sampling_uncovered": 3, "reprompt_points": 2})
     assert [points.shape[1] for points in sam.asked] == [1, 1, 2]
     assert [len(points) for points in sam.asked[:2]] == [4, 3]
     assert masks > 0
 
 
-@pytest.mark.parametrize("values", [{"seed_joint": 0}, {"seed_joint": 0, "seed_rest": 0}])
+@pytest.mark.parametrize("values", [{"reprompt_points": 0}, {"reprompt_points": 0, "sampling_uncovered": 0}])
 def test_steps_may_be_left_out(values: dict[str, int]) -> None:
-    sam, masks = ask({"seed_clusters": 4, **values})
+    sam, masks = ask({"sampling_clusters": 4, **values})
     assert sum(len(points) for points in sam.asked) == 4 + (32 if len(values) == 1 else 0)
     assert masks == 0
 
 
 @pytest.mark.parametrize("budget", [1, 5, 9, 12])
 def test_no_more_is_asked_than_the_budget_allows(budget: int) -> None:
-    sam, _ = ask({"seed_clusters": 6, "seed_rest": 4, "seed_budget": budget})
+    sam, _ = ask({"sampling_clusters": 6, "sampling_uncovered": 4, "sampling_budget": budget})
     assert sum(len(points) for points in sam.asked) == budget
 
 
 def test_views_go_together_in_every_step() -> None:
-    sam, _ = ask({"seed_clusters": 4, "seed_rest": 3}, image_crops=2)
+    sam, _ = ask({"sampling_clusters": 4, "sampling_uncovered": 3}, image_crops=2)
     assert [len(points) for points in sam.asked[:4]] == [4, 4, 3, 3]
 
 

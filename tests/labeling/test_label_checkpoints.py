@@ -19,7 +19,7 @@ from patchword.models import load_image_text, load_mask_proposer
 
 SIZES = {"one.png": (1, 1), "long.png": (200, 8000), "thin.png": (300, 2), "plain.jpg": (60, 90)}
 VOCABULARY = Vocabulary.of(["cat", "dog", "sofa; couch", "naïve 猫"], background=["sky", "wall"])
-SETTINGS = LabelSettings(minimum_predicted_iou=0, minimum_crops=1)
+SETTINGS = LabelSettings(pred_iou_thresh=0, minimum_crops=1)
 
 
 @pytest.fixture(scope="module")

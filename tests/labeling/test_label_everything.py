@@ -19,7 +19,7 @@ from patchword.toytown import miniatures
 from patchword.toytown.world import draw_scene
 
 GRID = 8
-SETTINGS = LabelSettings(seeds="grid", grid_side=GRID, minimum_predicted_iou=0.5, minimum_stability=0.7)
+SETTINGS = LabelSettings(point_sampling="grid", points_per_side=GRID, pred_iou_thresh=0.5, stability_score_thresh=0.7)
 Mask = NDArray[np.bool_]
 
 

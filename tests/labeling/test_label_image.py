@@ -173,7 +173,9 @@ def test_an_encoder_that_overflows_is_reported() -> None:
 
 @pytest.mark.parametrize("seeds", ["grid", "embedding"])
 def test_masks_of_everything_are_named(seeds: str) -> None:
-    settings = LabelSettings(generator="sam-then-clip", seeds=seeds, grid_side=8, stability_offset=0.5)
+    settings = LabelSettings(
+        generator="sam-then-clip", point_sampling=seeds, points_per_side=8, stability_score_offset=0.5
+    )
     labels = label(SCENE, parts_for(["green", "blue", "red", "yellow"]), settings)
     np.testing.assert_array_equal(labels.label_map.indices, TRUTH)
     assert {segment.generator for segment in labels.segments} == {"sam-then-clip"}
@@ -186,9 +188,9 @@ def test_masks_of_everything_are_named(seeds: str) -> None:
 
 def test_both_generators_are_fused() -> None:
     parts = parts_for(["green", "blue", "red"])
-    both = label(SCENE, parts, LabelSettings(generator="both", stability_offset=0.5))
+    both = label(SCENE, parts, LabelSettings(generator="both", stability_score_offset=0.5))
     alone = [
-        label(SCENE, parts, LabelSettings(generator=name, stability_offset=0.5)).segments
+        label(SCENE, parts, LabelSettings(generator=name, stability_score_offset=0.5)).segments
         for name in ("clip-prompts-sam", "sam-then-clip")
     ]
     assert both.segments == (*alone[0], *alone[1])
@@ -210,11 +212,13 @@ def test_seeds_come_from_the_patch_encoder_when_there_is_one() -> None:
 
     sam = RegionSam()
     parts = replace(parts_for(["green", "blue", "red"], sam=sam), patch_encoder=Halves())
-    alone = LabelSettings(seeds="encoder", seed_clusters=2, seed_place=0.0, seed_rest=0, seed_joint=0)
+    alone = LabelSettings(
+        point_sampling="encoder", sampling_clusters=2, sampling_position=0.0, sampling_uncovered=0, reprompt_points=0
+    )
     label(SCENE, parts, alone.model_copy(update={"generator": "sam-then-clip"}))
     assert sam.calls == [(2, 1, 2)]
     with pytest.raises(PatchwordError, match="no vision encoder"):
-        label(SCENE, parts_for(["green", "blue"]), LabelSettings(generator="both", seeds="encoder"))
+        label(SCENE, parts_for(["green", "blue"]), LabelSettings(generator="both", point_sampling="encoder"))
 
 
 def test_an_image_that_fails_does_not_fail_the_others() -> None:
@@ -242,7 +246,7 @@ def test_too_little_memory_is_the_image_s_failure() -> None:
 
 def test_every_segment_says_how_sure_it_is() -> None:
     parts = parts_for(["green", "blue", "red"], background=("white",))
-    labels = label(SCENE, parts, LabelSettings(generator="both", stability_offset=0.5))
+    labels = label(SCENE, parts, LabelSettings(generator="both", stability_score_offset=0.5))
     assert {segment.generator for segment in labels.segments} == {"clip-prompts-sam", "sam-then-clip"}
     for segment in labels.segments:
         assert segment.stability == 1.0  # the logits of the stand-in are 1 and -1
@@ -280,7 +284,7 @@ def assert_alike(found: list[MaskCandidates | PatchwordError], expected: list[Ma
 @pytest.mark.parametrize("image_batch", [2, 3, 16])
 def test_images_together_are_labelled_as_one_at_a_time(generator: str, image_batch: int) -> None:
     parts = parts_for(["green", "blue", "red"], background=("black",))
-    settings = LabelSettings(generator=generator, stability_offset=0.5, image_batch=image_batch)
+    settings = LabelSettings(generator=generator, stability_score_offset=0.5, image_batch=image_batch)
     images = [to_tensor(image) for image in PICTURES]
     found = generate_masks(images, parts=parts, settings=settings)
     alone = [generate_masks([image], parts=parts, settings=settings)[0] for image in images]
@@ -334,7 +338,7 @@ class SmallSam(RegionSam):
 
 
 def test_too_little_memory_changes_no_label() -> None:
-    settings = LabelSettings(generator="both", stability_offset=0.5, image_batch=4)
+    settings = LabelSettings(generator="both", stability_score_offset=0.5, image_batch=4)
     images = [to_tensor(image) for image in PICTURES]
     enough = parts_for(["green", "blue", "red"])
     small = replace(parts_for(["green", "blue", "red"], sam=SmallSam()), image_text=SmallClip())

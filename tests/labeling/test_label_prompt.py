@@ -90,19 +90,19 @@ def test_prompts_go_together_and_the_best_mask_wins() -> None:
     assert [answer.stability for answer in answers] == [0.0] * 3  # the logits of the stand-in are 1 and -1
 
 
-@pytest.mark.parametrize("prompt_batch", [1, 2, 100])
-def test_prompts_of_several_images_go_together(prompt_batch: int) -> None:
+@pytest.mark.parametrize("points_per_batch", [1, 2, 100])
+def test_prompts_of_several_images_go_together(points_per_batch: int) -> None:
     sam = RegionSam()
-    found = asked(sam, PROMPTS[:1], [], PROMPTS[1:], prompt_batch=prompt_batch)
+    found = asked(sam, PROMPTS[:1], [], PROMPTS[1:], points_per_batch=points_per_batch)
     assert sum(shape[0] for shape in sam.calls) == 3
-    assert max(shape[0] for shape in sam.calls) == min(2, prompt_batch)
+    assert max(shape[0] for shape in sam.calls) == min(2, points_per_batch)
     assert [[answer.prompt for answer in answers] for answers in found] == [PROMPTS[:1], [], PROMPTS[1:]]
     assert [[int((answer.logits > 0).sum()) for answer in answers] for answers in found] == [[8], [], [12, 4]]
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.79, 3), (0.81, 0)])
 def test_masks_of_low_predicted_iou_are_dropped(threshold: float, kept: int) -> None:
-    (answers,) = asked(RegionSam(predicted_iou=0.8), PROMPTS, minimum_predicted_iou=threshold)
+    (answers,) = asked(RegionSam(predicted_iou=0.8), PROMPTS, pred_iou_thresh=threshold)
     assert len(answers) == kept
 
 

@@ -94,20 +94,20 @@ def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
                 top = math.floor(row * (height - tall) / max(grid - 1, 1) + 0.5)
                 left = math.floor(column * (width - wide) / max(grid - 1, 1) + 0.5)
                 (embedding,) = sam.embed([image[..., top : top + tall, left : left + wide]])
-                for point in grid_points((tall, wide), side=settings.grid_side):
+                for point in grid_points((tall, wide), side=settings.points_per_side):
                     (answer,) = sam.masks_at([embedding], [point[None, None]])
                     for logits, score in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
                         sure = score
                         seen = min(1, sam.record.input_size / max(tall, wide))
                         size = (int(tall * seen + 0.5), int(wide * seen + 0.5))
                         full = torch.nn.functional.interpolate(logits[None, None], size, mode="bilinear")[0, 0]
-                        inner = int((full > settings.stability_offset).sum())
-                        outer = int((full > -settings.stability_offset).sum())
+                        inner = int((full > settings.stability_score_offset).sum())
+                        outer = int((full > -settings.stability_score_offset).sum())
                         stable = inner / outer if outer else 0.0
                         # Thresholds and scores are compared in single precision, as the masks are.
-                        if sure < np.float32(settings.minimum_predicted_iou):
+                        if sure < np.float32(settings.pred_iou_thresh):
                             continue
-                        if stable < np.float32(settings.minimum_stability):
+                        if stable < np.float32(settings.stability_score_thresh):
                             continue
                         inside = (full > 0).numpy()
                         if (inside[0].any() and top > 0) or (inside[-1].any() and top + tall < height):
@@ -130,7 +130,7 @@ def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
                         found.append((sure, box, mask, asked, grid))
     kept: list[Found] = []
     for candidate in sorted(found, key=lambda entry: (-entry[4], -entry[0])):
-        if all(box_iou(candidate[1], other[1]) <= settings.box_overlap for other in kept):
+        if all(box_iou(candidate[1], other[1]) <= settings.box_nms_thresh for other in kept):
             kept.append(candidate)
     return [entry for entry in kept if entry[2].any()]
 
@@ -164,19 +164,19 @@ def assert_same(found: list[Proposal], expected: list[Found]) -> None:
         assert proposal.points == (pytest.approx(point),)
 
 
-LOOSE = {"minimum_predicted_iou": 0.3, "minimum_stability": 0.5, "box_overlap": 0.5}
+LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "box_nms_thresh": 0.5}
 VALUES: list[dict[str, Any]] = [
     {},
-    {"prompt_batch": 7},
+    {"points_per_batch": 7},
     LOOSE,
-    {"minimum_predicted_iou": 0.0, "minimum_stability": 0.0, "box_overlap": 0.95, "stability_offset": 0.3},
-    {"box_overlap": 0.0},
+    {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95, "stability_score_offset": 0.3},
+    {"box_nms_thresh": 0.0},
 ]
 
 
 @pytest.mark.parametrize("values", VALUES)
 def test_equals_the_reference_mask_for_mask(values: dict[str, Any]) -> None:
-    settings = LabelSettings(seeds="grid", grid_side=9, **values)
+    settings = LabelSettings(point_sampling="grid", points_per_side=9, **values)
     image = photograph(*SIZE)
     expected = one_by_one(image, settings)
     assert len(expected) >= 2
@@ -184,10 +184,10 @@ def test_equals_the_reference_mask_for_mask(values: dict[str, Any]) -> None:
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize("values", [*VALUES[:3], LOOSE | {"prompt_batch": 7, "image_batch": 3}])
+@pytest.mark.parametrize("values", [*VALUES[:3], LOOSE | {"points_per_batch": 7, "image_batch": 3}])
 @pytest.mark.parametrize("grids", [(1, 2), (3, 1, 2), (2,)])
 def test_equals_the_reference_on_parts_of_several_photographs(values: dict[str, Any], grids: tuple[int, ...]) -> None:
-    settings = LabelSettings(seeds="grid", grid_side=5, proposal_grids=grids, **values)
+    settings = LabelSettings(point_sampling="grid", points_per_side=5, proposal_grids=grids, **values)
     images = [photograph(*size) for size in (SIZE, (101, 64), (160, 170), (40, 30))]
     expected = [one_by_one(image, settings) for image in images]
     used = [{entry[4] for entry in entries} for entries in expected]
@@ -199,7 +199,9 @@ def test_equals_the_reference_on_parts_of_several_photographs(values: dict[str, 
 
 
 def test_too_little_memory_changes_nothing_but_the_batches() -> None:
-    settings = LabelSettings(seeds="grid", grid_side=5, proposal_grids=(1, 2), image_batch=4, prompt_batch=64, **LOOSE)
+    settings = LabelSettings(
+        point_sampling="grid", points_per_side=5, proposal_grids=(1, 2), image_batch=4, points_per_batch=64, **LOOSE
+    )
     images, small = [photograph(*SIZE), photograph(101, 64)], BumpSam(fits=3)
     found, expected = propose(images, settings, sam=small), propose(images, settings)
     assert small.embedded == [4, 2, 2, 2, 2]
@@ -215,13 +217,13 @@ def test_photographs_without_points_have_no_masks() -> None:
 
 
 def test_prompts_go_in_batches_over_photographs() -> None:
-    sam, settings = BumpSam(), LabelSettings(seeds="grid", grid_side=9, prompt_batch=50)
+    sam, settings = BumpSam(), LabelSettings(point_sampling="grid", points_per_side=9, points_per_batch=50)
     propose([photograph(*SIZE), photograph(50, 50)], settings, sam=sam)
     assert sam.prompts == [50, 50, 50, 12]
 
 
 def test_a_proposal_tells_where_it_was_asked_and_how_stable_it_is() -> None:
-    settings = LabelSettings(seeds="grid", grid_side=3, minimum_stability=0.0)
+    settings = LabelSettings(point_sampling="grid", points_per_side=3, stability_score_thresh=0.0)
     (found,) = propose([photograph(*SIZE)], settings)
     asked = {tuple(point) for point in grid_points(SIZE, side=3).tolist()}
     assert found
@@ -231,7 +233,7 @@ def test_a_proposal_tells_where_it_was_asked_and_how_stable_it_is() -> None:
 
 
 def test_nothing_sure_is_nothing() -> None:
-    settings = LabelSettings(seeds="grid", grid_side=2, minimum_predicted_iou=1.0, minimum_stability=1.0)
+    settings = LabelSettings(point_sampling="grid", points_per_side=2, pred_iou_thresh=1.0, stability_score_thresh=1.0)
     assert propose([photograph(*SIZE)], settings) == [[]]
 
 
@@ -286,10 +288,10 @@ def test_suppression_is_the_greedy_loop(entries: list[tuple[tuple[int, int, int,
 
 def test_seed_points_follow_the_settings() -> None:
     features = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
-    grid = sample_points(None, size=SIZE, settings=LabelSettings(grid_side=5))
+    grid = sample_points(None, size=SIZE, settings=LabelSettings(points_per_side=5))
     assert torch.equal(grid, grid_points(SIZE, side=5))
-    assert len(sample_points(features, size=SIZE, settings=LabelSettings(seed_clusters=4))) == 4
-    assert len(sample_points(features, size=SIZE, settings=LabelSettings(seed_budget=3))) == 3
+    assert len(sample_points(features, size=SIZE, settings=LabelSettings(sampling_clusters=4))) == 4
+    assert len(sample_points(features, size=SIZE, settings=LabelSettings(sampling_budget=3))) == 3
 
 
 @pytest.mark.parametrize("fixture", ["tiny_sam", "tiny_sam2"])
@@ -303,7 +305,7 @@ def test_the_setting_decides_how_many_prompts_the_decoder_gets(
     decoder.register_forward_pre_hook(
         lambda module, given, named: asked.append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
     )
-    settings = LabelSettings(seeds="grid", grid_side=10, prompt_batch=batch)
+    settings = LabelSettings(point_sampling="grid", points_per_side=10, points_per_batch=batch)
     image = photograph(24, 32)
     (embedding,) = proposer.embed([image])
     crop = ImageCrop.whole(embedding, points=sample_points(None, size=(24, 32), settings=settings))

@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = Vocabulary.of(["red", "blue", "sol; yellow"], background=["white"])
     parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary)
     photos = find_images(folder / "photos")
-    settings = LabelSettings(generator="both", seed_clusters=4, stability_offset=0.5)
+    settings = LabelSettings(generator="both", sampling_clusters=4, stability_score_offset=0.5)
     label_folder(photos, root=folder / "photos", out=folder / "labels", parts=parts, settings=settings, quiet=True)
     return folder
 
@@ -205,7 +205,7 @@ def test_the_page_says_everything(labels: Path) -> None:
         "content of another: 1",
         "colour-clip",
         "region-sam",
-        "seed_clusters",
+        "sampling_clusters",
         "; yellow",
         "it is no accuracy",
     ):

@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_method() -> None:
     assert settings.minimum_share == 0.04
     assert settings.peaks == 4
     assert settings.peak_distance == 1.0
-    assert settings.minimum_predicted_iou == 0.7
+    assert settings.pred_iou_thresh == 0.7
     assert settings.dense == "value"
     assert settings.generator == "both"
     assert settings.proposal_grids == (1,)
@@ -37,7 +37,7 @@ def test_defaults_are_those_of_the_method() -> None:
         ({"grids": (2, 2)}, "grid", "twice", "give each grid once"),
         ({"proposal_grids": (2, 2)}, "grid", "twice", "give each grid once"),
         ({"grids": (1,)}, "minimum_crops", "2", "at most 1"),
-        ({"minimum_predicted_iou": -1}, "minimum_predicted_iou", "-1", "0"),
+        ({"pred_iou_thresh": -1}, "pred_iou_thresh", "-1", "0"),
         ({"peaks": 0}, "peaks", "0", "1"),
         ({"dense": "magic"}, "dense", "magic", "naclip"),
         ({"margins": 0.1}, "margins", "unknown", "margin"),
@@ -61,6 +61,20 @@ def test_bad_value_inside_another_record_is_named_too() -> None:
 
     with pytest.raises(ValueError, match=r"overlap.*1\.5"):
         Holder.model_validate({"settings": {"overlap": 1.5}})
+
+
+def test_former_names_are_read_and_written() -> None:
+    former = {"seeds": "grid", "grid_side": 9, "minimum_predicted_iou": 0.5, "prompt_batch": 8, "seed_joint": 2}
+    now = LabelSettings(
+        point_sampling="grid", points_per_side=9, pred_iou_thresh=0.5, points_per_batch=8, reprompt_points=2
+    )
+    assert LabelSettings(**former) == now == LabelSettings.model_validate(now.recorded())
+    assert former.items() <= now.recorded().items()  # a data set stays readable for earlier versions
+    assert label_settings(former, preset="thorough").points_per_side == 9
+    with pytest.raises(PatchwordError, match=r"'seeds' is now called 'point_sampling'"):
+        LabelSettings(seeds="grid", point_sampling="grid")
+    with pytest.raises(PatchwordError, match=r"point_sampling.*'lines'.*'grid'"):
+        LabelSettings(seeds="lines")
 
 
 def test_settings_survive_json() -> None:

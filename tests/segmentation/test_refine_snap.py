@@ -99,7 +99,7 @@ def test_pixels_outside_all_masks_keep_theirs() -> None:
     [
         ({"agreement": 0.6}, 0.9, True),
         ({"agreement": 0.7}, 0.9, False),  # two thirds of the mask are of one class
-        ({"agreement": 0.6, "minimum_predicted_iou": 0.95}, 0.9, False),
+        ({"agreement": 0.6, "pred_iou_thresh": 0.95}, 0.9, False),
         ({"agreement": 0.6, "minimum_area": 0.2}, 0.9, False),
         ({"agreement": 0.6, "minimum_area": 0.1}, 0.9, True),
     ],

@@ -110,3 +110,6 @@ def test_former_names_of_settings_are_read() -> None:
     former = {**{name: value for name, value in dumped.items() if name != "jbu"}, "refine": "guided"}
     former["guided"] = dumped["jbu"]
     assert SegmentSettings.model_validate(former) == now == SegmentSettings.of(former)
+    former["sam"] = {"minimum_predicted_iou": 0.7, "overlap": 0.9, "prompt_batch": 64}
+    assert SegmentSettings.of(former) == now
+    assert former["sam"].items() <= now.recorded()["sam"].items()  # written as earlier versions read it

@@ -102,7 +102,7 @@ def test_what_is_left_says_how_to_repeat_it(photos: Path, segmenter: Segmenter) 
         options={"model": "model/"},
     )
     written = json.loads((result.folder / "segment.json").read_text())
-    assert written["settings"] == SegmentSettings(image_size=24, threshold=0.3).model_dump(mode="json")
+    assert written["settings"] == SegmentSettings(image_size=24, threshold=0.3).recorded()
     assert written["folder_settings"] == FolderSettings().model_dump(mode="json")
     assert written["complete"]
     assert written["photographs"] == "../photos"

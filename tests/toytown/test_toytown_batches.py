@@ -26,7 +26,7 @@ def test_scenes_together_are_labelled_as_one_at_a_time() -> None:
         mask_proposer=load_mask_proposer(str(miniatures.SAM), device="cpu"),
         vocabulary=Vocabulary.of(SEEN),
     )
-    settings = LabelSettings(generator="both", peaks=1, seed_clusters=8, image_batch=2)
+    settings = LabelSettings(generator="both", peaks=1, sampling_clusters=8, image_batch=2)
     together = generate_masks(scenes(), parts=parts, settings=settings)
     alone = generate_masks(scenes(), parts=parts, settings=settings.model_copy(update={"image_batch": 1}))
     for found, expected in zip(together, alone, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,9 +15,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    FORMER: ClassVar[Mapping[str, str]] = {}
+    """Names of earlier versions -> names. Files keep the former ones, so that earlier versions still read them."""
+
     if not TYPE_CHECKING:  # type checkers know each setting's own type, which this signature would hide
 
         def __init__(self, **values: Any) -> None:
+            values = self.current(values)
             for name, part in _parts(type(self)).items():  # each by itself, so that a complaint says of which
                 if isinstance(values.get(name), Mapping):
                     values[name] = _read_part(part, values[name], name=name)
@@ -25,6 +29,27 @@ class Settings(BaseModel):
                 super().__init__(**values)
             except ValidationError as error:
                 raise PatchwordError(one_line(error, place="setting", allowed=tuple(type(self).model_fields))) from None
+
+    @classmethod
+    def current(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by the names that they have now; files of earlier versions, and habits, have others."""
+        found = dict(values)
+        for former, name in cls.FORMER.items():
+            if former in found:
+                if name in found:
+                    raise PatchwordError(f"setting {former!r} is now called {name!r}; use only one of them")
+                found[name] = found.pop(former)
+        for name, part in _parts(cls).items():
+            if isinstance(found.get(name), Mapping):
+                found[name] = part.current(found[name])
+        return found
+
+    def recorded(self) -> dict[str, Any]:
+        """As files hold them: plain values under the names that earlier versions know."""
+        former = {name: former for former, name in self.FORMER.items()}
+        parts = {name: getattr(self, name).recorded() for name in _parts(type(self))}
+        values = self.model_dump(mode="json") | parts
+        return {former.get(name, name): value for name, value in values.items()}
 
 
 def _parts(kind: type[Settings]) -> dict[str, type[Settings]]:

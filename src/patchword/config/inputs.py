@@ -113,7 +113,7 @@ def label_settings(
     if isinstance(settings, LabelSettings):
         values = settings.model_dump()
     else:
-        values = {**label_preset(preset).model_dump(), **(settings or {})}
+        values = {**label_preset(preset).model_dump(), **LabelSettings.current(settings or {})}
     return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
 
 

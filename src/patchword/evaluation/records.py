@@ -25,7 +25,7 @@ from patchword.evaluation.confusion import DILATION
 from patchword.evaluation.counts import ImageCounts, Sparse
 from patchword.evaluation.masks import DataRecord
 from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, in_words, told_by_both
-from patchword.segmentation.settings import current_names
+from patchword.segmentation.settings import SegmentSettings
 
 
 class ScoringSettings(Settings):
@@ -171,7 +171,8 @@ class SetupRecord(Record):
     @classmethod
     def _settings_of_earlier_versions(cls, predicted_by: dict[str, Any]) -> dict[str, Any]:
         settings = predicted_by.get("settings")
-        return {**predicted_by, "settings": current_names(settings)} if isinstance(settings, dict) else predicted_by
+        known = {**predicted_by, "settings": SegmentSettings.current(settings)} if isinstance(settings, dict) else {}
+        return known or predicted_by
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -253,12 +253,12 @@ def decode_prompts(
     """Decode the prompts of several images and keep each one's mask of highest predicted IoU.
 
     Prompts with the same number of points go together, whichever class and image they are of. Masks below
-    `settings.minimum_predicted_iou` are dropped. Source: docs/method.md 1.1 step 4 [chosen].
+    `settings.pred_iou_thresh` are dropped. Source: docs/method.md 1.1 step 4 [chosen].
 
     Args:
         embeddings: one an image.
         prompts: of each image.
-        settings: `minimum_predicted_iou`, `stability_offset`, `prompt_batch`.
+        settings: `pred_iou_thresh`, `stability_score_offset`, `points_per_batch`.
 
     Returns:
         for each image its answers in the order of its prompts.
@@ -273,7 +273,7 @@ def decode_prompts(
 
         total = sum(len(places) for places in points)
         some = partial(_best, proposer, embeddings, points, settings)
-        for batch in batches.run(some, count=total, size=settings.prompt_batch, what="masks"):
+        for batch in batches.run(some, count=total, size=settings.points_per_batch, what="masks"):
             for image, row, found in batch:
                 number = numbers[image][row]
                 answers[image][number] = DecodedMask(prompts[image][number], *found)
@@ -296,9 +296,9 @@ def _best(
     found = []
     for part in decode(proposer, embeddings=embeddings, points=points, start=start, stop=stop):
         logits, predicted_iou = part.proposals.best()  # (n, h', w'), (n,)
-        stability = stability_of(logits, offset=settings.stability_offset).tolist()
+        stability = stability_of(logits, offset=settings.stability_score_offset).tolist()
         for row, sure in enumerate(predicted_iou.tolist()):
-            if sure >= settings.minimum_predicted_iou:
+            if sure >= settings.pred_iou_thresh:
                 # A copy, so that the masks that were not chosen are not kept alive.
                 found.append((part.image, part.first + row, (logits[row].clone(), min(1.0, sure), stability[row])))
     return found

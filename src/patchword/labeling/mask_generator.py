@@ -112,9 +112,9 @@ class _Answered:
 def sample_points(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> Tensor:
     """First points of an image of (height, width) pixels, (n, 2) float32 x, y: of a grid, or from patch features."""
     if features is None:
-        return grid_points(size, side=settings.grid_side)
-    clusters = min(settings.seed_clusters, settings.seed_budget)
-    return feature_points(features, size=size, clusters=clusters, place=settings.seed_place)
+        return grid_points(size, side=settings.points_per_side)
+    clusters = min(settings.sampling_clusters, settings.sampling_budget)
+    return feature_points(features, size=size, clusters=clusters, place=settings.sampling_position)
 
 
 def propose_masks(
@@ -132,7 +132,8 @@ def propose_masks(
     Args:
         proposer: draws the masks.
         crops: of each photograph; those of one photograph have its masks in common.
-        settings: `minimum_predicted_iou`, `minimum_stability`, `stability_offset`, `box_overlap`, `prompt_batch`.
+        settings: `pred_iou_thresh`, `stability_score_thresh`, `stability_score_offset`, `box_nms_thresh`,
+            `points_per_batch`.
 
     Returns:
         for each photograph its masks: those of finer crops first, and the surest first among them.
@@ -192,12 +193,14 @@ def _ask(
         for part in decode(proposer, embeddings=embeddings, points=prompts, start=start, stop=stop):
             proposals = part.proposals
             box, sure = image_crops[part.image].box, proposals.predicted_iou  # (n, m)
-            accepted = sure >= settings.minimum_predicted_iou  # (n, m)
+            accepted = sure >= settings.pred_iou_thresh  # (n, m)
             whole = proposals.logits if proposals.padded is None else proposals.padded
             logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
             seen = _looked_at(proposals.image_size, input_size=proposer.record.input_size)
-            stability, boxes = _look_at(logits, size=seen, frame=proposals.frame, offset=settings.stability_offset)
-            stable = stability >= settings.minimum_stability
+            stability, boxes = _look_at(
+                logits, size=seen, frame=proposals.frame, offset=settings.stability_score_offset
+            )
+            stable = stability >= settings.stability_score_thresh
             accepted = accepted.masked_scatter(accepted, stable)
             asked = prompts[part.image][part.first : part.first + len(accepted)]
             places = _places(asked, accepted=accepted, box=box)
@@ -212,7 +215,7 @@ def _ask(
         return answered
 
     total = sum(len(points) for points in prompts)
-    return list(chain.from_iterable(batches.run(some, count=total, size=settings.prompt_batch, what="masks")))
+    return list(chain.from_iterable(batches.run(some, count=total, size=settings.points_per_batch, what="masks")))
 
 
 def _looked_at(size: tuple[int, int], *, input_size: int) -> tuple[int, int]:
@@ -281,7 +284,7 @@ def _choose(
     grids = torch.cat([torch.full((len(candidates.boxes),), crop.grid) for crop, candidates in found])
     # A finer crop goes before any of a coarser one; predicted IoU may be below 0 and above 1.
     ranks = sure + grids * (2 + 2 * sure.abs().amax()) if len(sure) else sure
-    kept = suppress(boxes, scores=ranks, overlap=settings.box_overlap).tolist()
+    kept = suppress(boxes, scores=ranks, overlap=settings.box_nms_thresh).tolist()
     place = {position: order for order, position in enumerate(kept)}
     proposals: dict[int, Proposal] = {}
     first = 0
@@ -382,15 +385,15 @@ def point_features(
     settings: LabelSettings,
 ) -> Tensor | None:
     """Patch features (D, rows, columns) of what a crop shows (1, 3, h, w); none for a grid of points."""
-    if settings.seeds == "grid":
+    if settings.point_sampling == "grid":
         return None
-    if settings.seeds == "embedding":
+    if settings.point_sampling == "embedding":
         cells, side = embedding.features[0].shape[-1], proposer.record.input_size
         rows, columns = (math.ceil(length * cells / side) for length in embedding.input_size)  # the rest is padding
         return embedding.features[0][0, :, :rows, :columns]
     if encoder is None:
-        raise PatchwordError("setting 'seeds' is 'encoder', but there is no vision encoder; name one")
+        raise PatchwordError("setting 'point_sampling' is 'encoder', but there is no vision encoder; name one")
     size = (pixels.shape[-2], pixels.shape[-1])
-    side = round(settings.seed_scale * encoder.record.input_size)
+    side = round(settings.sampling_scale * encoder.record.input_size)
     seen = model_size(size, image_size=side, patch_size=encoder.record.patch_size)
     return encoder(resize(pixels, size=seen).to(encoder.device))[0]

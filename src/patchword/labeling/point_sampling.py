@@ -194,7 +194,8 @@ def further_steps(features: Tensor | None, *, size: tuple[int, int], settings: L
     Args:
         features: (D, rows, columns) patch features of the image; none for a grid, after which nothing is asked.
         size: (height, width) of the view in pixels.
-        settings: `seed_budget`, `seed_rest`, `seed_place`, `seed_joint`, `seed_depth`, `box_overlap`.
+        settings: `sampling_budget`, `sampling_uncovered`, `sampling_position`, `reprompt_points`,
+            `reprompt_depth`, `box_nms_thresh`.
 
     Returns:
         the steps, each from all masks before it to prompts (n, k, 2) as x, y in pixels of the view.
@@ -203,13 +204,13 @@ def further_steps(features: Tensor | None, *, size: tuple[int, int], settings: L
         return ()
 
     def uncovered(decoded: DecodedMasks) -> Tensor:
-        most = min(settings.seed_rest, settings.seed_budget - decoded.decodes)
+        most = min(settings.sampling_uncovered, settings.sampling_budget - decoded.decodes)
         free = uncovered_cells(decoded, cells=(features.shape[1], features.shape[2]))
-        return feature_points(features, size=size, clusters=most, place=settings.seed_place, free=free)[:, None]
+        return feature_points(features, size=size, clusters=most, place=settings.sampling_position, free=free)[:, None]
 
     def refused(decoded: DecodedMasks) -> Tensor:
-        masks = refused_masks(decoded, overlap=settings.box_overlap)[: settings.seed_budget - decoded.decodes]
-        return inner_points(masks, size=size, count=settings.seed_joint, depth=settings.seed_depth)
+        masks = refused_masks(decoded, overlap=settings.box_nms_thresh)[: settings.sampling_budget - decoded.decodes]
+        return inner_points(masks, size=size, count=settings.reprompt_points, depth=settings.reprompt_depth)
 
     return (uncovered, refused)
 

@@ -163,7 +163,8 @@ class DatasetRecord(Record):
 
     def save(self, folder: Path) -> None:
         """Write `dataset.json`; the same record gives the same bytes."""
-        data = self.model_dump(mode="json", exclude={"image_text", "mask_proposer", "patch_encoder"})
+        data = self.model_dump(mode="json", exclude={"settings", "image_text", "mask_proposer", "patch_encoder"})
+        data["settings"] = self.settings.recorded() if self.settings else None
         models = {
             "image_text": asdict(self.image_text) if self.image_text else None,
             "mask_proposer": asdict(self.mask_proposer) if self.mask_proposer else None,

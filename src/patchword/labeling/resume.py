@@ -262,7 +262,7 @@ def numerical_differences(before: DatasetRecord, now: DatasetRecord) -> list[tup
 
 def _values(settings: LabelSettings | None) -> dict[str, object]:
     # How many prompts are decoded at once is a matter of memory; earlier versions had another default.
-    return settings.model_dump(exclude={"prompt_batch"}) if settings else {}
+    return settings.model_dump(exclude={"points_per_batch"}) if settings else {}
 
 
 def _identity(model: ModelRecord | None) -> str:

@@ -202,7 +202,7 @@ def _check_parts(parts: LabelParts, settings: LabelSettings) -> None:
     encoder = parts.image_text
     crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
     if settings.needs_encoder and parts.patch_encoder is None:
-        raise PatchwordError("setting 'seeds' is 'encoder', but there is no vision encoder; name one")
+        raise PatchwordError("setting 'point_sampling' is 'encoder', but there is no vision encoder; name one")
     dense = getattr(encoder, "dense", settings.dense)
     if dense != settings.dense:
         raise PatchwordError(f"setting `dense` is {settings.dense!r}, but the encoder was loaded with {dense!r}")
@@ -258,7 +258,7 @@ def _reason_of_emptiness(found: ImageLabels, settings: LabelSettings) -> str:
     if not detected.kept:
         return f"nothing detected: no class won {detected.needed} of {detected.crops} crops"
     if not found.segments:
-        return f"no mask reached a predicted IoU of {settings.minimum_predicted_iou}"
+        return f"no mask reached a predicted IoU of {settings.pred_iou_thresh}"
     return "every claim is contested by another class"
 
 

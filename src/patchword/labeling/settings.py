@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,23 @@ Grid = Annotated[int, Field(ge=1, le=16)]
 
 class LabelSettings(Settings):
     """Settings of the labelling; every default is a [chosen] value of docs/method.md, stage 1."""
+
+    FORMER: ClassVar[Mapping[str, str]] = {
+        "minimum_predicted_iou": "pred_iou_thresh",
+        "minimum_stability": "stability_score_thresh",
+        "stability_offset": "stability_score_offset",
+        "box_overlap": "box_nms_thresh",
+        "grid_side": "points_per_side",
+        "prompt_batch": "points_per_batch",
+        "seeds": "point_sampling",
+        "seed_scale": "sampling_scale",
+        "seed_budget": "sampling_budget",
+        "seed_clusters": "sampling_clusters",
+        "seed_rest": "sampling_uncovered",
+        "seed_place": "sampling_position",
+        "seed_joint": "reprompt_points",
+        "seed_depth": "reprompt_depth",
+    }
 
     generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
         "both",
@@ -88,7 +106,7 @@ class LabelSettings(Settings):
         description="A peak rules out patches up to this far from it along both axes, in patches of the finest crop, 0 "
         "or more; more spreads the prompts",
     )
-    minimum_predicted_iou: float = Field(
+    pred_iou_thresh: float = Field(
         0.7,
         ge=0,
         le=1,
@@ -97,58 +115,58 @@ class LabelSettings(Settings):
     )
 
     # Masks of everything
-    seeds: Literal["embedding", "encoder", "grid"] = Field(
+    point_sampling: Literal["embedding", "encoder", "grid"] = Field(
         "embedding",
         description="Points that masks of everything are asked at: one a cluster of the mask proposer's own image "
         "embedding or of a vision encoder's patch features, or a grid, which needs many more",
     )
-    grid_side: int = Field(
+    points_per_side: int = Field(
         32,
         ge=1,
         le=256,
         description="Points along each side of the grid, 1 to 256; decodes and time grow with the square",
     )
-    seed_scale: float = Field(
+    sampling_scale: float = Field(
         1.0,
         gt=0,
         le=4,
         description="Side at which a vision encoder sees a view for its features, in sides of its own input, up to 4; "
         "more makes patches finer and costs more than its square",
     )
-    seed_budget: int = Field(
+    sampling_budget: int = Field(
         128,
         ge=1,
         le=4096,
         description="Decodes a view that points from features may cost at most, 1 to 4096; more find a little more",
     )
-    seed_clusters: int = Field(
+    sampling_clusters: int = Field(
         64,
         ge=1,
         le=1024,
         description="Clusters of features, a decode each, 1 to 1024; more find smaller things and leave less of the "
         "budget for asking again",
     )
-    seed_rest: int = Field(
+    sampling_uncovered: int = Field(
         32,
         ge=0,
         le=1024,
         description="Clusters, a decode each, of the patches that no mask covers by then, 0 to 1024; 0 = not asked",
     )
-    seed_joint: int = Field(
+    reprompt_points: int = Field(
         3,
         ge=0,
         le=16,
         description="Points in a mask that was refused, at which it is asked for again, in one decode with all of "
         "them, 0 to 16; 0 = not asked again",
     )
-    seed_depth: float = Field(
+    reprompt_depth: float = Field(
         0.5,
         ge=0,
         le=1,
         description="How deep in a refused mask those points lie, as a share of its greatest depth, 0 to 1; more keeps "
         "them together in its middle",
     )
-    seed_place: float = Field(
+    sampling_position: float = Field(
         1.0,
         ge=0,
         description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters, 0 "
@@ -173,26 +191,26 @@ class LabelSettings(Settings):
         description="A grid is left out where its parts would be enlarged more than this to fill the mask proposer's "
         "input, 1 or more; more asks on blurred parts, too",
     )
-    minimum_stability: float = Field(
+    stability_score_thresh: float = Field(
         0.8,
         ge=0,
         le=1,
         description="Masks of everything whose IoU between a higher and a lower cut is below this are dropped, 0 to 1; "
         "more keeps fewer, with sharper outlines",
     )
-    stability_offset: float = Field(
+    stability_score_offset: float = Field(
         1.0,
         ge=0,
         description="How far from 0 the two cuts are, in logits, 0 or more; more makes every mask look less stable",
     )
-    box_overlap: float = Field(
+    box_nms_thresh: float = Field(
         0.7,
         ge=0,
         le=1,
         description="Masks of everything whose boxes' IoU with a surer one's is above this are repetitions and "
         "dropped, 0 to 1; more keeps more masks to be named",
     )
-    prompt_batch: int = Field(
+    points_per_batch: int = Field(
         64,
         ge=1,
         description="Prompts that the mask proposer decodes at once, 1 or more; more fills an accelerator and needs "
@@ -240,7 +258,7 @@ class LabelSettings(Settings):
     @property
     def needs_encoder(self) -> bool:
         """Whether a vision encoder takes part in the labelling."""
-        return self.seeds == "encoder" and self.generator != "clip-prompts-sam"
+        return self.point_sampling == "encoder" and self.generator != "clip-prompts-sam"
 
     @model_validator(mode="after")
     def _check_grids(self) -> Self:
@@ -267,7 +285,12 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
     "balanced": LabelSettings(),
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
     "thorough": LabelSettings(
-        grids=(1, 2, 3, 4), peaks=6, seed_budget=256, seed_clusters=128, seed_rest=64, proposal_grids=(1, 2)
+        grids=(1, 2, 3, 4),
+        peaks=6,
+        sampling_budget=256,
+        sampling_clusters=128,
+        sampling_uncovered=64,
+        proposal_grids=(1, 2),
     ),
 }
 

@@ -213,7 +213,7 @@ class SegmentationRecord(Record):
 
     def save(self, folder: Path) -> None:
         """Write `segment.json`; the same record gives the same bytes."""
-        write_json(folder / SETTINGS, self.model_dump(mode="json"))
+        write_json(folder / SETTINGS, self.model_dump(mode="json") | {"settings": self.settings.recorded()})
 
 
 @dataclass(frozen=True)

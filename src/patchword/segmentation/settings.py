@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -82,6 +82,12 @@ class PamrSettings(Settings):
 class SnapSettings(Settings):
     """Of snapping regions to the masks of a mask proposer. Source: docs/refinement.md [chosen]."""
 
+    FORMER: ClassVar[Mapping[str, str]] = {
+        "minimum_predicted_iou": "pred_iou_thresh",
+        "overlap": "box_nms_thresh",
+        "prompt_batch": "points_per_batch",
+    }
+
     cells: int = Field(
         128,
         ge=16,
@@ -114,7 +120,7 @@ class SnapSettings(Settings):
         le=4096,
         description="Prompts an image, 1 to 4096; the largest regions come first.",
     )
-    minimum_predicted_iou: float = Field(
+    pred_iou_thresh: float = Field(
         0.7,
         ge=0,
         le=1,
@@ -127,13 +133,13 @@ class SnapSettings(Settings):
         description="0 to 1: share of the probability inside a mask that one class must have to take the mask. "
         "Higher changes less, and only what is sure.",
     )
-    overlap: float = Field(
+    box_nms_thresh: float = Field(
         0.9,
         ge=0,
         le=1,
         description="0 to 1: of two masks whose boxes have a higher IoU than this, only the surer is taken.",
     )
-    prompt_batch: int = Field(
+    points_per_batch: int = Field(
         64,
         ge=1,
         description="Prompts in a batch, 1 and more; halves itself where memory runs out. Changes no result.",
@@ -148,20 +154,20 @@ Refine = Literal["none", "jbu", "pamr", "sam"]
 _FORMER_JBU = "guided"  # what earlier versions called joint bilateral upsampling
 
 
-def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the names that they have now; files of earlier versions, and habits, have others."""
-    found = {name: value for name, value in values.items() if name != _FORMER_JBU}
-    if found.get("refine") == _FORMER_JBU:
-        found["refine"] = "jbu"
-    if _FORMER_JBU in values:
-        former, now = values[_FORMER_JBU], found.get("jbu", {})
-        both = isinstance(former, Mapping) and isinstance(now, Mapping)
-        found["jbu"] = {**former, **now} if both else former
-    return found
-
-
 class SegmentSettings(Settings):
     """How an image is seen, and how class scores become classes. Source: docs/method.md, stage 3."""
+
+    @classmethod
+    def current(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As `Settings` has it; an earlier version called joint bilateral upsampling "guided" and wrote so."""
+        found = {name: value for name, value in values.items() if name != _FORMER_JBU}
+        if found.get("refine") == _FORMER_JBU:
+            found["refine"] = "jbu"
+        if _FORMER_JBU in values:
+            former, now = values[_FORMER_JBU], found.get("jbu", {})
+            both = isinstance(former, Mapping) and isinstance(now, Mapping)
+            found["jbu"] = {**former, **now} if both else former
+        return super().current(found)
 
     image_size: int | None = Field(
         None,
@@ -297,11 +303,6 @@ class SegmentSettings(Settings):
         ge=1,
         description="Windows (or images of one size) in a batch, 1 and more; halves itself where memory runs out.",
     )
-
-    if not TYPE_CHECKING:  # as `Settings` has it
-
-        def __init__(self, **values: Any) -> None:
-            super().__init__(**current_names(values))
 
     @classmethod
     def of(cls, settings: SegmentSettings | Mapping[str, Any] | None) -> SegmentSettings:

@@ -110,7 +110,7 @@ def _identity(
         "modified": file.st_mtime_ns,
         "vocabulary": vocabulary.to_text(),
         "segmenter": segmenter.describe(),
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.recorded(),
         "confidence_bits": confidence_bits,
     }
 

@@ -105,9 +105,9 @@ def snap(
         (answers,) = decode(proposer, embeddings=embeddings, points=[points], start=start, stop=stop)
         return judge(answers.proposals, ballot=ballot, settings=settings)
 
-    parts = Batches().run(some, count=len(points), size=settings.prompt_batch, what="masks")
+    parts = Batches().run(some, count=len(points), size=settings.points_per_batch, what="masks")
     accepted = Accepted.together(parts)
-    accepted = accepted.take(suppress(accepted.boxes, scores=accepted.predicted_iou, overlap=settings.overlap))
+    accepted = accepted.take(suppress(accepted.boxes, scores=accepted.predicted_iou, overlap=settings.box_nms_thresh))
     return _paint(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
 
 
@@ -137,13 +137,13 @@ def judge(proposals: MaskProposals, *, ballot: Ballot, settings: SnapSettings) -
     Args:
         proposals: (n, m) masks of one image.
         ballot: what classes are worth on a grid over the image.
-        settings: `minimum_predicted_iou`, `minimum_area`, `agreement`.
+        settings: `pred_iou_thresh`, `minimum_area`, `agreement`.
 
     Returns:
         those that are kept, one after the other.
     """
     sure = proposals.predicted_iou.clamp(0, 1)
-    kept = sure >= settings.minimum_predicted_iou  # (n, m)
+    kept = sure >= settings.pred_iou_thresh  # (n, m)
     logits, sure = proposals.logits[kept].float(), sure[kept]
     size = (ballot.indices.shape[0], ballot.indices.shape[1])
     masks = functional.interpolate(logits[:, None], size, mode="bilinear")[:, 0] > 0  # (k, rows, columns)
