@@ -22,8 +22,8 @@ from patchword.alignment.data import AlignmentData
 from patchword.alignment.prepare import hash_items, label_items, prepare_features
 from patchword.alignment.sampling import IGNORED
 from patchword.alignment.schedule import schedule_for
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.trainer import TrainingResult, TrainingSet, train
+from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.confusion import ConfusionMatrix

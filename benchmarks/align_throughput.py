@@ -109,10 +109,10 @@ def measure(
     from patchword.alignment.features import FeatureCache
     from patchword.alignment.photographs import Photograph, content_hash, read_photograph
     from patchword.alignment.prepare import HashedItem
-    from patchword.alignment.settings import AlignSettings
     from patchword.alignment.state import start_state
     from patchword.alignment.targets import patch_labels
     from patchword.alignment.trainer import TrainingSet, train
+    from patchword.config.align import AlignSettings
     from patchword.data.masks import LabelMap
     from patchword.models import load_patch_encoder
 

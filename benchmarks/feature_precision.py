@@ -21,8 +21,8 @@ from patchword import api
 from patchword.alignment.data import AlignmentData
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.photographs import content_hash
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import bytes_held
+from patchword.config.align import AlignSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_patch_encoder
 from patchword.toytown import miniatures

@@ -35,6 +35,7 @@ from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from patchword.cli.terminal import parse_settings
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images, read_image, to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
@@ -43,7 +44,6 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.mask_generator import ImageCrop, make_image_crops, propose_masks
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposer

@@ -128,7 +128,7 @@ def main() -> None:
     if chosen.child:
         print(json.dumps(asdict(measure(**json.loads(chosen.child)))))
         return
-    from patchword.alignment.settings import AlignSettings
+    from patchword.config.align import AlignSettings
 
     bounds = chosen.bounds or [AlignSettings().similarity_bound]
     rows = []

@@ -61,7 +61,7 @@ def make_model(folder: Path, *, size: str) -> tuple[Path, Any]:
 
     from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
     from patchword.alignment.records import StepRecord
-    from patchword.alignment.settings import AlignSettings
+    from patchword.config.align import AlignSettings
     from patchword.data.vocabulary import Vocabulary
     from patchword.models import load_patch_encoder
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.cli.terminal import parse_settings
+from patchword.config.label import LabelSettings
 from patchword.labeling.mask_generator import ImageCrop, point_features, propose_masks, sample_points
 from patchword.labeling.point_sampling import further_steps
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer, load_patch_encoder
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer, PatchEncoder

@@ -23,7 +23,7 @@ from typing import Any
 
 from patchword import api
 from patchword.cli.terminal import parse_settings
-from patchword.labeling.settings import LabelSettings
+from patchword.config.label import LabelSettings
 from patchword.toytown import miniatures
 from patchword.toytown.demo import LABEL_SETTINGS
 from patchword.toytown.demo_scenes import draw

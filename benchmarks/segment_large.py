@@ -62,10 +62,10 @@ def draw(path: Path, *, side: int, kind: str) -> None:
 
 def segment_one(path: Path, *, out: Path, image_text: str, settings: dict[str, int]) -> None:
     """Segment one image in this process and print how many tiles it had."""
+    from patchword.config.segment import SegmentSettings
     from patchword.models import load_image_text
     from patchword.segmentation.baseline import DenseSegmenter
     from patchword.segmentation.large.run import segment_large
-    from patchword.segmentation.settings import SegmentSettings
 
     segmenter = DenseSegmenter(load_image_text(image_text, device="cpu"))
     facts = segment_large(

@@ -92,7 +92,7 @@ def random_segmenter(encoder: PatchEncoder) -> Segmenter:
     """A segmenter around an encoder, of the default shape, its module with random weights."""
     from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
     from patchword.alignment.records import StepRecord
-    from patchword.alignment.settings import AlignSettings
+    from patchword.config.align import AlignSettings
     from patchword.segmentation.segmenter import Segmenter
 
     settings, text = AlignSettings(), RandomText()

@@ -22,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from patchword.cli.terminal import parse_settings
+from patchword.config.suggest import SuggestSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
 from patchword.suggestion.run import read_nouns, suggest_classes
-from patchword.suggestion.settings import SuggestSettings
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import CLASSES, Scene, draw_scene

@@ -17,10 +17,13 @@ from pydantic import BaseModel, Field
 import patchword
 from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
 from patchword.alignment.records import StepRecord
-from patchword.alignment.settings import AlignSettings
 from patchword.cli.app import app
 from patchword.cli.terminal import parse_settings
+from patchword.config.align import AlignSettings
 from patchword.config.base import Settings
+from patchword.config.exchange import ExportSettings, ImportSettings, OnnxSettings
+from patchword.config.label import LabelSettings
+from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.masks import Segment
 from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.masks import DataRecord
@@ -29,12 +32,9 @@ from patchword.evaluation.records import ImageScore, SetupRecord
 from patchword.evaluation.report import ClassReport, EvaluationReport
 from patchword.evaluation.suite import SUITES
 from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
-from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.records import ExportSummary, PolygonLoss, Slivers
-from patchword.export.settings import ExportSettings, ImportSettings
 from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, MaskQuality, QualityParts, QualityRecord
 from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.models.registry import PRESETS
 from patchword.runs.records import Numerics, SessionRecord, ShardRecord, VocabularyRecord
@@ -42,7 +42,6 @@ from patchword.segmentation.methods import METHODS
 from patchword.segmentation.records import ClassArea, ResultRecord, SegmentationRecord, TilesRecord
 from patchword.segmentation.records import Counts as SegmentationCounts
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import FolderSettings, SegmentSettings
 from tools.docs_settings import settings_table
 
 ROOT = Path(__file__).parents[1]

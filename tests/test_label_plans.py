@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from patchword.cli import plans
+from patchword.config.label import LABEL_PRESETS
 from patchword.errors import PatchwordError
 from patchword.labeling.preview import estimate_labelling, page_for
 from patchword.labeling.request import LabelRequest
-from patchword.labeling.settings import LABEL_PRESETS
 from patchword.runs.estimate import Estimate, spread
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run
 

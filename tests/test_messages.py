@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.segmentation.resume import _told
-from patchword.segmentation.settings import SegmentSettings
 from small_world import must, run
 
 

@@ -14,12 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from patchword.alignment.settings import AlignSettings as AlignSettings
     from patchword.api import align as align
     from patchword.api import evaluate as evaluate
     from patchword.api import label as label
     from patchword.api import segment as segment
     from patchword.api import suggest as suggest
+    from patchword.config.align import AlignSettings as AlignSettings
+    from patchword.config.label import LabelSettings as LabelSettings
     from patchword.data.masks import LabelMap as LabelMap
     from patchword.data.masks import Segment as Segment
     from patchword.data.vocabulary import Vocabulary as Vocabulary
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from patchword.export.run import export_labels as export_labels
     from patchword.labeling.dataset import LabelledDataset as LabelledDataset
     from patchword.labeling.merge import merge_labels as merge_labels
-    from patchword.labeling.settings import LabelSettings as LabelSettings
     from patchword.models import load_image_text as load_image_text
     from patchword.models import load_mask_proposer as load_mask_proposer
     from patchword.models import load_patch_encoder as load_patch_encoder
@@ -46,11 +46,11 @@ _HOMES = {
     "segment": "patchword.api",
     "suggest": "patchword.api",
     "load": "patchword.segmentation.api",
-    "AlignSettings": "patchword.alignment.settings",
+    "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",
     "DenseSegmenter": "patchword.segmentation.baseline",
     "LabelMap": "patchword.data.masks",
-    "LabelSettings": "patchword.labeling.settings",
+    "LabelSettings": "patchword.config.label",
     "LabelledDataset": "patchword.labeling.dataset",
     "PatchwordError": "patchword.errors",
     "Segment": "patchword.data.masks",

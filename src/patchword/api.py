@@ -27,9 +27,9 @@ from patchword.suggestion.api import suggest as suggest
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
-    from patchword.alignment.settings import AlignSettings
+    from patchword.config.align import AlignSettings
+    from patchword.config.label import LabelSettings
     from patchword.labeling.dataset import LabelledDataset
-    from patchword.labeling.settings import LabelSettings
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.segmenter import Segmenter

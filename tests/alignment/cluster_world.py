@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.trainer import TrainingResult, TrainingSet
+from patchword.config.align import AlignSettings
 
 FEATURE_DIM, TEXT_DIM = 12, 8
 SETTINGS = AlignSettings(batch_size=4, epochs=3, learning_rate=3e-3, patch_sample=64)

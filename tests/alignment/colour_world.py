@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.alignment.data import AlignmentData, AlignmentItem
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.protocols import ModelRecord, check_images

@@ -23,7 +23,7 @@ from patchword.alignment.artifact import (
 )
 from patchword.alignment.card import model_card
 from patchword.alignment.records import StepRecord
-from patchword.alignment.settings import ModuleKind
+from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 
 LAST = StepRecord(

@@ -21,7 +21,7 @@ from patchword.alignment.photographs import content_hash
 from patchword.alignment.prepare import HashedItem
 from patchword.alignment.run import align_labels
 from patchword.alignment.schedule import seeded_generator
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 

@@ -19,10 +19,10 @@ from patchword.alignment.data import AlignmentData
 from patchword.alignment.distributed import Processes
 from patchword.alignment.records import StepRecord
 from patchword.alignment.run import align_labels
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import start_state
 from patchword.alignment.step import training_step
 from patchword.alignment.trainer import TrainingResult, train
+from patchword.config.align import AlignSettings
 
 # Batches of 3, 3, 3 and 1: shares that differ, and in the last one process without an image.
 UNEVEN = {**SETTINGS.model_dump(), "batch_size": 3}

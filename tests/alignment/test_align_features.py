@@ -18,8 +18,8 @@ from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash, in_order
 from patchword.alignment.prepare import hash_items
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import ImageSize
+from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import nearest_multiple, resize

@@ -11,8 +11,8 @@ from cluster_world import SETTINGS, same_weights, training_set
 from torch import multiprocessing
 
 from patchword.alignment import trainer
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.trainer import train
+from patchword.config.align import AlignSettings
 
 EVERYTHING = AlignSettings(
     **{

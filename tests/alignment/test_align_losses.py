@@ -18,8 +18,8 @@ from patchword.alignment.losses import (
     text_anchor_loss,
 )
 from patchword.alignment.sampling import balanced_sample, draw_sample
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.similarities import weighted_logsumexp
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 
 

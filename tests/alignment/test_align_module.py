@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from patchword.alignment.module import AlignmentModule
-from patchword.alignment.settings import ModuleKind
+from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 
 KINDS = get_args(ModuleKind)

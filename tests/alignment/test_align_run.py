@@ -13,7 +13,7 @@ from PIL import Image
 from patchword.alignment.artifact import read_artifact
 from patchword.alignment.data import AlignmentData, AlignmentItem
 from patchword.alignment.run import AlignmentResult, align_labels
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from patchword.alignment.distributed import Processes
 from patchword.alignment.losses import TERMS, LossTerms, t_supcon
-from patchword.alignment.settings import AlignSettings, ModuleKind
 from patchword.alignment.state import TrainingState, start_state
 from patchword.alignment.step import training_step
+from patchword.config.align import AlignSettings, ModuleKind
 
 CPU = torch.device("cpu")
 RATE = 0.1

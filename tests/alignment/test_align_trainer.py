@@ -11,8 +11,8 @@ from cluster_world import SETTINGS, accuracy, same_weights, training_set
 
 from fake_device import fake_device
 from patchword.alignment.schedule import FEWEST_STEPS, image_order, learning_rate_share, schedule_for
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.trainer import TrainingSet, train
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress
 

@@ -24,8 +24,8 @@ import patchword
 from patchword.alignment import features as features_module
 from patchword.alignment.features import FeatureCache, feature_identity
 from patchword.alignment.photographs import content_hash
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import bytes_held, shard_files
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 
 SMALL = SETTINGS.model_copy(update={"feature_batch": 2, "shard_megabytes": 1e-6})  # one shard a batch

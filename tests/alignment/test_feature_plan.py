@@ -19,8 +19,8 @@ from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash
 from patchword.alignment.run import align_labels
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import ImageSize, bytes_held
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.sources import Loader, ModelName
 from patchword.runs.progress import byte_count

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
 
 CLASSES = Vocabulary.of(["cat", "dog", "sofa"])
 STEP = 80  # of red from one class to the next

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, prepare_output, write_json
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.records import MARKER, Counts, DatasetRecord, ImageRecord, label_map_path, segments_path
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import VocabularyRecord
 

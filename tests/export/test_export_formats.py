@@ -15,10 +15,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from test_export_brush import naive_decode
 
+from patchword.config.exchange import ExportSettings
 from patchword.errors import PatchwordError
 from patchword.export.job import categories_of
 from patchword.export.run import export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 
 CATEGORIES = categories_of(VOCABULARY)

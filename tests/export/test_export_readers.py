@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from export_data import EVERY_PIECE, VOCABULARY, default_scenes, make_labels, scene, truth
 
+from patchword.config.exchange import ExportSettings
 from patchword.export.run import export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 
 IGNORE = 255

@@ -12,6 +12,7 @@ import pytest
 from export_data import VOCABULARY, make_labels
 from PIL import Image
 
+from patchword.config.exchange import ExportSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -19,7 +20,6 @@ from patchword.export import job as job_module
 from patchword.export.files import write_json_object
 from patchword.export.records import ExportSummary
 from patchword.export.run import FORMATS, SUMMARY_FILE, export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 
 

@@ -10,8 +10,8 @@ import pytest
 from export_data import VOCABULARY, make_labels
 from PIL import Image
 
+from patchword.config.exchange import ExportSettings
 from patchword.export.run import FORMATS, export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 from small_world import must, run
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
+from patchword.config.exchange import ExportSettings
 from patchword.data.coco_masks import decode_segmentation
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
 from patchword.export.importers import import_labels
 from patchword.export.run import export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 
 CATS = Vocabulary.of(["cat", "dog"])

@@ -14,6 +14,7 @@ from export_data import box, save_photo, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchword.config.exchange import ImportSettings
 from patchword.data.components import NOTHING
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
@@ -21,7 +22,6 @@ from patchword.export.importers import import_labels
 from patchword.export.label_studio_rle import encode_brush
 from patchword.export.rasterize import Photographs
 from patchword.export.read_label_studio import _ellipse, read_label_studio
-from patchword.export.settings import ImportSettings
 from patchword.labeling.dataset import LabelledDataset
 
 CATS = Vocabulary.of(["cat", "dog"])

@@ -19,6 +19,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from patchword.alignment.data import LabelledImages
+from patchword.config.exchange import ExportSettings
 from patchword.data.coco_masks import runs_of_text
 from patchword.data.folders import prepare_output
 from patchword.data.vocabulary import Vocabulary
@@ -26,7 +27,6 @@ from patchword.errors import PatchwordError
 from patchword.export.importers import import_labels
 from patchword.export.rasterize import Photographs
 from patchword.export.run import export_labels
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.records import DatasetRecord
 from patchword.labeling.resume import CORRECTIONS, refuse_corrections

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from patchword.alignment.artifact import read_artifact
 from patchword.alignment.module import AlignmentModule
-from patchword.alignment.settings import ModuleKind
+from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 from patchword.export.onnx import traceable
 from patchword.export.onnx.check import largest_difference, open_session

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
 from patchword.labeling.image import ImageLabels, LabelParts, fuse_masks, generate_masks
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord
 
 COLOURS = {

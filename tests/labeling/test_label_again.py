@@ -10,6 +10,7 @@ import torch
 from label_fakes import record
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
 from patchword.labeling.point_sampling import (
     DecodedMasks,
@@ -19,7 +20,6 @@ from patchword.labeling.point_sampling import (
     refused_masks,
     uncovered_cells,
 )
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 

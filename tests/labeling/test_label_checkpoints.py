@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 
 SIZES = {"one.png": (1, 1), "long.png": (200, 8000), "thin.png": (300, 2), "plain.jpg": (60, 90)}

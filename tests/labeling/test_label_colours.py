@@ -8,12 +8,12 @@ import numpy as np
 from label_fakes import ColourClip, RegionSam, label_image, picture
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.export.job import categories_of
 from patchword.labeling.image import LabelParts
-from patchword.labeling.settings import LabelSettings
 from patchword.segmentation.baseline import DenseSegmenter
 
 VOCABULARY = Vocabulary.parse("green\nblue\n  @colour: c04080\nred\n@background: white\n")

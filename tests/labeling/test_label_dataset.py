@@ -10,13 +10,13 @@ import pytest
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 
 VOCABULARY = Vocabulary.of(["red; crimson", "blue"], background=["white"])
 

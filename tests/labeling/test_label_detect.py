@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import crop_boxes, crop_side, cut_crops, shrink, vote
-from patchword.labeling.settings import LabelSettings
 from patchword.models.pixels import resize
 from patchword.models.text_embeddings import TextVectors
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer
 from patchword.models.batching import Batches
 from patchword.toytown import miniatures

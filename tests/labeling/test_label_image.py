@@ -10,6 +10,7 @@ import pytest
 import torch
 from label_fakes import ColourClip, RegionSam, label_image, picture, record
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -21,7 +22,6 @@ from patchword.labeling.image import (
     fuse_masks,
     generate_masks,
 )
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from patchword.config.label import LabelSettings
 from patchword.labeling.clip_crops import crop_boxes
 from patchword.labeling.localize import best_words, cell_shares, narrow, pooled, relevance_maps, stitch, word_scores
-from patchword.labeling.settings import LabelSettings
 from patchword.models.text_embeddings import TextVectors
 
 

@@ -9,6 +9,7 @@ import pytest
 from label_fakes import ColourClip, RegionSam
 from malformed import FORMATS, bomb, malformed, photograph
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images, read_image
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
@@ -16,7 +17,6 @@ from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 
 BAD = 1000
 FOLDERS = ("", "Füße im Schnee", "写真/二〇二四", "a/b/c", "d’été")

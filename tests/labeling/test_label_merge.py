@@ -12,6 +12,7 @@ from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
 from patchword.config.inputs import choose_images
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -20,7 +21,6 @@ from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.merge import merge_labels
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from patchword.runs import shards as taking_over
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard, chunks_of, names_hash

@@ -7,6 +7,7 @@ import pytest
 import torch
 from label_fakes import ColourClip, picture
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
@@ -14,7 +15,6 @@ from patchword.labeling.classify_masks import classify_masks, leader, masked_cro
 from patchword.labeling.clip_crops import ClassLocalization
 from patchword.labeling.localize import relevance_maps, word_scores
 from patchword.labeling.mask_generator import Proposal
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.text_embeddings import encode_vocabulary
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from label_fakes import RegionSam, picture
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.labeling.decode_prompts import (
     DecodedMask,
@@ -16,7 +17,6 @@ from patchword.labeling.decode_prompts import (
     decode_prompts,
     find_peaks,
 )
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 
 

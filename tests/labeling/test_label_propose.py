@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from label_fakes import record
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.labeling.decode_prompts import boxes_of, stability_of, suppress
 from patchword.labeling.mask_generator import (
     ImageCrop,
@@ -24,7 +25,6 @@ from patchword.labeling.mask_generator import (
     sample_points,
 )
 from patchword.labeling.point_sampling import grid_points
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_mask_proposer
 from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskProposals

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from quality_fakes import MARGIN, NAMES, claim, make_labels, random_labels
 
+from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
 from patchword.labeling.fuse import fuse
 from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.records import QualityParts, QualityRecord, QualitySettings, score_of
-from patchword.labeling.settings import LabelSettings
 
 BOTH = LabelSettings(generator="both", margin=MARGIN)
 

@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from patchword.cli.app import app
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
@@ -27,7 +28,6 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.quality import report
 from patchword.labeling.quality.report import ReportSettings, gather_quality, write_report
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from patchword.visualization.overlays import overlay
 
 PICTURES = {

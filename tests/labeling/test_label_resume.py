@@ -12,13 +12,13 @@ import torch
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import CHANGED, GONE, LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from small_world import files_in, state_of
 
 NAMES = ("a.png", "b.png", "sub/c.png")

@@ -14,6 +14,7 @@ import pytest
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
+from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
@@ -21,7 +22,6 @@ from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ImageEmbedding
 from patchword.runs.records import Session, read_sessions
 

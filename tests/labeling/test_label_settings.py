@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from patchword.config.inputs import label_settings
+from patchword.config.label import LABEL_PRESETS, LabelSettings
 from patchword.errors import PatchwordError
-from patchword.labeling.settings import LABEL_PRESETS, LabelSettings
 from patchword.models import PRESETS
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
 
 IGNORED = 77
 NAMES = ("dark", "middle", "light")

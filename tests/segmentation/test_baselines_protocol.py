@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import VocabularyClass
 from patchword.models import load_image_text, load_patch_encoder
@@ -18,7 +19,6 @@ from patchword.models.pixels import normalise
 from patchword.segmentation.baseline import load_method
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.refine.apply import pamr
-from patchword.segmentation.settings import SegmentSettings
 
 WINDOW, STRIDE, FACTOR = 24, 8, 40.0
 SETTINGS = SegmentSettings(

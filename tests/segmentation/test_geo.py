@@ -14,12 +14,12 @@ from local_segmenter import IGNORED, NAMES, LocalSegmenter, picture
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.segmentation.large.geo import GeoReader
 from patchword.segmentation.large.readers import ArrayReader, open_reader, read_tiff_header, wants_tiles
 from patchword.segmentation.large.run import segment_large
 from patchword.segmentation.large.tiles import Box
-from patchword.segmentation.settings import SegmentSettings
 
 rasterio = pytest.importorskip("rasterio")
 Affine, ControlPoint = rasterio.Affine, rasterio.control.GroundControlPoint

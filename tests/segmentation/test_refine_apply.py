@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.refine import JbuSettings, PamrSettings
+from patchword.config.segment import SegmentSettings
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import resize
@@ -26,7 +28,6 @@ from patchword.segmentation.refine.apply import (
 )
 from patchword.segmentation.refine.jbu import JbuScores
 from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
-from patchword.segmentation.settings import JbuSettings, PamrSettings, SegmentSettings
 from patchword.segmentation.sliding_window import plan_windows
 
 TEMPERATURE = 0.1

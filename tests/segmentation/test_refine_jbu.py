@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from patchword.config.refine import JbuSettings
 from patchword.segmentation.refine import jbu
 from patchword.segmentation.refine.jbu import JbuScores
-from patchword.segmentation.settings import JbuSettings
 
 
 def naive(patches: Tensor, *, image: Tensor, radius: int, distance: float, colour: float) -> Tensor:

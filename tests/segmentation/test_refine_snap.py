@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from patchword.config.refine import SnapSettings
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord
 from patchword.segmentation.pixels import PixelClasses
 from patchword.segmentation.refine.snap import Ballot, judge, region_points, snap
-from patchword.segmentation.settings import SnapSettings
 
 EASY = SnapSettings(minimum_area=0.0)
 

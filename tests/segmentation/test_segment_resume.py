@@ -11,6 +11,8 @@ import torch
 from colour_world import COLOURS, draw
 from PIL import Image
 
+from patchword.config.refine import JbuSettings
+from patchword.config.segment import SegmentSettings
 from patchword.data.images import find_images
 from patchword.errors import PatchwordError
 from patchword.evaluation.predictors import find_predictions
@@ -19,7 +21,6 @@ from patchword.segmentation.merge import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
-from patchword.segmentation.settings import JbuSettings, SegmentSettings
 from small_world import files_in, state_of
 
 

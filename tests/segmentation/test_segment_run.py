@@ -12,6 +12,7 @@ import pytest
 from colour_world import COLOURS, ColourText, draw
 from PIL import Image
 
+from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
@@ -24,7 +25,6 @@ from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
-from patchword.segmentation.settings import FolderSettings, SegmentSettings
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores
-from patchword.segmentation.settings import SegmentSettings
 from patchword.segmentation.sliding_window import WindowPlan, check_window, inference_windows, plan_windows
 
 SIDE = st.integers(1, 60)

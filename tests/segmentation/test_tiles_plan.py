@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.segmentation.large.tiles import Box, plan_tiles, settings_of_tile
-from patchword.segmentation.settings import SegmentSettings
 
 
 @given(

@@ -13,6 +13,7 @@ from local_segmenter import IGNORED, NAMES, LocalSegmenter, picture
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.segmentation.files import LargeFacts
@@ -22,7 +23,6 @@ from patchword.segmentation.large.readers import ArrayReader, wants_tiles
 from patchword.segmentation.large.run import segment_large
 from patchword.segmentation.large.tiles import Box
 from patchword.segmentation.large.unfinished import Unfinished
-from patchword.segmentation.settings import SegmentSettings
 
 TILES = 12  # of 70 x 95 pixels, in tiles of 32 that share 8
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from patchword.suggestion.settings import SuggestSettings
+from patchword.config.suggest import SuggestSettings
 from patchword.suggestion.votes import ClassRankings, select_classes
 
 Votes = list[tuple[int, np.ndarray]]  # a photograph: crops needed, cosines (crops, candidates)

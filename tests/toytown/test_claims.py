@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.toytown.world import SEEN
 from tools.claims import claims_grid, run_claims

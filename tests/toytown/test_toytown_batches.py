@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.image import LabelParts, MaskCandidates, generate_masks
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed

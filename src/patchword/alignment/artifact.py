@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from patchword.alignment.module import AlignmentModule
 from patchword.alignment.records import StepRecord
-from patchword.alignment.settings import AlignSettings, ModuleKind
+from patchword.config.align import AlignSettings, ModuleKind
 from patchword.config.base import one_line
 from patchword.data.folders import expand_home, write_bytes, write_json, write_text
 from patchword.data.vocabulary import Vocabulary

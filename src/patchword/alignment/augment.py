@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.models.pixels import resize
 
 _GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)

@@ -13,8 +13,8 @@ from patchword.alignment.augment import augment_labels, augment_photograph, draw
 from patchword.alignment.photographs import content_hash, encode_together, in_batches, in_order
 from patchword.alignment.prepare import HashedItem
 from patchword.alignment.schedule import seeded_generator
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.targets import patch_labels
+from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError

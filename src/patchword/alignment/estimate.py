@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import bytes_held
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import byte_count, duration
 

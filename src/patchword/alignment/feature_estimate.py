@@ -12,9 +12,9 @@ from patchword.alignment.distributed import ALONE
 from patchword.alignment.estimate import FeatureEstimate, feature_line, image_bytes, plan_features
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.schedule import Schedule, schedule_for, seeded_generator
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import start_state
 from patchword.alignment.step import training_step
+from patchword.config.align import AlignSettings
 from patchword.models.devices import choose_device
 from patchword.models.encoders import patch_shape
 from patchword.models.pixels import nearest_multiple

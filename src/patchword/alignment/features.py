@@ -32,7 +32,6 @@ from patchword.alignment.photographs import (
     in_order,
     read_photograph,
 )
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import (
     CachedFeatures,
     DamagedShardError,
@@ -45,6 +44,7 @@ from patchword.alignment.shards import (
     shard_files,
     write_shard,
 )
+from patchword.config.align import AlignSettings
 from patchword.data.folders import write_json
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches

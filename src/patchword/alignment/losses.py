@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.alignment.sampling import IGNORED, PatchSample, draw_sample
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.similarities import weighted_logsumexp
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 
 TERMS = ("patch_patch", "text_anchor", "patch_anchor")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from patchword.alignment.settings import ModuleKind
+from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 
 

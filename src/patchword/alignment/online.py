@@ -18,8 +18,8 @@ from patchword.alignment.photographs import (
     in_order,
     read_photograph,
 )
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.shards import ImageSize
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple

@@ -15,8 +15,8 @@ from patchword.alignment.estimate import FeaturePlan, feature_line, plan_feature
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash, known_contents, remember_contents
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.targets import patch_labels
+from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.models.protocols import PatchEncoder

@@ -33,10 +33,10 @@ from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.prepare import HashedItem, hash_items, label_items, prepare_features
 from patchword.alignment.records import StepRecord
 from patchword.alignment.sampling import IGNORED
-from patchword.alignment.settings import WITHOUT_EFFECT, AlignSettings
 from patchword.alignment.state import compute_type
 from patchword.alignment.trackers import require_tracker, start_tracker
 from patchword.alignment.trainer import TrainingResult, TrainingSet, plan_training, train
+from patchword.config.align import WITHOUT_EFFECT, AlignSettings
 from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 
 IGNORED = -1
 """The label of a patch that no term looks at."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchword.alignment.held_out import held_out_count
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 
 PAPER_BATCH, PAPER_RATE, EPOCHS = 32, 1e-4, 5
 # Measured on Toytown (docs/performance.md): a small set wants more passes in smaller steps, but not ever more, since it

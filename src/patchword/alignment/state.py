@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from patchword.alignment.module import AlignmentModule
 from patchword.alignment.records import StepRecord
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.devices import fast_dtype
 

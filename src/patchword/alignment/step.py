@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from patchword.alignment.distributed import Processes
 from patchword.alignment.losses import TERMS, LossTerms, check_labels, sampled_loss
 from patchword.alignment.sampling import draw_sample
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import TrainingState, compute_type
+from patchword.config.align import AlignSettings
 
 Forward = Callable[[Tensor, Tensor], Tensor]
 

@@ -21,10 +21,10 @@ from patchword.alignment.losses import TERMS, LossTerms
 from patchword.alignment.module import AlignmentModule
 from patchword.alignment.records import StepRecord
 from patchword.alignment.schedule import Schedule, image_order, learning_rate_share, seeded_generator
-from patchword.alignment.settings import AlignSettings
 from patchword.alignment.state import copy_weights, start_state
 from patchword.alignment.step import Forward, training_step
 from patchword.alignment.trackers import Tracker
+from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress
 

@@ -88,7 +88,7 @@ def segment(
 ) -> None:
     """Stage 3: segment photographs or videos by any class names."""
     from patchword import api
-    from patchword.segmentation.settings import FolderSettings
+    from patchword.config.segment import FolderSettings
 
     shorthands = {
         "image_size": image_size,

@@ -17,8 +17,8 @@ from patchword.models.sources import ModelName
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
-    from patchword.alignment.settings import AlignSettings
-    from patchword.labeling.settings import LabelSettings
+    from patchword.config.align import AlignSettings
+    from patchword.config.label import LabelSettings
     from patchword.models.protocols import PatchEncoder
     from patchword.segmentation.dense import AnySegmenter
 
@@ -108,7 +108,7 @@ def label_settings(
         preset: its name.
         generator: instead of that of the settings and of the preset.
     """
-    from patchword.labeling.settings import LabelSettings, label_preset
+    from patchword.config.label import LabelSettings, label_preset
 
     if isinstance(settings, LabelSettings):
         values = settings.model_dump()
@@ -119,7 +119,7 @@ def label_settings(
 
 def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
     """Settings of stage 2 from what a user may pass."""
-    from patchword.alignment.settings import AlignSettings
+    from patchword.config.align import AlignSettings
 
     return settings if isinstance(settings, AlignSettings) else AlignSettings(**(settings or {}))
 

@@ -12,6 +12,7 @@ from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
+    from patchword.config.segment import SegmentSettings
     from patchword.evaluation.masks import EvaluationTask, GroundTruth, ZeroIs
     from patchword.evaluation.predictors import PredictionsAre, Predictor
     from patchword.evaluation.records import ScoringSettings
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
-    from patchword.segmentation.settings import SegmentSettings
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class EvaluatedModel:
 
     def check(self) -> None:
         """Refuse what cannot be evaluated, before anything is loaded."""
+        from patchword.config.segment import SegmentSettings
         from patchword.segmentation.api import check_refining
-        from patchword.segmentation.settings import SegmentSettings
 
         kinds = {"a model": self.model, "a method": self.method, "predictions": self.predictions}
         given = [kind for kind, value in kinds.items() if value is not None]

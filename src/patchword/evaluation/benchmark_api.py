@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.config.inputs import check_limit
+from patchword.config.segment import SegmentSettings
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, Unlabelled
 from patchword.evaluation.masks import DataRecord, EvaluationTask
 from patchword.evaluation.protocols import ProtocolRow
-from patchword.segmentation.settings import SegmentSettings
 
 if TYPE_CHECKING:
     from patchword.evaluation.api import EvaluatedModel
@@ -198,9 +198,9 @@ def _run_of(
     unlabelled: Unlabelled | None,
 ) -> ProtocolRun | None:
     """How a model is run; None for predictions."""
+    from patchword.config.segment import SegmentSettings
     from patchword.evaluation.benchmark_api import ProtocolRun
     from patchword.evaluation.protocols import protocol_row
-    from patchword.segmentation.settings import SegmentSettings
 
     if judged.predictions is not None:
         if protocol is not None or templates is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.folders import Manifest
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, find_mask, read_indices
@@ -20,7 +21,6 @@ from patchword.runs.pipeline import Photograph, Pixels, why_unread
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.records import RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
 from patchword.segmentation.result import MASKS
-from patchword.segmentation.settings import SegmentSettings
 
 
 class Predictor(Protocol):

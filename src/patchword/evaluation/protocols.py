@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, cast
 
+from patchword.config.segment import Resize, SegmentSettings, SoftmaxOver
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.lists import Words, templates
 from patchword.evaluation.benchmarks.record import BENCHMARKS, Benchmark
 from patchword.segmentation.methods import METHODS
-from patchword.segmentation.settings import Resize, SegmentSettings, SoftmaxOver
 
 ProtocolName = Literal["tcl448", "sclip336", "native", "published"]
 PUBLISHED: ProtocolName = "published"  # every training-free method as its authors run it

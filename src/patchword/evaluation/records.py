@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator
 
 from patchword.config.base import Settings, one_line
+from patchword.config.segment import SegmentSettings
 from patchword.data.colours import class_colours
 from patchword.data.folders import Manifest, write_json
 from patchword.data.vocabulary import Vocabulary
@@ -25,7 +26,6 @@ from patchword.evaluation.confusion import DILATION
 from patchword.evaluation.counts import ImageCounts, Sparse
 from patchword.evaluation.masks import DataRecord
 from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, in_words, told_by_both
-from patchword.segmentation.settings import SegmentSettings
 
 
 class ScoringSettings(Settings):

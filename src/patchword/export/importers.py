@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from patchword.config.exchange import ImportSettings
 from patchword.config.inputs import Classes, refuse_empty, tell_classes
 from patchword.data.components import NOTHING
 from patchword.data.folders import Manifest, prepare_output, write_json
@@ -20,7 +21,6 @@ from patchword.export.rasterize import Correction, Findings, Painted, Photograph
 from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
-from patchword.export.settings import ImportSettings
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.records import (
     FORMAT,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.exchange import ExportSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -19,7 +20,6 @@ from patchword.export.files import place_photograph
 from patchword.export.instances import Piece, Pieces, pieces_of
 from patchword.export.outlines import LossCounter
 from patchword.export.records import Slivers
-from patchword.export.settings import ExportSettings
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.runs.progress import Progress
 

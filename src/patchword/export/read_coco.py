@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from patchword.config.exchange import ImportSettings
 from patchword.data.coco_masks import decode_segmentation, id_key, polygon_points
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, UnusableError
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
-from patchword.export.settings import ImportSettings
 
 _ORPHAN = "object of a photograph that the file does not list"
 _NO_CATEGORY = "object of a category that the file does not list"

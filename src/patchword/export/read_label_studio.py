@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.exchange import ImportSettings
 from patchword.data.coco_masks import filled_safely, polygon_points
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
@@ -22,7 +23,6 @@ from patchword.export.label_studio import IMAGE
 from patchword.export.label_studio_rle import decode_brush
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
 from patchword.export.read_coco import read_json
-from patchword.export.settings import ImportSettings
 
 _LABELS = "labels"  # ends the type of a region that carries them, such as brushlabels
 _BARE = frozenset({"brush", "polygon", "ellipse", "rectangle", "keypoint", "vector", "bitmask"})

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.exchange import ImportSettings
 from patchword.data.colours import IGNORE_COLOUR
 from patchword.data.components import NOTHING, connected_components
 from patchword.data.image_extras import SILENCE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
-from patchword.export.settings import ImportSettings
 from patchword.export.voc import VOID
 
 _CLASSES, _OBJECTS, _LISTS, _TABLE = (

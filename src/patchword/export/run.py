@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from patchword.config.exchange import ExportSettings
 from patchword.config.inputs import refuse_empty
 from patchword.data.folders import prepare_output, write_json
 from patchword.errors import PatchwordError
@@ -16,7 +17,6 @@ from patchword.export.formats import write_cityscapes, write_fiftyone, write_hug
 from patchword.export.job import Job, categories_of
 from patchword.export.label_studio import write_label_studio
 from patchword.export.records import ExportSummary
-from patchword.export.settings import ExportSettings
 from patchword.export.voc import write_cvat, write_voc
 from patchword.labeling.dataset import LabelledDataset, why_unusable
 from patchword.runs.progress import Progress

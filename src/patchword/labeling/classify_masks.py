@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.labeling.clip_crops import ClassLocalization, crop_side
 from patchword.labeling.localize import Uncertainty, cell_shares, pooled, uncertainties, word_scores
 from patchword.labeling.mask_generator import Proposal
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
 from patchword.labeling.localize import best_words, entropies, narrow, relevance_maps, stitch, word_scores
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder

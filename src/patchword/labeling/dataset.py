@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest
 from patchword.data.masks import Segment
 from patchword.data.vocabulary import Vocabulary
@@ -22,7 +23,6 @@ from patchword.labeling.records import (
     read_manifest,
     segments_path,
 )
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.pipeline import changed_photographs, told
 from patchword.runs.records import check_counted

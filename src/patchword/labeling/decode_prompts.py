@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.data.masks import RunLengths, run_lengths
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import MaskFrame, full_logits
 from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer

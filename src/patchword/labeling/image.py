@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -19,7 +20,6 @@ from patchword.labeling.decode_prompts import DecodedMask, build_prompts, decode
 from patchword.labeling.fuse import fuse
 from patchword.labeling.localize import cell_shares, pooled, uncertainties
 from patchword.labeling.mask_generator import make_image_crops, propose_masks
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_each
 from patchword.models.text_embeddings import TextVectors, check_words, encode_vocabulary

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
 from patchword.data.masks import RunLengths
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.decode_prompts import Box, boxes_of, decode, encode_masks, stability_of, suppress
 from patchword.labeling.point_sampling import DecodedMasks, Step, feature_points, further_steps, grid_points
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
 from patchword.models.protocols import ImageEmbedding, MaskProposer, PatchEncoder

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.label import LabelSettings
 from patchword.labeling.decode_prompts import boxes_of, suppress
 from patchword.labeling.localize import cell_spans
-from patchword.labeling.settings import LabelSettings
 
 _ROUNDS = 8  # of Lloyd's algorithm; on maps of a few thousand patches the clusters hardly change after five
 

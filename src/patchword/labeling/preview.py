@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import json_text
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
@@ -18,7 +19,6 @@ from patchword.labeling.quality.page import GENERATOR
 from patchword.labeling.quality.report import ReportSettings, write_report
 from patchword.labeling.records import Counts, label_map_path, segments_path
 from patchword.labeling.run import label_folder, write_result
-from patchword.labeling.settings import LabelSettings
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk, spread
 from patchword.runs.pipeline import decoded
 from patchword.runs.progress import duration, rate

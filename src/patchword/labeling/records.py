@@ -18,9 +18,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, write_json
 from patchword.errors import PatchwordError
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import Numerics, Record, ShardRecord, VocabularyRecord
 

@@ -13,8 +13,8 @@ from patchword.models.registry import find_preset
 from patchword.models.sources import Loader, ModelName, Named, check_part, name_of
 
 if TYPE_CHECKING:
+    from patchword.config.label import LabelSettings
     from patchword.labeling.image import LabelParts
-    from patchword.labeling.settings import LabelSettings
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
 

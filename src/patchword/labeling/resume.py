@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, read_marker, remove_leftovers, replace_file
 from patchword.errors import PatchwordError
 from patchword.labeling.image import LabelParts
@@ -21,7 +22,6 @@ from patchword.labeling.records import (
     read_manifest,
     segments_path,
 )
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.pipeline import changed_photographs, told
 from patchword.runs.progress import photograph_count

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, prepare_output, sole_use, write_json, write_text
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
@@ -32,7 +33,6 @@ from patchword.labeling.records import (
     segments_path,
 )
 from patchword.labeling.resume import CORRECTIONS, begin, refuse_corrections
-from patchword.labeling.settings import LabelSettings
 from patchword.runs.pipeline import Photograph, Writer, decoded, name_images, remove_files, why_unread, why_unwritten
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import Session

@@ -26,11 +26,11 @@ from patchword.segmentation.opening import open_segmenter as open_segmenter
 
 if TYPE_CHECKING:
     from patchword.alignment.artifact import Tower
+    from patchword.config.segment import FolderSettings, SegmentSettings
     from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
     from patchword.segmentation.records import SegmentedFolder
-    from patchword.segmentation.settings import FolderSettings, SegmentSettings
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class SegmentRequest:
         check_limit(limit)
         check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
 
+        from patchword.config.segment import FolderSettings, SegmentSettings
         from patchword.runs.shards import Shard  # after what can be refused without torch
         from patchword.segmentation.files import soft_classes
-        from patchword.segmentation.settings import FolderSettings, SegmentSettings
         from patchword.segmentation.words import mask_names
 
         part = Shard.parse(shard) if isinstance(shard, str) else shard

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from patchword.alignment.compiled import Compiled
+from patchword.config.segment import SegmentSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
@@ -26,7 +27,6 @@ from patchword.segmentation.pixels import apply_thresholds
 from patchword.segmentation.refine.apply import refine_pixels, refine_scores
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores, SeenImage, share_batches
-from patchword.segmentation.settings import SegmentSettings
 from patchword.segmentation.sliding_window import check_window, inference_windows
 from patchword.segmentation.words import Classes, ClassWords, WordEncoder, check_background
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.segment import ALL_CLASSES, FolderSettings
 from patchword.data.folders import write_bytes
 from patchword.data.masks import LabelMap, run_lengths
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.records import ClassArea, ResultRecord, RunLengthsRecord, TilesRecord
 from patchword.segmentation.result import MASKS, OVERLAYS, SegmentationResult
-from patchword.segmentation.settings import ALL_CLASSES, FolderSettings
 
 CONFIDENCE, SOFT = "confidence", "soft"
 JPEG_QUALITY = 90

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.colours import with_one_more
 from patchword.data.folders import Manifest
 from patchword.data.images import read_image
@@ -38,7 +39,6 @@ from patchword.segmentation.large.run import segment_large
 from patchword.segmentation.records import ResultRecord, read_results
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.resume import Kept
-from patchword.segmentation.settings import FolderSettings, SegmentSettings
 from patchword.segmentation.video import FrameCount, VideoFrame, frames_told, read_frames, write_overlay_video
 
 IN_TILES: Pixels = np.empty((0, 0, 3), dtype=np.uint8)  # stands for the pixels of an image that is read tile by tile

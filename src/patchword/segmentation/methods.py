@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from patchword.config.refine import PamrSettings
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
-from patchword.segmentation.settings import PamrSettings, SegmentSettings
 
 if TYPE_CHECKING:
     from patchword.models.dense import Dense

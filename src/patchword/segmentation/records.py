@@ -16,10 +16,10 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
+from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.folders import Manifest, write_json
 from patchword.errors import PatchwordError
 from patchword.runs.records import Record, ShardRecord, check_counted
-from patchword.segmentation.settings import FolderSettings, SegmentSettings
 
 MARKER = "segmentation"
 RESULTS, SETTINGS = "results.jsonl", "segment.json"

@@ -19,7 +19,7 @@ from patchword.segmentation.scores import PixelScores
 from patchword.visualization.overlays import overlay
 
 if TYPE_CHECKING:
-    from patchword.segmentation.settings import FolderSettings
+    from patchword.config.segment import FolderSettings
 
 MASKS, OVERLAYS = "masks", "overlays"
 
@@ -110,8 +110,8 @@ class SegmentationResult:
         Returns:
             Path of the mask.
         """
+        from patchword.config.segment import FolderSettings
         from patchword.segmentation.files import mask_path, write_files
-        from patchword.segmentation.settings import FolderSettings
 
         write_files(self, Path(folder), name=name, settings=FolderSettings.of(settings))
         return mask_path(Path(folder), name)

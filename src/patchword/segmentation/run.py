@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, sole_use
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import name_images
@@ -25,7 +26,6 @@ from patchword.segmentation.records import (
     read_results,
 )
 from patchword.segmentation.resume import begin
-from patchword.segmentation.settings import FolderSettings, SegmentSettings
 from patchword.segmentation.video import check_extra, is_video
 from patchword.segmentation.words import Classes, mask_names
 

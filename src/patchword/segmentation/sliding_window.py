@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.models.pixels import model_size, nearest_multiple
-from patchword.segmentation.settings import SegmentSettings
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchword.config.segment import SegmentSettings, SoftmaxOver
 from patchword.data.colours import with_one_more
 from patchword.data.folders import cache_folder, write_bytes
 from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
@@ -31,7 +32,6 @@ from patchword.models.protocols import ImageTextEncoder
 from patchword.models.stored_text import StoredText
 from patchword.models.text_embeddings import BACKGROUND, TextVectors, check_words, encode_vocabulary
 from patchword.segmentation.pixels import PostprocessConfig
-from patchword.segmentation.settings import SegmentSettings, SoftmaxOver
 from patchword.versions import versions
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from patchword.models.registry import find_preset
 from patchword.models.sources import Loader
 
 if TYPE_CHECKING:
+    from patchword.config.suggest import SuggestSettings
     from patchword.models.protocols import ImageTextEncoder
     from patchword.suggestion.result import Suggestion
-    from patchword.suggestion.settings import SuggestSettings
 
 
 def suggest(
@@ -57,10 +57,10 @@ def suggest(
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible,
             and when nothing can be proposed.
     """
+    from patchword.config.suggest import SuggestSettings
     from patchword.data.images import find_images
     from patchword.suggestion.result import render_page
     from patchword.suggestion.run import read_nouns, suggest_classes
-    from patchword.suggestion.settings import SuggestSettings
 
     targets = _targets(out=out, page=page, nouns=nouns, overwrite=overwrite)
     numbers = settings if isinstance(settings, SuggestSettings) else SuggestSettings(**(settings or {}))

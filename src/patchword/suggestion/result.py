@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from patchword.config.suggest import SuggestSettings
 from patchword.data.vocabulary import Vocabulary, class_lines, directive_lines
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
-from patchword.suggestion.settings import SuggestSettings
 
 _MOST_NEAR = 5
 

@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from patchword.config.label import LabelSettings
+from patchword.config.suggest import SuggestSettings
 from patchword.data.images import to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import crop_side, crops_needed, finite, take_crops
 from patchword.labeling.localize import best_words
-from patchword.labeling.settings import LabelSettings
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.text_embeddings import TextVectors, encode_vocabulary
 from patchword.runs.pipeline import decoded
 from patchword.runs.progress import Progress
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
-from patchword.suggestion.settings import SuggestSettings
 from patchword.suggestion.votes import ClassRankings, SelectedClass, Selection, select_classes
 
 BUILT_IN = Path(__file__).with_name("nouns.txt")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.suggestion.settings import SuggestSettings
+from patchword.config.suggest import SuggestSettings
 
 _NOBODY = -1
 _MOST_CHOICES = 16  # nouns in the ranking of a crop; bounds the memory, and hardly any crop has as many that near

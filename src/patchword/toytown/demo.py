@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from patchword import api
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
+from patchword.config.label import LabelSettings
 from patchword.data.folders import prepare_output, write_json, write_text
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, PatchwordWarning
@@ -22,7 +23,6 @@ from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.fuse import fuse
 from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
-from patchword.labeling.settings import LabelSettings
 from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.demo_compare import Comparison, compare_all

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.segment import Refine
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.evaluation.confusion import DILATION
@@ -20,7 +21,6 @@ from patchword.runs.progress import Progress
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import open_segmenter
-from patchword.segmentation.settings import Refine
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import Workers, finish_all

@@ -17,13 +17,13 @@ from typing import Any, Self, TypeVar
 
 from patchword import api
 from patchword.alignment.data import AlignmentData
-from patchword.alignment.settings import AlignSettings
+from patchword.config.align import AlignSettings
+from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.merge import merge_labels
 from patchword.labeling.records import MANIFEST_FILE
-from patchword.labeling.settings import LabelSettings
 from patchword.models import load_image_text
 from patchword.runs.progress import Progress
 from patchword.segmentation.baseline import DenseSegmenter

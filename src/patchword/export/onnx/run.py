@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from patchword.alignment.artifact import Artifact, read_artifact
+from patchword.config.exchange import OnnxSettings
 from patchword.errors import PatchwordError
 from patchword.export.files import check_file_target
 from patchword.export.onnx.check import agreement, largest_difference, open_session
@@ -17,7 +18,6 @@ from patchword.export.onnx.facts import KEY, Agreement, OnnxFacts
 from patchword.export.onnx.files import SUFFIX, Workplace, import_onnx_package, quantise, save_model, weights_beside
 from patchword.export.onnx.graph import trace
 from patchword.export.onnx.head import attach_head, parse_head
-from patchword.export.onnx.settings import OnnxSettings
 from patchword.export.onnx.traceable import ImageSide
 from patchword.export.publish import find_artifact
 from patchword.models import load_patch_encoder

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from patchword.config.label import LabelSettings
 from patchword.data.masks import LabelMap, RunLengths, Segment
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection
@@ -21,7 +22,6 @@ from patchword.labeling.quality.records import (
     QualitySettings,
     score_of,
 )
-from patchword.labeling.settings import LabelSettings
 
 Positions = NDArray[np.int64]
 

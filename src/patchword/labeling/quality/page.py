@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.quality.records import MaskDoubt, QualityParts, QualityRecord, QualitySummary
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, ImageRecord
-from patchword.labeling.settings import LabelSettings
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import RUNS_FILE
 from patchword.visualization.html import (

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from patchword.config.base import Settings
+from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, json_text, replacing, write_text
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, Segment
@@ -30,7 +31,6 @@ from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.page import Page, Picture, render
 from patchword.labeling.quality.records import QualityRecord, QualitySummary, read_doubts, summarise, worst_masks
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, label_map_path, read_manifest, segments_path
-from patchword.labeling.settings import LabelSettings
 from patchword.runs.progress import Progress
 from patchword.visualization.overlays import overlay
 

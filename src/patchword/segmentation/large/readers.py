@@ -10,10 +10,10 @@ from typing import IO, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.images import image_size, read_image
 from patchword.errors import PatchwordError
 from patchword.segmentation.large.tiles import Box
-from patchword.segmentation.settings import SegmentSettings
 
 _READ_AS_THEY_ARE = frozenset({1, 2, 3, 6})  # grey from black, RGB, palette, YCbCr
 _MILLION = 1_000_000

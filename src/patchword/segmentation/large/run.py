@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, WriteError
@@ -20,7 +21,6 @@ from patchword.segmentation.large.readers import Pixels, WindowReader, open_read
 from patchword.segmentation.large.tiles import Tile, plan_tiles, settings_of_tile
 from patchword.segmentation.large.unfinished import Shown, Unfinished, nothing
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.settings import SegmentSettings
 from patchword.segmentation.words import Classes, mask_names
 
 UNFINISHED = "unfinished"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from patchword.segmentation.settings import SegmentSettings
+from patchword.config.segment import SegmentSettings
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.refine import PamrSettings
+from patchword.config.segment import SegmentSettings
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import longest_side_size, resize
@@ -28,7 +30,6 @@ from patchword.segmentation.pixels import (
 from patchword.segmentation.refine.jbu import JbuScores
 from patchword.segmentation.refine.snap import Ballot, snap
 from patchword.segmentation.scores import GridScores, PixelScores
-from patchword.segmentation.settings import PamrSettings, SegmentSettings
 
 _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0))
 _LEAST_DEVIATION = 1e-8  # keeps flat areas, where all differences are 0 too, from dividing by 0

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.refine import JbuSettings
 from patchword.segmentation.scores import take
-from patchword.segmentation.settings import JbuSettings
 
 _WEIGHTS_AT_ONCE = 2**23  # weights of patches at pixels in memory; bounds memory, changes no result
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.refine import SnapSettings
 from patchword.data.components import connected_components
 from patchword.labeling.decode_prompts import boxes_of, decode, suppress
 from patchword.labeling.point_sampling import inner_points
@@ -24,7 +25,6 @@ from patchword.models.batching import Batches
 from patchword.models.protocols import MaskProposals, MaskProposer
 from patchword.segmentation.pixels import PixelClasses, class_shares
 from patchword.segmentation.scores import PixelScores
-from patchword.segmentation.settings import SnapSettings
 
 
 @dataclass(frozen=True, eq=False)

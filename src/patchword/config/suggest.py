@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from patchword.config.base import Settings
-from patchword.labeling.settings import LabelSettings
+from patchword.config.label import LabelSettings
 
 
 class SuggestSettings(Settings):
