@@ -46,7 +46,7 @@ from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
 from patchword.models import load_image_text, load_mask_proposer
 from patchword.models.batching import Batches
-from patchword.models.protocols import ImageEmbedding, MaskProposer
+from patchword.models.protocols import ImageEmbedding, MaskGenerator
 from patchword.toytown import miniatures
 from patchword.versions import versions
 
@@ -125,7 +125,7 @@ def measure_share(images: list[Path], *, root: Path, parts: LabelParts, settings
     return Share(len(images), seconds, clock.seconds, clock.seconds / seconds)
 
 
-def ask_naively(proposer: MaskProposer, embedding: ImageEmbedding, points: Tensor, settings: LabelSettings) -> int:
+def ask_naively(proposer: MaskGenerator, embedding: ImageEmbedding, points: Tensor, settings: LabelSettings) -> int:
     """One prompt a call, every mask at full size before it is filtered and encoded; how many stay."""
     kept = 0
     for point in points:

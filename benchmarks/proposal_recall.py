@@ -33,7 +33,7 @@ from patchword.labeling.mask_generator import ImageCrop, point_features, propose
 from patchword.labeling.point_sampling import further_steps
 from patchword.models import load_mask_proposer, load_patch_encoder
 from patchword.models.batching import Batches
-from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer, PatchEncoder
+from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals, PatchEncoder
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import Scene, draw_scene
@@ -83,9 +83,9 @@ class Found:
 
 
 class Counting:
-    """A mask proposer that counts its decodes."""
+    """A mask generator that counts its decodes."""
 
-    def __init__(self, proposer: MaskProposer) -> None:
+    def __init__(self, proposer: MaskGenerator) -> None:
         self.proposer = proposer
         self.record, self.device = proposer.record, proposer.device
         self.decodes = 0
@@ -114,7 +114,7 @@ def best_ious(scene: Scene, masks: list[NDArray[np.bool_]]) -> NDArray[np.float6
 
 
 @torch.no_grad()
-def look(scene: Scene, *, sam: MaskProposer, dino: PatchEncoder, settings: LabelSettings) -> Found:
+def look(scene: Scene, *, sam: MaskGenerator, dino: PatchEncoder, settings: LabelSettings) -> Found:
     """Ask one way on one scene."""
     image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
     (embedding,) = sam.embed([image])

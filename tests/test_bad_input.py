@@ -308,7 +308,7 @@ def test_model_folders_that_are_not_whole(made: Path, models: Models, tmp_path: 
 def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> None:
     command = label_command(made / "photos", out=tmp_path / "labels", models=models)
     command[command.index(models.sam)] = models.dinov2
-    assert "cannot be used as mask proposer" in must(run(*command), code=2).complaint
+    assert "cannot be used as mask generator" in must(run(*command), code=2).complaint
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
         Image.new(mode, (8, 8)).save(tmp_path / folder / "a.png")
     command = ["evaluate", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", "cat", "--model", "absent"]
     complaint = must(run(*command, "--set", "refine=sam"), code=2).complaint
-    assert "refine=sam needs a mask proposer, such as a SAM; name one by --mask-proposer" in complaint
+    assert "refine=sam needs a mask generator, such as a SAM; name one by --mask-proposer" in complaint
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from patchword.config.align import AlignSettings
     from patchword.config.label import LabelSettings
     from patchword.labeling.dataset import LabelledDataset
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.segmenter import Segmenter
 
@@ -42,7 +42,7 @@ def label(
     out: str | Path,
     preset: str = "balanced",
     image_text: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskProposer | None = None,
+    mask_proposer: str | Path | MaskGenerator | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     background: Sequence[str] | None = None,
     generator: str | None = None,

@@ -70,7 +70,7 @@ def on_device(device: str) -> LabelParts:
             {"parts": in_type(torch.bfloat16)},
             "the dtype of the image-text model was float32, now bfloat16; go on with --device cpu --dtype float32",
         ),
-        ({"parts": on_device("cuda:1")}, "the device of the mask proposer was cpu, now cuda; go on with --device cpu"),
+        ({"parts": on_device("cuda:1")}, "the device of the mask generator was cpu, now cuda; go on with --device cpu"),
         ({"parts": make_parts("red")}, "the vocabulary's hash was"),
         ({"settings": LabelSettings(margin=0.07)}, "setting `margin` was"),
     ],

@@ -14,7 +14,7 @@ from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
 from patchword.models import (
     ImageTextEncoder,
-    MaskProposer,
+    MaskGenerator,
     PatchEncoder,
     load_image_text,
     load_mask_proposer,
@@ -105,7 +105,7 @@ def masks_at(model: Any, embedding: Any, points: Tensor) -> Any:
 
 def outputs(model: Any, images: Tensor) -> list[Tensor]:
     """Everything that an adapter says of images, of whichever kind it is."""
-    if isinstance(model, MaskProposer):
+    if isinstance(model, MaskGenerator):
         embeddings = model.embed(images.split(1) if images.ndim == 4 else [images])
         proposals = model.masks_at(embeddings[:1], [torch.tensor(WHITE_POINT)])[0]
         levels = [level for embedding in embeddings for level in embedding.features]
@@ -127,7 +127,7 @@ class TestEveryModel:
 
     def test_keeps_its_protocol(self, case: Case, request: pytest.FixtureRequest) -> None:
         model = load(case, request)
-        expected = {load_image_text: ImageTextEncoder, load_patch_encoder: PatchEncoder}.get(case.load, MaskProposer)
+        expected = {load_image_text: ImageTextEncoder, load_patch_encoder: PatchEncoder}.get(case.load, MaskGenerator)
         assert isinstance(model, expected)
         assert model.device == torch.device("cpu")
 
@@ -328,7 +328,7 @@ class TestPatchEncoder:
 
 
 @pytest.mark.parametrize("case", MASK, ids=str)
-class TestMaskProposer:
+class TestMaskGenerator:
     @pytest.mark.parametrize("size", [(48, 64), (64, 48), (33, 50), (1, 1), (300, 9), (96, 96)])
     def test_masks_have_the_size_of_the_image(
         self, case: Case, request: pytest.FixtureRequest, size: tuple[int, int]

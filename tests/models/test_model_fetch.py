@@ -237,14 +237,14 @@ def test_offline_is_respected(published: Hub, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_known_name_of_another_kind_is_refused_without_a_question(published: Hub) -> None:
-    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask proposer"):
+    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask generator"):
         load_mask_proposer(NAME, device="cpu")
     assert published.questions == []
 
 
 def test_unknown_name_of_another_kind_is_refused_before_its_weights_are_fetched(published: Hub) -> None:
     published.repositories["some/clip"] = published.repositories[NAME]
-    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask proposer"):
+    with pytest.raises(PatchwordError, match="'clip' cannot be used as mask generator"):
         load_mask_proposer("some/clip", device="cpu")
     assert not list(published.cache.rglob("*.safetensors"))
 
@@ -349,7 +349,7 @@ def test_check_of_a_folder_that_does_not_load(tiny_clip: Path, tmp_path: Path) -
 
 
 def test_check_of_another_kind(tiny_clip: Path) -> None:
-    assert "cannot be used as mask proposer" in check_model(str(tiny_clip), kind="mask").problem
+    assert "cannot be used as mask generator" in check_model(str(tiny_clip), kind="mask").problem
 
 
 def test_check_asks_no_hub(published: Hub) -> None:

@@ -154,9 +154,9 @@ def test_pickled_weights_are_never_read(copy: Path) -> None:
     ("load", "fixture", "words"),
     [
         (load_image_text, "tiny_sam", ("'sam' cannot be used as image-text encoder", "clip, siglip")),
-        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask proposer", "(choose from sam, sam2")),
+        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask generator", "(choose from sam, sam2")),
         (load_image_text, "tiny_mae", ("'vit_mae' cannot be used as image-text encoder", "(choose from clip, siglip")),
-        (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask proposer", "sam, sam2")),
+        (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask generator", "sam, sam2")),
     ],
 )
 def test_model_of_another_kind_is_refused(

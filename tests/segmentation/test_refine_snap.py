@@ -1,4 +1,4 @@
-"""Snapping to masks that a scripted mask proposer draws."""
+"""Snapping to masks that a scripted mask generator draws."""
 
 from __future__ import annotations
 

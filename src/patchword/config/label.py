@@ -117,7 +117,7 @@ class LabelSettings(Settings):
     # Masks of everything
     point_sampling: Literal["embedding", "encoder", "grid"] = Field(
         "embedding",
-        description="Points that masks of everything are asked at: one a cluster of the mask proposer's own image "
+        description="Points that masks of everything are asked at: one a cluster of the mask generator's own image "
         "embedding or of a vision encoder's patch features, or a grid, which needs many more",
     )
     points_per_side: int = Field(
@@ -176,7 +176,7 @@ class LabelSettings(Settings):
         (1,),
         min_length=1,
         description="Masks of everything are asked for on the photograph (1) and on g x g overlapping parts of it for "
-        "each other g, 1 to 16; finer ones find smaller things and cost g x g passes of the mask proposer",
+        "each other g, 1 to 16; finer ones find smaller things and cost g x g passes of the mask generator",
     )
     proposal_overlap: float = Field(
         0.34,
@@ -188,7 +188,7 @@ class LabelSettings(Settings):
     proposal_enlargement: float = Field(
         2.0,
         ge=1,
-        description="A grid is left out where its parts would be enlarged more than this to fill the mask proposer's "
+        description="A grid is left out where its parts would be enlarged more than this to fill the mask generator's "
         "input, 1 or more; more asks on blurred parts, too",
     )
     stability_score_thresh: float = Field(
@@ -213,7 +213,7 @@ class LabelSettings(Settings):
     points_per_batch: int = Field(
         64,
         ge=1,
-        description="Prompts that the mask proposer decodes at once, 1 or more; more fills an accelerator and needs "
+        description="Prompts that the mask generator decodes at once, 1 or more; more fills an accelerator and needs "
         "more memory; halves itself where memory runs out",
     )
 

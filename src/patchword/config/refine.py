@@ -80,7 +80,7 @@ class PamrSettings(Settings):
 
 
 class SnapSettings(Settings):
-    """Of snapping regions to the masks of a mask proposer. Source: docs/refinement.md [chosen]."""
+    """Of snapping regions to the masks of a mask generator. Source: docs/refinement.md [chosen]."""
 
     FORMER: ClassVar[Mapping[str, str]] = {
         "minimum_predicted_iou": "pred_iou_thresh",
@@ -124,7 +124,7 @@ class SnapSettings(Settings):
         0.7,
         ge=0,
         le=1,
-        description="0 to 1: masks that the mask proposer itself expects to be worse are not taken.",
+        description="0 to 1: masks that the mask generator itself expects to be worse are not taken.",
     )
     agreement: float = Field(
         0.3,

@@ -102,7 +102,7 @@ class SegmentSettings(Settings):
     refine: Refine = Field(
         "jbu",
         description="What sharpens edges afterwards: none, jbu (joint bilateral upsampling, which follows the "
-        "photograph), pamr, or sam (masks of a mask proposer).",
+        "photograph), pamr, or sam (masks of a mask generator).",
     )
     jbu: JbuSettings = Field(JbuSettings(), description="Numbers of joint bilateral upsampling, where refine is jbu.")
     pamr: PamrSettings = Field(PamrSettings(), description="Numbers of PAMR, where refine is pamr.")

@@ -175,7 +175,7 @@ class Segment:
         rle: the mask, COCO compressed, size as [height, width].
         class_index, class_name: what it shows.
         score: similarity x predicted IoU.
-        predicted_iou: the mask proposer's own estimate, nominally in [0, 1].
+        predicted_iou: the mask generator's own estimate, nominally in [0, 1].
         similarity: mean evidence for the class inside the mask, in [0, 1].
         generator: which part of labelling made it.
         points: prompt points (x, y) in pixels of the image.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from patchword.evaluation.predictors import PredictionsAre, Predictor
     from patchword.evaluation.records import ScoringSettings
     from patchword.evaluation.report import EvaluationReport
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
 
@@ -41,7 +41,7 @@ class EvaluatedModel:
     image_text: str | Path | ImageTextEncoder | None = None
     encoder: str | Path | PatchEncoder | None = None
     text_encoder: str | Path | ImageTextEncoder | None = None
-    mask_proposer: str | Path | MaskProposer | None = None
+    mask_proposer: str | Path | MaskGenerator | None = None
     predictions: str | Path | None = None
     predictions_are: PredictionsAre = "auto"
     settings: SegmentSettings | Mapping[str, Any] | None = None
@@ -92,7 +92,7 @@ def evaluate(
     image_text: str | Path | ImageTextEncoder | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskProposer | None = None,
+    mask_proposer: str | Path | MaskGenerator | None = None,
     predictions: str | Path | None = None,
     predictions_are: PredictionsAre = "auto",
     out: str | Path | None = None,

@@ -15,7 +15,7 @@ from patchword.config.label import LabelSettings
 from patchword.data.masks import RunLengths, run_lengths
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import MaskFrame, full_logits
-from patchword.models.protocols import ImageEmbedding, MaskProposals, MaskProposer
+from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals
 
 
 def boxes_of(masks: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class DecodedPrompts:
 
 
 def decode(
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     *,
     embeddings: Sequence[ImageEmbedding],
     points: Sequence[Tensor],
@@ -173,7 +173,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class DecodedMask:
-    """The mask proposer's best mask for a prompt.
+    """The mask generator's best mask for a prompt.
 
     Attributes:
         prompt: what was asked.
@@ -243,7 +243,7 @@ def build_prompts(maps: Tensor, *, image_size: tuple[int, int], settings: LabelS
 
 
 def decode_prompts(
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     *,
     embeddings: Sequence[ImageEmbedding],
     prompts: Sequence[Sequence[Prompt]],
@@ -281,7 +281,7 @@ def decode_prompts(
 
 
 def _best(
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     embeddings: Sequence[ImageEmbedding],
     points: Sequence[Tensor],
     settings: LabelSettings,

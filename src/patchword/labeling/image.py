@@ -21,7 +21,7 @@ from patchword.labeling.fuse import fuse
 from patchword.labeling.localize import cell_shares, pooled, uncertainties
 from patchword.labeling.mask_generator import make_image_crops, propose_masks
 from patchword.models.batching import Batches, is_out_of_memory
-from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskProposer, PatchEncoder, check_each
+from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator, PatchEncoder, check_each
 from patchword.models.text_embeddings import TextVectors, check_words, encode_vocabulary
 
 CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
@@ -41,7 +41,7 @@ class LabelParts:
     """
 
     image_text: ImageTextEncoder
-    mask_proposer: MaskProposer
+    mask_proposer: MaskGenerator
     vocabulary: Vocabulary
     text: TextVectors
     patch_encoder: PatchEncoder | None = None
@@ -52,7 +52,7 @@ class LabelParts:
         cls,
         image_text: ImageTextEncoder,
         *,
-        mask_proposer: MaskProposer,
+        mask_proposer: MaskGenerator,
         vocabulary: Vocabulary,
         patch_encoder: PatchEncoder | None = None,
     ) -> LabelParts:
@@ -95,7 +95,7 @@ class ImageLabels:
 def generate_masks(
     images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings
 ) -> list[MaskCandidates | PatchwordError]:
-    """Generate masks with classes: prompt the mask proposer where CLIP sees a class, classify the masks that it finds
+    """Generate masks with classes: prompt the mask generator where CLIP sees a class, classify the masks that it finds
     by itself, or both.
 
     `settings.image_batch` images go through the models together, fewer where memory runs out. Source: docs/method.md

@@ -21,7 +21,7 @@ from patchword.labeling.decode_prompts import Box, boxes_of, decode, encode_mask
 from patchword.labeling.point_sampling import DecodedMasks, Step, feature_points, further_steps, grid_points
 from patchword.models.batching import Batches
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
-from patchword.models.protocols import ImageEmbedding, MaskProposer, PatchEncoder
+from patchword.models.protocols import ImageEmbedding, MaskGenerator, PatchEncoder
 
 _LOOKED_AT_ONCE = 16  # masks at the size of the crop that are in memory together; changes no result
 
@@ -34,7 +34,7 @@ class Proposal:
 
     Attributes:
         rle: the mask, COCO compressed.
-        predicted_iou: the mask proposer's own estimate, brought within [0, 1] once masks are ranked.
+        predicted_iou: the mask generator's own estimate, brought within [0, 1] once masks are ranked.
         stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
         points: x, y of each point of its prompt in pixels of the image.
     """
@@ -118,7 +118,7 @@ def sample_points(features: Tensor | None, *, size: tuple[int, int], settings: L
 
 
 def propose_masks(
-    proposer: MaskProposer, *, image_crops: Sequence[Sequence[ImageCrop]], batches: Batches, settings: LabelSettings
+    proposer: MaskGenerator, *, image_crops: Sequence[Sequence[ImageCrop]], batches: Batches, settings: LabelSettings
 ) -> list[list[Proposal]]:
     """Ask for the masks at every prompt on photographs and keep those that are sure, stable and no repetition.
 
@@ -176,7 +176,7 @@ def _prompts(crop: ImageCrop, *, number: int, decoded: Sequence[DecodedMasks]) -
 
 
 def _ask(
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     image_crops: Sequence[ImageCrop],
     prompts: Sequence[Tensor],
     *,
@@ -306,7 +306,7 @@ def make_image_crops(
     images: Sequence[Tensor],
     *,
     embeddings: Sequence[ImageEmbedding],
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     encoder: PatchEncoder | None,
     batches: Batches,
     settings: LabelSettings,
@@ -351,7 +351,7 @@ def make_image_crops(
 def part_boxes(size: tuple[int, int], *, input_size: int, settings: LabelSettings) -> list[tuple[int, Box]]:
     """Lay each grid of overlapping parts over a photograph.
 
-    A grid is left out where its parts would have to be enlarged too much to fill the mask proposer's input, since
+    A grid is left out where its parts would have to be enlarged too much to fill the mask generator's input, since
     nothing new could be seen on them [chosen].
 
     Args:
@@ -380,7 +380,7 @@ def point_features(
     pixels: Tensor,
     *,
     embedding: ImageEmbedding,
-    proposer: MaskProposer,
+    proposer: MaskGenerator,
     encoder: PatchEncoder | None,
     settings: LabelSettings,
 ) -> Tensor | None:

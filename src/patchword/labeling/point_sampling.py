@@ -135,7 +135,7 @@ class DecodedMasks:
     Attributes:
         masks: (n, m, rows, columns) bool, several for each prompt, on a coarse map of the whole view; a cell is inside
             where anything in it is, so that no mask gets lost.
-        predicted_iou: (n, m) the mask proposer's own estimates.
+        predicted_iou: (n, m) the mask generator's own estimates.
         accepted: (n, m) bool, whether a mask is sure and stable enough.
 
     All are in main memory.

@@ -15,7 +15,7 @@ from patchword.models.sources import Loader, ModelName, Named, check_part, name_
 if TYPE_CHECKING:
     from patchword.config.label import LabelSettings
     from patchword.labeling.image import LabelParts
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.runs.shards import Shard
 
 
@@ -39,7 +39,7 @@ class LabelRequest:
     vocabulary: Vocabulary
     settings: LabelSettings
     image_text: Named | ImageTextEncoder
-    mask_proposer: Named | MaskProposer
+    mask_proposer: Named | MaskGenerator
     encoder: Named | PatchEncoder | None
     limit: int | None
     shard: Shard | None
@@ -55,7 +55,7 @@ class LabelRequest:
         out: str | Path,
         preset: str = "balanced",
         image_text: str | Path | ImageTextEncoder | None = None,
-        mask_proposer: str | Path | MaskProposer | None = None,
+        mask_proposer: str | Path | MaskGenerator | None = None,
         encoder: str | Path | PatchEncoder | None = None,
         background: Sequence[str] | None = None,
         generator: str | None = None,
@@ -100,7 +100,7 @@ class LabelRequest:
 
     def models(self) -> dict[str, ModelName]:
         """The names of the models that take part, by role."""
-        parts = {"image-text": self.image_text, "mask proposer": self.mask_proposer, "vision encoder": self.encoder}
+        parts = {"image-text": self.image_text, "mask generator": self.mask_proposer, "vision encoder": self.encoder}
         return {role: name_of(part) for role, part in parts.items() if part is not None}
 
     def load(self, *, device: str = "auto", dtype: str = "auto") -> LabelParts:

@@ -243,7 +243,7 @@ def differences(before: DatasetRecord, now: DatasetRecord) -> list[tuple[str, ob
     pairs.append(("the vocabulary's hash", before.vocabulary.hash, now.vocabulary.hash))
     for what, first, second in (
         ("the image-text model", before.image_text, now.image_text),
-        ("the mask proposer", before.mask_proposer, now.mask_proposer),
+        ("the mask generator", before.mask_proposer, now.mask_proposer),
         ("the vision encoder", before.patch_encoder, now.patch_encoder),
     ):
         pairs.append((what, _identity(first), _identity(second)))

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from patchword.models.protocols import (
         ImageEmbedding,
         ImageTextEncoder,
+        MaskGenerator,
         MaskProposals,
-        MaskProposer,
         ModelRecord,
         PatchEncoder,
     )
@@ -22,8 +22,8 @@ __all__ = [
     "PRESETS",
     "ImageEmbedding",
     "ImageTextEncoder",
+    "MaskGenerator",
     "MaskProposals",
-    "MaskProposer",
     "ModelRecord",
     "PatchEncoder",
     "Preset",

@@ -18,7 +18,7 @@ class EncoderFacts:
     Attributes:
         name: hub name; with a prefix and NAME in capitals where any model of a library will do.
         family: registry name of its adapter.
-        roles: what it can be: "patches" (vision encoder), "text" (text space), "masks" (mask proposer).
+        roles: what it can be: "patches" (vision encoder), "text" (text space), "masks" (mask generator).
         patch: side of a patch in pixels; None where it depends on the model.
         channels: of a patch feature; None likewise, or where it gives no patches.
         text_channels: of its text space; None where it has no text, or depends on the model.

@@ -26,10 +26,10 @@ from patchword.models.folders import (
 )
 from patchword.models.hub import cached_folder, fetch_config, fetch_files, local_folder
 from patchword.models.openclip import OpenClipEncoder, OpenClipPatches, check_native, load_open_clip
-from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
-from patchword.models.sam import SamProposer
-from patchword.models.sam2 import Sam2Proposer
+from patchword.models.sam import SamMaskGenerator
+from patchword.models.sam2 import Sam2MaskGenerator
 from patchword.models.siglip import SiglipEncoder
 from patchword.models.stored_text import SUFFIX as STORED_TEXT
 from patchword.models.stored_text import load_stored_text
@@ -123,7 +123,7 @@ def load_patch_encoder(
 
 def load_mask_proposer(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> MaskProposer:
+) -> MaskGenerator:
     """Load SAM, SAM 2 or SAM 2.1. Arguments, returns and errors as for `load_image_text`.
 
     The dtype is that of the image encoder; prompts and masks are always computed in float32.
@@ -135,7 +135,7 @@ def load_mask_proposer(
         raise PatchwordError(f"{name} is not a mask generator; use SAM, SAM 2 or SAM 2.1 in transformers' format")
     source = find_source(name, revision=revision, kind="mask")
     loaded = _load(source, device=where, dtype=torch.float32)
-    proposer = Sam2Proposer if source.family.name == "sam2" else SamProposer
+    proposer = Sam2MaskGenerator if source.family.name == "sam2" else SamMaskGenerator
     return proposer(
         loaded.model, record=loaded.record, resample=loaded.preprocessing.resample, encoder_dtype=encoder_dtype
     )

@@ -51,7 +51,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """What a mask proposer keeps of an image.
+    """What a mask generator keeps of an image.
 
     Attributes:
         features: one (1, c, h', w') map a level; the first is the one that prompts attend to.
@@ -133,7 +133,7 @@ class PatchEncoder(Protocol):
 
 
 @runtime_checkable
-class MaskProposer(Protocol):
+class MaskGenerator(Protocol):
     """SAM, SAM 2: points to masks."""
 
     record: ModelRecord

@@ -69,7 +69,7 @@ class Family:
         return self.kinds[0]
 
 
-_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask proposer"}
+_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask generator"}
 
 _APACHE, _DINOV3 = "Apache-2.0", "DINOv3 License"
 _MAE = "CC-BY-NC 4.0 (hub: Apache-2.0)"  # the publisher says both: in its code's repository, on the hub

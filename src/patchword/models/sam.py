@@ -22,8 +22,8 @@ from patchword.models.pixels import (
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord, check_each
 
 
-class SamProposer:
-    """`MaskProposer` around a transformers `SamModel`.
+class SamMaskGenerator:
+    """`MaskGenerator` around a transformers `SamModel`.
 
     Only the image encoder runs in another dtype than float32: in bfloat16 point coordinates are off by up to two pixels
     of a 1024-pixel input, and prompt encoder and mask decoder cost next to nothing.

@@ -14,11 +14,11 @@ from patchword.models.pixels import Filter, normalise, resize
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord, check_each
 
 
-class Sam2Proposer:
-    """`MaskProposer` around a transformers `Sam2Model`.
+class Sam2MaskGenerator:
+    """`MaskGenerator` around a transformers `Sam2Model`.
 
     Predicted object scores are left aside: they say whether a prompted object is still in a video's frame. As in
-    `SamProposer`, only the image encoder runs in another dtype than float32.
+    `SamMaskGenerator`, only the image encoder runs in another dtype than float32.
 
     Args:
         model: a `Sam2Model` in evaluation mode on its device, in float32.

@@ -10,7 +10,7 @@ from patchword.data.folders import expand_home
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
     from patchword.models.registry import Kind
 
 
@@ -78,8 +78,8 @@ class Loader:
         model = _named(part)
         return load_patch_encoder(model.name, revision=model.revision, device=self.device, dtype=self.dtype)
 
-    def mask_proposer(self, part: Named | MaskProposer) -> MaskProposer:
-        """A mask proposer."""
+    def mask_proposer(self, part: Named | MaskGenerator) -> MaskGenerator:
+        """A mask generator."""
         from patchword.models import load_mask_proposer
 
         if not isinstance(part, Named):
@@ -88,7 +88,7 @@ class Loader:
         return load_mask_proposer(model.name, revision=model.revision, device=self.device, dtype=self.dtype)
 
 
-def name_of(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder) -> ModelName:
+def name_of(part: Named | ImageTextEncoder | MaskGenerator | PatchEncoder) -> ModelName:
     """The name of a model, or that of a loaded one, under which it can be loaded again."""
     if isinstance(part, Named):
         return _named(part)
@@ -141,7 +141,7 @@ def is_here(model: ModelName) -> bool:
     return any(find(model.name, revision=model.revision) is not None for find in (local_folder, cached_folder))
 
 
-def check_part(part: Named | ImageTextEncoder | MaskProposer | PatchEncoder | None, *, kind: Kind) -> None:
+def check_part(part: Named | ImageTextEncoder | MaskGenerator | PatchEncoder | None, *, kind: Kind) -> None:
     """Refuse, before anything is loaded, a folder that is not there and a model on this machine of another kind.
 
     Args:

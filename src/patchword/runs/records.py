@@ -85,7 +85,9 @@ class Numerics(Record):
             ("the device of the {}", self.devices, now.devices),
             ("the version of {}", self.versions, now.versions),
         ):
-            pairs += [(what.format(key), before[key], after[key]) for key in before if key in after]
+            # Files name the mask generator as earlier versions did.
+            roles = {key: key.replace("mask proposer", "mask generator") for key in before}
+            pairs += [(what.format(roles[key]), before[key], after[key]) for key in before if key in after]
         return [pair for pair in pairs if pair[1] != pair[2]]
 
     def advice(self) -> str:

@@ -27,7 +27,7 @@ from patchword.segmentation.opening import open_segmenter as open_segmenter
 if TYPE_CHECKING:
     from patchword.alignment.artifact import Tower
     from patchword.config.segment import FolderSettings, SegmentSettings
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
     from patchword.segmentation.records import SegmentedFolder
@@ -59,7 +59,7 @@ class SegmentRequest:
     image_text: str | Path | ImageTextEncoder | None
     encoder: str | Path | PatchEncoder | None
     text_encoder: str | Path | ImageTextEncoder | None
-    mask_proposer: str | Path | MaskProposer | None
+    mask_proposer: str | Path | MaskGenerator | None
     classes: Classes | None
     background: Sequence[str] | None
     settings: SegmentSettings
@@ -78,7 +78,7 @@ class SegmentRequest:
         image_text: str | Path | ImageTextEncoder | None = None,
         encoder: str | Path | PatchEncoder | None = None,
         text_encoder: str | Path | ImageTextEncoder | None = None,
-        mask_proposer: str | Path | MaskProposer | None = None,
+        mask_proposer: str | Path | MaskGenerator | None = None,
         classes: Classes | None = None,
         background: Sequence[str] | None = None,
         settings: SegmentSettings | Mapping[str, Any] | None = None,
@@ -170,7 +170,7 @@ class SegmentRequest:
             "image-text": self.image_text,
             "vision encoder": self.encoder,
             "text encoder": self.text_encoder,
-            "mask proposer": self.mask_proposer,
+            "mask generator": self.mask_proposer,
         }
         if isinstance(self.model, str | Path) and Path(self.model).suffix != ONNX:
             config = read_artifact(find_artifact(self.model)).config
@@ -233,10 +233,10 @@ def check_refining(refine: str, *, mask_proposer: object) -> None:
     """Refuse, before anything is loaded, snapping to masks without what draws them, and one without the other."""
     if refine == "sam" and mask_proposer is None:
         raise PatchwordError(
-            "refine=sam needs a mask proposer, such as a SAM; name one by --mask-proposer (mask_proposer=)"
+            "refine=sam needs a mask generator, such as a SAM; name one by --mask-proposer (mask_proposer=)"
         )
     if refine != "sam" and mask_proposer is not None:
-        raise PatchwordError(f"a mask proposer needs refine=sam, but refine is {refine!r}")
+        raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
 
 
 def _name_of_tower(tower: Tower) -> ModelName:
@@ -253,7 +253,7 @@ def segment(
     image_text: str | Path | ImageTextEncoder | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskProposer | None = None,
+    mask_proposer: str | Path | MaskGenerator | None = None,
     classes: Classes | None = None,
     background: Sequence[str] | None = None,
     settings: SegmentSettings | Mapping[str, Any] | None = None,

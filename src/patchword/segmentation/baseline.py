@@ -13,7 +13,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 from patchword.models.common import compute_type
-from patchword.models.protocols import ImageTextEncoder, MaskProposer
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.segmentation.dense import BaseSegmenter, DenseFeatures
 from patchword.segmentation.methods import METHODS as METHODS
 from patchword.segmentation.methods import Method, find_method
@@ -69,7 +69,7 @@ class DenseSegmenter(BaseSegmenter):
         image_size: int | None = None,
         temperature: float = 0.01,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
-        mask_proposer: MaskProposer | None = None,
+        mask_proposer: MaskGenerator | None = None,
         trained: Vocabulary | None = None,
     ) -> None:
         if not temperature > 0:

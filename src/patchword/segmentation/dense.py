@@ -21,7 +21,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, warn
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import resize, resize_uint8
-from patchword.models.protocols import MaskProposer
+from patchword.models.protocols import MaskGenerator
 from patchword.runs.records import COMPUTED_ON
 from patchword.segmentation.pixels import apply_thresholds
 from patchword.segmentation.refine.apply import refine_pixels, refine_scores
@@ -161,7 +161,7 @@ class BaseSegmenter:
         image_size: int,
         temperature: float,
         device: torch.device,
-        mask_proposer: MaskProposer | None = None,
+        mask_proposer: MaskGenerator | None = None,
     ) -> None:
         self.encode = encode
         self.words = words

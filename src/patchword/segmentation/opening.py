@@ -11,7 +11,7 @@ from patchword.models.sources import Loader
 ONNX = ".onnx"
 
 if TYPE_CHECKING:
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.segmentation.baseline import DenseSegmenter
     from patchword.segmentation.dense import AnySegmenter
     from patchword.segmentation.segmenter import Segmenter
@@ -59,7 +59,7 @@ def open_segmenter(
     image_text: str | Path | ImageTextEncoder | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskProposer | None = None,
+    mask_proposer: str | Path | MaskGenerator | None = None,
     device: str = "auto",
     dtype: str = "auto",
     as_published: bool = False,

@@ -19,7 +19,7 @@ from patchword.export.publish import find_artifact, push_folder
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.common import compute_type
 from patchword.models.devices import choose_device, choose_dtype
-from patchword.models.protocols import ImageTextEncoder, MaskProposer, ModelRecord, PatchEncoder
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
 from patchword.segmentation.dense import BaseSegmenter
 from patchword.segmentation.words import WordEncoder
 
@@ -54,7 +54,7 @@ class Segmenter(BaseSegmenter):
         module: AlignmentModule,
         text: ImageTextEncoder,
         config: ArtifactConfig,
-        mask_proposer: MaskProposer | None = None,
+        mask_proposer: MaskGenerator | None = None,
     ) -> None:
         _check_parts(encoder, module, text, config, place="the alignment module")
         self.encoder = encoder

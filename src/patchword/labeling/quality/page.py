@@ -291,7 +291,7 @@ def _problem(title: str, column: str, records: Sequence[ImageRecord], most: int)
 def _made_with(dataset: DatasetRecord) -> str:
     models = {
         "Image-text model": dataset.image_text,
-        "Mask proposer": dataset.mask_proposer,
+        "Mask generator": dataset.mask_proposer,
         "Vision encoder": dataset.patch_encoder,
     }
     sections = [

@@ -18,7 +18,7 @@ from patchword.config.segment import SegmentSettings
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import longest_side_size, resize
-from patchword.models.protocols import MaskProposer
+from patchword.models.protocols import MaskGenerator
 from patchword.segmentation.pixels import (
     PixelClasses,
     PostprocessConfig,
@@ -188,7 +188,7 @@ def refine_pixels(
     image: NDArray[np.uint8],
     seen: Tensor | None = None,
     settings: SegmentSettings,
-    proposer: MaskProposer | None,
+    proposer: MaskGenerator | None,
 ) -> PixelClasses:
     """Give every pixel a class and a confidence, with the edges of "pamr" or "sam" where `refine` is one of them.
 

@@ -1,6 +1,6 @@
-"""Snapping: regions of a segmentation take the edges of a mask proposer's masks.
+"""Snapping: regions of a segmentation take the edges of a mask generator's masks.
 
-The mask proposer is asked at points inside every connected region. A mask goes to the class with the largest summed
+The mask generator is asked at points inside every connected region. A mask goes to the class with the largest summed
 probability inside it, among the classes that are the best anywhere, and is accepted when that class has at least
 `agreement` of their sum. Accepted masks are painted from the largest to the smallest; what none covers stays as it was.
 Source: [chosen].
@@ -22,7 +22,7 @@ from patchword.data.components import connected_components
 from patchword.labeling.decode_prompts import boxes_of, decode, suppress
 from patchword.labeling.point_sampling import inner_points
 from patchword.models.batching import Batches
-from patchword.models.protocols import MaskProposals, MaskProposer
+from patchword.models.protocols import MaskGenerator, MaskProposals
 from patchword.segmentation.pixels import PixelClasses, class_shares
 from patchword.segmentation.scores import PixelScores
 
@@ -60,7 +60,7 @@ class Accepted:
         confidence: (n,) mean probability of the mask's class inside it.
         areas: (n,) cells inside.
         boxes: (n, 4) around them, in cells.
-        predicted_iou: (n,) the mask proposer's own estimate.
+        predicted_iou: (n,) the mask generator's own estimate.
     """
 
     logits: Tensor
@@ -81,7 +81,7 @@ class Accepted:
 
 
 def snap(
-    found: PixelClasses, *, ballot: Ballot, image: Tensor, proposer: MaskProposer, settings: SnapSettings
+    found: PixelClasses, *, ballot: Ballot, image: Tensor, proposer: MaskGenerator, settings: SnapSettings
 ) -> PixelClasses:
     """Let the regions of a segmentation take the edges of masks.
 
