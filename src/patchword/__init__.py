@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from patchword.export.importers import import_labels as import_labels
     from patchword.export.run import export_labels as export_labels
     from patchword.labeling.dataset import LabelledDataset as LabelledDataset
-    from patchword.labeling.merge import merge_labels as merge_labels
+    from patchword.labeling.folder import merge_labels as merge_labels
     from patchword.models import load_image_text as load_image_text
     from patchword.models import load_mask_proposer as load_mask_proposer
     from patchword.models import load_patch_encoder as load_patch_encoder
@@ -58,7 +58,7 @@ _HOMES = {
     "Vocabulary": "patchword.data.vocabulary",
     "export_labels": "patchword.export.run",
     "import_labels": "patchword.export.importers",
-    "merge_labels": "patchword.labeling.merge",
+    "merge_labels": "patchword.labeling.folder",
     "load_image_text": "patchword.models",
     "load_mask_proposer": "patchword.models",
     "load_patch_encoder": "patchword.models",

@@ -93,8 +93,8 @@ def label(
     Raises:
         PatchwordError: for anything above that is not as described, before a model is loaded where that is possible.
     """
+    from patchword.labeling.folder import CORRECTIONS, refuse_corrections
     from patchword.labeling.records import MARKER
-    from patchword.labeling.resume import CORRECTIONS, refuse_corrections
     from patchword.labeling.run import label_folder
 
     check_needs_resume(resume, retry_failed=retry_failed, forget_missing=forget_missing)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from PIL import Image
 from patchword.alignment.augmented import AugmentedFeatures
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
-from patchword.alignment.photographs import content_hash, in_order
+from patchword.alignment.photographs import content_hash
 from patchword.alignment.prepare import hash_items
 from patchword.alignment.shards import ImageSize
 from patchword.config.align import AlignSettings
@@ -186,22 +185,6 @@ def test_more_shards_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     keys = [key for key, _ in found]
     backwards = cache.read(keys[::-1])
     torch.testing.assert_close(cache.read(keys), backwards.flip(0))
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_results_come_in_order_and_tasks_are_taken_as_needed(threads: int) -> None:
-    taken = []
-
-    def tasks() -> Iterator[Callable[[], int]]:
-        for number in range(40):
-            taken.append(number)
-            yield lambda number=number: number
-
-    results = in_order(tasks(), threads=threads)
-    first = [next(results) for _ in range(5)]
-    assert first == list(range(5))
-    assert len(taken) <= 5 + 2 * threads
-    assert list(results) == list(range(5, 40))
 
 
 class Small(ColourPatches):

@@ -28,8 +28,8 @@ from patchword.export.importers import import_labels
 from patchword.export.rasterize import Photographs
 from patchword.export.run import export_labels
 from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.folder import CORRECTIONS, refuse_corrections
 from patchword.labeling.records import DatasetRecord
-from patchword.labeling.resume import CORRECTIONS, refuse_corrections
 from small_world import state_of
 
 ROUND_TRIPS = [

@@ -16,12 +16,12 @@ from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling import merge
+from patchword.labeling import folder
 from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
-from patchword.labeling.merge import merge_labels
 from patchword.labeling.run import label_folder
-from patchword.runs import shards as taking_over
+from patchword.runs import merge as taking_over
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard, chunks_of, names_hash
 
@@ -107,7 +107,7 @@ def test_a_merge_that_was_stopped_can_be_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(merge, "finish", stopped)
+        patched.setattr(folder, "finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             merge_labels(shards, out=tmp_path / "merged", quiet=True)
     with pytest.raises(PatchwordError, match="did not finish"):

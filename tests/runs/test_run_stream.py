@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.runs.pipeline import decoded
+from patchword.runs.pipeline import decoded, read_ahead
 
 PHOTOGRAPHS = [(f"{number}.jpg", Path(f"{number}.jpg")) for number in range(12)]
 
@@ -86,3 +87,19 @@ def test_an_unexpected_error_reaches_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError, match="a defect"):
         list(decoded(PHOTOGRAPHS, read=read))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_come_in_order_and_tasks_are_taken_as_needed(threads: int) -> None:
+    taken = []
+
+    def tasks() -> Iterator[Callable[[], int]]:
+        for number in range(40):
+            taken.append(number)
+            yield lambda number=number: number
+
+    results = read_ahead(tasks(), ahead=threads, threads=threads)
+    first = [next(results) for _ in range(5)]
+    assert first == list(range(5))
+    assert len(taken) <= 5 + 2 * threads
+    assert list(results) == list(range(5, 40))

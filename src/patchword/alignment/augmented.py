@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchword.alignment.augment import augment_labels, augment_photograph, draw_augmentation
-from patchword.alignment.photographs import content_hash, encode_together, in_batches, in_order
+from patchword.alignment.photographs import content_hash, encode_together, in_batches
 from patchword.alignment.prepare import HashedItem
 from patchword.alignment.schedule import seeded_generator
 from patchword.alignment.targets import patch_labels
@@ -21,6 +21,7 @@ from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
+from patchword.runs.pipeline import read_ahead
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,9 @@ class AugmentedFeatures:
             features (b, D, h, w) float32 on the encoder's device, labels (b, h, w) int64 with -1 for ignored.
         """
         tasks = (partial(self._read_one, self._items[position], epoch=epoch) for position in positions)
-        features, labels = [], []
-        for batch in in_batches(
-            in_order(tasks, threads=self._settings.decode_threads), size=self._settings.feature_batch
-        ):
+        features, labels, threads = [], [], self._settings.decode_threads
+        ahead = read_ahead(tasks, ahead=threads, threads=threads)
+        for batch in in_batches(ahead, size=self._settings.feature_batch):
             pixels = torch.cat([each.pixels for each in batch])
             features.append(encode_together(self._encoder, pixels, batches=self._batches))  # (b, D, h, w)
             labels += [each.labels for each in batch]

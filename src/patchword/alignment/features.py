@@ -29,7 +29,6 @@ from patchword.alignment.photographs import (
     Unreadable,
     encode_together,
     in_batches,
-    in_order,
     read_photograph,
 )
 from patchword.alignment.shards import (
@@ -50,6 +49,7 @@ from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
+from patchword.runs.pipeline import read_ahead
 from patchword.runs.progress import Progress
 from patchword.versions import decisive_versions
 
@@ -181,8 +181,9 @@ class FeatureCache:
             if progress is not None:
                 progress.advance(len(wanted) - len(missing))
             shards = list(in_batches(missing, size=self._images_a_shard()))
-            decoded = in_order(
-                self._tasks(shards[processes.index :: processes.count]), threads=self._settings.decode_threads
+            threads = self._settings.decode_threads
+            decoded = read_ahead(
+                self._tasks(shards[processes.index :: processes.count]), ahead=threads, threads=threads
             )
             for turn in in_batches(shards, size=processes.count):
                 mine = len(turn[processes.index]) if processes.index < len(turn) else 0

@@ -15,7 +15,6 @@ from patchword.alignment.photographs import (
     Unreadable,
     encode_together,
     in_batches,
-    in_order,
     read_photograph,
 )
 from patchword.alignment.shards import ImageSize
@@ -24,6 +23,7 @@ from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
+from patchword.runs.pipeline import read_ahead
 from patchword.runs.progress import Progress
 
 
@@ -101,4 +101,5 @@ class OnlineFeatures:
 
     def _decode(self, photographs: Sequence[tuple[str, Path]]) -> Iterable[Photograph | Unreadable]:
         tasks = (partial(read_photograph, key, path, side=self.side) for key, path in photographs)
-        return in_order(tasks, threads=self._settings.decode_threads)
+        threads = self._settings.decode_threads
+        return read_ahead(tasks, ahead=threads, threads=threads)

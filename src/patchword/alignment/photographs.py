@@ -1,12 +1,10 @@
-"""Photographs as a frozen encoder takes them, decoded in threads ahead of their use."""
+"""Photographs as a frozen encoder takes them, and the contents of files."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -115,23 +113,6 @@ def encode_together(encoder: PatchEncoder, images: Tensor, *, batches: Batches) 
     count = len(images)
     parts = batches.run(lambda start, stop: encoder(images[start:stop]), count=count, size=count, what="photographs")
     return torch.cat(parts)
-
-
-def in_order(tasks: Iterable[Callable[[], T]], *, threads: int) -> Iterator[T]:
-    """Run tasks in threads, a few ahead of their use, and give their results in the order of the tasks.
-
-    Args:
-        tasks: taken as they are needed.
-        threads: at least 1; twice as many results wait at most.
-    """
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="patchword-decode") as pool:
-        waiting: deque[Future[T]] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def in_batches(items: Iterable[T], *, size: int) -> Iterator[list[T]]:

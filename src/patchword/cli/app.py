@@ -51,7 +51,7 @@ def merge(
     """Shards of `label`, `segment` or `evaluate` as the folder of one run."""
     from patchword.data.folders import read_marker
     from patchword.evaluation.records import MARKER as EVALUATION
-    from patchword.labeling.merge import merge_labels
+    from patchword.labeling.folder import merge_labels
     from patchword.segmentation.merge import merge_segmentations
     from patchword.segmentation.records import MARKER as SEGMENTATION
 

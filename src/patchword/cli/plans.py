@@ -110,7 +110,7 @@ def plan_label(
     Args:
         asked: everything else that `LabelRequest.read` takes.
     """
-    from patchword.labeling.resume import CORRECTIONS, refuse_corrections
+    from patchword.labeling.folder import CORRECTIONS, refuse_corrections
 
     if overwrite and not overwrite_corrections:
         refuse_corrections(out, instead=CORRECTIONS)

@@ -22,6 +22,7 @@ from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.read_voc import read_voc
 from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.folder import CORRECTIONS, finish, refuse_corrections
 from patchword.labeling.records import (
     FORMAT,
     FORMAT_VERSION,
@@ -32,8 +33,6 @@ from patchword.labeling.records import (
     label_map_path,
     segments_path,
 )
-from patchword.labeling.resume import CORRECTIONS, refuse_corrections
-from patchword.labeling.run import finish
 from patchword.runs.pipeline import content_of
 from patchword.runs.progress import Progress
 from patchword.runs.records import Session, VocabularyRecord, relative_root

@@ -24,7 +24,7 @@ from patchword.labeling.records import (
     segments_path,
 )
 from patchword.models.protocols import ModelRecord
-from patchword.runs.pipeline import changed_photographs, told
+from patchword.runs.pipeline import contents_of, told
 from patchword.runs.records import check_counted
 
 if TYPE_CHECKING:
@@ -142,11 +142,15 @@ class LabelledDataset:
         Returns:
             name -> reason, by name. Labels that were imported without hashes are only looked for.
         """
-        recorded = {item.record.name: item.record.content for item in self.items}
-        paths = {item.record.name: item.image for item in self.items}
-        gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
-        reasons = dict.fromkeys(gone, GONE) | dict.fromkeys(changed, CHANGED)
-        return dict(sorted(reasons.items()))
+        found = contents_of((item.image for item in self.items if item.record.content is not None), quiet=quiet)
+        reasons = {}
+        for item in sorted(self.items, key=lambda each: each.record.name):
+            recorded, now = item.record.content, found.get(item.image)
+            if not item.image.is_file() or (recorded is not None and now is None):
+                reasons[item.record.name] = GONE
+            elif now != recorded:
+                reasons[item.record.name] = CHANGED
+        return reasons
 
     def quality(self) -> Iterator[QualityRecord]:
         """What the labels of each photograph are worth, by name, one in memory at a time.

@@ -22,7 +22,7 @@ from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
-from patchword.runs.records import Numerics, Record, ShardRecord, VocabularyRecord
+from patchword.runs.records import LineRecord, Numerics, Record, RunRecord, ShardRecord, VocabularyRecord
 
 FORMAT: Literal["patchword-labels"] = "patchword-labels"
 FORMAT_VERSION: Literal[2] = 2
@@ -31,7 +31,7 @@ DATASET_FILE = "dataset.json"
 MANIFEST_FILE = "manifest.jsonl"
 
 
-class ImageRecord(Record):
+class ImageRecord(LineRecord):
     """One line of the manifest.
 
     Attributes:
@@ -101,7 +101,7 @@ class Counts(Record):
         )
 
 
-class DatasetRecord(Record):
+class DatasetRecord(RunRecord):
     """The whole of `dataset.json`.
 
     Attributes:

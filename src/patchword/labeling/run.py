@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, prepare_output, sole_use, write_json, write_text
-from patchword.data.images import to_tensor
+from patchword.data.folders import write_json
+from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, crop_side
 from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.folder import CORRECTIONS, LABELS, finish, refuse_corrections
 from patchword.labeling.image import ImageLabels, LabelParts, MaskCandidates, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
-from patchword.labeling.quality.records import DISAGREEMENT_FILE
-from patchword.labeling.quality.report import QUALITY_FILE, write_report
+from patchword.labeling.quality.report import QUALITY_FILE
 from patchword.labeling.records import (
-    CARD_FILE,
-    MANIFEST_FILE,
-    MARKER,
-    Counts,
+    FORMAT,
+    FORMAT_VERSION,
     DatasetRecord,
     ImageRecord,
-    dataset_card,
     label_map_path,
-    read_manifest,
     segments_path,
 )
-from patchword.labeling.resume import CORRECTIONS, begin, refuse_corrections
-from patchword.runs.pipeline import Photograph, Writer, decoded, name_images, remove_files, why_unread, why_unwritten
-from patchword.runs.progress import Progress, say
-from patchword.runs.records import Session
+from patchword.runs.folder_run import FolderRun
+from patchword.runs.pipeline import (
+    Chunk,
+    Executor,
+    InThreads,
+    Photograph,
+    Pixels,
+    Written,
+    name_images,
+    remove_files,
+    why_unread,
+    why_unwritten,
+)
+from patchword.runs.records import Numerics, ShardRecord, VocabularyRecord, relative_root
 from patchword.runs.shards import Shard, chunks_of
 
 
@@ -58,6 +62,7 @@ def label_folder(
     command: str = "",
     ahead: int = 2,
     threads: int = 2,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> LabelledDataset:
     """Label photographs and write a data set of pseudo masks; decoding, models and writing work side by side.
@@ -84,6 +89,7 @@ def label_folder(
         command: what the user typed, for the record.
         ahead: photographs that wait decoded, and that wait to be written, 1 or more; costs memory, saves time.
         threads: photographs that are decoded at once, 1 or more.
+        executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
         quiet: whether to show no progress.
 
     Returns:
@@ -96,94 +102,94 @@ def label_folder(
     _check_parts(parts, settings)
     if overwrite and not overwrite_corrections:
         refuse_corrections(out, instead=CORRECTIONS)
-    overwrite = overwrite or overwrite_corrections
-    folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    with sole_use(folder):
-        part = None if shard is None else shard.record(names)
-        manifest = Manifest(folder / MANIFEST_FILE)
-        wanted = {name for chunk in chunks for name in chunk}
-        begun = begin(
-            folder,
-            root=root,
-            names=wanted,
-            parts=parts,
-            settings=settings,
-            manifest=manifest,
-            shard=part,
-            forget_missing=forget_missing,
-            retry_failed=retry_failed,
-            preset=preset,
-            encoder=encoder,
-            quiet=quiet,
-        )
-        for note in begun.notes:
-            say(note, quiet=quiet)
-        begun.write(folder, manifest=manifest)
-        kept = begun.kept
-        missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
-        already = len(wanted) - sum(map(len, missing))
-        options = {"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads}
-        session = Session(folder, command=command, options=options, kept=already, failed_before=kept.failed)
-        progress = Progress(len(wanted), "labelling", "images", already=already, quiet=quiet)
-        with session:
-            with progress, manifest, Manifest(folder / QUALITY_FILE) as quality:
-                job = _Job(folder, parts, settings, manifest, quality, session, progress)
-                job.label([[(name, named[name]) for name in chunk] for chunk in missing], ahead=ahead, threads=threads)
-            finish(folder, record=begun.record, manifest=manifest)
-    return LabelledDataset.open(folder, photos=root)
+    wanted = frozenset(name for chunk in chunks for name in chunk)
+    part = None if shard is None else shard.record(names)
+    record = _record(parts, settings, photographs=relative_root(root, folder=out), shard=part)
+    run = FolderRun(
+        kind=LABELS,
+        out=out,
+        record=record.model_copy(update={"preset": preset, "encoder": encoder}),
+        wanted=wanted,
+        contents=lambda line: [(root / PurePosixPath(line.name), line.content)],
+        root=root,
+        resume=resume,
+        overwrite=overwrite or overwrite_corrections,
+        retry_failed=retry_failed,
+        forget_missing=forget_missing,
+        command=command,
+        options={"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads},
+        quiet=quiet,
+    )
+    run.run(
+        lambda begun: begun.chunks(chunks, paths=named),
+        work=LabelWork(out, parts, settings),
+        executor=executor or InThreads(ahead, threads),
+        finish=lambda record, manifest: finish(out, record=record, manifest=manifest),
+    )
+    return LabelledDataset.open(out, photos=root)
+
+
+def _record(
+    parts: LabelParts, settings: LabelSettings, *, photographs: str, shard: ShardRecord | None
+) -> DatasetRecord:
+    vocabulary = parts.vocabulary
+    models = {
+        "image-text model": parts.image_text,
+        "mask proposer": parts.mask_proposer,
+        "vision encoder": parts.patch_encoder,
+    }
+    return DatasetRecord(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        complete=False,
+        photographs=photographs,
+        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        settings=settings,
+        image_text=parts.image_text.record,
+        mask_proposer=parts.mask_proposer.record,
+        patch_encoder=parts.patch_encoder.record if parts.patch_encoder else None,
+        shard=shard,
+        counts=None,
+        numerics=Numerics.of(models),
+    )
 
 
 @dataclass(frozen=True)
-class _Generated:
-    """A photograph that the models have seen, without its pixels."""
+class Candidates:
+    """A photograph that the models have seen, without its pixels; or why they have not."""
 
     name: str
     content: str | None
-    candidates: MaskCandidates | PatchwordError
+    found: MaskCandidates | PatchwordError
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What it takes to label photographs and to write down what came of them."""
+class LabelWork:
+    """What is done with the photographs of a run; the `Work` of the folder engine."""
 
     folder: Path
     parts: LabelParts
     settings: LabelSettings
-    manifest: Manifest
-    quality: Manifest
-    session: Session
-    progress: Progress
 
-    def label(self, chunks: Sequence[Sequence[tuple[str, Path]]], *, ahead: int, threads: int) -> None:
-        """Decode photographs in threads ahead, ask the models about a chunk here, write in a thread behind."""
-        ahead = max(ahead, *map(len, chunks)) if chunks else ahead  # a whole chunk waits while another is asked
-        waiting = (photograph for chunk in chunks for photograph in chunk)
-        with (
-            closing(decoded(waiting, ahead=ahead, threads=threads)) as photographs,
-            Writer(self._write, waiting=ahead) as writer,
-        ):
-            for chunk in chunks:
-                for generated in self._ask(list(islice(photographs, len(chunk)))):
-                    writer.put(generated)
+    def read(self, path: Path) -> Pixels:
+        """Decode a photograph."""
+        return read_image(path)
 
-    def _ask(self, photographs: list[Photograph]) -> list[_Generated]:
+    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> list[Candidates]:
+        """Ask the models about those that can be read, together."""
         images = [to_tensor(each.pixels) for each in photographs if not isinstance(each.pixels, PatchwordError)]
         answers = iter(generate_masks(images, parts=self.parts, settings=self.settings))
-        candidates = [
-            why_unread(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs
-        ]
-        return [_Generated(each.name, each.content, found) for each, found in zip(photographs, candidates, strict=True)]
+        found = [why_unread(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs]
+        return [Candidates(each.name, each.content, what) for each, what in zip(photographs, found, strict=True)]
 
-    def _write(self, generated: _Generated) -> None:
-        """Fuse and write the mask candidates; the manifest's line comes last, so that it vouches for the files."""
-        found = self._fuse(generated.candidates)
-        record = write_result(self.folder, generated.name, found, content=generated.content, settings=self.settings)
-        if isinstance(found, ImageLabels) and record.status != "failed":
-            quality = assess(found, name=generated.name, settings=self.settings)
-            self.quality.append(quality.model_dump(mode="json"))
-        self.manifest.append(record.model_dump(mode="json"))
-        self.session.count(record.status)
-        self.progress.advance()
+    def write(self, made: Candidates) -> Written:
+        """Fuse the mask candidates and write the files."""
+        found = self._fuse(made.found)
+        record = write_result(self.folder, made.name, found, content=made.content, settings=self.settings)
+        if isinstance(found, PatchwordError) or record.status == "failed":
+            return Written(record.line(), record.status)
+        quality = assess(found, name=made.name, settings=self.settings)
+        return Written(record.line(), record.status, beside={QUALITY_FILE: quality.model_dump(mode="json")})
 
     def _fuse(self, candidates: MaskCandidates | PatchwordError) -> ImageLabels | PatchwordError:
         if isinstance(candidates, PatchwordError):
@@ -281,52 +287,3 @@ def _detection_record(detected: Detection, names: tuple[str, ...]) -> dict[str, 
         "votes": {name: votes for name, votes in zip(names, detected.votes, strict=True) if votes},
         "kept": [names[index] for index in detected.kept],
     }
-
-
-def finish(
-    folder: Path, *, record: DatasetRecord, manifest: Manifest, left_out: Mapping[str, int] | None = None
-) -> DatasetRecord:
-    """Note duplicates, sort the manifest, count, report, write the card, and write down that the data set is complete.
-
-    What a model said against the labels is removed: they may be others now. May be repeated.
-
-    Args:
-        folder: the data set's.
-        record: its record so far.
-        manifest: its manifest, which is closed.
-        left_out: what an import left out that belongs to no photograph: kind of trouble -> how many.
-
-    Returns:
-        the record of the complete data set.
-    """
-    (folder / DISAGREEMENT_FILE).unlink(missing_ok=True)  # of labels that may have been others
-    _note_duplicates(manifest)
-    if record.settings is not None:  # labels that were imported have no quality
-        write_report(folder)
-    counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names, left_out=left_out)
-    complete = record.model_copy(update={"complete": True, "counts": counts})
-    write_text(folder / CARD_FILE, dataset_card(complete))
-    complete.save(folder)
-    return complete
-
-
-def _note_duplicates(manifest: Manifest) -> None:
-    """Write the manifest anew with its duplicates; its records are let go of before anything else is read."""
-    with manifest:
-        for changed in mark_duplicates(read_manifest(manifest).values()):
-            manifest.append(changed.model_dump(mode="json"))
-    manifest.finish()
-
-
-def mark_duplicates(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
-    """Find the photographs whose content another of an earlier name has.
-
-    Yields:
-        the records that have to change, by name: duplicates that were not known, and those that are none any more.
-    """
-    first: dict[str, str] = {}
-    for record in sorted(records, key=lambda each: each.name):
-        original = record.name if record.content is None else first.setdefault(record.content, record.name)
-        duplicate_of = None if original == record.name else original
-        if duplicate_of != record.duplicate_of:
-            yield record.model_copy(update={"duplicate_of": duplicate_of})

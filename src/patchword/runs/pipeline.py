@@ -8,13 +8,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from queue import Full, Queue
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,21 @@ def content_of(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def contents_of(paths: Iterable[Path], *, quiet: bool = True) -> dict[Path, str | None]:
+    """What `content_of` says of files, each read once, with progress on standard error."""
+    files = list(dict.fromkeys(paths))
+    found: dict[Path, str | None] = {}
+    tasks = (partial(content_of, path) for path in files)
+    with (
+        Progress(len(files), "checking photographs", "files", quiet=quiet) as progress,
+        closing(read_ahead(tasks, threads=_THREADS)) as contents,
+    ):
+        for path, content in zip(files, contents, strict=True):
+            found[path] = content
+            progress.advance()
+    return found
 
 
 def changed_photographs(
@@ -79,6 +96,7 @@ def told(names: Sequence[str], one: str, *, more: str = "") -> str:
     return f"{photograph_count(len(names))} {more or one}, such as {min(names)}"
 
 
+T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 
 
@@ -99,6 +117,26 @@ class Photograph:
     content: str | None
 
 
+def read_ahead(tasks: Iterable[Callable[[], T]], *, ahead: int = 2, threads: int = 1) -> Generator[T, None, None]:
+    """Do tasks in threads while the caller works on the results before; results come in the order of the tasks.
+
+    Args:
+        tasks: taken as they are needed, in the caller's thread; with one thread they may share what they read from.
+        ahead: most results that wait, 1 or more; bounds the memory.
+        threads: tasks that are done at once, 1 or more.
+    """
+    waiting = iter(tasks)
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="patchword-decode")
+    try:
+        under_way = deque(pool.submit(task) for task in islice(waiting, max(1, ahead) + max(1, threads)))
+        while under_way:
+            first = under_way.popleft().result()
+            under_way.extend(pool.submit(task) for task in islice(waiting, 1))
+            yield first
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def decoded(
     photographs: Iterable[tuple[str, Path]],
     *,
@@ -106,34 +144,19 @@ def decoded(
     ahead: int = 2,
     threads: int = 1,
 ) -> Generator[Photograph, None, None]:
-    """Read photographs in threads of their own while the caller works on the ones before.
+    """Read photographs ahead of their use, in order, each with its pixels or with the reason why it cannot be read.
 
     Args:
-        photographs: name and path, in the order in which they are wanted.
+        photographs: name and path.
         read: turns a path into pixels (h, w, 3).
-        ahead: most photographs that wait decoded, 1 or more; bounds the memory.
-        threads: photographs that are decoded at once, 1 or more.
-
-    Yields:
-        each in its turn, with its pixels or with the reason why it cannot be read: a broken file ends nothing.
+        ahead, threads: as of `read_ahead`.
     """
-    waiting = iter(photographs)
-    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="patchword-decode")
-
-    def begin(count: int) -> list[Future[Photograph]]:
-        return [pool.submit(_decode, name, path, read) for name, path in islice(waiting, count)]
-
-    try:
-        under_way = deque(begin(max(1, ahead) + max(1, threads)))
-        while under_way:
-            first = under_way.popleft().result()
-            under_way.extend(begin(1))
-            yield first
-    finally:
-        pool.shutdown(cancel_futures=True)
+    tasks = (partial(read_photograph, name, path, read=read) for name, path in photographs)
+    return read_ahead(tasks, ahead=ahead, threads=threads)
 
 
-def _decode(name: str, path: Path, read: Callable[[Path], Pixels]) -> Photograph:
+def read_photograph(name: str, path: Path, *, read: Callable[[Path], Pixels] = read_image) -> Photograph:
+    """Read a photograph; what is wrong with it is in the place of its pixels."""
     content = None
     try:
         content = content_of(path)
@@ -145,7 +168,6 @@ def _decode(name: str, path: Path, read: Callable[[Path], Pixels]) -> Photograph
         return Photograph(name, path, PatchwordError(reason), content)
 
 
-T = TypeVar("T")
 _PATIENCE = 0.1  # seconds after which a thread that waits looks whether it is still wanted
 
 
@@ -247,6 +269,104 @@ class Writer(Generic[T]):
                 except Exception as error:  # handed to the caller; what waits is taken and dropped, so that none blocks
                     self._error = error
             del item
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Photographs that go to the models together, told so that any worker can do them.
+
+    Attributes:
+        photographs: name and path of each.
+        lines: how many lines of the manifest are likely to come of it.
+        done: names of those lines that an earlier run has written.
+    """
+
+    photographs: tuple[tuple[str, Path], ...]
+    lines: int
+    done: frozenset[str] = frozenset()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return len(self.done) >= self.lines
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a photograph on disk.
+
+    Attributes:
+        line: of the manifest.
+        status: counted under this; None for what is no image, such as a video as a whole.
+        beside: lines of other files of the folder, by their names.
+        unexpected: lines by which a chunk had more than `Chunk.lines`, or fewer.
+    """
+
+    line: Mapping[str, Any]
+    status: str | None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unexpected: int = 0
+
+
+class Work(Protocol[T]):
+    """What a command does with photographs.
+
+    It holds models, settings and where to write, and nothing that is open or that counts: a worker in another process
+    makes its own, and with a `Chunk` does what would have been done here (`do_chunk`).
+    """
+
+    def read(self, path: Path, /) -> Pixels:
+        """Read a photograph; in threads, ahead."""
+
+    def process(self, photographs: list[Photograph], /, *, chunk: Chunk) -> Iterable[T]:
+        """Show a chunk to the models; in the thread of the caller."""
+
+    def write(self, made: T, /) -> Written:
+        """Write the files of a result; in a thread behind."""
+
+
+def do_chunk(chunk: Chunk, *, work: Work[Any]) -> list[Written]:
+    """Do a chunk one step after the other."""
+    photographs = [read_photograph(name, path, read=work.read) for name, path in chunk.photographs]
+    return [work.write(made) for made in work.process(photographs, chunk=chunk)]
+
+
+class Executor(Protocol):
+    """Whoever does chunks, here or elsewhere."""
+
+    def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
+        """Do all chunks, in any order.
+
+        Args:
+            chunks: to be done, each once.
+            work: what is done with each.
+            done: told of every result after its files are written; by one thread at a time, before this returns.
+        """
+
+
+@dataclass(frozen=True)
+class InThreads:
+    """Does chunks here: reads in threads ahead, asks the models in the caller's thread, writes in a thread behind.
+
+    Attributes:
+        ahead: photographs that wait decoded, and results that wait to be written, 1 or more; costs memory, saves time.
+        threads: photographs that are decoded at once, 1 or more.
+    """
+
+    ahead: int = 2
+    threads: int = 2
+
+    def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
+        """Do chunks in their order."""
+        waiting = (photograph for chunk in chunks for photograph in chunk.photographs)
+        ahead = max([self.ahead, *(len(chunk.photographs) for chunk in chunks)])  # one waits while another is asked
+        with (
+            closing(decoded(waiting, read=work.read, ahead=ahead, threads=self.threads)) as photographs,
+            Writer[Any](lambda made: done(work.write(made)), waiting=ahead) as writer,
+        ):
+            for chunk in chunks:
+                for made in work.process(list(islice(photographs, len(chunk.photographs))), chunk=chunk):
+                    writer.put(made)
 
 
 # What only a photograph's own name can be the reason of, such as one that is too long with `.png` behind it, or that

@@ -52,6 +52,27 @@ class ShardRecord(Record):
     names: str
 
 
+class RunRecord(Record):
+    """What a folder writes down of the run that made it: all that decides its results, and what came of it."""
+
+    shard: ShardRecord | None
+
+    def save(self, folder: Path) -> None:
+        """Write it into the folder; the same record gives the same bytes."""
+        raise NotImplementedError
+
+
+class LineRecord(Record):
+    """One line of a folder's manifest."""
+
+    name: str
+    status: str
+
+    def line(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return self.model_dump(mode="json")
+
+
 class Numerics(Record):
     """How results were computed; other numerics give other last digits, so that no result is made by two of them.
 

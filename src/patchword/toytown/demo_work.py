@@ -22,7 +22,7 @@ from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
-from patchword.labeling.merge import merge_labels
+from patchword.labeling.folder import merge_labels
 from patchword.labeling.records import MANIFEST_FILE
 from patchword.models import load_image_text
 from patchword.runs.progress import Progress
