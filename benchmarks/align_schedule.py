@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from patchword.ablation.data import wrong_names
-from patchword.alignment.data import AlignmentData
-from patchword.alignment.prepare import hash_items, label_items, prepare_features
-from patchword.alignment.sampling import IGNORED
+from patchword.ablation.run import wrong_names
+from patchword.alignment.data import AlignmentData, hash_items, label_items
+from patchword.alignment.estimate import prepare_features
+from patchword.alignment.losses import IGNORED
 from patchword.alignment.schedule import schedule_for
 from patchword.alignment.trainer import TrainingResult, TrainingSet, train
 from patchword.config.align import AlignSettings

@@ -105,12 +105,11 @@ def measure(
     import torch
     from torch.nn import functional
 
-    from patchword.alignment.augmented import AugmentedFeatures
+    from patchword.alignment.data import HashedItem, patch_labels
     from patchword.alignment.features import FeatureCache
+    from patchword.alignment.online import AugmentedFeatures
     from patchword.alignment.photographs import Photograph, content_hash, read_photograph
-    from patchword.alignment.prepare import HashedItem
     from patchword.alignment.state import start_state
-    from patchword.alignment.targets import patch_labels
     from patchword.alignment.trainer import TrainingSet, train
     from patchword.config.align import AlignSettings
     from patchword.data.masks import LabelMap

@@ -60,7 +60,7 @@ def make_model(folder: Path, *, size: str) -> tuple[Path, Any]:
     from transformers import Dinov2Config, Dinov2Model
 
     from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
-    from patchword.alignment.records import StepRecord
+    from patchword.alignment.state import StepRecord
     from patchword.config.align import AlignSettings
     from patchword.data.vocabulary import Vocabulary
     from patchword.models import load_patch_encoder
@@ -113,9 +113,8 @@ def measure(folder: Path, *, size: str, sides: list[int], classes: int, runs: in
     from torch.nn import functional
 
     from patchword.alignment.artifact import read_artifact
-    from patchword.export.onnx.check import open_session
-    from patchword.export.onnx.files import quantise
-    from patchword.export.onnx.run import export_onnx
+    from patchword.export.onnx.facts import open_session
+    from patchword.export.onnx.run import export_onnx, quantise
     from patchword.segmentation.pixels import PostprocessConfig, assign_pixels
     from patchword.segmentation.scores import GridScores
 

@@ -91,7 +91,7 @@ class RandomText:
 def random_segmenter(encoder: PatchEncoder) -> Segmenter:
     """A segmenter around an encoder, of the default shape, its module with random weights."""
     from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
-    from patchword.alignment.records import StepRecord
+    from patchword.alignment.state import StepRecord
     from patchword.config.align import AlignSettings
     from patchword.segmentation.segmenter import Segmenter
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
 from patchword.export.onnx.run import export_onnx
-from patchword.export.text_vectors import export_text_vectors
+from patchword.export.text_embeddings import export_text_embeddings
 from patchword.labeling.point_sampling import DecodedMasks
 from patchword.models import load_image_text, load_patch_encoder
 from patchword.segmentation.segmenter import Segmenter
@@ -175,10 +175,10 @@ def test_quality(segmenter: Path, labels: Path) -> None:
 
 def test_text_vectors_of_a_loaded_encoder(segmenter: Path, models: Models, tmp_path: Path) -> None:
     on_cpu = load_image_text(str(models.clip), device="cpu")
-    export_text_vectors(segmenter, out=tmp_path / "cpu.npz", text_encoder=on_cpu)
+    export_text_embeddings(segmenter, out=tmp_path / "cpu.npz", text_encoder=on_cpu)
     with fake_device():
         there = load_image_text(str(models.clip), device="mps")
-        export_text_vectors(segmenter, out=tmp_path / "mps.npz", text_encoder=there)
+        export_text_embeddings(segmenter, out=tmp_path / "mps.npz", text_encoder=there)
         opened = Segmenter.from_pretrained(segmenter, text_encoder=tmp_path / "mps.npz", device="mps")
         assert opened.segment(np.zeros((16, 16, 3), np.uint8), classes="cat, dog").label_map.indices.shape == (16, 16)
     assert (tmp_path / "mps.npz").read_bytes() == (tmp_path / "cpu.npz").read_bytes()

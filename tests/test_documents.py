@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 import patchword
 from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
-from patchword.alignment.records import StepRecord
+from patchword.alignment.state import StepRecord
 from patchword.cli.app import app
 from patchword.cli.terminal import parse_settings
 from patchword.config.align import AlignSettings
@@ -32,7 +32,9 @@ from patchword.evaluation.records import ImageScore, SetupRecord
 from patchword.evaluation.report import ClassReport, EvaluationReport
 from patchword.evaluation.suite import SUITES
 from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
-from patchword.export.records import ExportSummary, PolygonLoss, Slivers
+from patchword.export.job import Slivers
+from patchword.export.outlines import PolygonLoss
+from patchword.export.run import ExportSummary
 from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, MaskQuality, QualityParts, QualityRecord
 from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
 from patchword.models.protocols import ModelRecord

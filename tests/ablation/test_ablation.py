@@ -17,9 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "alignment"))
 import colour_world
 
 from patchword.ablation import run as ablation_run
-from patchword.ablation.data import training_data, wrong_names
 from patchword.ablation.grid import ORACLE, AblationGrid, Row
-from patchword.ablation.run import run_ablation
+from patchword.ablation.run import run_ablation, training_data, wrong_names
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from small_world import state_of

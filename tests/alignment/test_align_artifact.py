@@ -18,11 +18,11 @@ from patchword.alignment.artifact import (
     ModuleShape,
     Tower,
     TrainingFacts,
+    model_card,
     read_artifact,
     write_artifact,
 )
-from patchword.alignment.card import model_card
-from patchword.alignment.records import StepRecord
+from patchword.alignment.state import StepRecord
 from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 

@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from patchword.alignment.augment import Augmentation, augment_labels, augment_photograph, draw_augmentation
-from patchword.alignment.augmented import AugmentedFeatures
+from patchword.alignment.data import HashedItem
+from patchword.alignment.online import (
+    Augmentation,
+    AugmentedFeatures,
+    augment_labels,
+    augment_photograph,
+    draw_augmentation,
+)
 from patchword.alignment.photographs import content_hash
-from patchword.alignment.prepare import HashedItem
 from patchword.alignment.run import align_labels
 from patchword.alignment.schedule import seeded_generator
 from patchword.config.align import AlignSettings

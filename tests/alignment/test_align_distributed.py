@@ -17,9 +17,8 @@ from torch import Tensor, multiprocessing
 
 from patchword.alignment.data import AlignmentData
 from patchword.alignment.distributed import Processes
-from patchword.alignment.records import StepRecord
 from patchword.alignment.run import align_labels
-from patchword.alignment.state import start_state
+from patchword.alignment.state import StepRecord, start_state
 from patchword.alignment.step import training_step
 from patchword.alignment.trainer import TrainingResult, train
 from patchword.config.align import AlignSettings

@@ -12,11 +12,10 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
-from patchword.alignment.augmented import AugmentedFeatures
+from patchword.alignment.data import hash_items
 from patchword.alignment.features import FeatureCache
-from patchword.alignment.online import OnlineFeatures
+from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
 from patchword.alignment.photographs import content_hash
-from patchword.alignment.prepare import hash_items
 from patchword.alignment.shards import ImageSize
 from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor

@@ -12,13 +12,14 @@ from torch.nn import functional
 from patchword.alignment.losses import (
     TERMS,
     LossTerms,
+    balanced_sample,
+    draw_sample,
     patch_anchor_loss,
     patch_patch_loss,
     t_supcon,
     text_anchor_loss,
+    weighted_logsumexp,
 )
-from patchword.alignment.sampling import balanced_sample, draw_sample
-from patchword.alignment.similarities import weighted_logsumexp
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from patchword.alignment.targets import patch_labels
+from patchword.alignment.data import patch_labels
 from patchword.errors import PatchwordError
 
 IGNORE = 255

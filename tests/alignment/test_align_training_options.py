@@ -12,12 +12,17 @@ import torch
 from cluster_world import SETTINGS, accuracy, same_weights, training_set
 from torch import Tensor
 
-from patchword.alignment.held_out import agreement, count_hits, is_best, out_of_patience, split_images
-from patchword.alignment.records import StepRecord
-from patchword.alignment.schedule import schedule_for, seeded_generator
-from patchword.alignment.state import TrainingState, compute_type, start_state
-from patchword.alignment.trackers import require_tracker, start_tracker
-from patchword.alignment.trainer import TrainingResult, train
+from patchword.alignment.schedule import (
+    agreement,
+    count_hits,
+    is_best,
+    out_of_patience,
+    schedule_for,
+    seeded_generator,
+    split_images,
+)
+from patchword.alignment.state import StepRecord, TrainingState, compute_type, start_state
+from patchword.alignment.trainer import TrainingResult, require_tracker, start_tracker, train
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress

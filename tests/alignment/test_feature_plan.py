@@ -13,13 +13,12 @@ from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, ColourText, make_
 from PIL import Image
 
 from patchword.alignment import estimate as estimate_module
-from patchword.alignment.estimate import FeatureEstimate, image_bytes, plan_features
-from patchword.alignment.feature_estimate import foresee_run
+from patchword.alignment.estimate import FeatureEstimate, estimate_features, estimate_run, plan_features
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash
 from patchword.alignment.run import align_labels
-from patchword.alignment.shards import ImageSize, bytes_held
+from patchword.alignment.shards import ImageSize, bytes_held, image_bytes
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.sources import Loader, ModelName
@@ -69,7 +68,7 @@ def test_estimate_is_close_to_what_is_written_and_never_below(tmp_path: Path, dt
     settings = SETTINGS.model_copy(update={"feature_dtype": dtype, "image_size": size})
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=settings)
     found = found_in(tmp_path)
-    estimate = cache.estimate([key for key, _ in found])
+    estimate = estimate_features(cache, [key for key, _ in found])
     assert (estimate.images, estimate.missing, estimate.held_bytes) == (5, 5, 0)
     cache.fill(found)
     written = bytes_held(tmp_path / "cache")
@@ -81,26 +80,26 @@ def test_estimate_knows_what_is_there(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS)
     found = found_in(tmp_path)
     cache.fill(found[:3])
-    estimate = cache.estimate([key for key, _ in [*found, *found]])
+    estimate = estimate_features(cache, [key for key, _ in [*found, *found]])
     assert (estimate.images, estimate.missing) == (5, 2)
     assert estimate.held_bytes == bytes_held(tmp_path / "cache")
     assert "3 of them in the cache already" in estimate.text()
     cache.fill(found)
-    assert cache.estimate([key for key, _ in found]).missing_bytes == 0
+    assert estimate_features(cache, [key for key, _ in found]).missing_bytes == 0
 
 
 def test_time_is_measured_where_it_is_worth_it(tmp_path: Path) -> None:
     encoder = ColourPatches()
     cache = FeatureCache(tmp_path / "cache", encoder=encoder, settings=SETTINGS)
-    assert cache.estimate([f"{number:064x}" for number in range(99)]).seconds is None
+    assert estimate_features(cache, [f"{number:064x}" for number in range(99)]).seconds is None
     assert encoder.images == 0
     keys = [f"{number:064x}" for number in range(100)]
-    estimate = cache.estimate(keys)
+    estimate = estimate_features(cache, keys)
     assert encoder.images == 2
     assert estimate.seconds is not None
     assert estimate.seconds > 0
     assert "to compute" in estimate.text()
-    assert cache.estimate(keys, measure=False).seconds is None
+    assert estimate_features(cache, keys, measure=False).seconds is None
 
 
 @pytest.mark.usefixtures("roomy")
@@ -186,7 +185,7 @@ def test_dry_run_tells_what_features_take(
     here = encoder.startswith("tiny")
     name = str(request.getfixturevalue(encoder)) if here else encoder
     settings = SETTINGS.model_copy(update={"image_size": patch * 3})
-    line = foresee_run(
+    line = estimate_run(
         ModelName(name),
         images=1000,
         classes=3,
@@ -204,7 +203,7 @@ def test_dry_run_tells_what_features_take(
 
 
 def test_dry_run_of_an_encoder_that_is_elsewhere(tmp_path: Path) -> None:
-    line = foresee_run(
+    line = estimate_run(
         ModelName("someone/their-dinov2"),
         images=9,
         classes=3,

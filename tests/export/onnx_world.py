@@ -9,7 +9,7 @@ from torch import Tensor
 
 from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
 from patchword.alignment.module import AlignmentModule
-from patchword.alignment.records import StepRecord
+from patchword.alignment.state import StepRecord
 from patchword.config.align import AlignSettings, ModuleKind
 from patchword.data.vocabulary import Vocabulary
 from patchword.models import load_image_text, load_patch_encoder

@@ -18,8 +18,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export import job as job_module
 from patchword.export.files import write_json_object
-from patchword.export.records import ExportSummary
-from patchword.export.run import FORMATS, SUMMARY_FILE, export_labels
+from patchword.export.run import FORMATS, SUMMARY_FILE, ExportSummary, export_labels
 from patchword.labeling.dataset import LabelledDataset
 
 

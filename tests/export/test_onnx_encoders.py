@@ -20,13 +20,11 @@ from patchword.alignment.artifact import read_artifact
 from patchword.alignment.module import AlignmentModule
 from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
-from patchword.export.onnx import traceable
-from patchword.export.onnx.check import largest_difference, open_session
-from patchword.export.onnx.files import save_model
-from patchword.export.onnx.graph import trace
+from patchword.export.onnx import graph
+from patchword.export.onnx.facts import open_session
+from patchword.export.onnx.graph import ImageSide, trace
 from patchword.export.onnx.head import attach_head, parse_head
-from patchword.export.onnx.run import export_onnx
-from patchword.export.onnx.traceable import ImageSide
+from patchword.export.onnx.run import export_onnx, largest_difference, save_model
 from patchword.models import load_patch_encoder
 from patchword.models.protocols import ModelRecord
 
@@ -138,7 +136,7 @@ def test_an_encoder_that_cannot_be_traced_is_refused_by_name(
 def test_cubic_weights_are_those_of_torch(before: tuple[int, int], after: tuple[int, int]) -> None:
     table = torch.randn(2, 3, *before)
     expected = functional.interpolate(table, after, mode="bicubic", antialias=True, align_corners=False)
-    torch.testing.assert_close(traceable.resample_antialiased(table, grid=after), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(graph.resample_antialiased(table, grid=after), expected, atol=1e-5, rtol=0)
 
 
 def test_what_replaces_parts_of_sam_is_the_same(tiny_sam: Path) -> None:
@@ -146,14 +144,14 @@ def test_what_replaces_parts_of_sam_is_the_same(tiny_sam: Path) -> None:
     layer = encoder.model.layers[0]
     for size in (3, 5, 12):
         expected = layer.attn.get_rel_pos(size, size, layer.attn.rel_pos_h)
-        torch.testing.assert_close(traceable.relative_positions(size, size, layer.attn.rel_pos_h), expected)
+        torch.testing.assert_close(graph.relative_positions(size, size, layer.attn.rel_pos_h), expected)
     for height, width in ((5, 10), (7, 3), (1, 1)):
         tokens = torch.randn(2, height, width, 4)
         windows, padded = layer.window_partition(tokens, 5)
-        mine, mine_padded = traceable.split_windows(tokens, 5)
+        mine, mine_padded = graph.split_windows(tokens, 5)
         assert padded == mine_padded
         assert torch.equal(mine, windows)
-        assert torch.equal(traceable.join_windows(mine, 5, padded, (height, width)), tokens)
+        assert torch.equal(graph.join_windows(mine, 5, padded, (height, width)), tokens)
 
 
 def test_an_encoder_is_as_it_was_after_a_trace(tiny_sam: Path) -> None:
@@ -164,7 +162,7 @@ def test_an_encoder_is_as_it_was_after_a_trace(tiny_sam: Path) -> None:
         return functional.interpolate(image, size=(4, 4), mode="bicubic", antialias=True)
 
     expected = resized()
-    with traceable.traceable(encoder), ThreadPoolExecutor() as pool:
+    with graph.traceable(encoder), ThreadPoolExecutor() as pool:
         assert "get_rel_pos" in vars(encoder.model.layers[0].attn)
         replaced = resized()
         assert torch.equal(pool.submit(resized).result(), expected)  # another thread sees nothing of it

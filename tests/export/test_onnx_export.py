@@ -24,14 +24,11 @@ from torch.nn import functional
 from patchword import __version__
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.export.onnx import files
 from patchword.export.onnx import run as export_run
-from patchword.export.onnx.check import agreement, open_session, run_patches
-from patchword.export.onnx.facts import Agreement, parse_facts
-from patchword.export.onnx.files import quantise
+from patchword.export.onnx.facts import Agreement, open_session, parse_facts, run_patches
 from patchword.export.onnx.head import parse_head
-from patchword.export.onnx.run import OnnxSummary, export_onnx
-from patchword.export.text_vectors import export_text_vectors
+from patchword.export.onnx.run import OnnxSummary, agreement, export_onnx, quantise
+from patchword.export.text_embeddings import export_text_embeddings
 from patchword.models.stored_text import load_stored_text
 from patchword.segmentation.onnx_segmenter import load_onnx_segmenter
 from patchword.segmentation.opening import load, open_segmenter
@@ -54,7 +51,7 @@ def exported(model: Path) -> OnnxSummary:
 
 @pytest.fixture(scope="module")
 def words(model: Path) -> Path:
-    return export_text_vectors(model, out=model.parent / "classes.npz").path
+    return export_text_embeddings(model, out=model.parent / "classes.npz").path
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +100,7 @@ def test_describes_the_models_that_it_came_from(model: Path, exported: OnnxSumma
 def test_the_file_says_what_it_is_and_nothing_of_this_machine(model: Path, exported: OnnxSummary) -> None:
     data = exported.path.read_bytes()
     assert b"site-packages" not in data
-    assert b"traceable.py" not in data
+    assert b"graph.py" not in data
     proto = onnx.load(exported.path)
     onnx.checker.check_model(proto, full_check=True)
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 20)]
@@ -215,7 +212,7 @@ class TestTextVectors:
             assert arrays["words"].tolist() == ["cat", "dog", "puppy", "sofa", "couch", "settee", "sky", "grass"]
             assert arrays["class_of"].tolist() == [0, 1, 1, 2, 2, 2, 3, 3]
             np.testing.assert_allclose(np.linalg.norm(arrays["vectors"], axis=1), 1, atol=1e-6)
-        again = export_text_vectors(model, out=words.with_name("again.npz")).path
+        again = export_text_embeddings(model, out=words.with_name("again.npz")).path
         assert again.read_bytes() == words.read_bytes()
 
     def test_stands_in_for_the_text_tower(self, model: Path, words: Path) -> None:
@@ -234,7 +231,7 @@ class TestTextVectors:
         self, exported: OnnxSummary, tiny_siglip: Path, tiny_dinov2: Path, tmp_path: Path
     ) -> None:
         other = onnx_world.make_segmenter(tmp_path / "other", encoder=tiny_dinov2, text=tiny_siglip)
-        vectors = export_text_vectors(other, out=tmp_path / "other.npz").path
+        vectors = export_text_embeddings(other, out=tmp_path / "other.npz").path
         with pytest.raises(PatchwordError, match=r"was trained with text encoder .*; use the same weights"):
             open_segmenter(exported.path, text_encoder=vectors)
 
@@ -329,7 +326,7 @@ class TestRefusals:
 def test_weights_that_do_not_fit_into_one_file(
     model: Path, exported: OnnxSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MOST_IN_ONE_FILE", 10_000)
+    monkeypatch.setattr(export_run, "MOST_IN_ONE_FILE", 10_000)
     monkeypatch.setattr(export_run, "_whole_graph", lambda *_, **__: onnx_ir.load(exported.path))
     out = tmp_path / "model.onnx"
     summary = export_onnx(model, out=out)

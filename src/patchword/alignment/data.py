@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
+from patchword.alignment.distributed import ALONE, Processes
+from patchword.alignment.losses import IGNORED
+from patchword.alignment.photographs import content_hash, known_contents, remember_contents
+from patchword.alignment.shards import ImageSize
+from patchword.config.align import AlignSettings
 from patchword.data.images import find_images
-from patchword.data.masks import find_mask
+from patchword.data.masks import LabelMap, find_mask
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
+from patchword.runs.progress import Progress
 
 
 class LabelledImage(Protocol):
@@ -21,6 +31,19 @@ class LabelledImage(Protocol):
 
     @property
     def label_map(self) -> Path: ...
+
+
+class FrozenFeatures(Protocol):
+    """Frozen features of photographs, by the SHA-256 of their files: from a cache, or computed at every read."""
+
+    side: int  # in pixels, of the square that photographs are resized to
+    grid: tuple[int, int]  # rows and columns of patches
+
+    def size_of(self, key: str) -> ImageSize:
+        """The size of a photograph before it was resized."""
+
+    def read(self, keys: Sequence[str]) -> Tensor:
+        """Features (b, D, h, w)."""
 
 
 class LabelledImages(Protocol):
@@ -70,3 +93,155 @@ class AlignmentData:
                 f"no photograph of {images} has a mask in {masks}; the mask of a/b.jpg is named a/b.jpg.png or a/b.png"
             )
         return cls(items, vocabulary)
+
+
+@dataclass(frozen=True)
+class HashedItem:
+    """An item of a data set and the SHA-256 of its photograph (`key`) and of its label map."""
+
+    image: Path
+    label_map: Path
+    key: str
+    label_key: str
+
+
+def hash_items(
+    dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool, processes: Processes = ALONE
+) -> list[HashedItem]:
+    """Hash the files of every item, each process its share.
+
+    Args:
+        dataset: photographs with label maps.
+        skipped: takes, by path of the photograph, why an item cannot be read.
+        quiet: whether to show no progress.
+        processes: that share the work.
+
+    Returns:
+        the items that can be read, in their order.
+    """
+    share = processes.shares(len(dataset.items))[processes.index]
+    hashed, unread = [], {}
+    with Progress(len(share), "reading files", quiet=quiet) as progress:
+        for item in dataset.items[share.start : share.stop]:
+            try:
+                hashed.append(
+                    HashedItem(item.image, item.label_map, content_hash(item.image), content_hash(item.label_map))
+                )
+            except PatchwordError as error:
+                unread[str(item.image)] = str(error)
+            progress.advance()
+    skipped |= dict(processes.collect(list(unread.items())))
+    if processes.count > 1:
+        paths = [path for item in hashed for path in (item.image, item.label_map)]
+        remember_contents(processes.collect(known_contents(paths)))
+    return processes.collect(hashed)
+
+
+def label_items(
+    hashed: Sequence[HashedItem],
+    dataset: LabelledImages,
+    *,
+    features: FrozenFeatures,
+    settings: AlignSettings,
+    skipped: dict[str, str],
+    quiet: bool,
+    processes: Processes = ALONE,
+) -> tuple[list[HashedItem], Tensor]:
+    """Label the patches of every item, each process its share.
+
+    Args:
+        hashed: items whose photographs can be read.
+        dataset: its vocabulary names the maps' indices.
+        features: tells the grid of patches and the sizes of the photographs.
+        settings: the majority that a label needs.
+        skipped: takes, by path of the photograph, why a label map cannot be used.
+        quiet: whether to show no progress.
+        processes: that share the work.
+
+    Returns:
+        the items that can be used, and their labels (n, h, w) with -1 for ignored.
+    """
+    names = dataset.vocabulary.names
+    kind = torch.int16 if len(names) <= torch.iinfo(torch.int16).max else torch.int32
+    share = processes.shares(len(hashed))[processes.index]
+    labelled: list[tuple[HashedItem, Tensor]] = []
+    unusable = {}
+    with Progress(len(share), "labelling patches", quiet=quiet) as progress:
+        for item in hashed[share.start : share.stop]:
+            try:
+                label_map = LabelMap.load(item.label_map, names=names)
+                _check_size(item, label_map, features=features)
+            except PatchwordError as error:
+                unusable[str(item.image)] = str(error)
+            else:
+                labels = _labels_of(label_map, grid=features.grid, majority=settings.majority)
+                labelled.append((item, labels.to(kind)))
+            progress.advance()
+    skipped |= dict(processes.collect(list(unusable.items())))
+    labelled = processes.collect(labelled)
+    patches = [labels for _, labels in labelled]
+    stacked = torch.stack(patches) if patches else torch.empty((0, *features.grid), dtype=kind)
+    return [item for item, _ in labelled], stacked
+
+
+def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -> Tensor:
+    indices = torch.from_numpy(label_map.indices.astype("int64"))
+    return patch_labels(indices, ignore=label_map.ignore, classes=len(label_map.names), grid=grid, majority=majority)
+
+
+def _check_size(item: HashedItem, label_map: LabelMap, *, features: FrozenFeatures) -> None:
+    size = features.size_of(item.key)
+    if label_map.indices.shape != (size.height, size.width):
+        height, width = label_map.indices.shape
+        raise PatchwordError(
+            f"label map {item.label_map} has {width} x {height} pixels; {item.image} has {size.width} x {size.height}"
+        )
+
+
+def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int, int], majority: float) -> Tensor:
+    """Give each patch the class that most of its pixels have, or ignore.
+
+    The grid covers the whole map: patch (i, j) holds the pixels whose centre lies in it, which is what it shows of the
+        image after resizing. A map with fewer pixels than the grid has patches is first enlarged by a whole factor. The
+        share
+    of the majority is taken of all the patch's pixels, ignored ones too, so that a patch of which little is labelled
+    stays ignored. Of two classes with equally many pixels the lower index wins.
+
+    Args:
+        indices: (h, w) integers, class of each pixel or `ignore`.
+        ignore: the value that means no label.
+        classes: number of classes; every other value must be below.
+        grid: (rows, columns) of patches.
+        majority: share of the patch's pixels in (0, 1] that its class must have at least.
+
+    Returns:
+        (rows, columns) int64, -1 = ignored.
+    """
+    indices = indices.long()
+    ignored = indices == ignore
+    wrong = indices[~ignored & ((indices < 0) | (indices >= classes))]
+    if len(wrong):
+        raise PatchwordError(
+            f"the label map holds the value {int(wrong[0])}; values must be 0 to {classes - 1}, or {ignore} for ignore"
+        )
+    rows, columns = grid
+    bins = torch.where(ignored, classes, indices)  # ignore counts in one extra bin, the last
+    bins = _at_least(_at_least(bins, rows, dim=0), columns, dim=1)
+    patch = _patch_of(bins.shape[0], rows)[:, None] * columns + _patch_of(bins.shape[1], columns)  # (h, w)
+    counts = torch.bincount((patch * (classes + 1) + bins).flatten(), minlength=rows * columns * (classes + 1))
+    counts = counts.reshape(rows * columns, classes + 1)
+    most, label = counts[:, :classes].max(dim=1)
+    enough = most >= majority * counts.sum(dim=1).double()
+    return torch.where(enough & (most > 0), label, IGNORED).reshape(rows, columns)
+
+
+def _at_least(pixels: Tensor, count: int, *, dim: int) -> Tensor:
+    """Repeat every pixel along `dim` as often as it takes to have at least `count`."""
+    return (
+        pixels.repeat_interleave(math.ceil(count / pixels.shape[dim]), dim=dim) if pixels.shape[dim] < count else pixels
+    )
+
+
+def _patch_of(pixels: int, patches: int) -> Tensor:
+    """Index of the patch that holds the centre of each pixel, (pixels,) int64, in whole numbers and so exact."""
+    return (2 * torch.arange(pixels) + 1) * patches // (2 * pixels)

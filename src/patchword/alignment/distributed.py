@@ -15,7 +15,6 @@ from torch import Tensor
 
 # All work is shared out evenly, and of features a file at a time: nobody waits longer than for a slow disk.
 _PATIENCE = timedelta(hours=1)
-
 T = TypeVar("T")
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.nn import functional
 
-from patchword.alignment.shards import bytes_held
+from patchword.alignment.distributed import ALONE, Processes
+from patchword.alignment.features import FeatureCache
+from patchword.alignment.online import OnlineFeatures
+from patchword.alignment.schedule import Schedule, schedule_for, seeded_generator
+from patchword.alignment.shards import GIGABYTE, bytes_held, image_bytes
+from patchword.alignment.state import start_state
+from patchword.alignment.step import training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.runs.progress import byte_count, duration
+from patchword.models.devices import choose_device
+from patchword.models.encoders import patch_shape
+from patchword.models.pixels import nearest_multiple
+from patchword.models.protocols import PatchEncoder
+from patchword.models.sources import Loader, ModelName, is_here
+from patchword.runs.progress import Progress, byte_count, duration, say
 
-GIGABYTE = 1_000_000_000
-FEATURE_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-_ENTRY = 250  # bytes of a feature's name, place and checksum in its shard; a little more than there are
+_MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
 
 
 @dataclass(frozen=True)
@@ -59,17 +71,26 @@ class FeatureEstimate:
         return line
 
 
+def estimate_features(cache: FeatureCache, keys: Iterable[str], *, measure: bool = True) -> FeatureEstimate:
+    """What the features of photographs take; the encoder is timed where at least 100 are missing."""
+    distinct = set(keys)
+    missing = sum(key not in cache for key in distinct)
+    return FeatureEstimate(
+        images=len(distinct),
+        missing=missing,
+        image_bytes=cache.image_bytes,
+        held_bytes=cache.held_bytes(distinct),
+        seconds=missing * cache.seconds_an_image() if measure and missing >= _MEASURED_FROM else None,
+        feature_dtype=cache.settings.feature_dtype,
+    )
+
+
 @dataclass(frozen=True)
 class FeaturePlan:
     """Whether features are kept on disk ("cached") or computed in every step ("online"), and why."""
 
     source: Literal["cached", "online"]
     reason: str
-
-
-def image_bytes(*, dim: int, grid: tuple[int, int], feature_dtype: str) -> int:
-    """Bytes on disk of the features (dim, rows, columns) of one photograph."""
-    return dim * grid[0] * grid[1] * FEATURE_TYPES[feature_dtype].itemsize + _ENTRY
 
 
 def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
@@ -123,3 +144,159 @@ def _free(folder: Path) -> int:
     """Bytes free on the disk that a folder is, or will be, on."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
+
+
+def prepare_features(
+    photographs: Sequence[tuple[str, Path]],
+    *,
+    encoder: PatchEncoder,
+    settings: AlignSettings,
+    cache: Path,
+    begun: str | None = None,
+    quiet: bool,
+    processes: Processes = ALONE,
+) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
+    """Decide where features come from, tell it, and compute them where they are kept.
+
+    Args:
+        photographs: (content hash, path) of each.
+        encoder: the frozen encoder.
+        settings: of stage 2.
+        cache: folder of kept features; not made where features are computed in every step.
+        begun: "cached" or "online" where a run is gone on with that began so; room that came or went since must not
+            change what it learns from.
+        quiet: whether to tell nothing and show no progress.
+        processes: that share the work.
+
+    Returns:
+        the features' source, and content hash -> reason of photographs that cannot be read.
+    """
+    with processes.first_before_others():
+        kept = FeatureCache(cache, encoder=encoder, settings=settings)
+    plan = processes.from_first(
+        lambda: _planned(kept, photographs, cache=cache, settings=settings, begun=begun, quiet=quiet)
+    )
+    if plan.source == "cached":
+        with Progress(len(photographs), "computing features", quiet=quiet) as progress:
+            return kept, kept.fill(photographs, progress=progress, processes=processes)
+    online = OnlineFeatures(encoder=encoder, settings=settings)
+    with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
+        return online, online.check(photographs, progress=progress, processes=processes)
+
+
+def _planned(
+    kept: FeatureCache,
+    photographs: Sequence[tuple[str, Path]],
+    *,
+    cache: Path,
+    settings: AlignSettings,
+    begun: str | None,
+    quiet: bool,
+) -> FeaturePlan:
+    """Decide, and tell it."""
+    estimate = estimate_features(kept, (key for key, _ in photographs), measure=not quiet)
+    plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
+    if photographs:
+        say(feature_line(estimate, plan), quiet=quiet)
+    return plan
+
+
+def estimate_run(
+    encoder: ModelName,
+    *,
+    images: int,
+    classes: int,
+    text_dim: int,
+    settings: AlignSettings,
+    cache: Path,
+    loader: Loader,
+) -> str:
+    """Say in one line what features and training would take; nothing is written.
+
+    What a cache holds already is not counted: photographs are not read.
+
+    Args:
+        encoder: loaded and timed where it is on this machine, else judged by what is known of it.
+        images: photographs of the data set.
+        classes: of the data set.
+        text_dim: length of a text vector.
+        settings: of stage 2.
+        cache: folder of the cache; need not exist.
+        loader: loads the encoder, and tells the device.
+    """
+    image_seconds = None
+    if is_here(encoder):
+        model = loader.patch_encoder(encoder)
+        shape: tuple[int, int] | None = (model.record.patch_size, model.record.dim)
+        image_seconds = FeatureCache(cache, encoder=model, settings=settings).seconds_an_image()
+    else:
+        shape = patch_shape(encoder.name, revision=encoder.revision)
+    if shape is None:
+        return f"what features and training take can be told when {encoder} is on this machine"
+    patch, dim = shape
+    cells = nearest_multiple(settings.image_size, of=patch) // patch
+    estimate = FeatureEstimate(
+        images=images,
+        missing=images,
+        image_bytes=image_bytes(dim=dim, grid=(cells, cells), feature_dtype=settings.feature_dtype),
+        held_bytes=0,
+        seconds=None if image_seconds is None else images * image_seconds,
+        feature_dtype=settings.feature_dtype,
+    )
+    plan = plan_features(estimate, cache=cache, settings=settings)
+    schedule = schedule_for(images, settings=settings)
+    device = choose_device(loader.device)
+    seconds = schedule.steps * seconds_a_step(
+        schedule, dim=dim, text_dim=text_dim, classes=classes, cells=cells, settings=settings, device=device
+    )
+    if plan.source == "online" and image_seconds is not None:  # once more in every epoch
+        seconds += schedule.steps / schedule.epoch_steps * images * image_seconds
+    encoding = ", its features left out" if plan.source == "online" and image_seconds is None else ""
+    training = f"training on {schedule.line()}: about {duration(seconds)}{encoding}"
+    return f"{feature_line(estimate, plan)}; {training}"
+
+
+def seconds_a_step(
+    schedule: Schedule,
+    *,
+    dim: int,
+    text_dim: int,
+    classes: int,
+    cells: int,
+    settings: AlignSettings,
+    device: torch.device,
+) -> float:
+    """Time of a step of the training on random features, after one to warm up.
+
+    Args:
+        schedule: how many images a step has.
+        dim, text_dim: channels of features and of text vectors.
+        classes: of the labels.
+        cells: patches along each side of an image.
+        settings: of the module and the loss.
+        device: that trains.
+    """
+    count = min(schedule.batch_size, schedule.images)
+    generator = seeded_generator(settings.seed, "step to time")
+    features = torch.randn((count, dim, cells, cells), generator=generator).to(device)
+    labels = torch.randint(classes, (count, cells, cells), generator=generator).to(device)
+    text = functional.normalize(torch.randn((classes, text_dim), generator=generator), dim=1).to(device)
+    state = start_state(dim=dim, text_dim=text_dim, settings=settings, device=device)
+    taken = 0.0
+    for _ in range(2):  # the first warms up
+        started = time.perf_counter()
+        terms = training_step(
+            state,
+            features,
+            labels,
+            text,
+            forward=state.module,
+            images=[range(count)],
+            processes=ALONE,
+            rate=schedule.learning_rate,
+            generator=generator,
+            settings=settings,
+        )
+        terms.total.item()  # until the device is done
+        taken = time.perf_counter() - started
+    return taken

@@ -23,20 +23,16 @@ import torch
 from torch import Tensor
 
 from patchword.alignment.distributed import ALONE, Processes
-from patchword.alignment.estimate import FEATURE_TYPES, GIGABYTE, FeatureEstimate, image_bytes
-from patchword.alignment.photographs import (
-    Photograph,
-    Unreadable,
-    encode_together,
-    in_batches,
-    read_photograph,
-)
+from patchword.alignment.photographs import Photograph, Unreadable, encode_together, in_batches, read_photograph
 from patchword.alignment.shards import (
+    FEATURE_TYPES,
+    GIGABYTE,
     CachedFeatures,
     DamagedShardError,
     ImageSize,
     Shard,
     bytes_on_disk,
+    image_bytes,
     make_room,
     mark_used,
     remove_leftovers,
@@ -54,11 +50,9 @@ from patchword.runs.progress import Progress
 from patchword.versions import decisive_versions
 
 _log = logging.getLogger(__name__)
-
 _FORMAT = 2  # raised when a shard, or the features that an adapter gives for the same weights, become others
 _NEW = ("computed_on", "versions")  # of an identity: what earlier versions did not have in it
 _OPEN_SHARDS = 64  # files held open at once; a limit of the operating system, without effect on results
-_MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
 
 
 class FeatureCache:
@@ -77,7 +71,7 @@ class FeatureCache:
         self.side = nearest_multiple(settings.image_size, of=encoder.record.patch_size)
         self.grid = (self.side // encoder.record.patch_size,) * 2
         self._encoder = encoder
-        self._settings = settings
+        self.settings = settings
         self._cache = folder
         self._identity = feature_identity(encoder, side=self.side, feature_dtype=settings.feature_dtype)
         self.folder = folder / _folder_name(self._identity)
@@ -116,33 +110,19 @@ class FeatureCache:
         """The size of a photograph that the cache holds, as it was before resizing."""
         return self._sizes[key]
 
-    def estimate(self, keys: Iterable[str], *, measure: bool = True) -> FeatureEstimate:
-        """Tell what the features of photographs take on disk, and how long computing the missing ones will take.
+    @property
+    def image_bytes(self) -> int:
+        """Bytes on disk of the features of one photograph."""
+        return image_bytes(dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self.settings.feature_dtype)
 
-        Args:
-            keys: content hashes; a repeated one counts once.
-            measure: whether to time the encoder, on one pass of a grey image after one to warm up, where at least 100
-                are missing.
-        """
-        distinct = set(keys)
-        missing = sum(key not in self._shard_of for key in distinct)
-        in_use = {self._shard_of[key] for key in distinct if key in self._shard_of}
-        seconds = missing * self.seconds_an_image() if measure and missing >= _MEASURED_FROM else None
-        return FeatureEstimate(
-            images=len(distinct),
-            missing=missing,
-            image_bytes=image_bytes(
-                dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self._settings.feature_dtype
-            ),
-            held_bytes=bytes_on_disk(in_use),
-            seconds=seconds,
-            feature_dtype=self._settings.feature_dtype,
-        )
+    def held_bytes(self, keys: Iterable[str]) -> int:
+        """Bytes of the shards that hold features of these photographs."""
+        return bytes_on_disk({self._shard_of[key] for key in keys if key in self._shard_of})
 
     @torch.no_grad()
     def seconds_an_image(self) -> float:
         """Time of the encoder on one image; of a whole batch, per image, where that is what an accelerator needs."""
-        count = 1 if self._encoder.device.type == "cpu" else self._settings.feature_batch
+        count = 1 if self._encoder.device.type == "cpu" else self.settings.feature_batch
         grey = torch.full((count, 3, self.side, self.side), 0.5)
         encode_together(self._encoder, grey, batches=self._batches).cpu()  # warms up
         started = time.perf_counter()
@@ -181,7 +161,7 @@ class FeatureCache:
             if progress is not None:
                 progress.advance(len(wanted) - len(missing))
             shards = list(in_batches(missing, size=self._images_a_shard()))
-            threads = self._settings.decode_threads
+            threads = self.settings.decode_threads
             decoded = read_ahead(
                 self._tasks(shards[processes.index :: processes.count]), ahead=threads, threads=threads
             )
@@ -218,9 +198,9 @@ class FeatureCache:
 
     def _images_a_shard(self) -> int:
         """How many photographs make a shard: whole batches of the encoder."""
-        dim, batch = self._encoder.record.dim, self._settings.feature_batch
-        size = dim * self.grid[0] * self.grid[1] * FEATURE_TYPES[self._settings.feature_dtype].itemsize
-        images = math.ceil(self._settings.shard_megabytes * 1_000_000 / size)
+        dim, batch = self._encoder.record.dim, self.settings.feature_batch
+        size = dim * self.grid[0] * self.grid[1] * FEATURE_TYPES[self.settings.feature_dtype].itemsize
+        images = math.ceil(self.settings.shard_megabytes * 1_000_000 / size)
         return batch * math.ceil(images / batch)
 
     def _tasks(
@@ -246,7 +226,7 @@ class FeatureCache:
     def _write_shard(self, photographs: Iterable[Photograph]) -> None:
         """Encode photographs and write them to one shard; none for no photographs."""
         shard: dict[str, CachedFeatures] = {}
-        for batch in in_batches(photographs, size=self._settings.feature_batch):
+        for batch in in_batches(photographs, size=self.settings.feature_batch):
             encoded = self._encode(torch.cat([photograph.pixels for photograph in batch]))  # (b, D, h, w)
             for photograph, features in zip(batch, encoded, strict=True):
                 shard[photograph.key] = CachedFeatures(features, photograph.size)
@@ -255,10 +235,10 @@ class FeatureCache:
 
     def _encode(self, images: Tensor) -> Tensor:
         encoded = encode_together(self._encoder, images, batches=self._batches)
-        features = encoded.to(FEATURE_TYPES[self._settings.feature_dtype]).cpu()
+        features = encoded.to(FEATURE_TYPES[self.settings.feature_dtype]).cpu()
         if not torch.isfinite(features).all():
             raise PatchwordError(
-                f"features of {self._encoder.record.name} do not fit {self._settings.feature_dtype} or are not finite; "
+                f"features of {self._encoder.record.name} do not fit {self.settings.feature_dtype} or are not finite; "
                 "allowed settings of feature_dtype with more room are bfloat16 and float32"
             )
         return features
@@ -274,10 +254,8 @@ class FeatureCache:
     def _make_room(self, images: int) -> None:
         """Remove shards of other runs until the features of so many photographs fit the limit."""
         in_use = {self._shard_of[key] for key in self._paths if key in self._shard_of}
-        needed = images * image_bytes(
-            dim=self._encoder.record.dim, grid=self.grid, feature_dtype=self._settings.feature_dtype
-        )
-        limit = round(self._settings.cache_gigabytes * GIGABYTE)
+        needed = images * self.image_bytes
+        limit = round(self.settings.cache_gigabytes * GIGABYTE)
         for path in make_room(self._cache, needed=needed, limit=limit, keep=in_use):
             self._forget(path)
 

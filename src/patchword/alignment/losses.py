@@ -10,15 +10,93 @@ No term ever holds more similarities than `similarity_bound`, and no patches are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from patchword.alignment.sampling import IGNORED, PatchSample, draw_sample
-from patchword.alignment.similarities import weighted_logsumexp
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
+
+IGNORED = -1
+"""The label of a patch that no term looks at."""
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """The patches of a step; no other needs to be aligned.
+
+    Attributes:
+        kept: (k,) positions in the batch, ascending, of all patches that a term looks at.
+        text: (m,) positions in `kept` of those in the patch-text term, ascending.
+        pairs: (q,) positions in `kept` of those in the patch-patch term.
+    """
+
+    kept: Tensor
+    text: Tensor
+    pairs: Tensor
+
+
+def draw_sample(labels: Tensor, *, settings: AlignSettings, generator: torch.Generator | None = None) -> PatchSample:
+    """Draw the patches of a step from the labels alone, before any is aligned.
+
+    The patch-patch term gets a sample that is balanced over the classes, the patch-text term one in which every
+    labelled patch is as likely, which leaves the expected mean over patches as it is.
+
+    Args:
+        labels: (n,) class of each patch, -1 = ignored.
+        settings: `loss`, `patch_sample`, `text_sample`.
+        generator: on the CPU; None draws from the global state.
+
+    Returns:
+        The sample; empty for a term that is off.
+    """
+    labelled = (labels != IGNORED).nonzero()[:, 0]
+    nothing = labelled[:0]
+    pairs = text = nothing
+    if settings.loss in ("t-supcon", "patch-patch"):
+        pairs = labelled[balanced_sample(labels[labelled], most=settings.patch_sample, generator=generator)]
+    if settings.loss != "patch-patch":
+        drawn = _uniform_sample(len(labelled), most=settings.text_sample, generator=generator)
+        text = labelled[drawn.to(labels.device)]
+    kept: Tensor = torch.unique(torch.cat([pairs, text]))  # sorted
+    return PatchSample(kept, torch.searchsorted(kept, text), torch.searchsorted(kept, pairs))
+
+
+def balanced_sample(labels: Tensor, *, most: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw at most `most` patches at random, as evenly over the classes as their numbers allow.
+
+    Each class gives its patches in a random order, one a round, until the sample is full; a class that runs out leaves
+    its share to the others.
+
+    Args:
+        labels: (n,) classes, none ignored.
+        most: size of the sample, at least 1.
+        generator: on the CPU; None draws from the global state.
+
+    Returns:
+        Indices into `labels`, (min(n, most),), without repetition.
+    """
+    if len(labels) <= most:
+        return torch.arange(len(labels), device=labels.device)
+    shuffled = torch.randperm(len(labels), generator=generator).to(labels.device)
+    by_class = labels[shuffled].argsort(stable=True)
+    counts = labels.bincount()
+    starts = counts.cumsum(0) - counts
+    rounds = torch.arange(len(labels), device=labels.device) - starts[labels[shuffled][by_class]]
+    # Within a round the order of the shuffle decides, so that no class is preferred in the last, partial round.
+    round_of = torch.empty_like(rounds).scatter_(0, by_class, rounds)
+    return shuffled[round_of.argsort(stable=True)[:most]]
+
+
+def _uniform_sample(count: int, *, most: int, generator: torch.Generator | None) -> Tensor:
+    """At most `most` of `count` positions, ascending, (min(count, most),) on the CPU."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator)[:most].sort().values
+
 
 TERMS = ("patch_patch", "text_anchor", "patch_anchor")
 _READINGS = {
@@ -197,3 +275,63 @@ def check_labels(labels: Tensor, *, classes: int) -> None:
         raise PatchwordError(
             f"patch labels span [{int(labels.min())}, {int(labels.max())}]; they must be in [{IGNORED}, {classes - 1}]"
         )
+
+
+def weighted_logsumexp(
+    anchors: Tensor, others: Tensor, weights: Tensor, *, temperature: Tensor | float, bound: int, own: bool = True
+) -> Tensor:
+    """Compute sum_i w_i log( sum_a exp(anchor_i . other_a / tau) ), the denominators of a contrastive loss.
+
+    The similarities are computed for a few anchors at a time. Their gradient is formed at once, while they are at hand,
+    so that the backward pass neither keeps nor computes them again: three products of matrices in all, as many as when
+    everything is kept.
+
+    Args:
+        anchors: (m, d), m at least 1; in the order of `others` when `own` is false.
+        others: (n, d), n at least 1, or 2 when `own` is false.
+        weights: (m,), constant: no gradient goes to them.
+        temperature: tau > 0; a scalar tensor when it is learned.
+        bound: most similarities held at once; one row of n is held in any case.
+        own: whether anchor i is compared with other i too.
+
+    Returns:
+        A scalar, with gradients for anchors, others and temperature; it cannot be differentiated twice.
+    """
+    tau = torch.as_tensor(temperature, dtype=anchors.dtype, device=anchors.device)
+    total: Tensor = _WeightedLogSumExp.apply(anchors, others, weights, tau, bound, own)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _WeightedLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, anchors: Tensor, others: Tensor, weights: Tensor, temperature: Tensor, bound: int, own: bool
+    ) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        to_anchors, to_others = (torch.zeros_like(vectors) if wanted else None for vectors in (anchors, others))
+        total = anchors.new_zeros(())
+        rows = max(1, bound // len(others))
+        for start in range(0, len(anchors), rows):
+            block, weight = anchors[start : start + rows], weights[start : start + rows]
+            scaled = block / temperature
+            similarity = scaled @ others.T  # (rows, n)
+            if not own:
+                similarity.diagonal(offset=start).fill_(-torch.inf)
+            normaliser = similarity.logsumexp(dim=1)
+            total += weight @ normaliser
+            if to_anchors is not None and to_others is not None:
+                share = similarity.sub_(normaliser[:, None]).exp_().mul_(weight[:, None])  # d total / d similarity
+                torch.mm(share, others, out=to_anchors[start : start + rows])
+                to_others.addmm_(share.T, scaled)
+        if to_anchors is not None and to_others is not None:
+            to_anchors /= temperature
+            # Every similarity is a product divided by tau, so its derivative by tau is minus itself over tau.
+            to_temperature = -(others * to_others).sum() / temperature
+            ctx.save_for_backward(to_anchors, to_others, to_temperature)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        to_anchors, to_others, to_temperature = (saved * gradient for saved in ctx.saved_tensors)
+        return to_anchors, to_others, None, to_temperature, None, None

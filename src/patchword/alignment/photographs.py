@@ -78,6 +78,8 @@ def remember_contents(contents: Iterable[KnownContent]) -> None:
 
 
 _known: dict[Path, KnownContent] = {}
+
+
 _SETTLED = 2_000_000_000  # nanoseconds; a younger file may change again within one tick of its time of change
 
 

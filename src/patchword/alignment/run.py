@@ -21,21 +21,25 @@ from patchword.alignment.artifact import (
     ModuleShape,
     Tower,
     TrainingFacts,
+    model_card,
     read_artifact,
     write_artifact,
 )
-from patchword.alignment.augmented import AugmentedFeatures
-from patchword.alignment.card import model_card
-from patchword.alignment.data import LabelledImages
+from patchword.alignment.data import HashedItem, LabelledImages, hash_items, label_items
 from patchword.alignment.distributed import Processes
-from patchword.alignment.held_out import kept_agreement
-from patchword.alignment.online import OnlineFeatures
-from patchword.alignment.prepare import HashedItem, hash_items, label_items, prepare_features
-from patchword.alignment.records import StepRecord
-from patchword.alignment.sampling import IGNORED
-from patchword.alignment.state import compute_type
-from patchword.alignment.trackers import require_tracker, start_tracker
-from patchword.alignment.trainer import TrainingResult, TrainingSet, plan_training, train
+from patchword.alignment.estimate import prepare_features
+from patchword.alignment.losses import IGNORED
+from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
+from patchword.alignment.schedule import kept_agreement
+from patchword.alignment.state import StepRecord, compute_type
+from patchword.alignment.trainer import (
+    TrainingResult,
+    TrainingSet,
+    plan_training,
+    require_tracker,
+    start_tracker,
+    train,
+)
 from patchword.config.align import WITHOUT_EFFECT, AlignSettings
 from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError

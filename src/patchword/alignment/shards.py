@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, uint8
@@ -218,3 +219,13 @@ def _checksum(key: str, entry: CachedFeatures) -> int:
     features = entry.features.contiguous()
     what = f"{key} {entry.size.height} {entry.size.width} {tuple(features.shape)} {features.dtype}"
     return zlib.crc32(features.view(uint8).numpy().reshape(-1).data, zlib.crc32(what.encode()))
+
+
+GIGABYTE = 1_000_000_000
+FEATURE_TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+_ENTRY = 250  # bytes of a feature's name, place and checksum in its shard; a little more than there are
+
+
+def image_bytes(*, dim: int, grid: tuple[int, int], feature_dtype: str) -> int:
+    """Bytes on disk of the features (dim, rows, columns) of one photograph."""
+    return dim * grid[0] * grid[1] * FEATURE_TYPES[feature_dtype].itemsize + _ENTRY

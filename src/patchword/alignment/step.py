@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms, check_labels, sampled_loss
-from patchword.alignment.sampling import draw_sample
+from patchword.alignment.losses import TERMS, LossTerms, check_labels, draw_sample, sampled_loss
 from patchword.alignment.state import TrainingState, compute_type
 from patchword.config.align import AlignSettings
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from patchword.alignment.checkpoint import read_checkpoint, write_checkpoint
-from patchword.alignment.compiled import Compiled
 from patchword.alignment.distributed import Processes
-from patchword.alignment.held_out import agreement, count_hits, is_best, out_of_patience, split_images
 from patchword.alignment.losses import TERMS, LossTerms
-from patchword.alignment.module import AlignmentModule
-from patchword.alignment.records import StepRecord
-from patchword.alignment.schedule import Schedule, image_order, learning_rate_share, seeded_generator
-from patchword.alignment.state import copy_weights, start_state
+from patchword.alignment.module import AlignmentModule, Compiled
+from patchword.alignment.schedule import (
+    Schedule,
+    agreement,
+    count_hits,
+    image_order,
+    is_best,
+    learning_rate_share,
+    out_of_patience,
+    seeded_generator,
+    split_images,
+)
+from patchword.alignment.state import StepRecord, copy_weights, read_checkpoint, start_state, write_checkpoint
 from patchword.alignment.step import Forward, training_step
-from patchword.alignment.trackers import Tracker
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress
@@ -289,3 +294,54 @@ def _mean_terms(pending: list[LossTerms], *, step: int, rate: float, settings: A
             f"{rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
         )
     return dict(zip(names, values.mean(dim=0).tolist(), strict=True))
+
+
+TrackerName = Literal["tensorboard", "wandb"]
+_CLASSES = {"tensorboard": "TensorBoardTracker", "wandb": "WandBTracker"}
+
+
+class Tracker(Protocol):
+    """Where a training's numbers go while it runs."""
+
+    def log(self, values: dict[str, float], /, *, step: int) -> None:
+        """Take numbers by name after a step."""
+
+    def finish(self) -> None:
+        """Write what is left; nothing is logged after it."""
+
+
+def require_tracker(name: TrackerName) -> None:
+    """Refuse a tracker whose package is not installed, before anything long has begun."""
+    from accelerate import utils
+
+    if not getattr(utils, f"is_{name}_available")():
+        raise PatchwordError(f"tracker {name!r} needs a package that is not installed; install patchword[{name}]")
+
+
+def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any]) -> Tracker:
+    """Start a tracker.
+
+    Args:
+        name: "tensorboard" writes below `folder`/tensorboard, "wandb" to where that package is set up to.
+        folder: of the run; its name names the run.
+        settings: of the run, shown beside the numbers.
+    """
+    from accelerate import tracking
+
+    kind = getattr(tracking, _CLASSES[name])
+    try:
+        if name == "tensorboard":
+            tracker = kind("tensorboard", folder)
+        else:
+            tracker = kind("patchword", name=folder.name, dir=str(folder))
+        if hasattr(tracker, "start"):  # accelerate before 1.10 starts at once
+            tracker.start()
+        plain = (bool, int, float, str)
+        tracker.store_init_configuration(
+            {key: value if isinstance(value, plain) else str(value) for key, value in settings.items()}
+        )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PatchwordError(f"tracker {name!r} does not start: {reason}") from None
+    started: Tracker = tracker
+    return started

@@ -99,9 +99,9 @@ def _export_onnx(
 
 
 def _export_text_vectors(model: Path, *, out: Path, options: ModelOptions, overwrite: bool, as_json: bool) -> None:
-    from patchword.export.text_vectors import export_text_vectors
+    from patchword.export.text_embeddings import export_text_embeddings
 
-    summary = export_text_vectors(
+    summary = export_text_embeddings(
         model, out=out, classes=options.classes, text_encoder=options.text_encoder, overwrite=overwrite
     )
     if as_json:

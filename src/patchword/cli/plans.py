@@ -247,7 +247,7 @@ def plan_align(
 
     Where the vision encoder is on this machine it is loaded and timed, to tell how long its features will take.
     """
-    from patchword.alignment.feature_estimate import foresee_run
+    from patchword.alignment.estimate import estimate_run
     from patchword.alignment.run import FEATURES
     from patchword.alignment.schedule import schedule_for
 
@@ -263,7 +263,7 @@ def plan_align(
         "text encoder": text_encoder or labelled_by or "",
     }
     output = describe_output(out, resume, overwrite)
-    remark = foresee_run(
+    remark = estimate_run(
         name_of(models["vision encoder"]),
         images=len(dataset.items),
         classes=len(dataset.vocabulary),

@@ -16,11 +16,11 @@ from patchword.data.images import orientation_hint
 from patchword.data.masks import LabelMap, Segment, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
+from patchword.export.coco import read_coco
 from patchword.export.files import refuse_inside
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region
-from patchword.export.read_coco import read_coco
 from patchword.export.read_label_studio import read_label_studio
-from patchword.export.read_voc import read_voc
+from patchword.export.voc import read_voc
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import CORRECTIONS, finish, refuse_corrections
 from patchword.labeling.records import (
@@ -42,6 +42,8 @@ IMPORT_FORMATS: dict[str, Callable[..., Findings]] = {
     "voc": read_voc,
     "label-studio": read_label_studio,
 }
+
+
 _ANOTHER_WAY = {"cvat": "; CVAT's export 'Segmentation mask 1.1' is read by voc, its 'COCO 1.0' by coco"}
 _OF_FORMAT = {"image_field": "label-studio", "values": "voc"}
 _GENERATOR = "imported"

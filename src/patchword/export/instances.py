@@ -20,6 +20,15 @@ from patchword.data.masks import LabelMap, RunLengths, Segment
 from patchword.errors import PatchwordError
 
 
+def object_numbers(size: tuple[int, int], pieces: tuple[Piece, ...]) -> NDArray[np.int32]:
+    """(h, w), each object's position from 1, and 0 where there is none."""
+    numbers = np.zeros(size, dtype=np.int32)
+    for number, piece in enumerate(pieces, start=1):
+        x, y, width, height = piece.box
+        numbers[y : y + height, x : x + width][piece.inside] = number
+    return numbers
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """One object.

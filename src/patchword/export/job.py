@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from patchword.config.exchange import ExportSettings
 from patchword.data.masks import LabelMap
@@ -19,9 +20,24 @@ from patchword.errors import PatchwordError
 from patchword.export.files import place_photograph
 from patchword.export.instances import Piece, Pieces, pieces_of
 from patchword.export.outlines import LossCounter
-from patchword.export.records import Slivers
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.runs.progress import Progress
+
+
+class Slivers(BaseModel):
+    """Pieces of label maps that are too small to be objects. Masks of classes hold them all the same.
+
+    Attributes:
+        pieces: how many.
+        pixels: of all of them together.
+        share: of the labelled pixels of all photographs, in [0, 1].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pieces: int
+    pixels: int
+    share: float
 
 
 def stems(names: Iterable[str]) -> dict[str, str]:

@@ -16,10 +16,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import BaseModel, ConfigDict
 
 from patchword.data.coco_masks import filled
 from patchword.export.instances import Piece
-from patchword.export.records import PolygonLoss
+
+
+class PolygonLoss(BaseModel):
+    """What polygons lose against the masks that they stand for, measured by filling them again.
+
+    Attributes:
+        polygons: how many.
+        corners: of all of them together.
+        bridged_holes: holes that the line reaches over a bridge; readers that ignore the direction of a line and do
+            not count crossings fill them.
+        mean_iou_loss, worst_iou_loss: 1 - intersection over union with the mask, in [0, 1].
+        worst_image: name of the photograph with the worst; none when nothing was lost.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    polygons: int
+    corners: int
+    bridged_holes: int
+    mean_iou_loss: float
+    worst_iou_loss: float
+    worst_image: str | None
+
 
 _HAIR = 64
 """A line for readers that draw lies 1 / 64 of a pixel inside; single precision keeps that up to 60,000 pixels."""

@@ -19,7 +19,6 @@ from patchword.models.sources import ModelName, segmenter_folder
 # What is uploaded of each kind of folder: never photographs, nor what a run leaves for itself.
 _MODEL_FILES = ["README.md", CONFIG, WEIGHTS, "training.json"]
 _LABEL_FILES = ["README.md", DATASET_FILE, MANIFEST_FILE, "quality.jsonl", "masks/**", "segments/**"]
-
 T = TypeVar("T")
 
 

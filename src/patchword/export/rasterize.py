@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,21 @@ from numpy.typing import NDArray
 from patchword.data.components import NOTHING
 from patchword.data.images import find_images, image_size
 from patchword.errors import PatchwordError, SizeError
+
+
+def read_json(source: Path) -> Any:
+    """A JSON file."""
+    try:
+        if zipfile.is_zipfile(source):
+            raise PatchwordError(f"{source} is an archive; unpack it and name the .json file in it")
+        return json.loads(source.read_bytes())
+    except PatchwordError:
+        raise
+    except OSError as error:
+        raise PatchwordError(f"cannot read {source}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise PatchwordError(f"{source} is not JSON: {error}") from None
+
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an upload
 _NO_PIXEL = "object that covers no pixel of the photograph"

@@ -19,10 +19,8 @@ from patchword.config.exchange import ImportSettings
 from patchword.data.coco_masks import filled_safely, polygon_points
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
-from patchword.export.label_studio import IMAGE
-from patchword.export.label_studio_rle import decode_brush
-from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
-from patchword.export.read_coco import read_json
+from patchword.export.label_studio import IMAGE, decode_brush
+from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size, read_json
 
 _LABELS = "labels"  # ends the type of a region that carries them, such as brushlabels
 _BARE = frozenset({"brush", "polygon", "ellipse", "rectangle", "keypoint", "vector", "bitmask"})

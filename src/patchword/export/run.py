@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from patchword.config.exchange import ExportSettings
 from patchword.config.inputs import refuse_empty
 from patchword.data.folders import prepare_output, write_json
@@ -14,12 +16,41 @@ from patchword.errors import PatchwordError
 from patchword.export.coco import write_coco, write_coco_panoptic
 from patchword.export.files import refuse_inside
 from patchword.export.formats import write_cityscapes, write_fiftyone, write_hugging_face, write_yolo
-from patchword.export.job import Job, categories_of
+from patchword.export.job import Job, Slivers, categories_of
 from patchword.export.label_studio import write_label_studio
-from patchword.export.records import ExportSummary
+from patchword.export.outlines import PolygonLoss
 from patchword.export.voc import write_cvat, write_voc
 from patchword.labeling.dataset import LabelledDataset, why_unusable
 from patchword.runs.progress import Progress
+
+
+class ExportSummary(BaseModel):
+    """What was written.
+
+    Attributes:
+        format: name of the format.
+        path: the file or folder.
+        vocabulary_hash: of the classes.
+        images: photographs in it.
+        left_out: photographs that labelling had failed on.
+        segments: objects; none for formats that hold classes of pixels alone.
+        slivers: what is no object for being too small; none where nothing is.
+        polygon_loss: none where the format holds masks.
+        notes: what the format could not hold, one sentence each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str
+    path: str
+    vocabulary_hash: str
+    images: int
+    left_out: int
+    segments: int | None
+    slivers: Slivers | None
+    polygon_loss: PolygonLoss | None
+    notes: tuple[str, ...]
+
 
 SUMMARY_FILE = "export.json"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from patchword.alignment.compiled import Compiled
+from patchword.alignment.module import Compiled
 from patchword.config.segment import SegmentSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import LabelMap

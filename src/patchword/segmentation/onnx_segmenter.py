@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.export.onnx.check import open_session, run_patches
-from patchword.export.onnx.facts import INPUTS, OUTPUTS, OnnxFacts, parse_facts
+from patchword.export.onnx.facts import INPUTS, OUTPUTS, OnnxFacts, open_session, parse_facts, run_patches
 from patchword.models import load_image_text
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.stored_text import StoredText

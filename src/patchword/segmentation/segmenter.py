@@ -10,8 +10,15 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from patchword.alignment.artifact import MARKER, Artifact, ArtifactConfig, Tower, read_artifact, write_artifact
-from patchword.alignment.card import model_card
+from patchword.alignment.artifact import (
+    MARKER,
+    Artifact,
+    ArtifactConfig,
+    Tower,
+    model_card,
+    read_artifact,
+    write_artifact,
+)
 from patchword.alignment.module import AlignmentModule
 from patchword.data.folders import prepare_output
 from patchword.errors import PatchwordError

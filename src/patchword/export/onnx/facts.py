@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower
 from patchword.config.base import one_line
 from patchword.data.vocabulary import Vocabulary
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, first_line
 
 KEY = "patchword"
+
+
 FORMAT: Literal["patchword-onnx"] = "patchword-onnx"
 VERSION: Literal[1] = 1
+
+
 IMAGES, VECTORS, CLASS_OF, SIZE = "images", "vectors", "class_of", "size"
 CLASSES, CONFIDENCE, SCORES, PATCHES = "classes", "confidence", "scores", "patches"
 INPUTS, OUTPUTS = (IMAGES, VECTORS, CLASS_OF, SIZE), (CLASSES, CONFIDENCE, SCORES, PATCHES)
@@ -130,3 +137,62 @@ def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
         ) from None
     facts.parsed_vocabulary()
     return facts
+
+
+def import_onnx_package(name: str) -> Any:
+    """Import onnx, onnx_ir, onnxscript or onnxruntime.
+
+    Args:
+        name: of the module, dotted for a part of one.
+    """
+    package = name.split(".")[0]
+    try:
+        return import_module(name)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        why = "is not installed" if missing else f"cannot be imported ({first_line(error)})"
+        raise PatchwordError(f'ONNX needs the package {package}, which {why}; pip install "patchword[onnx]"') from None
+
+
+_CPU = "CPUExecutionProvider"
+
+
+def open_session(path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> Any:
+    """Load an ONNX file into onnxruntime.
+
+    Args:
+        path: of the file.
+        threads: that onnxruntime may use; None leaves it to onnxruntime.
+        providers: onnxruntime's execution providers, the preferred first, such as "CUDAExecutionProvider"; it must
+            start. None for the CPU's.
+    """
+    runtime = import_onnx_package("onnxruntime")
+    path = Path(path)
+    if not path.is_file():
+        raise PatchwordError(f"{path} does not exist; give a file that `patchword export` wrote")
+    there = runtime.get_available_providers()
+    asked = [providers] if isinstance(providers, str) else list(providers or (_CPU,))
+    for provider in asked:
+        if provider not in there:
+            raise PatchwordError(f"onnxruntime has no {provider} on this machine (choose from {', '.join(there)})")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings are for onnxruntime's developers
+    if threads is not None:
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=asked)
+    except Exception as error:  # onnxruntime has an exception type a status code
+        raise PatchwordError(f"{path} cannot be loaded by onnxruntime: {first_line(error)}") from None
+    if asked[0] not in session.get_providers():  # onnxruntime logs it and computes with the next
+        raise PatchwordError(f"onnxruntime has {asked[0]}, but cannot start it on this machine (its log says why)")
+    return session
+
+
+def run_patches(session: Any, images: np.ndarray[Any, np.dtype[np.float32]], *, dim: int) -> Any:
+    """Patch vectors (b, d, rows, columns) of images (b, 3, h, w) in [0, 1]; the rest runs for one pixel."""
+    nothing = {
+        VECTORS: np.zeros((1, dim), np.float32),
+        CLASS_OF: np.zeros(1, np.int64),
+        SIZE: np.ones(2, np.int64),
+    }
+    return session.run([PATCHES], {IMAGES: images, **nothing})[0]

@@ -9,12 +9,20 @@ from __future__ import annotations
 from string import Template
 from typing import Any
 
-from patchword.export.onnx.facts import CLASS_OF, CLASSES, CONFIDENCE, IMAGES, PATCHES, SCORES, SIZE, VECTORS
-from patchword.export.onnx.files import import_onnx_package
+from patchword.export.onnx.facts import (
+    CLASS_OF,
+    CLASSES,
+    CONFIDENCE,
+    IMAGES,
+    PATCHES,
+    SCORES,
+    SIZE,
+    VECTORS,
+    import_onnx_package,
+)
 
 _LOWEST = -1e4  # score of a class without words: never the best, and nothing in the softmax
 _IR_VERSION = 10
-
 _TEXT = Template("""
 <ir_version: $ir_version, opset_import: ["" : $opset]>
 head (float[batch, dim, rows, cols] $PATCHES, float[words, dim] $VECTORS, int64[words] $CLASS_OF, int64[2] $SIZE)

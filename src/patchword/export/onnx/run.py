@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from patchword.alignment.artifact import Artifact, read_artifact
 from patchword.config.exchange import OnnxSettings
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, first_line
 from patchword.export.files import check_file_target
-from patchword.export.onnx.check import agreement, largest_difference, open_session
-from patchword.export.onnx.facts import KEY, Agreement, OnnxFacts
-from patchword.export.onnx.files import SUFFIX, Workplace, import_onnx_package, quantise, save_model, weights_beside
-from patchword.export.onnx.graph import trace
+from patchword.export.onnx.facts import (
+    KEY,
+    Agreement,
+    OnnxFacts,
+    import_onnx_package,
+    open_session,
+    run_patches,
+)
+from patchword.export.onnx.graph import ImageSide, trace
 from patchword.export.onnx.head import attach_head, parse_head
-from patchword.export.onnx.traceable import ImageSide
 from patchword.export.publish import find_artifact
 from patchword.models import load_patch_encoder
 from patchword.models.protocols import PatchEncoder
@@ -152,3 +160,174 @@ def _image_side(artifact: Artifact, encoder: str | Path | PatchEncoder | None, *
             f"{tower.name} is loaded as {dtype} on {vision.device}; an export needs float32 on the CPU"
         )
     return ImageSide(vision, artifact.module).eval().requires_grad_(False)
+
+
+SUFFIX = ".onnx"
+MOST_IN_ONE_FILE = 2**31 - 2**26  # bytes of weights; the format's limit is 2 GiB for everything
+
+
+def weights_beside(out: Path) -> Path:
+    """Where the weights are that do not fit into the file."""
+    return out.with_name(out.name + ".data")
+
+
+def save_model(model: Any, out: Path) -> None:
+    """Write an `onnx_ir.Model`, with its weights in a second file where they are too large for one."""
+    ir = import_onnx_package("onnx_ir")
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    beside = weights_beside(out).name if size > MOST_IN_ONE_FILE else None
+    try:
+        ir.save(model, out, external_data=beside)
+    except OSError as error:
+        raise PatchwordError(f"cannot write {out}: {error.strerror or error}") from None
+
+
+class Workplace:
+    """A folder beside the output, where files are made before they take their names; it vanishes at the end.
+
+    Args:
+        out: the file that is to be.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = tempfile.TemporaryDirectory(prefix=".patchword-", suffix=".tmp", dir=out.parent)
+        except OSError as error:
+            raise PatchwordError(f"cannot write {out}: {error.strerror}") from None
+
+    def __enter__(self) -> Path:
+        return Path(self._folder.name)
+
+    def __exit__(self, *exception: object) -> None:
+        self._folder.cleanup()
+
+    def publish(self, made: Path) -> None:
+        """Give a model made in this folder, and the weights beside it, their names.
+
+        An older model goes first, so that no model ever stands beside another one's weights.
+        """
+        try:
+            self._out.unlink(missing_ok=True)
+            weights_beside(self._out).unlink(missing_ok=True)
+            if weights_beside(made).exists():
+                weights_beside(made).replace(weights_beside(self._out))
+            made.replace(self._out)
+        except OSError as error:
+            raise PatchwordError(f"cannot write {self._out}: {error.strerror}") from None
+
+
+def quantise(model: Path, *, out: Path) -> None:
+    """Keep the weights of matrix products as 8-bit integers, a scale a column; activations are rounded while running.
+
+    No photographs are needed for it: each activation's range is found when it is there (onnxruntime's dynamic
+    quantisation). Convolutions, norms and the comparison with words stay float32.
+
+    Weights have 7 bits, -64 to 64. Processors without VNNI add two products of an 8-bit activation and a weight in 16
+    bits, which saturate with 8-bit weights (2 x 255 x 127 is above 32,767) and cannot with these (2 x 255 x 64 is not).
+
+    Args:
+        model: a float32 ONNX file.
+        out: the new file.
+    """
+    quantization = import_onnx_package("onnxruntime.quantization")
+    large = weights_beside(model).exists() or model.stat().st_size > MOST_IN_ONE_FILE
+    try:
+        with _quiet():
+            quantization.quantize_dynamic(
+                model,
+                out,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                reduce_range=True,
+                weight_type=quantization.QuantType.QInt8,
+                use_external_data_format=large,
+            )
+    except Exception as error:  # it has no exceptions of its own
+        raise PatchwordError(f"{model.name} cannot be kept in 8 bits: {first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep its advice on graphs that other exporters made off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+_CHECKED = ((1, 4, 4), (3, 9, 2), (2, 14, 5))  # batch, rows and columns
+_PICTURES, _PATCHES_A_SIDE, _STAND_INS = 4, 12, 21
+
+
+def largest_difference(session: Any, side: ImageSide, *, seed: int = 0) -> float:
+    """The largest difference of a channel of a patch vector between an ONNX file and torch.
+
+    Images of noise are compared at three shapes and batch sizes, none of which the file was traced with.
+
+    Args:
+        session: of the file.
+        side: what it was traced from.
+        seed: of the noise.
+    """
+    patch, dim = side.encoder.record.patch_size, side.module.text_dim
+    generator = torch.Generator().manual_seed(seed)
+    worst = 0.0
+    for batch, rows, columns in _CHECKED:
+        images = torch.rand(batch, 3, rows * patch, columns * patch, generator=generator)
+        with torch.no_grad():
+            expected = side(images).numpy()
+        try:
+            found = run_patches(session, images.numpy(), dim=dim)
+        except Exception as error:
+            raise PatchwordError(
+                f"{side.encoder.record.name} ({side.encoder.record.family}) cannot be exported to ONNX: "
+                f"{batch} images of {rows} x {columns} patches fail in onnxruntime: {first_line(error)}"
+            ) from error
+        worst = max(worst, float(np.abs(found - expected).max()))
+    return worst
+
+
+def agreement(small: Any, plain: Any, *, patch_size: int, dim: int) -> Agreement:
+    """How much of a float32 file an int8 file keeps, on pictures drawn here.
+
+    Class names need a text tower, which an export does without. Patch vectors of the float32 file that are far from
+    each other stand in for them: a patch's class is the nearest of those.
+
+    Args:
+        small, plain: sessions of the int8 and of the float32 file.
+        patch_size: of the encoder, in pixels.
+        dim: d of the patch vectors.
+    """
+    pictures = drawn_pictures(_PICTURES, side=_PATCHES_A_SIDE * patch_size)
+    expected, found = (
+        np.moveaxis(run_patches(session, pictures, dim=dim), 1, -1).reshape(-1, dim)  # (n, d), unit length
+        for session in (plain, small)
+    )
+    chosen = [0]
+    while len(chosen) < _STAND_INS:  # the one that is furthest from those chosen
+        chosen.append(int((expected @ expected[chosen].T).max(1).argmin()))
+    words = expected[chosen].T
+    same = (expected @ words).argmax(1) == (found @ words).argmax(1)
+    return Agreement(float(same.mean()), float((expected * found).sum(1).min()))
+
+
+def drawn_pictures(count: int, *, side: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Pictures of sloping colours with discs, boxes and stripes: (count, 3, side, side) in [0, 1]."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    pictures = np.empty((count, 3, side, side), np.float32)
+    for picture in pictures:
+        low, high = generator.random((2, 3, 1, 1), dtype=np.float32)
+        picture[:] = low + (high - low) * rows
+        for number in range(8):
+            x, y, size = generator.uniform((0, 0, 0.06), (1, 1, 0.25))
+            round_one = np.hypot(rows - y, columns - x) < size
+            inside = round_one if number % 2 else (np.abs(rows - y) < size) & (np.abs(columns - x) < size)
+            if number % 4 == 3:
+                inside &= np.sin(columns * 60) > 0
+            picture[:, inside] = generator.random((3, 1), dtype=np.float32)
+    return pictures

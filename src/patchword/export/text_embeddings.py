@@ -1,4 +1,4 @@
-"""`patchword export MODEL --format text-vectors`: a vocabulary's vectors, so that no text tower is needed later."""
+"""`patchword export MODEL --format text-embeddings`: the embeddings of a class list, in place of a text tower."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from patchword.versions import versions
 
 
 @dataclass(frozen=True)
-class TextVectorSummary:
+class TextEmbeddingSummary:
     """What was written: the file, its classes' names and how many words they have."""
 
     path: Path
@@ -29,14 +29,14 @@ class TextVectorSummary:
     words: int
 
 
-def export_text_vectors(
+def export_text_embeddings(
     model: str | Path,
     *,
     out: str | Path,
     classes: Classes | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
     overwrite: bool = False,
-) -> TextVectorSummary:
+) -> TextEmbeddingSummary:
     """Write the text vectors of a class list for a segmenter; docs/deploy.md describes the file.
 
     Args:
@@ -77,4 +77,4 @@ def export_text_vectors(
         vocabulary=vocabulary,
     )
     write_bytes(out, data)
-    return TextVectorSummary(out, words.names, len(class_of))
+    return TextEmbeddingSummary(out, words.names, len(class_of))
