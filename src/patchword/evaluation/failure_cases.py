@@ -26,7 +26,7 @@ from patchword.visualization.overlays import overlay
 FAILURES_FOLDER = "worst"
 PANELS = ("photograph", "mask", "prediction", "errors")
 WRONG, MISSED = (214, 39, 40), (255, 191, 0)
-_GAP = 6  # pixels of white between the panels
+GAP = 6  # pixels of white between the panels
 _OPACITY, _PALE = 0.6, 0.35
 
 
@@ -140,9 +140,9 @@ class FailureCases:
             self._painted(photograph, seen),
             _errors(photograph, seen, wanted),
         ]
-        strip = np.full((size[0], 4 * size[1] + 3 * _GAP, 3), 255, dtype=np.uint8)
+        strip = np.full((size[0], 4 * size[1] + 3 * GAP, 3), 255, dtype=np.uint8)
         for position, panel in enumerate(panels):
-            start = position * (size[1] + _GAP)
+            start = position * (size[1] + GAP)
             strip[:, start : start + size[1]] = panel
         stream = io.BytesIO()
         quality = self._scoring.picture_quality

@@ -13,7 +13,7 @@ from patchword.errors import PatchwordError
 from patchword.evaluation.confusion import Counts
 from patchword.evaluation.confusion_picture import CONFUSION_PICTURE, draw_confusion
 from patchword.evaluation.failure_cases import FAILURES_FOLDER, FailureCases
-from patchword.evaluation.page import PAGE_FILE, render_page
+from patchword.evaluation.page import PAGE_FILE, render
 from patchword.evaluation.records import IMAGES_FILE, MARKER, ImageScore, SetupRecord, read_images
 from patchword.evaluation.report import REPORT_FILE, EvaluationReport, gather, make_report
 from patchword.runs.records import Session, ShardRecord
@@ -178,7 +178,7 @@ def _write_results(
     write_text(folder / CONFUSION_FILE, _confusion_csv(table.tolist(), names))
     confusion = draw_confusion(table, names=names)
     write_bytes(folder / CONFUSION_PICTURE, confusion)
-    write_text(folder / PAGE_FILE, render_page(report, images=images, worst=worst.pictures(), confusion=confusion))
+    write_text(folder / PAGE_FILE, render(report, images=images, worst=worst.pictures(), confusion=confusion))
     write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
 
 

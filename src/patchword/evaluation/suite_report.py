@@ -13,10 +13,11 @@ from patchword.data.folders import write_json, write_text
 from patchword.errors import PatchwordError
 from patchword.evaluation.report import percent
 from patchword.runs.records import Record
+from patchword.visualization.pages import render_page
 
 SUITE_FILE = "suite.json"
 TABLE_FILE = "suite.md"
-_SHORT = 100  # characters of a reason that stands below the table
+PAGE_FILE = "report.html"
 
 
 class SuiteEntry(Record):
@@ -112,9 +113,10 @@ class SuiteRecord(Record):
 
 
 def write_suite(record: SuiteRecord, folder: Path) -> None:
-    """Write `suite.json` and `suite.md`."""
+    """Write `suite.json`, `suite.md` and the page with links to the benchmarks' own."""
     write_json(folder / SUITE_FILE, record.model_dump(mode="json"))
     write_text(folder / TABLE_FILE, record.markdown())
+    write_text(folder / PAGE_FILE, render_page("suite", record=record))
 
 
 def read_suite(folder: Path) -> SuiteRecord:

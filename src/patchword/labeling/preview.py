@@ -15,7 +15,6 @@ from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.labeling.image import LabelParts, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
-from patchword.labeling.quality.page import GENERATOR
 from patchword.labeling.quality.report import ReportSettings, write_report
 from patchword.labeling.records import Counts, label_map_path, segments_path
 from patchword.labeling.run import label_folder, write_result
@@ -23,6 +22,7 @@ from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk, spre
 from patchword.runs.pipeline import decoded
 from patchword.runs.progress import duration, rate
 from patchword.runs.records import read_sessions
+from patchword.visualization.pages import is_page
 
 MOST = 1000
 
@@ -59,7 +59,7 @@ def page_for(out: str | Path) -> Path:
     """Where the page of a preview goes: `out` itself where it ends in `.html`, else beside it."""
     out = Path(out)
     page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
-    if page.is_dir() or (page.exists() and GENERATOR.encode() not in page.read_bytes()[:2000]):
+    if page.is_dir() or (page.exists() and not is_page(page)):
         raise PatchwordError(f"{page} was not written by patchword and is not replaced; choose another name")
     return page
 

@@ -75,6 +75,19 @@ def _paint(
     return painted
 
 
+def mask_layer(label_map: LabelMap, *, opacity: float) -> Image.Image:
+    """A label map as an RGBA picture to lie over its photograph; ignore is hatched as in `overlay`."""
+    indices = label_map.indices
+    layer = np.zeros((*indices.shape, 4), dtype=np.uint8)
+    named = indices != label_map.ignore
+    layer[named, :3] = label_map.class_colours()[indices[named]]
+    layer[named, 3] = round(255 * opacity)
+    dark, light = _hatching(*indices.shape)
+    layer[~named & dark] = (0, 0, 0, 255)
+    layer[~named & light] = 255
+    return Image.fromarray(layer)
+
+
 def _hatching(height: int, width: int, *, rows: slice | None = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Diagonal lines, dark beside light, so that they show on any picture; wider apart on larger ones."""
     line = max(1, round(min(height, width) / 250))

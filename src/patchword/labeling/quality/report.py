@@ -8,14 +8,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 
 from patchword.config.base import Settings
@@ -32,7 +28,7 @@ from patchword.labeling.quality.page import Page, Picture, render
 from patchword.labeling.quality.records import QualityRecord, QualitySummary, read_doubts, summarise, worst_masks
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, label_map_path, read_manifest, segments_path
 from patchword.runs.progress import Progress
-from patchword.visualization.overlays import overlay
+from patchword.visualization.pages import Labelled, small_pictures
 
 QUALITY_FILE = "quality.jsonl"
 
@@ -186,7 +182,7 @@ class ReportSettings(Settings):
     worst: int = Field(100, ge=1, le=1000, description="Photographs of lowest score that are shown as pictures")
     best: int = Field(8, ge=0, le=1000, description="Photographs of highest score that are shown as pictures")
     rows: int = Field(1000, ge=1, le=10000, description="Most rows of any table of photographs")
-    picture_side: int = Field(256, ge=64, le=1024, description="Longer side of a picture in pixels")
+    picture_side: int = Field(360, ge=64, le=1024, description="Longer side of a picture in pixels")
     picture_quality: int = Field(82, ge=1, le=95, description="Of its JPEG compression; more is sharper and larger")
 
 
@@ -226,7 +222,7 @@ def write_report(
     with Progress(len(wanted), "assessing", quiet=quiet) as progress:
         records = _watched(complete_quality(folder, wanted=wanted), progress)
         summary = summarise(records, images=images, names=names, worst=settings.rows, best=settings.best)
-    studio = _Studio(folder, root, vocabulary, settings)
+    show = partial(_picture, folder=folder, root=root, vocabulary=vocabulary, how=settings)
     worst = summary.worst[: settings.worst]
     best = [record for record in summary.best if record not in worst]
     by_name = [record for _, record in sorted(images.items())]
@@ -237,8 +233,8 @@ def write_report(
         failed=tuple(record for record in by_name if record.status == "failed"),
         empty=tuple(record for record in by_name if record.status == "empty"),
         duplicates=tuple(record for record in by_name if record.duplicate_of is not None),
-        worst=studio.pictures(worst),
-        best=studio.pictures(best),
+        worst=tuple(map(show, worst)),
+        best=tuple(map(show, best)),
         doubts=worst_masks(read_doubts(folder)),
         rows=settings.rows,
         note=note,
@@ -253,42 +249,15 @@ def _watched(records: Iterator[QualityRecord], progress: Progress) -> Iterator[Q
         progress.advance()
 
 
-@dataclass(frozen=True)
-class _Studio:
-    """Makes small pictures of photographs and of the labels laid over them."""
-
-    folder: Path
-    root: Path
-    vocabulary: Vocabulary
-    settings: ReportSettings
-
-    def pictures(self, records: Sequence[QualityRecord]) -> tuple[Picture, ...]:
-        return tuple(self._picture(record) for record in records)
-
-    def _picture(self, record: QualityRecord) -> Picture:
-        try:
-            photograph = read_image(self.root / PurePosixPath(record.name))
-            labels = LabelMap.load(label_map_path(self.folder, record.name), names=self.vocabulary.names)
-            if photograph.shape[:2] != labels.indices.shape:
-                raise PatchwordError("the photograph has another size than its labels")
-        except (PatchwordError, OSError, MemoryError) as error:
-            return Picture(record, None, None, missing=str(error))
-        small, reduced = self._reduce(photograph, labels)
-        painted = overlay(small, reduced, opacity=0.6, legend=False)
-        return Picture(record, self._jpeg(Image.fromarray(small)), self._jpeg(painted), missing="")
-
-    def _reduce(self, photograph: NDArray[np.uint8], labels: LabelMap) -> tuple[NDArray[np.uint8], LabelMap]:
-        image = Image.fromarray(photograph)
-        scale = min(1.0, self.settings.picture_side / max(image.size))
-        size = tuple(max(1, round(side * scale)) for side in image.size)
-        rows, columns = (
-            (2 * np.arange(new) + 1) * old // (2 * new)
-            for new, old in zip(size[::-1], labels.indices.shape, strict=True)
+def _picture(
+    record: QualityRecord, *, folder: Path, root: Path, vocabulary: Vocabulary, how: ReportSettings
+) -> Picture:
+    try:
+        photograph = read_image(root / PurePosixPath(record.name))
+        labels = LabelMap.load(label_map_path(folder, record.name), names=vocabulary.names)
+        shown = small_pictures(
+            photograph, labels, colours=vocabulary.colours, side=how.picture_side, quality=how.picture_quality
         )
-        small = image.resize((size[0], size[1]), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return np.asarray(small), LabelMap(labels.indices[np.ix_(rows, columns)], labels.names, self.vocabulary.colours)
-
-    def _jpeg(self, picture: Image.Image) -> bytes:
-        stream = io.BytesIO()
-        picture.save(stream, format="JPEG", quality=self.settings.picture_quality, optimize=True)
-        return stream.getvalue()
+    except (PatchwordError, OSError, MemoryError) as error:
+        shown = Labelled(missing=str(error))
+    return Picture(record, shown)
