@@ -191,7 +191,7 @@ def test_the_page_speaks_for_itself(data: Path) -> None:
     page = (data / "out/report.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "")
     assert "patchword evaluate &lt;b&gt;" in page
-    assert page.count("data:image/jpeg") == 3
+    assert page.count("data:image/jpeg") == 3 * 4
     assert page.count("data:image/png") == 1
     assert page.index("0/8.png") < page.index("0/6.png")
     assert "Chance: " in page
@@ -225,8 +225,8 @@ def test_a_name_too_long_for_a_picture_costs_the_picture_and_not_the_score(data:
     run(data, data / "out")
     assert len(list((data / "out/worst").rglob("*.jpg"))) == 2
     page = (data / "out/report.html").read_text(encoding="utf-8")
-    assert "No picture: its file is gone." in page
-    assert page.count("data:image/jpeg") == 2
+    assert "No picture: its file is missing." in page
+    assert page.count("data:image/jpeg") == 2 * 4
     for part in (1, 2):
         run(data, data / f"part{part}", shard=f"{part}/2")
     merge_evaluations([data / "part1", data / "part2"], out=data / "merged")

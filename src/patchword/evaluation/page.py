@@ -94,8 +94,8 @@ def chance_line(report: EvaluationReport) -> str:
     if chance is None:
         return ""
     told = (
-        f"Chance: {percent(chance.constant_miou)} mIoU for saying {chance.constant_class} everywhere, "
-        f"{percent(chance.random_miou)} for dealing the predicted classes out at random."
+        f"Chance: {percent(chance.constant_miou)} mIoU for predicting {chance.constant_class} everywhere, "
+        f"{percent(chance.random_miou)} for assigning the predicted classes at random."
     )
     return f"{told} This score is at the level of chance." if chance.at_chance else told
 
