@@ -9,7 +9,7 @@ from PIL import Image
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
-from patchword.segmentation.resume import _told
+from patchword.segmentation.folder import class_lists
 from small_world import must, run
 
 
@@ -45,7 +45,7 @@ def test_parts_of_settings_are_read() -> None:
 def test_other_classes_are_told_by_name(
     before: tuple[str, ...], now: tuple[str, ...], told: tuple[str, str] | None
 ) -> None:
-    first, second = _told(before, now)
+    first, second = class_lists(before, now)
     assert (first == second) if told is None else ((first, second) == told)
 
 

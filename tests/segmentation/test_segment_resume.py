@@ -17,7 +17,7 @@ from patchword.data.images import find_images
 from patchword.errors import PatchwordError
 from patchword.evaluation.predictors import find_predictions
 from patchword.runs.shards import Shard
-from patchword.segmentation.merge import merge_segmentations
+from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
@@ -89,7 +89,7 @@ def test_the_same_photographs_may_be_in_another_folder_and_others_may_not(
     again = moved.rename(photos.parent / "again")
     paint(again / "c.png", 8)
     before = state_of(folder)
-    with pytest.raises(PatchwordError, match=r"was \.\./moved, now \.\./again, where 1 of them .*such as c\.png"):
+    with pytest.raises(PatchwordError, match=r"was \.\./moved, now \.\./again, where 1 of 3 are .*such as c\.png"):
         run(again, segmenter, resume=True)
     assert state_of(folder) == before
 

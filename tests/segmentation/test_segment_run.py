@@ -20,7 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.baseline import DenseSegmenter
-from patchword.segmentation.merge import merge_segmentations
+from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.run import segment_folder

@@ -14,10 +14,11 @@ from PIL import Image
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, WriteError
+from patchword.runs.folder_run import FolderRun
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
-from patchword.segmentation import job
-from patchword.segmentation.merge import merge_segmentations
+from patchword.segmentation import work
+from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
 
@@ -71,7 +72,7 @@ def test_a_large_image_is_read_tile_by_tile_beside_photographs(photos: Path) -> 
 
 def test_what_is_being_done_is_told_with_the_name_of_the_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(job.Job, "tell", lambda _, note: told.append(note))
+    monkeypatch.setattr(FolderRun, "tell", lambda _, note: told.append(note))
     run(photos, LocalSegmenter())
     assert told[-1] == ""
     assert told[-2].startswith("large.png: tile ")
@@ -115,7 +116,7 @@ def test_a_large_image_that_is_broken_ends_nothing_and_a_full_disk_does(
     def full(*_: object, **__: object) -> None:
         raise WriteError("cannot write it: No space left on device")
 
-    monkeypatch.setattr(job, "segment_large", full)
+    monkeypatch.setattr(work, "segment_large", full)
     with pytest.raises(PatchwordError, match="No space left"):
         run(photos, LocalSegmenter(), resume=True, retry_failed=True)
 

@@ -20,7 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.api import SegmentRequest
-from patchword.segmentation.merge import merge_segmentations
+from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.video import VIDEO_SUFFIXES, FrameCount, VideoFrame, frames_told, read_frames

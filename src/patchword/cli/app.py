@@ -52,7 +52,7 @@ def merge(
     from patchword.data.folders import read_marker
     from patchword.evaluation.records import MARKER as EVALUATION
     from patchword.labeling.folder import merge_labels
-    from patchword.segmentation.merge import merge_segmentations
+    from patchword.segmentation.folder import merge_segmentations
     from patchword.segmentation.records import MARKER as SEGMENTATION
 
     kind = read_marker(shards[0])

@@ -235,6 +235,7 @@ class FolderRun(Generic[R, L]):
                         watch(written)
 
                     executor.run([chunk for chunk in chunks if not chunk.is_done], work=work, done=done)
+                    self._progress = None
                 return finish(begun.record, manifest)
 
     def tell(self, note: str) -> None:

@@ -138,8 +138,8 @@ class SegmentRequest:
 
     def portion(self) -> list[tuple[str, Path]]:
         """Name and path of all images that are wanted, with the frames of videos as far as their heads tell."""
-        from patchword.segmentation.job import frame_name, plan_chunks
         from patchword.segmentation.video import frames_told, is_video
+        from patchword.segmentation.work import frame_name, plan_chunks
 
         named = {path.relative_to(self.root).as_posix(): path for path in self.images}
         names = sorted(named)[: self.limit]

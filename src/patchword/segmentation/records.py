@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.folders import Manifest, write_json
 from patchword.errors import PatchwordError
-from patchword.runs.records import Record, ShardRecord, check_counted
+from patchword.runs.records import LineRecord, Record, RunRecord, ShardRecord, check_counted
 
 MARKER = "segmentation"
 RESULTS, SETTINGS = "results.jsonl", "segment.json"
@@ -70,7 +70,7 @@ class TilesRecord(Record):
     value_range: tuple[float, float] | None = None
 
 
-class ResultRecord(Record):
+class ResultRecord(LineRecord):
     """One line of `results.jsonl`: a photograph, a frame of a video, or a video.
 
     Attributes:
@@ -151,7 +151,7 @@ class Counts(Record):
         )
 
 
-class SegmentationRecord(Record):
+class SegmentationRecord(RunRecord):
     """The whole of `segment.json`: what it takes to make the folder again.
 
     Attributes:

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from patchword.config.segment import FolderSettings, SegmentSettings
-from patchword.data.folders import Manifest, prepare_output, remove_leftovers, sole_use
+from patchword.data.colours import with_one_more
+from patchword.data.folders import Manifest
 from patchword.errors import PatchwordError
-from patchword.runs.pipeline import name_images
-from patchword.runs.progress import Progress, say
-from patchword.runs.records import Session, relative_root
+from patchword.runs.folder_run import Beginning, FolderRun
+from patchword.runs.pipeline import Chunk, Executor, InThreads, name_images
+from patchword.runs.progress import Progress
+from patchword.runs.records import relative_root
 from patchword.runs.shards import Shard
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.files import soft_classes
-from patchword.segmentation.job import Job, VideoJob, paint_videos, plan_chunks
-from patchword.segmentation.records import (
-    MARKER,
-    RESULTS,
-    STATUSES,
-    Counts,
-    SegmentationRecord,
-    SegmentedFolder,
-    read_results,
-)
-from patchword.segmentation.resume import begin
-from patchword.segmentation.video import check_extra, is_video
+from patchword.segmentation.files import mask_path, overlay_video_path, soft_classes
+from patchword.segmentation.folder import SEGMENTED, finish
+from patchword.segmentation.records import RESULTS, ResultRecord, SegmentationRecord, SegmentedFolder, read_results
+from patchword.segmentation.video import check_extra, is_video, write_overlay_video
 from patchword.segmentation.words import Classes, mask_names
+from patchword.segmentation.work import FramePlan, SegmentWork, plan_chunks
 
 
 def segment_folder(
@@ -49,6 +47,7 @@ def segment_folder(
     options: Mapping[str, Any] | None = None,
     ahead: int = 2,
     threads: int = 2,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> SegmentedFolder:
     """Segment photographs and videos and write masks; decoding, models and writing work side by side.
@@ -74,75 +73,72 @@ def segment_folder(
         options: what was chosen beside that changes no result, for the record.
         ahead: photographs that wait decoded, and results that wait to be written, 1 or more; costs memory, saves time.
         threads: photographs that are decoded at once, 1 or more.
+        executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
         quiet: whether to show no progress.
     """
-    chosen, how = SegmentSettings.of(settings), FolderSettings.of(folder_settings)
+    chosen, how, folder = SegmentSettings.of(settings), FolderSettings.of(folder_settings), Path(out)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
     soft_classes(how, names=mask_names(vocabulary, settings=chosen))
-    named = name_images(images, root=root, out=Path(out), verb="segment")
+    named = name_images(images, root=root, out=folder, verb="segment")
     names = sorted(named)[:limit]
     videos = [name for name in names if is_video(named[name])]
     _check_videos(videos, how=how, shard=shard)
-    photographs = [name for name in names if not is_video(named[name])]
-    paths = {name: named[name] for name in photographs}
-    plan = plan_chunks(paths, settings=chosen, how=how, shard=shard, or_none=bool(videos))
-    chunks = plan.chunks
-    folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    with sole_use(folder):
-        record = SegmentationRecord(
-            complete=False,
-            photographs=relative_root(root, folder=folder),
-            vocabulary=vocabulary.to_text(),
-            vocabulary_hash=vocabulary.hash,
-            names=mask_names(vocabulary, settings=chosen),
-            segmenter=segmenter.describe(),
-            settings=chosen,
-            folder_settings=how,
-            shard=None if shard is None else shard.record(names),
-            counts=None,
-        )
-        manifest = Manifest(folder / RESULTS)
-        begun = begin(folder, record, root=root, manifest=manifest, retry_failed=retry_failed, quiet=quiet)
-        for note in begun.notes:
-            say(note, quiet=quiet)
-        record, kept = begun.record, begun.kept
-        remove_leftovers(folder)
-        record.save(folder)
-        missing = [chunk for chunk in chunks if not kept.names.issuperset(chunk)]
-        jobs = [VideoJob(name, named[name], how.every, chosen.batch, shard, kept) for name in videos]
-        likely = [video_job.likely() for video_job in jobs]
-        total = sum(map(len, chunks)) + sum(frames for frames, _ in likely)
-        already = sum(map(len, chunks)) - sum(map(len, missing)) + sum(done for _, done in likely)
-        session = Session(
-            folder,
-            command=command,
-            options={**(options or {}), "limit": limit, "ahead": ahead, "threads": threads},
-            kept=already,
-            failed_before=kept.failed,
-            statuses=STATUSES,
-        )
-        progress = Progress(total, "segmenting", "images", already=already, quiet=quiet)
-        with session:
-            with progress, manifest:
-                job = Job(
-                    folder=folder,
-                    segmenter=segmenter,
-                    vocabulary=vocabulary,
-                    settings=chosen,
-                    how=how,
-                    manifest=manifest,
-                    session=session,
-                    progress=progress,
-                    large=plan.in_tiles,
-                    ahead=ahead,
-                    threads=threads,
-                )
-                job.segment([[(name, named[name]) for name in chunk] for chunk in missing])
-                for video_job in jobs:
-                    video_job.run(job)
-                if how.overlays and how.overlay_video:
-                    paint_videos(job, videos=jobs, names=record.names)
-            return finish(folder, record=record, manifest=manifest, wanted=names)
+    photographs = {name: named[name] for name in names if not is_video(named[name])}
+    plan = plan_chunks(photographs, settings=chosen, how=how, shard=shard, or_none=bool(videos))
+    frames = [FramePlan(name, how.every, chosen.batch, shard) for name in videos]
+    record = SegmentationRecord(
+        complete=False,
+        photographs=relative_root(root, folder=folder),
+        vocabulary=vocabulary.to_text(),
+        vocabulary_hash=vocabulary.hash,
+        names=mask_names(vocabulary, settings=chosen),
+        segmenter=segmenter.describe(),
+        settings=chosen,
+        folder_settings=how,
+        shard=None if shard is None else shard.record(names),
+        counts=None,
+    )
+    run = FolderRun(
+        kind=SEGMENTED,
+        out=folder,
+        record=record,
+        wanted=frozenset(names),
+        contents=lambda line: [(root / PurePosixPath(line.name), line.content)],
+        resume=resume,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        command=command,
+        options={**(options or {}), "limit": limit, "ahead": ahead, "threads": threads},
+        quiet=quiet,
+    )
+
+    def chunks(begun: Beginning[SegmentationRecord, ResultRecord]) -> list[Chunk]:
+        told = {
+            name: line.frames
+            for name, line in begun.lines.items()
+            if line.is_video and not (retry_failed and line.status == "failed")
+        }
+        done = defaultdict[str, set[str]](set)
+        for name in begun.done:
+            done[begun.lines[name].source].add(name)
+        return begun.chunks(plan.chunks, paths=named) + [
+            each.chunk(named[each.video], frames=told.get(each.video), done=frozenset(done[each.video] - {each.video}))
+            for each in frames
+        ]
+
+    def end(record: SegmentationRecord, manifest: Manifest) -> SegmentedFolder:
+        if how.overlays and how.overlay_video:
+            colours = vocabulary.colours
+            colours = colours if len(record.names) == len(colours) else with_one_more(colours)
+            _paint_videos(folder, frames, paths=named, names=record.names, colours=colours, quiet=quiet)
+        return finish(folder, record=record, manifest=manifest, wanted=names)
+
+    return run.run(
+        chunks,
+        work=SegmentWork(folder, segmenter, vocabulary, chosen, how, plan.in_tiles, shard, run.tell),
+        executor=executor or InThreads(ahead, threads),
+        finish=end,
+    )
 
 
 def _check_videos(videos: Sequence[str], *, how: FolderSettings, shard: Shard | None) -> None:
@@ -153,23 +149,22 @@ def _check_videos(videos: Sequence[str], *, how: FolderSettings, shard: Shard | 
         raise PatchwordError(f"an overlay video of {videos[0]} needs all its frames; do not combine it with shards")
 
 
-def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, wanted: Iterable[str]) -> SegmentedFolder:
-    """Sort the results, count them, and write down that the folder is complete. May be repeated.
-
-    Args:
-        folder: of the result.
-        record: of the run so far.
-        manifest: of the results, which is closed.
-        wanted: names of the photographs and videos that this run was asked for; the folder may hold others.
-    """
-    manifest.finish()
-    results = read_results(manifest)
-    counts = Counts.of(results.values(), names=record.names)
-    record.model_copy(update={"complete": True, "counts": counts}).save(folder)
-    asked = set(wanted)
-    mine = [result for result in results.values() if result.source in asked]
-    return SegmentedFolder(
-        folder,
-        tuple(result.name for result in mine if result.status == "ok" and result.is_counted),
-        {result.name: result.reason or "" for result in mine if result.status == "failed"},
-    )
+def _paint_videos(
+    folder: Path,
+    videos: Sequence[FramePlan],
+    *,
+    paths: Mapping[str, Path],
+    names: tuple[str, ...],
+    colours: NDArray[np.uint8],
+    quiet: bool,
+) -> None:
+    """Write the overlay videos that are missing, of the masks that are there."""
+    results = read_results(Manifest(folder / RESULTS))
+    with Progress(len(videos), "painting", "videos", quiet=quiet) as progress:
+        for each in videos:
+            path = overlay_video_path(folder, each.video)
+            frames = {place * each.every: each.name(place) for place in range(results[each.video].frames or 0)}
+            masks = {number: mask_path(folder, name) for number, name in frames.items() if results[name].status == "ok"}
+            if masks and not path.is_file():
+                write_overlay_video(path, video=paths[each.video], masks=masks, names=names, colours=colours)
+            progress.advance()
