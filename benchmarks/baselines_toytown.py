@@ -22,9 +22,9 @@ import torch
 
 import patchword as pw
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.segmentation.baseline import load_method
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
+from patchword.segmentation.opening import load_method
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
 from patchword.toytown.world import SEEN

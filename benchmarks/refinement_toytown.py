@@ -32,7 +32,7 @@ from patchword.data.masks import LabelMap
 from patchword.evaluation.confusion import boundary_counts
 from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
 from patchword.models import load_mask_proposer
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo import ALIGN_SETTINGS, LABEL_SETTINGS

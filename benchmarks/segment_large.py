@@ -64,7 +64,7 @@ def segment_one(path: Path, *, out: Path, image_text: str, settings: dict[str, i
     """Segment one image in this process and print how many tiles it had."""
     from patchword.config.segment import SegmentSettings
     from patchword.models import load_image_text
-    from patchword.segmentation.baseline import DenseSegmenter
+    from patchword.segmentation.dense import DenseSegmenter
     from patchword.segmentation.large.run import segment_large
 
     segmenter = DenseSegmenter(load_image_text(image_text, device="cpu"))

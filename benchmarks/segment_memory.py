@@ -58,7 +58,7 @@ def measure_here(way: str, *, megapixels: float, classes: int) -> Peak:
     """Measure in this process, which must be new."""
     import torch
 
-    from patchword.segmentation.baseline import DenseSegmenter
+    from patchword.segmentation.dense import DenseSegmenter
 
     torch.set_num_threads(1)
     height = round((megapixels * 1e6 / 1.5) ** 0.5)

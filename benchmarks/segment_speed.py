@@ -134,7 +134,7 @@ def ways_of(
 
     from patchword.data.images import to_tensor
     from patchword.models.pixels import model_size, resize
-    from patchword.segmentation.baseline import load_method
+    from patchword.segmentation.opening import load_method
 
     seen = model_size((image.shape[0], image.shape[1]), image_size=size, patch_size=encoder.record.patch_size)
     resized = resize(to_tensor(image), size=seen).to(encoder.device)

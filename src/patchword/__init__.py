@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from patchword.models import load_mask_proposer as load_mask_proposer
     from patchword.models import load_patch_encoder as load_patch_encoder
     from patchword.segmentation.api import load as load
-    from patchword.segmentation.baseline import DenseSegmenter as DenseSegmenter
+    from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
     from patchword.segmentation.segmenter import Segmenter as Segmenter
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ _HOMES = {
     "load": "patchword.segmentation.api",
     "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",
-    "DenseSegmenter": "patchword.segmentation.baseline",
+    "DenseSegmenter": "patchword.segmentation.dense",
     "LabelMap": "patchword.data.masks",
     "LabelSettings": "patchword.config.label",
     "LabelledDataset": "patchword.labeling.dataset",

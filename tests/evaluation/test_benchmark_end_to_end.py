@@ -19,7 +19,7 @@ from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.protocols import PROTOCOLS
 from patchword.evaluation.suite_report import read_suite
 from patchword.models.protocols import ModelRecord
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 PERSON, CAT, BACKGROUND, IGNORED = 15, 8, 0, 255

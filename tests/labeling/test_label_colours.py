@@ -14,7 +14,7 @@ from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.export.job import categories_of
 from patchword.labeling.image import LabelParts
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 
 VOCABULARY = Vocabulary.parse("green\nblue\n  @colour: c04080\nred\n@background: white\n")
 SCENE = picture([["blue", "blue", "red"], ["blue", "green", "red"]], scale=16)

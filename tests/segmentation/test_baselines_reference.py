@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from patchword.models.clip import ClipEncoder
 from patchword.models.common import interpolate_positions
 from patchword.models.protocols import ModelRecord
 from patchword.models.proxy import ProxyClip, proxy_attention
-from patchword.segmentation.baseline import MethodFeatures, load_method
 from patchword.segmentation.methods import METHODS
+from patchword.segmentation.opening import load_method
 
 CLIP_PATCH = 8
 SIZES = [(40, 56), (32, 32), (24, 48)]  # larger than the training's 32 x 32, the same, neither
@@ -38,10 +39,9 @@ def picture(size: tuple[int, int], *, seed: int = 0, count: int = 1) -> Tensor:
     return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def features_of(name: str, clip: ClipEncoder, encoder: Any) -> MethodFeatures:
+def features_of(name: str, clip: ClipEncoder, encoder: Any) -> Callable[[Tensor], Tensor]:
     segmenter = load_method(name, image_text=clip, encoder=encoder if METHODS[name].needs_encoder else None)
-    assert isinstance(segmenter.features, MethodFeatures)
-    return segmenter.features
+    return segmenter.encode
 
 
 # the tower up to its last layer

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from patchword.config.refine import JbuSettings
-from patchword.segmentation.refine import jbu
-from patchword.segmentation.refine.jbu import JbuScores
+from patchword.segmentation import scores as scores_module
+from patchword.segmentation.scores import JbuScores
 
 
 def naive(patches: Tensor, *, image: Tensor, radius: int, distance: float, colour: float) -> Tensor:
@@ -73,7 +73,7 @@ def test_any_part_is_a_part_of_the_whole(
     rows = range(first, data.draw(st.integers(first, size[0])))
     maps = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jbu, "_WEIGHTS_AT_ONCE", at_once)
+        patch.setattr(scores_module, "_WEIGHTS_AT_ONCE", at_once)
         part = scores.rows(rows, maps=maps)
         again = scores.rows(rows, maps=maps[::-1])  # weights may be known by now
     torch.testing.assert_close(part, whole[maps][:, rows.start : rows.stop])

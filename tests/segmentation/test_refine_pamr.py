@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.segmentation.refine.apply import neighbour_weights, pamr
+from patchword.segmentation.pamr import neighbour_weights, spread
+
+
+def pamr(maps: Tensor, *, image: Tensor, iterations: int, dilations: Sequence[int], contrast: float) -> Tensor:
+    weights = neighbour_weights(image, dilations=dilations, contrast=contrast)
+    return spread(maps, weights=weights, iterations=iterations, dilations=dilations)
 
 
 def naive(masks: Tensor, *, image: Tensor, iterations: int, dilations: Sequence[int], contrast: float) -> Tensor:

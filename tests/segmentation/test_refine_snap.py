@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from patchword.config.refine import SnapSettings
+from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord
 from patchword.segmentation.pixels import PixelClasses
-from patchword.segmentation.refine.snap import Ballot, judge, region_points, snap
+from patchword.segmentation.snap import CoarseShares, accept, region_points, snap
 
 EASY = SnapSettings(minimum_area=0.0)
 
@@ -45,12 +46,12 @@ def classes(indices: Tensor, *, confidence: float = 0.5) -> PixelClasses:
     return PixelClasses(indices.numpy().astype(np.uint8), np.full(indices.shape, confidence, dtype=np.float32))
 
 
-def ballot(found: PixelClasses) -> Ballot:
+def shares_of(found: PixelClasses) -> CoarseShares:
     """Of classes that have the whole probability that there is at a pixel."""
     indices = found.indices.astype(np.int64)
     names = np.unique(indices)
     shares = torch.from_numpy((indices == names[:, None, None]) * found.confidence).float()
-    return Ballot(indices, torch.from_numpy(names), shares)
+    return CoarseShares(indices, torch.from_numpy(names), shares)
 
 
 def box(top: int, left: int, bottom: int, right: int, *, size: tuple[int, int] = (32, 48)) -> Tensor:
@@ -66,7 +67,7 @@ def test_region_takes_the_edge_of_its_mask() -> None:
     thing = box(10, 10, 20, 30)
     found = classes(box(8, 12, 19, 33).long())  # shifted against the thing
     proposer = Scripted(torch.stack([thing, ~thing]), sure=[0.9, 0.8])
-    snapped = snap(found, ballot=ballot(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
     assert (snapped.indices == thing.numpy()).all()
     changed = snapped.indices != found.indices
     assert changed.any()
@@ -81,14 +82,14 @@ def test_coarse_map_may_have_another_size() -> None:
     found = classes(box(6, 9, 24, 34).long())
     coarse = classes(box(3, 5, 12, 17, size=(16, 24)).long())
     proposer = Scripted(torch.stack([thing, ~thing]), sure=[0.9, 0.8])
-    snapped = snap(found, ballot=ballot(coarse), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(coarse), image=IMAGE, proposer=proposer, settings=EASY)
     assert (snapped.indices == thing.numpy()).all()
 
 
 def test_pixels_outside_all_masks_keep_theirs() -> None:
     found = classes(box(8, 12, 19, 33).long())
     proposer = Scripted(box(10, 10, 20, 30)[None], sure=[0.9])
-    snapped = snap(found, ballot=ballot(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
     outside = ~box(10, 10, 20, 30).numpy()
     assert (snapped.indices[outside] == found.indices[outside]).all()
     assert (snapped.indices[~outside] == 1).all()
@@ -108,7 +109,7 @@ def test_what_makes_a_mask_acceptable(settings: dict[str, float], sure: float, t
     coarse = classes(box(0, 0, 32, 24).long())  # class 1 on the left half
     mask = box(8, 12, 24, 30)  # 12 columns of class 1, 6 of class 0; 0.1875 of the image
     proposals = MaskProposals(mask.float()[None, None] * 20 - 10, torch.tensor([[sure]]), (32, 48))
-    accepted = judge(proposals, ballot=ballot(coarse), settings=SnapSettings(**{"minimum_area": 0.0, **settings}))
+    accepted = accept(proposals, coarse=shares_of(coarse), settings=SnapSettings(**{"minimum_area": 0.0, **settings}))
     assert len(accepted.classes) == int(taken)
     if taken:
         assert accepted.classes.tolist() == [1]
@@ -121,42 +122,48 @@ def test_probability_counts_and_not_the_number_of_cells() -> None:
     coarse.confidence[:, :24] = 0.1
     mask = box(8, 12, 24, 30)
     proposals = MaskProposals(mask.float()[None, None] * 20 - 10, torch.tensor([[0.9]]), (32, 48))
-    assert judge(proposals, ballot=ballot(coarse), settings=EASY).classes.tolist() == [0]
+    assert accept(proposals, coarse=shares_of(coarse), settings=EASY).classes.tolist() == [0]
 
 
 def test_small_masks_lie_on_large_ones() -> None:
     ground, thing = box(0, 0, 32, 48), box(10, 10, 16, 18)
     found = classes(box(9, 10, 16, 19).long() * 2)
     proposer = Scripted(torch.stack([thing, ground]), sure=[0.8, 0.95])
-    snapped = snap(found, ballot=ballot(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
     assert (snapped.indices == 2 * thing.numpy()).all()
 
 
 def test_points_lie_in_their_regions_the_largest_first() -> None:
     regions = box(2, 2, 12, 12).long() + 2 * box(20, 20, 24, 24).long()
     coarse = classes(regions)
-    points = region_points(ballot(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.0))
+    points = region_points(
+        shares_of(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.0)
+    )
     assert points.shape == (6, 1, 2)
     owners = [int(regions[int(y) // 10, int(x) // 10]) for x, y in points[:, 0].tolist()]
     assert owners == [0, 0, 1, 1, 2, 2]
     few = region_points(
-        ballot(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.0, maximum_prompts=3)
+        shares_of(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.0, maximum_prompts=3)
     )
     assert few.tolist() == points[:3].tolist()
-    large = region_points(ballot(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.05))
+    large = region_points(
+        shares_of(coarse).indices, size=(320, 480), settings=SnapSettings(points=2, minimum_area=0.05)
+    )
     assert large.tolist() == points[:4].tolist()
 
 
 def test_points_of_a_tiny_region_are_asked_once() -> None:
     coarse = classes(box(5, 5, 6, 6).long())
-    points = region_points(ballot(coarse).indices, size=(32, 48), settings=SnapSettings(points=3, minimum_area=0.0))
+    points = region_points(shares_of(coarse).indices, size=(32, 48), settings=SnapSettings(points=3, minimum_area=0.0))
     assert len(points) == 4  # three around, one in the cell
 
 
 def test_no_region_is_large_enough() -> None:
     found = classes(torch.arange(32 * 48).reshape(32, 48) % 7)
     proposer = Scripted(box(0, 0, 32, 48)[None], sure=[0.9])
-    snapped = snap(found, ballot=ballot(found), image=IMAGE, proposer=proposer, settings=SnapSettings(minimum_area=0.9))
+    snapped = snap(
+        found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=SnapSettings(minimum_area=0.9)
+    )
     assert snapped is found
     assert not proposer.asked
 
@@ -164,6 +171,12 @@ def test_no_region_is_large_enough() -> None:
 def test_no_mask_is_accepted() -> None:
     found = classes(box(8, 12, 19, 33).long())
     proposer = Scripted(box(0, 0, 32, 48)[None], sure=[0.1])
-    snapped = snap(found, ballot=ballot(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
     assert (snapped.indices == found.indices).all()
     assert proposer.asked
+
+
+def test_without_a_mask_generator_it_is_refused() -> None:
+    found = classes(box(8, 12, 19, 33).long())
+    with pytest.raises(PatchwordError, match="refine=sam needs a SAM"):
+        snap(found, coarse=shares_of(found), image=IMAGE, proposer=None, settings=EASY)

@@ -17,7 +17,7 @@ from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import MaskRule
 from patchword.models.pixels import resize
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.segmenter import Segmenter
 from patchword.segmentation.sliding_window import plan_windows

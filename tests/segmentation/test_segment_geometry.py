@@ -15,7 +15,7 @@ from PIL import Image
 from patchword.data.images import to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import model_size
-from patchword.segmentation.dense import as_rgb
+from patchword.segmentation.sliding_window import as_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from patchword.alignment.run import align_labels
 from patchword.models import load_image_text, load_patch_encoder
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 
 

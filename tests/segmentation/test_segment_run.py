@@ -19,7 +19,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.result import SegmentationResult

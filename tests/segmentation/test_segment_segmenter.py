@@ -20,7 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.models.common import encode_in_batches
 from patchword.models.stored_text import StoredText
 from patchword.segmentation import words
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.segmenter import Segmenter
 

@@ -14,8 +14,15 @@ from torch.nn import functional
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
-from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores
-from patchword.segmentation.sliding_window import WindowPlan, check_window, inference_windows, plan_windows
+from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.sliding_window import (
+    FeatureMerge,
+    LogitMerge,
+    WindowPlan,
+    check_window,
+    inference_windows,
+    plan_windows,
+)
 
 SIDE = st.integers(1, 60)
 
@@ -149,7 +156,7 @@ class TestJoin:
         plan = plan_windows(seen, window=window, stride=min(stride, window))
         cells = [max(1, side // 4) for side in plan.window]
         windows = torch.randn(len(plan), 3, *cells, generator=torch.Generator().manual_seed(seed))
-        join = LogitJoin(plan, score=lambda patches: patches)
+        join = LogitMerge(plan, score=lambda patches: patches)
         for place in torch.randperm(len(plan)).tolist():  # in any order
             join.add(place, windows[place])
         scores = join.scores(size)
@@ -178,7 +185,7 @@ class TestJoin:
             count[top : top + cells[0], left : left + cells[1]] += 1
         expected = functional.normalize(total / count, dim=0)
         seen: list[Tensor] = []
-        join = FeatureJoin(plan, score=lambda patches: seen.append(patches) or patches, patch_size=4)  # type: ignore[func-returns-value]
+        join = FeatureMerge(plan, score=lambda patches: seen.append(patches) or patches, patch_size=4)  # type: ignore[func-returns-value]
         for place, one in enumerate(windows):
             join.add(place, one.clone())
         join.scores((9, 9))
@@ -187,7 +194,7 @@ class TestJoin:
     @pytest.mark.parametrize("seen", [(16, 16), (20, 41), (63, 17), (8, 8)])
     def test_constant_windows_give_a_constant(self, seen: tuple[int, int]) -> None:
         plan = plan_windows(seen, window=16, stride=6)
-        join = LogitJoin(plan, score=lambda patches: patches)
+        join = LogitMerge(plan, score=lambda patches: patches)
         for place in range(len(plan)):
             join.add(place, torch.tensor([0.25, -3.0])[:, None, None].expand(2, 4, 4))
         values = everything(join.scores((37, 29)))

@@ -1,87 +1,39 @@
-"""Segmentation with whatever gives unit patch vectors in a text space: the way that all segmenters here share."""
+"""Segmenters: the features of a picture, compared with the words of classes, give every pixel a class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from patchword.alignment.module import Compiled
 from patchword.config.segment import SegmentSettings
-from patchword.data.images import read_image, to_tensor
+from patchword.data.images import to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
+from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError, warn
 from patchword.models.batching import Batches, is_out_of_memory
+from patchword.models.common import compute_type
 from patchword.models.pixels import resize, resize_uint8
-from patchword.models.protocols import MaskGenerator
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.runs.records import COMPUTED_ON
-from patchword.segmentation.pixels import apply_thresholds
-from patchword.segmentation.refine.apply import refine_pixels, refine_scores
+from patchword.segmentation.pixels import apply_thresholds, assign_pixels
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.scores import FeatureJoin, LogitJoin, PixelScores, SeenImage, share_batches
-from patchword.segmentation.sliding_window import check_window, inference_windows
+from patchword.segmentation.scores import JbuScores, patch_scores
+from patchword.segmentation.sliding_window import (
+    AnyImage,
+    FeatureMerge,
+    LogitMerge,
+    SeenImage,
+    as_rgb,
+    check_window,
+    inference_windows,
+    share_batches,
+)
 from patchword.segmentation.words import Classes, ClassWords, WordEncoder, check_background
-
-AnyImage = str | Path | Image.Image | NDArray[np.uint8] | Tensor
-
-
-def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
-    """Bring an image in any form to 8-bit RGB.
-
-    Args:
-        image: path of a photograph; Pillow image; array (h, w, 3) uint8; tensor (3, h, w) or (1, 3, h, w), uint8 or
-            floating with values in [0, 1].
-
-    Returns:
-        (h, w, 3) uint8.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return _from_pillow(image)
-    if isinstance(image, Tensor):
-        return _from_tensor(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise PatchwordError(
-                f"image is {image.dtype} of shape {image.shape}; it must be uint8 of shape (height, width, 3)"
-            )
-        return image if image.flags.writeable else image.copy()  # torch takes no array that cannot be written
-    kind = type(image).__name__
-    raise PatchwordError(f"image is a {kind}; it must be a path, a Pillow image, an array or a tensor")
-
-
-def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode == "F" or image.mode.startswith("I"):
-        raise PatchwordError(f"Pillow image has mode {image.mode}; use an 8-bit mode, or pass the path of its file")
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:  # over white, as photographs from files are
-        transparent = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), transparent)
-    return np.array(upright.convert("RGB"))
-
-
-def _from_tensor(image: Tensor) -> NDArray[np.uint8]:
-    pixels = image[0] if image.ndim == 4 and len(image) == 1 else image
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.numel() == 0:
-        raise PatchwordError(
-            f"image has shape {tuple(image.shape)}; it must be (3, height, width) or (1, 3, height, width)"
-        )
-    if pixels.is_floating_point():
-        if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
-            raise PatchwordError("image has values outside [0, 1]; use floats in [0, 1], or uint8")
-        pixels = (pixels.detach().float() * 255).round().to(torch.uint8)
-    elif pixels.dtype != torch.uint8:
-        raise PatchwordError(f"image is {pixels.dtype}; use floats in [0, 1], or uint8")
-    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 class AnySegmenter(Protocol):
@@ -114,76 +66,70 @@ class AnySegmenter(Protocol):
         """What a person must know to repeat a segmentation, as JSON can hold it."""
 
 
-class DenseFeatures(Protocol):
-    """Whatever turns images into patch vectors in a text space.
+class DenseSegmenter:
+    """Segments with features that are in a text space already, such as CLIP's own patches, without any training.
 
-    Attributes:
-        patch_size: side of a patch in pixels.
-        image_size: side in pixels of the square that has as many pixels as the image that it sees by default.
-        device: that images are resized on.
-    """
-
-    @property
-    def patch_size(self) -> int: ...
-
-    @property
-    def image_size(self) -> int: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images (b, 3, h, w), sides whole patches -> unit patch vectors (b, d, h/patch, w/patch)."""
-
-    def describe(self) -> dict[str, Any]:
-        """The models and numbers that the vectors depend on, as JSON can hold them."""
-
-
-class BaseSegmenter:
-    """What all segmenters share: everything that turns images and class names into label maps.
+    Several threads may call one segmenter at the same time, on any images and classes. What it is made of (`refiner`,
+    a module's weights) must not be changed meanwhile, nor may its encoder be exported to ONNX.
 
     Args:
-        encode: images (b, 3, h, w), sides multiples of the patch -> unit patch vectors (b, d, h/patch, w/patch).
-        words: class names -> text embeddings.
-        patch_size: side of a patch in pixels.
-        image_size: side in pixels of the square that has as many pixels as the image that `encode` sees; the default.
-        temperature: of the softmax that the confidence is taken from; the default.
-        device: that images are resized on.
+        text: the image-text model, whose text tower gives the text embeddings of class names.
+        encode: images (b, 3, h, w), sides whole patches -> unit patch vectors (b, d, h/patch, w/patch) in its text
+            space; None for its own patches.
+        patch_size: side of a patch of `encode` in pixels; None for the image-text model's.
+        image_size: side in pixels of the square that has as many pixels as the image that `encode` sees, where the
+            settings have none; None for the image-text model's input.
+        temperature: of the softmax that the confidence is taken from, where the settings have none [chosen; the inverse
+            of CLIP's logit scale].
+        device: that images are resized on; None for the image-text model's.
+        templates: prompt templates of classes that come without templates of their own.
+        trained: the classes that are segmented where none are named; None for none.
         mask_proposer: what snaps edges where the setting `refine` is "sam"; kept as `refiner`, which may be set later.
+        facts: what `encode` is, for the record.
     """
 
     def __init__(
         self,
+        text: ImageTextEncoder,
         *,
-        encode: Callable[[Tensor], Tensor],
-        words: WordEncoder,
-        patch_size: int,
-        image_size: int,
-        temperature: float,
-        device: torch.device,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        patch_size: int | None = None,
+        image_size: int | None = None,
+        temperature: float = 0.01,
+        device: torch.device | None = None,
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        trained: Vocabulary | None = None,
         mask_proposer: MaskGenerator | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        self.encode = encode
-        self.words = words
-        self.patch_size = patch_size
-        self.image_size = image_size
+        if not temperature > 0:
+            raise PatchwordError(f"temperature is {temperature}; it must be above 0")
+        self.text = text
+        self.encode = text.encode_patches if encode is None else encode
+        self.words = WordEncoder(text, templates=templates, trained=trained)
+        self.patch_size = patch_size or text.record.patch_size
+        self.image_size = image_size or text.record.input_size
         self.temperature = temperature
-        self.device = device
+        self.device: torch.device = text.device if device is None else device
         self.refiner = mask_proposer
-        self._compiled = Compiled(encode, goes_on="segmenting")
+        self._facts = {"kind": "dense"} if facts is None else dict(facts)
         self._batches = Batches()
 
     def describe(self) -> dict[str, Any]:
         """The frozen models, the training data and the numbers that a segmentation depends on."""
-        numbers: dict[str, Any] = {
+        return {**self._facts, "text_encoder": self.text.record.identity(), **self._numbers(self.text)}
+
+    def _numbers(self, computes: object, **facts: Any) -> dict[str, Any]:
+        refiner = None if self.refiner is None else self.refiner.record
+        named = {} if refiner is None else {"name": refiner.name, "fingerprint": refiner.fingerprint}
+        return {
+            **({"mask_proposer": named} if named else {}),
+            **facts,
+            "computed_in": str(compute_type(computes)).removeprefix("torch."),
             COMPUTED_ON: self.device.type,
             "image_size": self.image_size,
             "temperature": self.temperature,
         }
-        if self.refiner is None:
-            return numbers
-        record = self.refiner.record
-        return {**numbers, "mask_proposer": {"name": record.name, "fingerprint": record.fingerprint}}
 
     def vocabulary_of(self, classes: Classes | None = None, *, background: Sequence[str] | None = None) -> Vocabulary:
         """The vocabulary that `segment` makes of these arguments."""
@@ -213,12 +159,9 @@ class BaseSegmenter:
         Returns:
             Label map and confidence at the image's own size.
 
-        Raises:
-            PatchwordError: when the image cannot be read, or classes or numbers are not as described.
-
         Source: docs/method.md, stage 3.
         """
-        vocabulary = self.words.vocabulary_of(classes, background=background)
+        vocabulary = self.vocabulary_of(classes, background=background)
         remark = check_background(vocabulary, settings=SegmentSettings.of(settings), level=2)
         if remark and (self.words.trained is None or vocabulary.names != self.words.trained.names):
             warn(f"{vocabulary.spoken()}: {remark}", level=2)
@@ -248,39 +191,65 @@ class BaseSegmenter:
         chosen = SegmentSettings.of(settings)
         check_window(chosen, patch_size=self.patch_size)
         words = self.words(classes, background=background)
-        looked = [self._look(image, chosen) for image in images]
-        found: dict[int, SegmentationResult | PatchwordError] = {
-            place: one for place, one in enumerate(looked) if isinstance(one, PatchwordError)
-        }
-        seen = {place: one for place, one in enumerate(looked) if isinstance(one, SeenImage)}
+        found: dict[int, SegmentationResult | PatchwordError] = {}
+        seen: dict[int, SeenImage] = {}
+        for place, image in enumerate(images):
+            try:
+                pixels = as_rgb(image)
+            except PatchwordError as error:
+                found[place] = error
+                continue
+            size = (pixels.shape[0], pixels.shape[1])
+            plan = inference_windows(size, settings=chosen, image_size=self.image_size, patch_size=self.patch_size)
+            seen[place] = SeenImage(pixels, plan)
         for places in share_batches(seen, most=chosen.batch):
             found |= self._segment_together({place: seen[place] for place in places}, words, chosen)
         return [found[place] for place in range(len(images))]
-
-    def _look(self, image: AnyImage, settings: SegmentSettings) -> SeenImage | PatchwordError:
-        try:
-            pixels = as_rgb(image)
-        except PatchwordError as error:
-            return error
-        size = (pixels.shape[0], pixels.shape[1])
-        plan = inference_windows(size, settings=settings, image_size=self.image_size, patch_size=self.patch_size)
-        return SeenImage(pixels, plan)
 
     def _segment_together(
         self, seen: dict[int, SeenImage], words: ClassWords, settings: SegmentSettings
     ) -> dict[int, SegmentationResult | PatchwordError]:
         """Segment images whose windows have one size; where one fails, each is on its own."""
+        classes, decision = words.decision(settings, temperature=self.temperature)
+        found: dict[int, SegmentationResult | PatchwordError] = {}
         try:
-            joined = self._encode_windows(list(seen.values()), words, settings)
-            return {
-                place: self._decide(image, join.scores(image.size), words, settings)
-                for (place, image), join in zip(seen.items(), joined, strict=True)
-            }
+            merged = self._encode_windows(list(seen.values()), words, settings)
+            for (place, image), windows in zip(seen.items(), merged, strict=True):
+                scores = windows.scores(image.size)
+                if settings.refine == "jbu":
+                    guide = torch.from_numpy(image.pixels).permute(2, 0, 1)
+                    scores = JbuScores(patch_scores(scores), image=guide, settings=settings.jbu)
+                if settings.refine == "pamr":
+                    from patchword.segmentation.pamr import refine_by_pamr
+
+                    as_seen = self._resized(image, settings) if settings.pamr.guide == "seen" else None
+                    pixels = refine_by_pamr(
+                        scores, decision=decision, image=image.pixels, seen=as_seen, settings=settings.pamr
+                    )
+                else:
+                    pixels = assign_pixels(scores, decision=decision)
+                if settings.refine == "sam":
+                    from patchword.segmentation.snap import CoarseShares, snap
+
+                    coarse = CoarseShares.of(scores, decision=decision, cells=settings.sam.cells)
+                    guide, proposer = to_tensor(image.pixels), self.refiner
+                    pixels = snap(pixels, coarse=coarse, image=guide, proposer=proposer, settings=settings.sam)
+                pixels = apply_thresholds(pixels, decision=decision)
+                found[place] = SegmentationResult(
+                    LabelMap(pixels.indices, classes.names, classes.colours),
+                    pixels.confidence,
+                    image.pixels,
+                    scores=scores,
+                    class_of=decision.class_of,
+                    temperature=decision.temperature,
+                )
+            return found
         except PatchwordError as error:
             if len(seen) == 1:
                 return dict.fromkeys(seen, error)
-        apart = [self._segment_together({place: image}, words, settings) for place, image in seen.items()]
-        return {place: found for each in apart for place, found in each.items()}
+        for place, image in seen.items():
+            found |= self._segment_together({place: image}, words, settings)
+        return found
 
     def _resized(self, image: SeenImage, settings: SegmentSettings) -> Tensor:
         """The image at the size that it is seen at, (1, 3, h, w)."""
@@ -303,15 +272,15 @@ class BaseSegmenter:
 
     def _encode_windows(
         self, images: Sequence[SeenImage], words: ClassWords, settings: SegmentSettings
-    ) -> list[FeatureJoin | LogitJoin]:
-        """Encode the windows of images in batches and join each image's again."""
+    ) -> list[FeatureMerge | LogitMerge]:
+        """Encode the windows of images in batches and merge each image's again."""
         score = partial(words.scores, over=settings.softmax_over)
         stretched = settings.partial_patches == "stretch"
         by_logits = settings.join == "logits" and (settings.window is not None or stretched)
-        joined = [
-            LogitJoin(image.plan, score=score)
+        merged = [
+            LogitMerge(image.plan, score=score)
             if by_logits
-            else FeatureJoin(image.plan, score=score, patch_size=self.patch_size)
+            else FeatureMerge(image.plan, score=score, patch_size=self.patch_size)
             for image in images
         ]
         model = self._compiled if settings.compile else self.encode
@@ -323,9 +292,12 @@ class BaseSegmenter:
             asked = windows[start:stop]
             crops = [images[owner].plan.crop(resized[owner], place, patch_size=patch_size) for owner, place in asked]
             patches = model(torch.cat(crops)).float()  # (b, d, h, w)
-            _check_finite(patches)
+            if not torch.isfinite(patches).all():
+                raise PatchwordError(
+                    "the model gives features that are not finite; use a type with more range, float32 or bfloat16"
+                )
             for (owner, place), one in zip(asked, patches, strict=True):
-                joined[owner].add(place, one)
+                merged[owner].add(place, one)
 
         height, width = images[0].plan.window
         what = f"windows of {height} x {width} pixels"
@@ -337,35 +309,10 @@ class BaseSegmenter:
             raise PatchwordError(
                 f"not enough memory for one of {what}; use a smaller image_size, or a window"
             ) from error
-        return joined
+        return merged
 
-    def _decide(
-        self, image: SeenImage, scores: PixelScores, words: ClassWords, settings: SegmentSettings
-    ) -> SegmentationResult:
-        classes, decision = words.decision(settings, temperature=self.temperature)
-        scores = refine_scores(scores, image=image.pixels, settings=settings)
-        as_seen = settings.refine == "pamr" and settings.pamr.guide == "seen"
-        found = refine_pixels(
-            scores,
-            decision=decision,
-            image=image.pixels,
-            seen=self._resized(image, settings) if as_seen else None,
-            settings=settings,
-            proposer=self.refiner,
-        )
-        found = apply_thresholds(found, decision=decision)
-        return SegmentationResult(
-            LabelMap(found.indices, classes.names, classes.colours),
-            found.confidence,
-            image.pixels,
-            scores=scores,
-            class_of=decision.class_of,
-            temperature=decision.temperature,
-        )
+    @cached_property
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        from patchword.alignment.module import Compiled
 
-
-def _check_finite(patches: Tensor) -> None:
-    if not torch.isfinite(patches).all():
-        raise PatchwordError(
-            "the model gives features that are not finite; use a type with more range, float32 or bfloat16"
-        )
+        return Compiled(self.encode, goes_on="segmenting")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from patchword.config.refine import PamrSettings
 from patchword.config.segment import SegmentSettings
-from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.models.dense import Dense
@@ -191,21 +190,3 @@ _METHODS = (
 )
 
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
-
-
-def find_method(name: str, *, encoder: object = None) -> Method:
-    """The method of that name.
-
-    Args:
-        name: one of `METHODS`.
-        encoder: what is given as its vision encoder, None for nothing.
-    """
-    if name not in METHODS:
-        raise PatchwordError(f"unknown method {name!r} (choose from {', '.join(METHODS)})")
-    method = METHODS[name]
-    if method.needs_encoder and encoder is None:
-        raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass --encoder (encoder=)")
-    if encoder is not None and not method.needs_encoder:
-        needing = ", ".join(method.name for method in _METHODS if method.needs_encoder)
-        raise PatchwordError(f"method {name} uses no vision encoder; only {needing} does")
-    return method

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.models.sources import Loader
+from patchword.models.sources import Loader, ModelName, segmenter_folder
 
 ONNX = ".onnx"
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
-    from patchword.segmentation.baseline import DenseSegmenter
-    from patchword.segmentation.dense import AnySegmenter
+    from patchword.segmentation.dense import AnySegmenter, DenseSegmenter
+    from patchword.segmentation.methods import Method
     from patchword.segmentation.segmenter import Segmenter
 
 
@@ -35,10 +35,6 @@ def load(
 
     Returns:
         the segmenter.
-
-    Raises:
-        PatchwordError: when the folder is no model, is damaged, or a frozen model is missing or has other weights than
-            the segmenter was trained with.
     """
     from patchword.segmentation.segmenter import Segmenter
 
@@ -78,7 +74,6 @@ def open_segmenter(
         as_published: of `method`, as for `load_method`.
     """
     from patchword.config.inputs import refuse_empty
-    from patchword.segmentation.baseline import load_method
 
     refuse_empty(model=model)
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
@@ -125,9 +120,6 @@ def check_parts(
     model: object, *, method: str | None, image_text: object, encoder: object, text_encoder: object
 ) -> None:
     """Refuse, before anything is loaded, what does not make a segmenter together; arguments as of `open_segmenter`."""
-    from patchword.models.sources import segmenter_folder
-    from patchword.segmentation.methods import find_method
-
     if (model is None) == (method is None):
         given = "neither a model nor a method is given" if model is None else "a model and a method are both given"
         raise PatchwordError(f"{given}; pass exactly one: --model or --method (model=, method= in Python)")
@@ -144,3 +136,92 @@ def check_parts(
     if image_text is None:
         raise PatchwordError(f"method {method} needs an image-text model; pass a CLIP by --image-text (image_text=)")
     find_method(method, encoder=encoder)
+
+
+def load_method(
+    name: str,
+    *,
+    image_text: str | Path | ImageTextEncoder,
+    encoder: str | Path | PatchEncoder | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    as_published: bool = False,
+) -> DenseSegmenter:
+    """A segmenter by a training-free method.
+
+    Args:
+        name: one of `METHODS`.
+        image_text: CLIP: hub name, `name@revision`, folder, or loaded.
+        encoder: the vision encoder of "proxyclip", any that `load_patch_encoder` loads; none for the others.
+        device: "auto" or a torch device; of models that are loaded here.
+        dtype: "auto", "float32", "bfloat16" or "float16"; likewise.
+        as_published: have DINO, or another encoder of the family "vit", as in its authors' code: positions resampled
+            with an offset of 0.1 patches, 1e-6 in layer norms. transformers stretches positions exactly and has what
+            the checkpoint's config says, 1e-12 for DINO.
+
+    Returns:
+        the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
+    """
+    from patchword.models.adapters import TokenEncoder, as_dino
+    from patchword.models.clip import ClipEncoder
+    from patchword.segmentation.dense import DenseSegmenter
+
+    method = find_method(name, encoder=encoder)
+    if isinstance(image_text, str | Path):
+        _check_family(method, ModelName.parse(image_text))
+    loader = Loader(device=device, dtype=dtype)
+    clip = loader.image_text(image_text)
+    if not isinstance(clip, ClipEncoder):
+        raise _other_family(method, name=clip.record.name, family=clip.record.family)
+    variant = clip.varied(dense=method.dense, position_offset=method.position_offset)
+    facts: dict[str, Any] = {"kind": "dense", "method": method.name}
+    if encoder is None:
+        return DenseSegmenter(clip, encode=variant.encode_patches, facts=facts)
+    from patchword.models.proxy import ProxyClip
+
+    vision = loader.patch_encoder(encoder)
+    if as_published and isinstance(vision, TokenEncoder) and vision.record.family == "vit":
+        vision = as_dino(vision)
+    facts |= {"encoder": vision.record.identity(), **({"as_published": True} if as_published else {})}
+    proxy = ProxyClip(variant, encoder=vision)
+    return DenseSegmenter(clip, encode=proxy, patch_size=vision.record.patch_size, facts=facts)
+
+
+def _check_family(method: Method, model: ModelName) -> None:
+    """Refuse, before anything is fetched, a model whose name alone says that it is not CLIP."""
+    from patchword.models.extras import split_name
+    from patchword.models.registry import known_family
+
+    library, _ = split_name(model.name)
+    if library is not None:
+        raise _other_family(method, name=model.name, family=library.prefix)
+    family = known_family(model.name)
+    if family is not None and family.name != "clip":
+        raise _other_family(method, name=model.name, family=family.name)
+
+
+def _other_family(method: Method, *, name: str, family: str) -> PatchwordError:
+    return PatchwordError(
+        f"method {method.name} changes CLIP's last layer, and {name} is of the family {family}; it needs a CLIP in "
+        "transformers' format"
+    )
+
+
+def find_method(name: str, *, encoder: object = None) -> Method:
+    """The method of that name.
+
+    Args:
+        name: one of `METHODS`.
+        encoder: what is given as its vision encoder, None for nothing.
+    """
+    from patchword.segmentation.methods import METHODS
+
+    if name not in METHODS:
+        raise PatchwordError(f"unknown method {name!r} (choose from {', '.join(METHODS)})")
+    method = METHODS[name]
+    if method.needs_encoder and encoder is None:
+        raise PatchwordError(f"method {name} needs a vision encoder beside CLIP; pass --encoder (encoder=)")
+    if encoder is not None and not method.needs_encoder:
+        needing = ", ".join(method.name for method in METHODS.values() if method.needs_encoder)
+        raise PatchwordError(f"method {name} uses no vision encoder; only {needing} does")
+    return method

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.data.masks import ignore_index
-from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
+from patchword.segmentation.scores import BilinearScores, PixelScores
 
 MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
 _VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
+_SCALE = math.log2(math.e)  # of scores in powers of 2, which take a third of the time of powers of e
 _FAR = 1e30  # makes any difference of two scores larger than the number of maps
 
 
@@ -73,10 +74,11 @@ def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_valu
     """
     indices = np.empty(scores.size, dtype=np.uint8 if decision.count < 255 else np.uint16)
     confidence = np.empty(scores.size, dtype=np.float32)
+    class_of = torch.from_numpy(decision.class_of).to(scores.device)
     for rows, groups in pieces(scores, most_values=most_values):
-        part = assign_maps((scores.rows(rows, maps=maps) for maps in groups), decision=decision)
-        indices[rows.start : rows.stop] = part.indices
-        confidence[rows.start : rows.stop] = part.confidence
+        best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), decision.temperature)
+        indices[rows.start : rows.stop] = class_of[best].cpu().numpy()
+        confidence[rows.start : rows.stop] = total.reciprocal().cpu().numpy()  # the best map's own exponential is 1
     return PixelClasses(indices, confidence)
 
 
@@ -137,7 +139,7 @@ def class_shares(
         for share, maps in zip(shares, maps_of, strict=True):
             if maps:
                 score = scores.rows(strip, maps=maps).amax(dim=0)  # (rows, width)
-                share[inside] = ((score - highest) * _scale(temperature)).exp2() / total
+                share[inside] = ((score - highest) * (_SCALE / temperature)).exp2() / total
     return shares
 
 
@@ -155,7 +157,7 @@ def pieces(
         the rows of each strip, and the maps of each group.
     """
     height, width = scores.size
-    is_linear = isinstance(scores, GridScores | WindowScores)
+    is_linear = isinstance(scores, BilinearScores)
     most = most_values or (_VALUES_IN_CACHE if is_linear and scores.device.type == "cpu" else MOST_VALUES)
     # Of others the first map of a strip may cost more than all that follow.
     maps_at_once = max(1, min(scores.count, math.isqrt(most // width) if is_linear else most // width))
@@ -168,7 +170,7 @@ def pieces(
 
 def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """The best map (rows, width) of all groups, its score, and the sum over maps of exp((score - best score) / t)."""
-    scale, rest = _scale(temperature), iter(groups)
+    scale, rest = _SCALE / temperature, iter(groups)
     first = next(rest)
     count = len(first)
     best, highest, total = _best_of_group(first, scale)
@@ -180,11 +182,6 @@ def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tenso
         total = total * ((highest - raised) * scale).exp2_() + share * ((value - raised) * scale).exp2_()
         highest = raised
     return best, highest, total
-
-
-def _scale(temperature: float) -> float:
-    """Of scores in powers of 2, which take a third of the time of powers of e."""
-    return math.log2(math.e) / temperature
 
 
 def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:

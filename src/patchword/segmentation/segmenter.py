@@ -27,8 +27,7 @@ from patchword.models import load_image_text, load_patch_encoder
 from patchword.models.common import compute_type
 from patchword.models.devices import choose_device, choose_dtype
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
-from patchword.segmentation.dense import BaseSegmenter
-from patchword.segmentation.words import WordEncoder
+from patchword.segmentation.dense import DenseSegmenter
 
 
 class _Model(Protocol):
@@ -39,11 +38,8 @@ class _Model(Protocol):
 M = TypeVar("M", bound=_Model)
 
 
-class Segmenter(BaseSegmenter):
+class Segmenter(DenseSegmenter):
     """Segments any image by any class names, also names that were never trained.
-
-    Several threads may call one segmenter at the same time, on any images and classes. What it is made of (`refiner`,
-    the module's weights) must not be changed meanwhile, nor may its encoder be exported to ONNX.
 
     Args:
         encoder: the frozen vision encoder, the one of the training. The module computes in the encoder's type; what
@@ -66,30 +62,28 @@ class Segmenter(BaseSegmenter):
         _check_parts(encoder, module, text, config, place="the alignment module")
         self.encoder = encoder
         self.module = module.to(encoder.device).eval()
-        self.text = text
         self.config = config
         trained = config.parsed_vocabulary()
         super().__init__(
+            text,
             encode=self._encode,
-            words=WordEncoder(text, templates=trained.templates, trained=trained),
             patch_size=encoder.record.patch_size,
             image_size=config.image_size,
             temperature=config.temperature,
             device=encoder.device,
+            templates=trained.templates,
+            trained=trained,
             mask_proposer=mask_proposer,
+            facts={
+                "kind": "aligned",
+                "encoder": config.encoder.identity(),
+                "text_encoder": config.text_encoder.identity(),
+            },
         )
 
     def describe(self) -> dict[str, Any]:
         """The frozen models, the training data and the numbers that a segmentation depends on."""
-        return {
-            "kind": "aligned",
-            "encoder": self.config.encoder.identity(),
-            "text_encoder": self.config.text_encoder.identity(),
-            **({} if self.refiner is None else {"mask_proposer": self.refiner.record.identity()}),
-            "data_fingerprint": self.config.training.data_fingerprint,
-            "computed_in": str(compute_type(self.encoder)).removeprefix("torch."),
-            **super().describe(),
-        }
+        return {**self._facts, **self._numbers(self.encoder, data_fingerprint=self.config.training.data_fingerprint)}
 
     def save_pretrained(
         self, folder: str | Path, *, scores: Mapping[str, float] | None = None, overwrite: bool = False
@@ -129,9 +123,6 @@ class Segmenter(BaseSegmenter):
 
         Returns:
             the address of the commit.
-
-        Raises:
-            PatchwordError: when the name is none or the hub cannot be reached or refuses.
         """
         with tempfile.TemporaryDirectory() as temporary:
             folder = self.save_pretrained(Path(temporary) / MARKER, scores=scores)

@@ -1,14 +1,76 @@
-"""Images as a model sees them, and how what it finds in their windows becomes one again."""
+"""Images as a model sees them: their size, their windows, and how what is found in windows becomes one again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from patchword.config.segment import SegmentSettings
+from patchword.data.images import read_image
 from patchword.errors import PatchwordError
 from patchword.models.pixels import model_size, nearest_multiple
+from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
+
+AnyImage = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+
+
+def as_rgb(image: AnyImage) -> NDArray[np.uint8]:
+    """Bring an image in any form to 8-bit RGB.
+
+    Args:
+        image: path of a photograph; Pillow image; array (h, w, 3) uint8; tensor (3, h, w) or (1, 3, h, w), uint8 or
+            floating with values in [0, 1].
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return _from_pillow(image)
+    if isinstance(image, Tensor):
+        return _from_tensor(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise PatchwordError(
+                f"image is {image.dtype} of shape {image.shape}; it must be uint8 of shape (height, width, 3)"
+            )
+        return image if image.flags.writeable else image.copy()  # torch takes no array that cannot be written
+    kind = type(image).__name__
+    raise PatchwordError(f"image is a {kind}; it must be a path, a Pillow image, an array or a tensor")
+
+
+def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise PatchwordError(f"Pillow image has mode {image.mode}; use an 8-bit mode, or pass the path of its file")
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:  # over white, as photographs from files are
+        transparent = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), transparent)
+    return np.array(upright.convert("RGB"))
+
+
+def _from_tensor(image: Tensor) -> NDArray[np.uint8]:
+    pixels = image[0] if image.ndim == 4 and len(image) == 1 else image
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.numel() == 0:
+        raise PatchwordError(
+            f"image has shape {tuple(image.shape)}; it must be (3, height, width) or (1, 3, height, width)"
+        )
+    if pixels.is_floating_point():
+        if not (float(pixels.min()) >= 0 and float(pixels.max()) <= 1):
+            raise PatchwordError("image has values outside [0, 1]; use floats in [0, 1], or uint8")
+        pixels = (pixels.detach().float() * 255).round().to(torch.uint8)
+    elif pixels.dtype != torch.uint8:
+        raise PatchwordError(f"image is {pixels.dtype}; use floats in [0, 1], or uint8")
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -77,15 +139,15 @@ def inference_windows(
     unless the longer one would pass `longest_side`, which then decides; both are rounded half up to whole pixels.
 
     Then sides become whole patches, by resizing to the nearest multiple of the patch and not by padding, which a model
-    would see. Only where windows are joined by their logits, and the side is no shorter than a window, does it stay
+    would see. Only where windows are merged by their logits, and the side is no shorter than a window, does it stay
     as it is, as the protocols have it: windows are whole patches then, and may begin at any pixel. Where windows are
-    joined by their features, they lie on one grid of patches, and the stride is rounded down to whole patches (at least
+    merged by their features, they lie on one grid of patches, and the stride is rounded down to whole patches (at least
     one). With `partial_patches` "stretch" every side of a patch or more stays as it is, and windows need not be whole
     patches.
 
     Args:
         size: (height, width) in pixels of the image.
-        settings: sizes, window, stride and join.
+        settings: sizes, window, stride, and whether features or logits are merged.
         image_size: used where the settings have neither `image_size` nor `shorter_side`.
         patch_size: side of a patch in pixels.
     """
@@ -101,6 +163,7 @@ def inference_windows(
 def inference_size(
     size: tuple[int, int], *, settings: SegmentSettings, image_size: int, patch_size: int
 ) -> tuple[int, int]:
+    """The (height, width) at which a model sees an image; see `inference_windows`."""
     if settings.shorter_side is None:
         return model_size(size, image_size=settings.image_size or image_size, patch_size=patch_size)
     scale = settings.shorter_side / min(size)
@@ -125,3 +188,94 @@ def check_window(settings: SegmentSettings, *, patch_size: int) -> None:
         raise PatchwordError(
             f"window is {window}; it must be a multiple of the patch size ({patch_size}), such as {near}"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class SeenImage:
+    """An image (h, w, 3) uint8, and the size and the windows that it is seen at."""
+
+    pixels: NDArray[np.uint8]
+    plan: WindowPlan
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def share_batches(seen: Mapping[int, SeenImage], *, most: int) -> Iterator[list[int]]:
+    """Which images go through the model together: those whose windows have one size, until a batch is full.
+
+    Args:
+        seen: images by number.
+        most: windows in a batch.
+
+    Returns:
+        numbers of images; more windows than `most` are there only where one image has more.
+    """
+    waiting: dict[tuple[int, int], list[int]] = {}
+    for number, image in seen.items():
+        together = waiting.setdefault(image.plan.window, [])
+        if together and sum(len(seen[other].plan) for other in together) + len(image.plan) > most:
+            yield together
+            together = waiting[image.plan.window] = []
+        together.append(number)
+    yield from waiting.values()
+
+
+class FeatureMerge:
+    """Features of windows, averaged where windows overlap and brought back to unit length.
+
+    Args:
+        plan: windows that begin at whole patches.
+        score: unit patch vectors (d, h, w) -> scores (n, h, w).
+        patch_size: side of a patch in pixels.
+    """
+
+    def __init__(self, plan: WindowPlan, *, score: Callable[[Tensor], Tensor], patch_size: int) -> None:
+        self._plan = plan
+        self._score = score
+        self._patch_size = patch_size
+        self._features: Tensor | None = None
+
+    def add(self, place: int, patches: Tensor) -> None:
+        """Take in the features (d, h, w) of the window at a place of the plan."""
+        if len(self._plan) == 1:
+            self._features = patches
+            return
+        if self._features is None:
+            grid = (side // self._patch_size for side in self._plan.size)
+            self._features = torch.zeros((len(patches), *grid), dtype=torch.float32, device=patches.device)
+        top, left = (start // self._patch_size for start in self._plan.start(place))
+        self._features[:, top : top + patches.shape[1], left : left + patches.shape[2]] += patches
+
+    def scores(self, size: tuple[int, int]) -> PixelScores:
+        """The scores of the whole, at any pixel of an image of that size, once every window is in."""
+        if self._features is None:
+            raise ValueError("no window has been added")
+        # a mean and a sum of vectors have one direction
+        whole = functional.normalize(self._features, dim=0) if len(self._plan) > 1 else self._features
+        return GridScores(self._score(whole), size)
+
+
+class LogitMerge:
+    """Scores of windows, averaged at every pixel, as the benchmark protocols do; see `WindowScores`.
+
+    Args:
+        plan: the windows.
+        score: unit patch vectors (d, h, w) -> scores (n, h, w).
+    """
+
+    def __init__(self, plan: WindowPlan, *, score: Callable[[Tensor], Tensor]) -> None:
+        self._plan = plan
+        self._score = score
+        self._scores: dict[int, Tensor] = {}
+
+    def add(self, place: int, patches: Tensor) -> None:
+        """Take in the features (d, h, w) of the window at a place of the plan."""
+        self._scores[place] = self._score(patches)
+
+    def scores(self, size: tuple[int, int]) -> PixelScores:
+        """The scores of the whole, at any pixel of an image of that size, once every window is in."""
+        windows = torch.stack([self._scores[place] for place in range(len(self._plan))])  # (windows, n, h, w)
+        return WindowScores(windows, plan=self._plan, size=size)

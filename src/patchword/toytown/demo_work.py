@@ -26,7 +26,7 @@ from patchword.labeling.folder import merge_labels
 from patchword.labeling.records import MANIFEST_FILE
 from patchword.models import load_image_text
 from patchword.runs.progress import Progress
-from patchword.segmentation.baseline import DenseSegmenter
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import SIZE, Place
 from patchword.toytown.world import SEEN

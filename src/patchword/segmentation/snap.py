@@ -19,17 +19,19 @@ from torch.nn import functional
 
 from patchword.config.refine import SnapSettings
 from patchword.data.components import connected_components
+from patchword.errors import PatchwordError
 from patchword.labeling.decode_prompts import boxes_of, decode, suppress
 from patchword.labeling.point_sampling import inner_points
 from patchword.models.batching import Batches
+from patchword.models.pixels import longest_side_size
 from patchword.models.protocols import MaskGenerator, MaskProposals
-from patchword.segmentation.pixels import PixelClasses, class_shares
-from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, assign_pixels, class_shares
+from patchword.segmentation.scores import PixelScores, at_size
 
 
 @dataclass(frozen=True, eq=False)
-class Ballot:
-    """What classes are worth on a coarse grid over an image, on which regions are found and masks are judged.
+class CoarseShares:
+    """What classes are worth on a coarse grid over an image, on which regions are found and masks are compared.
 
     Attributes:
         indices: (rows, columns) the best class of every cell.
@@ -42,11 +44,14 @@ class Ballot:
     shares: Tensor
 
     @classmethod
-    def of(cls, scores: PixelScores, found: PixelClasses, *, class_of: NDArray[np.int64], temperature: float) -> Ballot:
-        """Of scores on the grid, and of what they have been found to be."""
-        indices = found.indices.astype(np.int64)
+    def of(cls, scores: PixelScores, *, decision: PostprocessConfig, cells: int) -> CoarseShares:
+        """Of scores at any pixel, on a grid whose longer side has so many cells."""
+        grid = at_size(scores, longest_side_size(scores.size, target=min(cells, max(scores.size))))
+        indices = assign_pixels(grid, decision=decision).indices.astype(np.int64)
         classes = np.unique(indices)
-        shares = class_shares(scores, class_of=class_of, classes=classes.tolist(), temperature=temperature)
+        shares = class_shares(
+            grid, class_of=decision.class_of, classes=classes.tolist(), temperature=decision.temperature
+        )
         return cls(indices, torch.from_numpy(classes), shares)
 
 
@@ -81,13 +86,13 @@ class Accepted:
 
 
 def snap(
-    found: PixelClasses, *, ballot: Ballot, image: Tensor, proposer: MaskGenerator, settings: SnapSettings
+    found: PixelClasses, *, coarse: CoarseShares, image: Tensor, proposer: MaskGenerator | None, settings: SnapSettings
 ) -> PixelClasses:
     """Let the regions of a segmentation take the edges of masks.
 
     Args:
         found: a class for every pixel.
-        ballot: what classes are worth on a coarse grid over the image.
+        coarse: what classes are worth on a coarse grid over the image.
         image: (1, 3, h, w), RGB from 0 to 1.
         proposer: draws the masks.
         settings: points, what makes a mask acceptable.
@@ -96,19 +101,21 @@ def snap(
         classes, and confidences: a pixel that keeps its class keeps its confidence; one that takes another has the
         mask's, which is the mean probability of that class inside.
     """
-    points = region_points(ballot.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
+    if proposer is None:
+        raise PatchwordError("refine=sam needs a SAM (--mask-proposer, mask_proposer= in Python)")
+    points = region_points(coarse.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
     if not len(points):
         return found
     embeddings = proposer.embed([image])
 
     def some(start: int, stop: int) -> Accepted:
         (answers,) = decode(proposer, embeddings=embeddings, points=[points], start=start, stop=stop)
-        return judge(answers.proposals, ballot=ballot, settings=settings)
+        return accept(answers.proposals, coarse=coarse, settings=settings)
 
     parts = Batches().run(some, count=len(points), size=settings.points_per_batch, what="masks")
     accepted = Accepted.together(parts)
     accepted = accepted.take(suppress(accepted.boxes, scores=accepted.predicted_iou, overlap=settings.box_nms_thresh))
-    return _paint(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
+    return _rasterize(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
 
 
 def region_points(indices: NDArray[np.int64], *, size: tuple[int, int], settings: SnapSettings) -> Tensor:
@@ -131,12 +138,12 @@ def region_points(indices: NDArray[np.int64], *, size: tuple[int, int], settings
     return torch.tensor(list(different)[: settings.maximum_prompts]).reshape(-1, 1, 2)
 
 
-def judge(proposals: MaskProposals, *, ballot: Ballot, settings: SnapSettings) -> Accepted:
+def accept(proposals: MaskProposals, *, coarse: CoarseShares, settings: SnapSettings) -> Accepted:
     """Give masks their classes, and keep those that are sure, large enough and mostly of one class.
 
     Args:
         proposals: (n, m) masks of one image.
-        ballot: what classes are worth on a grid over the image.
+        coarse: what classes are worth on a grid over the image.
         settings: `pred_iou_thresh`, `minimum_area`, `agreement`.
 
     Returns:
@@ -145,19 +152,19 @@ def judge(proposals: MaskProposals, *, ballot: Ballot, settings: SnapSettings) -
     sure = proposals.predicted_iou.clamp(0, 1)
     kept = sure >= settings.pred_iou_thresh  # (n, m)
     logits, sure = proposals.logits[kept].float(), sure[kept]
-    size = (ballot.indices.shape[0], ballot.indices.shape[1])
+    size = (coarse.indices.shape[0], coarse.indices.shape[1])
     masks = functional.interpolate(logits[:, None], size, mode="bilinear")[:, 0] > 0  # (k, rows, columns)
-    shares = ballot.shares.to(masks.device).flatten(1).T  # (rows * columns, classes)
+    shares = coarse.shares.to(masks.device).flatten(1).T  # (rows * columns, classes)
     sums = masks.flatten(1).float() @ shares  # (k, classes)
     most, winner = sums.max(dim=1)
     areas = masks.sum((1, 2))
-    large = areas >= max(1, settings.minimum_area * ballot.indices.size)
+    large = areas >= max(1, settings.minimum_area * coarse.indices.size)
     good = large & (most >= settings.agreement * sums.sum(dim=1))
-    classes = ballot.classes.to(winner.device)[winner]
+    classes = coarse.classes.to(winner.device)[winner]
     return Accepted(logits, classes, most / areas.clamp(min=1), areas, boxes_of(masks), sure).take(good.nonzero()[:, 0])
 
 
-def _paint(found: PixelClasses, accepted: Accepted) -> PixelClasses:
+def _rasterize(found: PixelClasses, accepted: Accepted) -> PixelClasses:
     indices, confidence = found.indices.copy(), found.confidence.copy()
     size = (indices.shape[0], indices.shape[1])
     for position, (owner, own) in enumerate(zip(accepted.classes.tolist(), accepted.confidence.tolist(), strict=True)):
