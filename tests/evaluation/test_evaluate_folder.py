@@ -103,7 +103,7 @@ def test_shards_that_do_not_belong_together(data: Path) -> None:
     run(data, data / "other", shard="2/2", model=RedSegmenter(temperature=0.2))
     with pytest.raises(PatchwordError, match=r"shards are missing: 2/2"):
         merge_evaluations([data / "part1"], out=data / "merged")
-    with pytest.raises(PatchwordError, match=r"not of one evaluation: predicted by: temperature is 0\.1 and 0\.2"):
+    with pytest.raises(PatchwordError, match=r"not of one run: predicted by: temperature is 0\.1 and 0\.2"):
         merge_evaluations([data / "part1", data / "other"], out=data / "merged")
     run(data, data / "whole")
     with pytest.raises(PatchwordError, match="whole is not a shard"):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
+from itertools import islice, repeat
 
 import pytest
 
-from patchword.runs.pipeline import made_ahead
+from patchword.runs.pipeline import read_ahead
+
+
+def made_ahead(items: Iterable[int], *, count: int) -> Generator[int, None, None]:
+    """Items of an iterator, which only one thread may use; -1 at its end."""
+    return read_ahead(repeat(partial(next, iter(items), -1)), ahead=count)
 
 
 def test_everything_comes_in_order() -> None:
-    assert list(made_ahead(range(50), count=3)) == list(range(50))
-    assert list(made_ahead([], count=1)) == []
+    assert list(islice(made_ahead(range(50), count=3), 51)) == [*range(50), -1]
+    assert list(read_ahead([])) == []
 
 
 def test_no_more_wait_than_may() -> None:

@@ -1,111 +1,52 @@
-"""The end of an evaluation: from the lines of its images to scores, tables, pictures and the page."""
+"""An evaluation as a folder: what its runs must have in common, its end in scores and a page, shards together."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from patchword.data.folders import Manifest, prepare_output, sole_use, write_bytes, write_json, write_text
+from patchword.data.folders import Manifest, write_bytes, write_json, write_text
 from patchword.errors import PatchwordError
 from patchword.evaluation.confusion import Counts
 from patchword.evaluation.confusion_picture import CONFUSION_PICTURE, draw_confusion
 from patchword.evaluation.failure_cases import FAILURES_FOLDER, FailureCases
 from patchword.evaluation.page import PAGE_FILE, render
-from patchword.evaluation.records import IMAGES_FILE, MARKER, ImageScore, SetupRecord, read_images
+from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
 from patchword.evaluation.report import REPORT_FILE, EvaluationReport, gather, make_report
-from patchword.runs.records import Session, ShardRecord
-from patchword.runs.shards import (
-    all_names,
-    check_apart,
-    check_folder,
-    check_parts,
-    check_shard,
-    keep_sessions,
-    link_or_copy,
-)
-
-
-def merge_evaluations(
-    shards: Sequence[str | Path], *, out: str | Path, overwrite: bool = False, command: str = ""
-) -> EvaluationReport:
-    """Put the shards of one evaluation together.
-
-    But for the command and the versions in it, `evaluation.json` has the bytes of a run without shards; but for
-    `runs.jsonl` and these, so has everything else. Where each shard's photographs and masks lay does not matter.
-
-    Args:
-        shards: folders that `evaluate` wrote with `shard`, all of them, in any order.
-        out: folder of the evaluation.
-        overwrite: empty such a folder first.
-        command: what the user typed, for the record.
-
-    Returns:
-        the scores over all images.
-    """
-    parts = [_Part.open(Path(shard)) for shard in shards]
-    check_parts(parts)
-    _check_same_evaluation(parts)
-    names = all_names(parts)
-    check_apart([part.folder for part in parts], out=Path(out))
-    setup = parts[0].setup.model_copy(update={"shard": None})
-    folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
-    with sole_use(folder):
-        setup.save(folder)
-        keep_sessions(parts, into=folder)
-        with Session(folder, command=command, options={"shards": len(parts)}):
-            with Manifest(folder / IMAGES_FILE) as manifest:
-                for part in parts:
-                    for image in part.images.values():
-                        manifest.append(image.model_dump(mode="json"))
-            _take_pictures(parts, into=folder, setup=setup)
-            return finish(folder, setup=setup, names=names, command=command)
-
-
-@dataclass(frozen=True)
-class _Part:
-    folder: Path
-    setup: SetupRecord
-    shard: ShardRecord
-    images: dict[str, ImageScore]
-
-    @classmethod
-    def open(cls, folder: Path) -> _Part:
-        check_folder(folder, command="evaluate")
-        setup = SetupRecord.load(folder)
-        shard = check_shard(setup.shard, folder=folder, command="evaluate")
-        return cls(folder, setup, shard, read_images(Manifest(folder / IMAGES_FILE)))
-
-    @property
-    def names(self) -> list[str]:
-        """Of the images that it has scored, or has failed to."""
-        return list(self.images)
-
-
-def _check_same_evaluation(parts: Sequence[_Part]) -> None:
-    first = parts[0]
-    for part in parts[1:]:
-        for what, one, other in first.setup.differences(part.setup, merging=True):
-            raise PatchwordError(
-                f"{first.folder} and {part.folder} are not of one evaluation: {what} is {one} and {other}"
-            )
-
-
-def _take_pictures(parts: Sequence[_Part], *, into: Path, setup: SetupRecord) -> None:
-    """The pictures of the images that are among the lowest of all."""
-    everything = [image for part in parts for image in part.images.values()]
-    owner = {name: part for part in parts for name in part.images}
-    there = {path for part in parts for path in (part.folder / FAILURES_FOLDER).rglob("*.jpg")}
-    for name in FailureCases(into, setup=setup, known=everything).names():
-        old = FailureCases.path(owner[name].folder, name)
-        if old in there:
-            link_or_copy(old, FailureCases.path(into, name))
-
+from patchword.runs.folder_run import Difference, FolderKind
+from patchword.runs.merge import Part, all_names, link_or_copy, merge_parts, open_parts
 
 CONFUSION_FILE = "confusion.csv"
 _RESULTS = (REPORT_FILE, PAGE_FILE, CONFUSION_FILE, CONFUSION_PICTURE)
+
+
+class EvaluationFolder(FolderKind[SetupRecord, ImageScore]):
+    """The folders of `evaluate`."""
+
+    marker, record_file, manifest_file = MARKER, SETUP_FILE, IMAGES_FILE
+    command, doing, done = "evaluate", "evaluating", "scored"
+    changed = ("or its mask changed", "or their masks changed")
+
+    def load(self, folder: Path) -> SetupRecord:
+        return SetupRecord.load(folder)
+
+    def read_lines(self, manifest: Manifest) -> dict[str, ImageScore]:
+        return read_images(manifest)
+
+    def differences(self, before: SetupRecord, now: SetupRecord, *, merging: bool) -> list[Difference]:
+        return before.differences(now, merging=merging)
+
+    def withdraw(self, folder: Path) -> None:
+        for name in _RESULTS:
+            try:
+                (folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise PatchwordError(f"cannot remove {folder / name}: {error.strerror}") from None
+
+
+EVALUATIONS = EvaluationFolder()
 
 
 class UnscoredError(PatchwordError):
@@ -124,15 +65,6 @@ class UnscoredError(PatchwordError):
             f"{len(self.reasons)} of {of} images could not be scored, {first} {name}: {reason}{listed}; there is no "
             "score over a part of the images: put them right and resume, or leave them out by a list of names"
         )
-
-
-def delete_scores(folder: Path) -> None:
-    """Remove the scores of an earlier run; what it depends on, and its images, stay."""
-    for name in _RESULTS:
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise PatchwordError(f"cannot remove {folder / name}: {error.strerror}") from None
 
 
 def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command: str) -> EvaluationReport:
@@ -190,3 +122,51 @@ def _confusion_csv(table: list[list[int]], names: list[str]) -> str:
     for name, counts in zip(names, table, strict=True):
         writer.writerow([name, *counts])
     return buffer.getvalue()
+
+
+def merge_evaluations(
+    shards: Sequence[str | Path], *, out: str | Path, overwrite: bool = False, command: str = ""
+) -> EvaluationReport:
+    """Put the shards of one evaluation together.
+
+    But for the command and the versions in it, `evaluation.json` has the bytes of a run without shards; but for
+    `runs.jsonl` and these, so has everything else. Where each shard's photographs and masks lay does not matter.
+
+    Args:
+        shards: folders that `evaluate` wrote with `shard`, all of them, in any order.
+        out: folder of the evaluation.
+        overwrite: empty such a folder first.
+        command: what the user typed, for the record.
+
+    Returns:
+        the scores over all images.
+    """
+    folder = Path(out)
+    parts = open_parts(EVALUATIONS, shards)
+    names = all_names(parts)
+
+    def end(setup: SetupRecord, manifest: Manifest) -> EvaluationReport:
+        _take_pictures(parts, into=folder, setup=setup)
+        return finish(folder, setup=setup, names=names, command=command)
+
+    return merge_parts(
+        EVALUATIONS,
+        parts,
+        out=folder,
+        record=parts[0].record.model_copy(update={"shard": None}),
+        finish=end,
+        overwrite=overwrite,
+        command=command,
+        quiet=True,
+    )
+
+
+def _take_pictures(parts: Sequence[Part[SetupRecord, ImageScore]], *, into: Path, setup: SetupRecord) -> None:
+    """The pictures of the images that are among the lowest of all."""
+    everything = [image for part in parts for image in part.lines.values()]
+    owner = {name: part for part in parts for name in part.lines}
+    there = {path for part in parts for path in (part.folder / FAILURES_FOLDER).rglob("*.jpg")}
+    for name in FailureCases(into, setup=setup, known=everything).names():
+        old = FailureCases.path(owner[name].folder, name)
+        if old in there:
+            link_or_copy(old, FailureCases.path(into, name))

@@ -25,7 +25,15 @@ from patchword.errors import PatchwordError
 from patchword.evaluation.confusion import DILATION
 from patchword.evaluation.counts import ImageCounts, Sparse
 from patchword.evaluation.masks import DataRecord
-from patchword.runs.records import Record, ShardRecord, VocabularyRecord, identity_of, in_words, told_by_both
+from patchword.runs.records import (
+    LineRecord,
+    RunRecord,
+    ShardRecord,
+    VocabularyRecord,
+    identity_of,
+    in_words,
+    told_by_both,
+)
 
 
 class ScoringSettings(Settings):
@@ -82,7 +90,7 @@ _PLACES = ("photographs", "masks", "predicted by: folder")
 _AFTERWARDS = tuple(f"scoring: {name}" for name in ("resamples", "level", "seed", "most failures"))
 
 
-class ImageScore(Record):
+class ImageScore(LineRecord):
     """One line of `images.jsonl`.
 
     Attributes:
@@ -142,7 +150,7 @@ class ImageScore(Record):
         return ImageCounts.from_sparse(self.pairs, self.boundary, count=count)
 
 
-class SetupRecord(Record):
+class SetupRecord(RunRecord):
     """The whole of `setup.json`: what was asked, which every score in the folder depends on.
 
     Attributes:

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from patchword.data.folders import Manifest, prepare_output, remove_leftovers, sole_use
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
-from patchword.evaluation.confusion import Indices
 from patchword.evaluation.counts import count_image
 from patchword.evaluation.failure_cases import FailureCases
-from patchword.evaluation.finish import UnscoredError, delete_scores, finish
+from patchword.evaluation.finish import EVALUATIONS, UnscoredError, finish
 from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
 from patchword.evaluation.predictors import Predictor
-from patchword.evaluation.records import (
-    IMAGES_FILE,
-    MARKER,
-    SETUP_FILE,
-    ImageScore,
-    ScoringSettings,
-    SetupRecord,
-    read_images,
-)
+from patchword.evaluation.records import IMAGES_FILE, ImageScore, ScoringSettings, SetupRecord
 from patchword.evaluation.report import EvaluationReport, gather, make_report
-from patchword.runs.pipeline import Writer, changed_photographs, content_of, decoded, told
-from patchword.runs.progress import Progress, say
-from patchword.runs.records import Session, VocabularyRecord
-from patchword.runs.shards import Shard, chunks_of, names_hash, shard_differences
-
-Chunks = Sequence[Sequence[Pair]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An image after it was scored.
-
-    Attributes:
-        pair: the image.
-        record: its line of `images.jsonl`.
-        maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none; None when it failed.
-    """
-
-    pair: Pair
-    record: ImageScore
-    maps: tuple[Indices, Indices] | None = None
+from patchword.runs.folder_run import FolderRun
+from patchword.runs.pipeline import Chunk, Executor, InThreads, Photograph, Pixels, Written, content_of
+from patchword.runs.progress import Progress
+from patchword.runs.records import VocabularyRecord
+from patchword.runs.shards import Shard, chunks_of, names_hash
 
 
 def evaluate_task(
@@ -64,6 +36,7 @@ def evaluate_task(
     command: str = "",
     ahead: int = 4,
     threads: int = 2,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> EvaluationReport:
     """Hold a prediction for every photograph of a task against its mask; reading, predicting and counting side by side.
@@ -84,6 +57,7 @@ def evaluate_task(
         command: what the user typed, for the record.
         ahead: images that wait read, and that wait to be counted, 1 or more; costs memory, saves time.
         threads: images that are read at once, 1 or more.
+        executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
         quiet: whether to show no progress.
 
     Returns:
@@ -91,9 +65,6 @@ def evaluate_task(
 
     Raises:
         UnscoredError: when images could not be scored, naming them.
-        PatchwordError: for a name that two photographs have, a folder that is neither resumed nor overwritten or that
-            another run is at work in, a resume of another evaluation, a shard without images, or a file that cannot be
-            written.
     """
     chosen = ScoringSettings.of(scoring)
     pairs = {pair.name: pair for pair in task.pairs}
@@ -102,54 +73,57 @@ def evaluate_task(
             f"{len(task.pairs)} photographs have {len(pairs)} names; every photograph needs its own name"
         )
     names = sorted(pairs)
-    chunks = [[pairs[name] for name in chunk] for chunk in chunks_of(names, size=predictor.batch, shard=shard)]
+    chunks = chunks_of(names, size=predictor.batch, shard=shard)
+    sources = {name: predictor.source(pair) for name, pair in pairs.items()}
     setup = _setup(task, predictor, chosen, names=names, shard=shard)
-    job = _Job(task.truth, predictor, chosen, len(names), ahead=ahead, threads=threads)
-    if out is not None:
-        folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-        with sole_use(folder):
-            return _evaluate_into(folder, setup, job, chunks, command=command, quiet=quiet)
+    executor = executor or InThreads(ahead, threads)
+    folder = None if out is None else Path(out)
     found: list[ImageScore] = []
-    with Progress(len(names), "evaluating", quiet=quiet) as progress:
+    failed: dict[str, str] = {}
 
-        def remember(scored: Scored) -> None:
-            found.append(scored.record)
-            progress.advance()
+    def watch(written: Written) -> None:
+        record = ImageScore.model_validate(written.record)
+        if record.status == "failed":
+            failed[record.name] = record.reason or ""
+            if len(failed) >= chosen.most_failures:
+                raise UnscoredError(failed, of=len(names), where=folder and folder / IMAGES_FILE, early=True)
+        if folder is None:
+            found.append(record)
 
-        job.score(chunks, keep=remember)
-    if job.failed:
-        raise UnscoredError(job.failed, of=len(names), where=None)
-    return make_report(setup, gather(setup, found), command=command)
+    if folder is None:
+        whole = [Chunk(tuple((name, sources[name]) for name in chunk), lines=len(chunk)) for chunk in chunks]
+        with Progress(len(names), "evaluating", quiet=quiet) as progress:
 
-
-def _evaluate_into(
-    folder: Path, setup: SetupRecord, job: _Job, chunks: Chunks, *, command: str, quiet: bool
-) -> EvaluationReport:
-    _check_resumed(folder, setup)
-    manifest = Manifest(folder / IMAGES_FILE)
-    kept = {name: record for name, record in read_images(manifest).items() if record.status != "failed"}
-    for name in _changed(kept, job, chunks, quiet=quiet):
-        del kept[name]
-    remove_leftovers(folder)
-    delete_scores(folder)
-    setup.save(folder)
-    missing = [chunk for chunk in chunks if not all(pair.name in kept for pair in chunk)]
-    names = [pair.name for chunk in chunks for pair in chunk]
-    already = len(names) - sum(map(len, missing))
-    worst = FailureCases(folder, setup=setup, known=kept.values())
-    with Session(folder, command=command, options=job.options(), kept=already) as session:
-        with Progress(len(names), "evaluating", already=already, quiet=quiet) as progress, manifest:
-
-            def keep(scored: Scored) -> None:
-                if scored.maps is not None:
-                    worst.offer(scored.pair, scored.record, maps=scored.maps)
-                manifest.append(scored.record.model_dump(mode="json"))  # last, so that it vouches for the picture
-                session.count(scored.record.status)
+            def remember(written: Written) -> None:
                 progress.advance()
+                watch(written)
 
-            job.where = folder / IMAGES_FILE
-            job.score(missing, keep=keep)
-        return finish(folder, setup=setup, names=names, command=command)
+            executor.run(whole, work=EvaluateWork(pairs, task.truth, predictor, chosen), done=remember)
+        if failed:
+            raise UnscoredError(failed, of=len(names), where=None)
+        found.sort(key=lambda record: record.name)  # which is not the order of every executor
+        return make_report(setup, gather(setup, found), command=command)
+    wanted = frozenset(name for chunk in chunks for name in chunk)
+    run = FolderRun(
+        kind=EVALUATIONS,
+        out=folder,
+        record=setup,
+        wanted=wanted,
+        contents=lambda line: [(sources[line.name], line.content), (pairs[line.name].mask, line.mask_content)],
+        resume=resume,
+        overwrite=overwrite,
+        retry_failed=True,
+        command=command,
+        options={"ahead": ahead, "threads": threads},
+        quiet=quiet,
+    )
+    return run.run(
+        lambda begun: begun.chunks(chunks, paths=sources),
+        work=EvaluateWork(pairs, task.truth, predictor, chosen, FailureCases(folder, setup=setup)),
+        executor=executor,
+        finish=lambda setup, manifest: finish(folder, setup=setup, names=wanted, command=command),
+        watch=watch,
+    )
 
 
 def _setup(
@@ -168,82 +142,49 @@ def _setup(
     )
 
 
-def _check_resumed(folder: Path, setup: SetupRecord) -> None:
-    """Where an earlier run left what it was asked, check that it is the same."""
-    if (folder / SETUP_FILE).exists():
-        earlier = SetupRecord.load(folder)
-        differing = [*shard_differences(earlier.shard, setup.shard), *earlier.differences(setup)]
-        for what, before, now in differing:
-            if before != now:
-                raise PatchwordError(
-                    f"cannot resume {folder}: {what} was {before}, now {now}; resume with what it was, or choose "
-                    "another folder"
-                )
-    elif (folder / IMAGES_FILE).exists():
-        raise PatchwordError(
-            f"cannot resume {folder}: it has images but no {SETUP_FILE}; pass --overwrite, or choose another folder"
-        )
+@dataclass(frozen=True)
+class Predicted:
+    """A prediction, (h, w) positions of the scored classes with -1 for none, or why there is none."""
+
+    pair: Pair
+    content: str | None
+    positions: Positions | PatchwordError
 
 
-def _changed(kept: Mapping[str, ImageScore], job: _Job, chunks: Chunks, *, quiet: bool) -> list[str]:
-    """Images of which the photograph or prediction, or the mask, is another one since; said in a line."""
-    pairs = {pair.name: pair for chunk in chunks for pair in chunk if pair.name in kept}
-    recorded = {name: kept[name].content for name in pairs}
-    paths = {name: job.predictor.source(pair) for name, pair in pairs.items()}
-    gone, changed = changed_photographs(recorded, paths=paths, quiet=quiet)
-    masks = {name: kept[name].mask_content for name in pairs}
-    lost, redrawn = changed_photographs(masks, paths={name: pair.mask for name, pair in pairs.items()}, quiet=quiet)
-    again = sorted({*gone, *changed, *lost, *redrawn})
-    if again:
-        since = told(again, "or its mask changed since it was scored", more="or their masks changed since they were")
-        say(f"{since}; scored again", quiet=quiet)
-    return again
+@dataclass(frozen=True)
+class EvaluateWork:
+    """What is done with the images of a run; the `Work` of the folder engine.
 
+    Attributes:
+        pairs: by name.
+        truth: what is scored.
+        predictor: who predicts.
+        scoring: what is measured.
+        worst: keeps pictures of the images of lowest score; None for nobody.
+    """
 
-@dataclass
-class _Job:
-    """What it takes to score images, and what could not be scored."""
-
+    pairs: Mapping[str, Pair]
     truth: GroundTruth
     predictor: Predictor
     scoring: ScoringSettings
-    images: int
-    ahead: int
-    threads: int
-    where: Path | None = None
-    failed: dict[str, str] = field(default_factory=dict)
+    worst: FailureCases | None = None
 
-    def options(self) -> dict[str, Any]:
-        """What was chosen that changes no score."""
-        return {"ahead": self.ahead, "threads": self.threads}
+    def read(self, path: Path) -> Pixels:
+        """Read what the predictor needs."""
+        return self.predictor.read(path)
 
-    def score(self, chunks: Chunks, *, keep: Callable[[Scored], None]) -> None:
-        """Read in threads ahead, predict a chunk here, count in a thread behind.
+    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[Predicted]:
+        """Ask the predictor."""
+        for each, answer in zip(photographs, self.predictor.predict(photographs), strict=True):
+            yield Predicted(self.pairs[each.name], each.content, answer)
 
-        Raises:
-            UnscoredError: when too many images cannot be scored.
-        """
-        ahead = max(self.ahead, *map(len, chunks)) if chunks else self.ahead  # a whole chunk waits for its turn
-        waiting = ((pair.name, self.predictor.source(pair)) for chunk in chunks for pair in chunk)
-
-        def count(item: tuple[Pair, str | None, Positions | PatchwordError]) -> None:
-            scored = self._count(*item)
-            keep(scored)
-            self._note_failure(scored.record)
-
-        read = closing(decoded(waiting, read=self.predictor.read, ahead=ahead, threads=self.threads))
-        with read as stream, Writer(count, waiting=ahead) as writer:
-            for chunk in chunks:
-                items = list(islice(stream, len(chunk)))
-                answers = self.predictor.predict(items)
-                for pair, item, answer in zip(chunk, items, answers, strict=True):
-                    writer.put((pair, item.content, answer))
-
-    def _count(self, pair: Pair, content: str | None, predicted: Positions | PatchwordError) -> Scored:
+    def write(self, made: Predicted) -> Written:
+        """Count, and draw what scores low."""
+        pair = made.pair
         try:
-            if isinstance(predicted, PatchwordError):
-                raise predicted
-            expected = self.truth.read_truth(pair)
+            if isinstance(made.positions, PatchwordError):
+                raise made.positions
+            expected, predicted = self.truth.read_truth(pair), made.positions
             if predicted.shape != expected.shape:
                 raise PatchwordError(
                     f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "
@@ -253,18 +194,13 @@ class _Job:
             dilation = self.scoring.boundary_dilation if self.scoring.boundary else None
             counts = count_image(predicted, expected, count=len(self.truth.names), dilation=dilation)
         except PatchwordError as error:
-            return Scored(pair, ImageScore.failure(str(error), name=pair.name, content=content))
+            return Written(ImageScore.failure(str(error), name=pair.name, content=made.content))
         size = (expected.shape[0], expected.shape[1])
-        record = ImageScore.of(counts, name=pair.name, size=size, content=content)
+        record = ImageScore.of(counts, name=pair.name, size=size, content=made.content)
         record = record.model_copy(update={"mask_content": _mask_content(pair.mask)})
-        return Scored(pair, record, (predicted, expected))
-
-    def _note_failure(self, record: ImageScore) -> None:
-        if record.status != "failed":
-            return
-        self.failed[record.name] = record.reason or ""
-        if len(self.failed) >= self.scoring.most_failures:
-            raise UnscoredError(self.failed, of=self.images, where=self.where, early=True)
+        if self.worst is not None:
+            self.worst.offer(pair, record, maps=(predicted, expected))
+        return Written(record)
 
 
 def _orientation(pair: Pair, shape: tuple[int, ...]) -> str:

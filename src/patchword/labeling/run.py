@@ -187,9 +187,9 @@ class LabelWork:
         found = self._fuse(made.found)
         record = write_result(self.folder, made.name, found, content=made.content, settings=self.settings)
         if isinstance(found, PatchwordError) or record.status == "failed":
-            return Written(record.line(), record.status)
+            return Written(record)
         quality = assess(found, name=made.name, settings=self.settings)
-        return Written(record.line(), record.status, beside={QUALITY_FILE: quality.model_dump(mode="json")})
+        return Written(record, beside={QUALITY_FILE: quality.model_dump(mode="json")})
 
     def _fuse(self, candidates: MaskCandidates | PatchwordError) -> ImageLabels | PatchwordError:
         if isinstance(candidates, PatchwordError):

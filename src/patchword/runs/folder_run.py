@@ -227,10 +227,10 @@ class FolderRun(Generic[R, L]):
                             if name not in beside:
                                 beside[name] = open_files.enter_context(Manifest(folder / name))
                             beside[name].append(line)
-                        manifest.append(written.line)  # last, so that it vouches for everything else
+                        manifest.append(written.record.line())  # last, so that it vouches for everything else
                         progress.total += written.unexpected
-                        if written.status is not None:
-                            session.count(written.status)
+                        if written.counted:
+                            session.count(written.record.status)
                             progress.advance()
                         watch(written)
 

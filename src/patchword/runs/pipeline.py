@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from queue import Full, Queue
+from queue import Queue
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from patchword.data.images import read_image
 from patchword.errors import PatchwordError, printable
 from patchword.runs.progress import Progress, photograph_count
+from patchword.runs.records import LineRecord
 
 _THREADS = 4  # that read at once; a disk is kept busy, and hashing is faster than most
 
@@ -52,35 +53,6 @@ def contents_of(paths: Iterable[Path], *, quiet: bool = True) -> dict[Path, str 
             found[path] = content
             progress.advance()
     return found
-
-
-def changed_photographs(
-    recorded: Mapping[str, str | None], *, paths: Mapping[str, Path], quiet: bool = True
-) -> tuple[list[str], list[str]]:
-    """Compare photographs with what is recorded of them.
-
-    Args:
-        recorded: name -> content; photographs of which none is recorded are only looked for.
-        paths: name -> file, of all of them.
-        quiet: whether to show no progress.
-
-    Returns:
-        names of those that are not there, or cannot be read any more, and of those with other content; each sorted.
-    """
-    names = sorted(recorded)
-    files = list(dict.fromkeys(paths[name] for name in names if recorded[name] is not None))
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="patchword-hash")
-    found: dict[Path, str | None] = {}
-    try:
-        with Progress(len(files), "checking photographs", "files", quiet=quiet) as progress:
-            for path, content in zip(files, pool.map(content_of, files), strict=True):
-                found[path] = content
-                progress.advance()
-    finally:
-        pool.shutdown(cancel_futures=True)
-    there = {name: found[paths[name]] is not None if recorded[name] else paths[name].is_file() for name in names}
-    changed = [name for name in names if there[name] and recorded[name] not in (None, found.get(paths[name]))]
-    return [name for name in names if not there[name]], changed
 
 
 def told(names: Sequence[str], one: str, *, more: str = "") -> str:
@@ -168,60 +140,6 @@ def read_photograph(name: str, path: Path, *, read: Callable[[Path], Pixels] = r
         return Photograph(name, path, PatchwordError(reason), content)
 
 
-_PATIENCE = 0.1  # seconds after which a thread that waits looks whether it is still wanted
-
-
-class _End:
-    """What a thread hands over last, with the error that it met."""
-
-    def __init__(self, error: Exception | None) -> None:
-        self.error = error
-
-
-def made_ahead(items: Iterable[T], *, count: int) -> Generator[T, None, None]:
-    """Take items from an iterable in a thread while the caller works on the ones before.
-
-    Args:
-        items: used by that thread alone.
-        count: most items that wait, 1 or more; bounds the memory.
-
-    Yields:
-        the items, in order.
-    """
-    waiting: Queue[T | _End] = Queue(maxsize=max(1, count))
-    unwanted = threading.Event()
-
-    def put(item: T | _End) -> bool:
-        while not unwanted.is_set():
-            try:
-                waiting.put(item, timeout=_PATIENCE)
-                return True
-            except Full:
-                continue
-        return False
-
-    def make() -> None:
-        error = None
-        try:
-            for item in items:
-                if not put(item):
-                    return
-        except Exception as met:  # the caller's affair
-            error = met
-        put(_End(error))
-
-    thread = threading.Thread(target=make, name="patchword-ahead", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        unwanted.set()
-        thread.join()
-
-
 class Writer(Generic[T]):
     """Works on items in a thread while the caller makes the next ones.
 
@@ -296,14 +214,14 @@ class Written:
     """What became of a photograph on disk.
 
     Attributes:
-        line: of the manifest.
-        status: counted under this; None for what is no image, such as a video as a whole.
+        record: its line of the manifest.
+        counted: whether it is an image; of a video as a whole the frames are.
         beside: lines of other files of the folder, by their names.
         unexpected: lines by which a chunk had more than `Chunk.lines`, or fewer.
     """
 
-    line: Mapping[str, Any]
-    status: str | None
+    record: LineRecord
+    counted: bool = True
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unexpected: int = 0
 

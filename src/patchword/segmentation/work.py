@@ -83,9 +83,9 @@ class SegmentWork:
         """Write an image's files."""
         if isinstance(made, VideoEnd):
             failed = made.record.status == "failed"
-            return Written(made.record.line(), "failed" if failed else None, unexpected=made.unexpected + failed)
-        record = write_result(self.folder, made, settings=self.how if made.second is None else self.how.of_frames())
-        return Written(record.line(), record.status)
+            return Written(made.record, counted=failed, unexpected=made.unexpected + failed)
+        settings = self.how if made.second is None else self.how.of_frames()
+        return Written(write_result(self.folder, made, settings=settings))
 
     def _images(self, photographs: Sequence[Photograph]) -> Iterator[Segmented]:
         for group in batches_of(photographs, most=self.how.batch_megapixels * 1e6):
