@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from colour_world import COLOURS, ColourText, draw
 from PIL import Image
 
 from patchword.config.segment import FolderSettings, SegmentSettings
+from patchword.data.folders import Manifest
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
@@ -21,7 +23,8 @@ from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.folder import merge_segmentations
-from patchword.segmentation.records import SegmentedFolder
+from patchword.segmentation.page import write_page
+from patchword.segmentation.records import SegmentationRecord, SegmentedFolder, read_results
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.run import segment_folder
 from patchword.segmentation.segmenter import Segmenter
@@ -127,6 +130,23 @@ def test_broken_photographs_are_counted_and_end_nothing(photos: Path, segmenter:
     failed = [line for line in lines(result.folder) if line["status"] == "failed"]
     assert {line["name"]: line["reason"] for line in failed} == result.failed
     assert json.loads((result.folder / "segment.json").read_text())["counts"]["failed"] == 2
+
+
+def test_the_page_shows_the_least_certain_first(photos: Path, segmenter: Segmenter) -> None:
+    (photos / "broken <b>.jpg").write_bytes(b"no picture")
+    folder = run(photos, segmenter).folder
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    found = {line["name"]: line.get("mean_confidence") for line in lines(folder)}
+    assert found.pop("broken <b>.jpg") is None
+    shown = re.findall(r'alt="photograph ([^"]+)"', page)
+    assert shown == sorted(found, key=lambda name: (found[name], name))
+    assert page.count("data:image/png;base64,") == len(found)
+    assert "broken &lt;b&gt;.jpg" in page
+    for path in photos.iterdir():
+        path.rename(photos.parent / path.name)
+    write_page(folder, record=SegmentationRecord.load(folder), results=read_results(Manifest(folder / "results.jsonl")))
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("No picture:") == len(found)
 
 
 @pytest.mark.parametrize(("batch", "stop_after"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 2), (3, 0)])

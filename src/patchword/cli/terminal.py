@@ -209,6 +209,7 @@ def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) ->
         as_json: whether to print the counts as JSON.
     """
     from patchword.runs.records import read_sessions
+    from patchword.segmentation.page import PAGE_FILE
     from patchword.segmentation.records import RESULTS
 
     session = read_sessions(segmented.folder)[-1]
@@ -220,6 +221,7 @@ def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) ->
         typer.echo(f"{out}: {done} {'image' if done == 1 else 'images'} segmented, {failed} failed")
         for line in session_remarks(session, done="segmented"):
             typer.echo(line)
+        typer.echo(f"{out / PAGE_FILE} shows the masks, the least certain first")
     exit_with_failures(failed, done="segmented", where=out / RESULTS, reasons=segmented.failed)
 
 

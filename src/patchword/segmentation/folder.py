@@ -13,6 +13,7 @@ from patchword.runs.folder_run import Difference, Earlier, FolderKind
 from patchword.runs.merge import Part, all_names, merge_parts, open_parts, photographs_of
 from patchword.runs.records import identity_of, in_words, relative_root, told_by_both
 from patchword.segmentation.files import files_of_record
+from patchword.segmentation.page import write_page
 from patchword.segmentation.records import (
     MARKER,
     RESULTS,
@@ -114,7 +115,7 @@ def _values(before: Settings, now: Settings) -> list[Difference]:
 
 
 def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, wanted: Iterable[str]) -> SegmentedFolder:
-    """Sort the results, count them, and write down that the folder is complete. May be repeated.
+    """Sort the results, write the page, count, and write down that the folder is complete. May be repeated.
 
     Args:
         folder: of the result.
@@ -124,6 +125,7 @@ def finish(folder: Path, *, record: SegmentationRecord, manifest: Manifest, want
     """
     manifest.finish()
     results = read_results(manifest)
+    write_page(folder, record=record, results=results)
     counts = Counts.of(results.values(), names=record.names)
     record.model_copy(update={"complete": True, "counts": counts}).save(folder)
     asked = set(wanted)
