@@ -32,7 +32,7 @@ def report(tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_the_run_that_the_others_are_compared_with(report: dict[str, Any]) -> None:
     assert report["whole"]["code"] == 1  # one photograph is broken
-    assert report["whole"]["files"] == 3 * 11 + len(("marker", "segment", "results"))
+    assert report["whole"]["files"] == 3 * 11 + len(("marker", "segment", "results", "report"))
 
 
 def test_killed_at_random_instants_it_ends_with_the_same_bytes(report: dict[str, Any]) -> None:

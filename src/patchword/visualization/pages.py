@@ -106,7 +106,7 @@ def class_positions(present: Container[str], *, names: Sequence[str]) -> str:
 def _plain(value: object) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def _data_uri(data: bytes) -> str:
