@@ -1,11 +1,15 @@
-"""What all settings have in common: they never change, and a wrong value is one clear line."""
+"""What settings, and the configs of commands, have in common: they never change, and a wrong value is one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from inspect import get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from patchword.errors import PatchwordError
 
@@ -50,6 +54,117 @@ class Settings(BaseModel):
         parts = {name: getattr(self, name).recorded() for name in _parts(type(self))}
         values = self.model_dump(mode="json") | parts
         return {former.get(name, name): value for name, value in values.items()}
+
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a person reads of an option, and how it is typed.
+
+    Attributes:
+        help: one or two sentences.
+        metavar: what stands for the value; by default the choices, or TEXT.
+        flag: on the command line, where it is not the name of the field.
+        short: one letter more for it.
+        cli: whether the command line has it.
+        kept: whether a config file has it.
+    """
+
+    help: str
+    metavar: str | None = None
+    flag: str | None = None
+    short: str | None = None
+    cli: bool = True
+    kept: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """The first argument of a command: what it works on."""
+
+    name: str
+    metavar: str
+    help: str
+    required: bool = True
+    many: bool = False
+
+
+class Config(Settings):
+    """All options of a command. The command line, the Python function and the reference are made from it."""
+
+    COMMAND: ClassVar[str]
+    SOURCE: ClassVar[Source]
+    EXAMPLES: ClassVar[tuple[str, ...]] = ()
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {}
+    """Options that hold numbers by name -> their settings; `--set` reaches all of them."""
+    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
+    """Of those options, the settings that are options of the command line too, with their metavar."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            values = self.current(values)
+            unknown = next((name for name in values if name not in type(self).model_fields), None)
+            if unknown is not None:
+                raise PatchwordError(
+                    f"option {unknown!r} is unknown (choose from {', '.join(dict(options_of(type(self))))})"
+                )
+            lacking = [name for name, field in options_of(type(self)) if field.is_required() and name not in values]
+            if lacking:
+                raise PatchwordError(f"{self.COMMAND} needs {' and '.join(lacking)}")
+            empty = next((name for name, value in values.items() if value == "" and name not in _MAY_BE_EMPTY), None)
+            if empty is not None:
+                raise PatchwordError(f"{empty} is empty; pass a value, or leave it out")
+            try:
+                BaseModel.__init__(self, **values)
+            except ValidationError as error:
+                raise PatchwordError(one_line(error, place="option")) from None
+            self.check()
+
+    def check(self) -> None:
+        """Refuse values that do not go together."""
+
+    def numbers_of(self, part: str) -> Settings:
+        """The settings that an option holds, read and checked."""
+        value, kind = getattr(self, part), self.PARTS[part]
+        return value if isinstance(value, kind) else kind(**(value or {}))
+
+    def written(self, part: str) -> object:
+        """What a config file holds of such an option: all numbers, as they would be."""
+        return self.numbers_of(part)
+
+    @classmethod
+    def type_of(cls, name: str) -> str:
+        """The type of an option as it is written in the source; objects that pass are named there only."""
+        written = next(found[name] for each in cls.__mro__ if name in (found := get_annotations(each)))
+        whole = re.match(r"Annotated\[(.*?), (?:Field|Option|BeforeValidator)\(", str(written))
+        return whole[1] if whole else str(written)
+
+    def as_kind(self, kind: type[C]) -> C:
+        """The options that another command has as well."""
+        return kind(**{name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields})
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values."""
+        return self.model_copy(update=values)
+
+
+_MAY_BE_EMPTY = ("background", "mask_suffix", "command", "message")  # no words; no suffix
+
+
+def options_of(kind: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
+    """The options of a command in the order of its help: its own first, then those that it shares."""
+    named = (name for each in kind.__mro__ for name in get_annotations(each))
+    for name in dict.fromkeys(named):
+        if name in kind.model_fields:
+            yield name, kind.model_fields[name]
+
+
+def option_of(field: FieldInfo) -> Option:
+    """What a person reads of a field."""
+    return next(each for each in field.metadata if isinstance(each, Option))
 
 
 def _parts(kind: type[Settings]) -> dict[str, type[Settings]]:

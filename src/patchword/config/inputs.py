@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.config.shared import read_vocabulary as read_vocabulary
 from patchword.data.folders import MARKER_FILE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -18,7 +18,6 @@ from patchword.models.sources import ModelName
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
     from patchword.config.align import AlignSettings
-    from patchword.config.label import LabelSettings
     from patchword.models.protocols import PatchEncoder
     from patchword.segmentation.dense import AnySegmenter
 
@@ -80,12 +79,6 @@ def root_of(photos: str | Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def read_vocabulary(classes: Classes, *, background: Sequence[str] | None) -> Vocabulary:
-    """A class list with its own background words (None), with those given, or (an empty list) with none."""
-    vocabulary = Vocabulary.of(classes, background=background or ())
-    return vocabulary if background is None or background else replace(vocabulary, background=())
-
-
 def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None:
     """Say on standard error what a class list was understood as.
 
@@ -96,25 +89,6 @@ def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None
     """
     if not quiet and os.environ.get("RANK", "0") == "0":  # the first of a launcher's processes speaks for all
         print(vocabulary.spoken() + also, file=sys.stderr)
-
-
-def label_settings(
-    settings: LabelSettings | Mapping[str, Any] | None, *, preset: str = "balanced", generator: str | None = None
-) -> LabelSettings:
-    """Settings of stage 1 from what a user may pass.
-
-    Args:
-        settings: all of them, or by name those that differ from the preset's.
-        preset: its name.
-        generator: instead of that of the settings and of the preset.
-    """
-    from patchword.config.label import LabelSettings, label_preset
-
-    if isinstance(settings, LabelSettings):
-        values = settings.model_dump()
-    else:
-        values = {**label_preset(preset).model_dump(), **LabelSettings.current(settings or {})}
-    return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
 
 
 def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from patchword.config.base import Settings
+from patchword.config.base import Option, Settings, Source
+from patchword.config.shared import (
+    PHOTOS,
+    AsJson,
+    Background,
+    Classes,
+    DryRun,
+    MaskModel,
+    Out,
+    OverwriteCorrections,
+    Preset,
+    RetryFailed,
+    Run,
+    TextModel,
+    VisionModel,
+    read_vocabulary,
+)
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
 from patchword.models.registry import find_preset
 
+if TYPE_CHECKING:
+    LabelValues: TypeAlias = "LabelSettings | Mapping[str, Any] | None"
+else:
+    LabelValues = Any
+
+Generator = Literal["clip-prompts-sam", "sam-then-clip", "both"]
 Grid = Annotated[int, Field(ge=1, le=16)]
 
 
@@ -33,7 +58,7 @@ class LabelSettings(Settings):
         "seed_depth": "reprompt_depth",
     }
 
-    generator: Literal["clip-prompts-sam", "sam-then-clip", "both"] = Field(
+    generator: Generator = Field(
         "both",
         description="What makes masks: SAM asked where CLIP sees a class, CLIP naming SAM's masks of everything, or "
         "both fused; both label more pixels and better ones, and cost the sum of the two",
@@ -299,3 +324,78 @@ def label_preset(name: str) -> LabelSettings:
     """The settings of the preset of that name."""
     find_preset(name)
     return LABEL_PRESETS[name]
+
+
+class LabelConfig(Run):
+    """Stage 1: pseudo masks from photographs and class names."""
+
+    COMMAND: ClassVar[str] = "label"
+    SOURCE: ClassVar[Source] = PHOTOS
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        'patchword label photos/ --classes "cat, dog, sofa; couch" -o labels/',
+        "patchword label photos/ --classes classes.txt -o labels/ --preset fast --dry-run",
+    )
+    FORMER: ClassVar[Mapping[str, str]] = {"mask_proposer": "mask_generator"}
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": LabelSettings}
+
+    classes: Classes
+    out: Out
+    preset: Preset = "balanced"
+    image_text: Annotated[TextModel | None, Option("CLIP: hub name, name@revision or folder.", "NAME")] = None
+    mask_generator: Annotated[MaskModel | None, Option("SAM: hub name, name@revision or folder.", "NAME")] = None
+    encoder: Annotated[
+        VisionModel | None,
+        Option(
+            "Vision encoder that `align` will take; used here only with the setting point_sampling=encoder.", "NAME"
+        ),
+    ] = None
+    background: Background = None
+    generator: Annotated[Generator | None, Option("What makes masks; by default the preset's.")] = None
+    settings: Annotated[LabelValues, Option("Numbers of stage 1; by default the preset's.")] = None
+    overwrite_corrections: OverwriteCorrections = False
+    retry_failed: RetryFailed = False
+    forget_missing: Annotated[bool, Option("With --resume, drop the labels of photographs that are gone.")] = False
+
+    def check(self) -> None:
+        super().check()
+        _ = self.numbers
+
+    def numbers_of(self, part: str) -> LabelSettings:
+        return self.numbers
+
+    @cached_property
+    def numbers(self) -> LabelSettings:
+        """The preset's numbers with those that were given in their place."""
+        return label_settings(self.settings, preset=self.preset, generator=self.generator)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The class list that was given."""
+        return read_vocabulary(self.classes, background=self.background)
+
+
+class LabelCommand(LabelConfig):
+    """Stage 1: pseudo masks from photographs and class names."""
+
+    preview: Annotated[
+        int | None,
+        Option("Label N photographs spread over the folder and write one page, OUT-preview.html.", "N", kept=False),
+    ] = None
+    dry_run: DryRun = False
+    as_json: AsJson = False
+
+    def check(self) -> None:
+        super().check()
+        if self.dry_run and self.preview is not None:
+            raise PatchwordError("use either --dry-run or --preview, not both")
+
+
+def label_settings(
+    settings: LabelSettings | Mapping[str, Any] | None, *, preset: str = "balanced", generator: str | None = None
+) -> LabelSettings:
+    """The settings of a preset with those that a user gave in their place; all of them replace the preset's."""
+    if isinstance(settings, LabelSettings):
+        values = settings.model_dump()
+    else:
+        values = {**label_preset(preset).model_dump(), **LabelSettings.current(settings or {})}
+    return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
