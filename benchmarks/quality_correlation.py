@@ -41,7 +41,7 @@ def measure(style: str, *, scenes: int, first: int, folder: Path, changes: Mappi
         classes=SEEN,
         out=folder / f"labels-{style}",
         image_text=miniatures.CLIP,
-        mask_proposer=miniatures.SAM,
+        mask_generator=miniatures.SAM,
         settings=LabelSettings(**(LABEL_SETTINGS.model_dump() | dict(changes))),
         device="cpu",
     )

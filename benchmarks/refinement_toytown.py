@@ -96,7 +96,7 @@ def make_model(folder: Path, *, scenes: int) -> Path:
         classes=SEEN,
         out=folder / "labels",
         image_text=miniatures.CLIP,
-        mask_proposer=miniatures.SAM,
+        mask_generator=miniatures.SAM,
         settings=LABEL_SETTINGS,
         device="cpu",
     )

@@ -265,7 +265,7 @@ def _full(
 def main() -> None:
     """Do all of it."""
     kind, scratch, clip, sam, *small = sys.argv[1:]
-    for module in ("labeling.run", "segmentation.run", "segmentation.opening", "api", "cli.plans"):
+    for module in ("labeling.run", "segmentation.run", "segmentation.opening", "api", "labeling.api"):
         importlib.import_module(f"patchword.{module}")
     loaded_clip, loaded_sam = models.load_image_text(clip, device="cpu"), models.load_mask_proposer(sam, device="cpu")
     models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import patchword as pw
+from patchword.alignment.api import plan_align
 from patchword.alignment.data import AlignmentData
-from patchword.cli.plans import plan_align
+from patchword.config.align import AlignConfig
 from patchword.config.inputs import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.models.sources import Loader, ModelName
@@ -39,7 +40,7 @@ def labels(photos: Path, models: Models, tmp_path_factory: pytest.TempPathFactor
         background=["sky"],
         out=tmp_path_factory.mktemp("labels") / "labels",
         image_text=models.clip,
-        mask_proposer=models.sam,
+        mask_generator=models.sam,
         settings=LABEL_SETTINGS,
         quiet=True,
     )
@@ -93,7 +94,7 @@ def test_loaded_models_are_taken_as_they_are(
         classes=labels.vocabulary,
         out=tmp_path / "labels",
         image_text=clip,
-        mask_proposer=sam,
+        mask_generator=sam,
         settings=labels.settings,
         quiet=True,
     )
@@ -284,12 +285,12 @@ def test_empty_paths_are_refused(segmenter: pw.Segmenter, photos: Path, tmp_path
 class TestWhatLabelsCarry:
     @staticmethod
     def label(out: Path, photos: Path, models: Models, **asked: object) -> pw.LabelledDataset:
-        asked = {"image_text": models.clip, "mask_proposer": models.sam, **asked}
+        asked = {"image_text": models.clip, "mask_generator": models.sam, **asked}
         return pw.label(photos, classes="cat", out=out, settings=LABEL_SETTINGS, quiet=True, **asked)
 
     @staticmethod
     def vision_encoder(labels: Path, **asked: object) -> str:
-        return plan_align(labels, out=labels / "model", **asked).models["vision encoder"].split(" ")[0]
+        return plan_align(labels, AlignConfig(out=labels / "model", **asked)).models["vision encoder"].split(" ")[0]
 
     def test_align_takes_the_encoder_of_their_preset(self, photos: Path, models: Models, tmp_path: Path) -> None:
         labels = self.label(tmp_path / "labels", photos, models, preset="fast").folder
@@ -318,8 +319,8 @@ class TestWhatLabelsCarry:
         ("wrong", "message"),
         [
             ({"encoder": "/no/such"}, "no model folder /no/such"),
-            ({"mask_proposer": "./absent"}, "no model folder ./absent"),
-            ({"mask_proposer": "clip"}, "clip"),
+            ({"mask_generator": "./absent"}, "no model folder ./absent"),
+            ({"mask_generator": "clip"}, "clip"),
         ],
     )
     def test_a_model_that_cannot_be_is_refused_before_anything_is_loaded(

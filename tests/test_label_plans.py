@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from patchword.cli import plans
-from patchword.config.label import LABEL_PRESETS
+from patchword.config.label import LABEL_PRESETS, LabelConfig
 from patchword.errors import PatchwordError
+from patchword.labeling.api import load_parts, models_of, portion_of
 from patchword.labeling.preview import estimate_labelling, page_for
-from patchword.labeling.request import LabelRequest
+from patchword.runs import plan as plans
 from patchword.runs.estimate import Estimate, spread
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run
 
@@ -68,7 +68,7 @@ def test_settings_come_from_the_preset_then_from_what_is_said(photos: Path, tmp_
     changed = {"generator": "sam-then-clip", "margin": 0.5}
     assert chosen == LABEL_PRESETS["thorough"].model_dump(mode="json") | changed
     complaint = must(run("label", photos, "--classes", "cat", "-o", tmp_path / "x", "--generator", "sam"), code=2)
-    assert "generator' is 'sam'" in complaint.complaint
+    assert "--generator is 'sam'" in complaint.complaint
 
 
 def test_a_dry_run_counts_what_is_left(photos: Path, models: Models, tmp_path: Path) -> None:
@@ -102,18 +102,21 @@ def test_a_folder_that_cannot_be_read_has_no_estimate(models: Models, tmp_path: 
 
 
 def test_the_slowest_of_three_stages_sets_the_pace(photos: Path, models: Models, tmp_path: Path) -> None:
-    request = LabelRequest.read(
-        photos,
+    config = LabelConfig(
         classes="cat, dog",
         out=tmp_path,
         image_text=models.clip,
-        mask_proposer=models.sam,
+        mask_generator=models.sam,
         settings=LABEL_SETTINGS,
+        device="cpu",
     )
     # started, read, asked, written for each of three: models take 8, 2 and 3 seconds, writing 1, decoding 0.5
     moments = iter([0, 0.5, 8.5, 9.5, 10, 10.5, 12.5, 13.5, 20, 20.5, 23.5, 24.5])
     found = estimate_labelling(
-        request.portion(), parts=request.load(device="cpu"), settings=request.settings, clock=lambda: next(moments)
+        portion_of(photos, config),
+        parts=load_parts(models_of(config), config),
+        settings=config.numbers,
+        clock=lambda: next(moments),
     )
     assert found.seconds_a_photograph == 3
     assert found.model_share == 1

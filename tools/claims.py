@@ -45,9 +45,14 @@ def claims_grid(demo: Path, *, seeds: tuple[int, ...]) -> AblationGrid:
     rows += [Row(name=f"{count} scenes", images=count) for count in _IMAGES]
     rows += [Row(name=f"encoder: {name}", encoder=str(folder)) for name, folder in _ENCODERS.items()]
     truth = demo / "truth"
-    day = {"photos": str(demo / "day"), "masks": str(truth / "day" / "seen")}
-    dusk = {"photos": str(demo / "dusk"), "masks": str(truth / "dusk" / "seen")}
-    unseen = {"photos": str(demo / "day"), "masks": str(truth / "day" / "all"), "classes": ALL, "score": UNSEEN}
+    day: dict[str, Any] = {"photos": str(demo / "day"), "masks": str(truth / "day" / "seen")}
+    dusk: dict[str, Any] = {"photos": str(demo / "dusk"), "masks": str(truth / "dusk" / "seen")}
+    unseen: dict[str, Any] = {
+        "photos": str(demo / "day"),
+        "masks": str(truth / "day" / "all"),
+        "classes": ALL,
+        "score": UNSEEN,
+    }
     return AblationGrid(
         labels=str(demo / "labels"),
         truth=str(truth / "scenes" / "seen"),

@@ -163,7 +163,7 @@ def followed_calls() -> dict[str, Follower]:
                     folder / "photos",
                     out=folder / "labels",
                     image_text=clip,
-                    mask_proposer=str(miniatures.SAM),
+                    mask_generator=str(miniatures.SAM),
                     encoder=str(miniatures.DINO),
                     **shared,
                 )

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from patchword.config.inputs import label_settings
-from patchword.config.label import LABEL_PRESETS, LabelSettings
+from patchword.config.label import LABEL_PRESETS, LabelSettings, label_settings
 from patchword.errors import PatchwordError
 from patchword.models import PRESETS
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from patchword import api
 from patchword.ablation.grid import AblationGrid, Row, Test
+from patchword.alignment.api import encoder_for
 from patchword.alignment.data import AlignmentData, AlignmentItem
-from patchword.config.inputs import encoder_for
+from patchword.config.shared import DtypeName
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
 from patchword.data.masks import LabelMap, find_mask
 from patchword.errors import PatchwordError
@@ -70,7 +71,7 @@ def run_ablation(
     encoder: PatchEncoder | None = None,
     text_encoder: ImageTextEncoder | None = None,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: DtypeName = "auto",
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -145,7 +146,7 @@ class _Runs:
     encoder: PatchEncoder
     text_encoder: ImageTextEncoder
     device: str
-    dtype: str
+    dtype: DtypeName
     quiet: bool
 
     def train_and_judge(self, row: Row, *, seed: int) -> dict[str, float | None]:

@@ -8,70 +8,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchword.cli.options import AsJson, Device, Dtype, Moved, OutFolder, Overwrite, Quiet, Resume
 from patchword.cli.terminal import command_line, print_columns, print_json, report_labels, report_segmented, say
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.segmentation.methods import Method
 from patchword import __version__
+from patchword.cli.align import align
 from patchword.cli.benchmarks import benchmarks
+from patchword.cli.build import add_command
 from patchword.cli.evaluate import evaluate
 from patchword.cli.exchange import export, import_
 from patchword.cli.label import label
 from patchword.cli.models import encoders, models_app
-from patchword.cli.options import (
-    Assignments,
-    DryRun,
-    ModelPart,
-)
 from patchword.cli.quality import quality
 from patchword.cli.segment import segment
 from patchword.cli.suggest import suggest
 from patchword.cli.terminal import (
     PatchwordGroup,
-    exit_with_failures,
-    parse_settings,
-    print_plan,
     print_whatever_names,
-    speaks_for_all,
 )
+from patchword.config.align import AlignCommand
+from patchword.config.label import LabelCommand
+from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 
 
-def merge(
-    shards: Annotated[
-        list[Path], typer.Argument(metavar="SHARD...", help="Folders made with --shard I/N, all of them.")
-    ],
-    out: OutFolder,
-    photos: Moved = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Shards of `label`, `segment` or `evaluate` as the folder of one run."""
+def merge(shards: list[str], config: MergeConfig) -> None:
+    """Merge shards of whichever command made them."""
     from patchword.data.folders import read_marker
     from patchword.evaluation.records import MARKER as EVALUATION
     from patchword.labeling.folder import merge_labels
     from patchword.segmentation.folder import merge_segmentations
     from patchword.segmentation.records import MARKER as SEGMENTATION
 
-    kind = read_marker(shards[0])
+    first, out = Path(shards[0]), Path(config.out)
+    kind = read_marker(first)
     if kind is None:
         raise PatchwordError(
-            f"{shards[0]} is {_what_folder(shards[0])}; give folders that `label`, `segment` or "
+            f"{first} is {_what_folder(first)}; give folders that `label`, `segment` or "
             "`evaluate` wrote with --shard I/N"
         )
     if kind == EVALUATION:
-        _merge_evaluations(shards, out=out, photos=photos, overwrite=overwrite, as_json=as_json)
+        _merge_evaluations(shards, config)
         return
+    options: dict[str, Any] = {
+        "out": out,
+        "photos": config.photos,
+        "overwrite": config.overwrite,
+        "quiet": config.quiet,
+        "command": command_line(),
+    }
     if kind == SEGMENTATION:
-        merged = merge_segmentations(
-            shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line()
-        )
-        report_segmented(merged, out=out, as_json=as_json)
-        return
-    dataset = merge_labels(shards, out=out, photos=photos, overwrite=overwrite, quiet=quiet, command=command_line())
-    report_labels(dataset, out=out, done="labelled", as_json=as_json)
+        report_segmented(merge_segmentations(shards, **options), out=out, as_json=config.as_json)
+    else:
+        report_labels(merge_labels(shards, **options), out=out, done="labelled", as_json=config.as_json)
 
 
 def _what_folder(path: Path) -> str:
@@ -80,49 +70,45 @@ def _what_folder(path: Path) -> str:
     return "a folder of other making" if path.is_dir() else "a file"
 
 
-def _merge_evaluations(shards: list[Path], *, out: Path, photos: Path | None, overwrite: bool, as_json: bool) -> None:
+def _merge_evaluations(shards: list[str], config: MergeConfig) -> None:
     from patchword.cli.evaluate import exit_unscored, print_report
     from patchword.evaluation.finish import UnscoredError, merge_evaluations
 
-    if photos is not None:
+    if config.photos is not None:
         raise PatchwordError("--photos is given, but the shards of an evaluation are merged without photographs")
     try:
-        report = merge_evaluations(shards, out=out, overwrite=overwrite, command=command_line())
+        report = merge_evaluations(shards, out=config.out, overwrite=config.overwrite, command=command_line())
     except UnscoredError as error:
         exit_unscored(error)
-    print_report(report, out=out, as_json=as_json)
+    print_report(report, out=Path(config.out), as_json=config.as_json)
 
 
-def ablate(
-    grid: Annotated[
-        Path, typer.Argument(metavar="GRID", help="JSON file that declares the rows; see docs/ablation.md.")
-    ],
-    out: OutFolder,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train and judge variants of stage 2 over seeds."""
+def ablate(grid: str, config: AblateConfig) -> None:
+    """Train and judge variants of stage 2."""
     from patchword.ablation.grid import AblationGrid
     from patchword.ablation.run import RECORD, run_ablation
 
+    out = Path(config.out)
     table = run_ablation(
-        AblationGrid.load(grid), out=out, device=device, dtype=dtype, resume=resume, overwrite=overwrite, quiet=quiet
+        AblationGrid.load(Path(grid)),
+        out=out,
+        device=config.device,
+        dtype=config.dtype,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        quiet=config.quiet,
     )
-    if as_json:
-        rows = {
-            name: {
-                column: {"mean": score.mean, "deviation": score.deviation}
-                for column, score in zip(table.columns, scores, strict=True)
-            }
-            for name, scores in table.rows.items()
-        }
-        print_json({"seeds": table.seeds, "rows": rows, "record": str(out / RECORD)})
-    else:
+    if not config.as_json:
         typer.echo(table.markdown(), nl=False)
+        return
+    rows = {
+        name: {
+            column: {"mean": score.mean, "deviation": score.deviation}
+            for column, score in zip(table.columns, scores, strict=True)
+        }
+        for name, scores in table.rows.items()
+    }
+    print_json({"seeds": table.seeds, "rows": rows, "record": str(out / RECORD)})
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -180,88 +166,33 @@ def _root(
         raise typer.Exit
 
 
-@app.command()
-def demo(
-    out: OutFolder,
-    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
-    scenes: Annotated[int, typer.Option(metavar="N", help="Scenes to label and to learn from.")] = 260,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-) -> None:
-    """Run the whole pipeline on drawn scenes, offline, in minutes."""
+def demo(_: None, config: DemoConfig) -> None:
+    """Run the demo and say where its page is."""
     from patchword.toytown.demo import run_demo
 
-    typer.echo(run_demo(out, seed=seed, scenes=scenes, overwrite=overwrite, quiet=quiet))
-
-
-app.command()(suggest)
-app.command()(label)
-app.command()(merge)
-app.command()(quality)
-
-
-@app.command()
-def align(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
-    out: OutFolder,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Whose vision encoder: fast, balanced or thorough; by default as the labels were made."),
-    ] = None,
-    encoder: ModelPart = None,
-    text_encoder: ModelPart = None,
-    photos: Moved = None,
-    settings: Assignments = None,
-    seed: Annotated[int | None, typer.Option(help="The same as --set seed=N.")] = None,
-    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep frozen features here.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 2: train a segmenter on pseudo masks."""
-    from patchword import api
-    from patchword.alignment.run import RUN, read_skipped
-    from patchword.cli import plans
-
-    numbers = parse_settings([*(settings or []), *([] if seed is None else [f"seed={seed}"])])
-    shared: dict[str, Any] = {
-        "out": out,
-        "preset": preset,
-        "encoder": encoder,
-        "text_encoder": text_encoder,
-        "photos": photos,
-        "settings": numbers,
-        "resume": resume,
-        "overwrite": overwrite,
+    options: dict[str, Any] = {
+        "seed": config.seed,
+        "scenes": config.scenes,
+        "overwrite": config.overwrite,
+        "quiet": config.quiet,
     }
-    if dry_run:
-        print_plan(plans.plan_align(labels, **shared, cache=cache, device=device, dtype=dtype), as_json=as_json)
-        return
-    config = api.align(labels, **shared, cache=cache, device=device, dtype=dtype, quiet=quiet).config
-    facts = config.training
-    if not speaks_for_all():
-        return
-    if as_json:
-        print_json(config.model_dump(mode="json"))
-    else:
-        photographs = "photograph" if facts.images == 1 else "photographs"
-        typer.echo(
-            f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
-        )
-    reasons = read_skipped(out) if facts.images_skipped else {}
-    exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)
+    typer.echo(run_demo(Path(config.out), **options))
 
 
+add_command(app, DemoConfig, demo)
+app.command()(suggest)
+add_command(app, LabelCommand, label)
+add_command(app, MergeConfig, merge)
+add_command(app, QualityConfig, quality)
+
+
+add_command(app, AlignCommand, align)
 app.command()(segment)
 
 
 app.command()(evaluate)
 app.command()(benchmarks)
-app.command()(ablate)
+add_command(app, AblateConfig, ablate)
 app.command()(encoders)
 app.command()(methods)
 app.command("export")(export)

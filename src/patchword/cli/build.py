@@ -76,7 +76,12 @@ def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
 def _short_cuts(kind: type[Config], part: str) -> Sequence[tuple[str, Any]]:
     settings = kind.PARTS[part]
     return [
-        (name, _parameter(settings.model_fields[name], _flag(name), metavar=metavar, help=_help(settings.model_fields[name])))
+        (
+            name,
+            _parameter(
+                settings.model_fields[name], _flag(name), metavar=metavar, help=_help(settings.model_fields[name])
+            ),
+        )
         for name, metavar in kind.SHORT_CUTS.get(part, {}).items()
     ]
 
@@ -128,7 +133,9 @@ def read_typed(kind: type[C], typed: Mapping[str, Any]) -> tuple[Any, C]:
     for part, settings in numbers.items():
         values[part] = _merged(kind.PARTS[part], values.get(part) or {}, settings)
     if kind.SOURCE.required and not source:
-        raise PatchwordError(f"{kind.COMMAND} needs {kind.SOURCE.metavar}: {kind.SOURCE.help[:1].lower()}{kind.SOURCE.help[1:]}")
+        raise PatchwordError(
+            f"{kind.COMMAND} needs {kind.SOURCE.metavar}: {kind.SOURCE.help[:1].lower()}{kind.SOURCE.help[1:]}"
+        )
     lacking = [name for name, field in options_of(kind) if field.is_required() and name not in values]
     if lacking:
         raise PatchwordError(f"{kind.COMMAND} needs {' and '.join(_option(kind, name) for name in lacking)}")
@@ -162,7 +169,9 @@ def _numbers(kind: type[Config], typed: Mapping[str, Any]) -> dict[str, dict[str
 
 def _merged(kind: type[Settings], before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     before, now = kind.current(before), kind.current(now)
-    both = {name: {**before[name], **value} for name, value in now.items() if isinstance(value, dict) and name in before}
+    both = {
+        name: {**before[name], **value} for name, value in now.items() if isinstance(value, dict) and name in before
+    }
     return {**before, **now, **both}
 
 

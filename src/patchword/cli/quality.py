@@ -4,46 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from patchword.cli.options import AsJson, Device, Dtype, Moved, Quiet
 from patchword.cli.terminal import FAILED, complain, print_columns, print_json, say_where
+from patchword.config.others import QualityConfig
 
 if TYPE_CHECKING:
     from patchword.labeling.dataset import LabelledDataset
     from patchword.labeling.quality.records import MaskDoubt, QualitySummary
 
 
-def quality(
-    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder that `patchword label` made.")],
-    worst: Annotated[int, typer.Option(metavar="N", min=0, help="List the N photographs of lowest score.")] = 10,
-    photos: Moved = None,
-    model: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Ask the segmenter trained on them where it contradicts them.")
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """What labels are worth: the worst first, and a report to look at."""
+def quality(labels: str, config: QualityConfig) -> None:
+    """Print scores, the worst first, and write the report."""
     from patchword.labeling.dataset import LabelledDataset
     from patchword.labeling.quality.report import REPORT_FILE, write_report
 
+    photos = None if config.photos is None else Path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
-    unusable = dataset.unusable(quiet=quiet)
-    say_where(dataset, photos=photos, unusable=unusable, quiet=quiet)
-    doubted = []
-    if model is not None:
-        doubted = _ask(model, dataset, unusable=unusable, device=device, dtype=dtype, quiet=quiet)[:worst]
-    summary = write_report(labels, photos=dataset.root, quiet=quiet)
-    summary = summary.model_copy(update={"worst": summary.worst[:worst], "best": ()})
-    if as_json:
+    unusable = dataset.unusable(quiet=config.quiet)
+    say_where(dataset, photos=photos, unusable=unusable, quiet=config.quiet)
+    doubted = _ask(config, dataset, unusable=unusable)[: config.worst] if config.model is not None else []
+    summary = write_report(Path(labels), photos=dataset.root, quiet=config.quiet)
+    summary = summary.model_copy(update={"worst": summary.worst[: config.worst], "best": ()})
+    if config.as_json:
         masks = [{"name": name, **mask.model_dump(mode="json")} for name, mask in doubted]
         counts = summary.model_dump(mode="json") | {"unusable_photographs": unusable}
-        print_json(counts | ({} if model is None else {"doubted_masks": masks}))
+        print_json(counts | ({} if config.model is None else {"doubted_masks": masks}))
         _exit_with_unusable(unusable)
         return
     print_columns(_totals(summary))
@@ -54,7 +42,7 @@ def quality(
         typer.echo("")
         rows = [(name, mask.class_name, mask.instead, _number(mask.doubt), mask.pixels) for name, mask in doubted]
         print_columns([("most doubted masks", "labelled as", "the model says", "doubt", "pixels"), *rows])
-    typer.echo(f"\n{labels / REPORT_FILE}")
+    typer.echo(f"\n{Path(labels) / REPORT_FILE}")
     _exit_with_unusable(unusable)
 
 
@@ -68,16 +56,16 @@ def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
 
 
 def _ask(
-    model: Path, dataset: LabelledDataset, *, unusable: Mapping[str, str], device: str, dtype: str, quiet: bool
+    config: QualityConfig, dataset: LabelledDataset, *, unusable: Mapping[str, str]
 ) -> list[tuple[str, MaskDoubt]]:
     """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
     from patchword import api
     from patchword.evaluation.disagreement import find_disagreement
     from patchword.labeling.quality.records import DISAGREEMENT_FILE, worst_masks
 
-    segmenter = api.load(model, device=device, dtype=dtype)
+    segmenter = api.load(config.model or "", device=config.device, dtype=config.dtype)
     out = dataset.folder / DISAGREEMENT_FILE
-    return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=quiet))
+    return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=config.quiet))
 
 
 def _totals(summary: QualitySummary) -> list[tuple[str, object]]:

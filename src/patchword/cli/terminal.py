@@ -20,9 +20,9 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from patchword.cli.plans import Plan
     from patchword.labeling.dataset import LabelledDataset
     from patchword.labeling.records import Counts
+    from patchword.runs.plan import Plan
     from patchword.runs.records import SessionRecord
     from patchword.segmentation.records import SegmentedFolder
 
@@ -70,7 +70,11 @@ class PatchwordGroup(TyperGroup):
     def _writes(self, ctx: Any) -> bool:
         """Whether the command writes into a folder; some can do without one."""
         command = self.commands.get(ctx.invoked_subcommand or "")
-        needed = [each.required for each in command.params if each.name == "out"] if command else []
+        needed = (
+            ["[required]" in getattr(each, "help", "") for each in command.params if each.name == "out"]
+            if command
+            else []
+        )
         typed = any(argument == "--out" or argument.startswith(("-o", "--out=")) for argument in sys.argv[1:])
         return all(needed) or typed
 

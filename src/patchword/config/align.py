@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from patchword.config.base import Settings
+from patchword.config.base import Option, Settings, Source
+from patchword.config.shared import (
+    LABELS,
+    AsJson,
+    Devices,
+    DryRun,
+    Out,
+    Overwrite,
+    Photos,
+    Preset,
+    Quiet,
+    Resume,
+    TextModel,
+    VisionModel,
+)
+
+if TYPE_CHECKING:
+    AlignValues: TypeAlias = "AlignSettings | Mapping[str, Any] | None"
+else:
+    AlignValues = Any
 
 ModuleKind = Literal["block", "linear", "mlp", "two-blocks"]
 
@@ -161,3 +183,50 @@ class AlignSettings(Settings):
         if self.patience is not None and self.held_out == 0:
             raise ValueError(f"setting 'patience' is {self.patience}, which needs a 'held_out' above 0")
         return self
+
+
+class AlignConfig(Devices):
+    """Stage 2: train a segmenter on pseudo masks."""
+
+    COMMAND: ClassVar[str] = "align"
+    SOURCE: ClassVar[Source] = LABELS
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword align labels/ -o model/",
+        "patchword align labels/ -o model/ --encoder facebook/dinov2-base --set epochs=10",
+    )
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": AlignSettings}
+    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {"settings": {"seed": "N"}}
+
+    out: Out
+    preset: Annotated[
+        Preset | None, Option("Whose vision encoder is used where none is named; by default as the labels were made.")
+    ] = None
+    encoder: Annotated[
+        VisionModel | None, Option("The frozen vision encoder: hub name, name@revision or folder.", "NAME")
+    ] = None
+    text_encoder: Annotated[
+        TextModel | None, Option("The image-text model; by default the one that labelled.", "NAME")
+    ] = None
+    photos: Photos = None
+    settings: Annotated[AlignValues, Option("Numbers of stage 2.")] = None
+    cache: Annotated[
+        str | Path | None, Option("Keep the frozen features here; by default they go at the end.", "FOLDER")
+    ] = None
+    resume: Resume = False
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+    def check(self) -> None:
+        _ = self.numbers
+
+    @cached_property
+    def numbers(self) -> AlignSettings:
+        """All numbers."""
+        return self.settings if isinstance(self.settings, AlignSettings) else AlignSettings(**(self.settings or {}))
+
+
+class AlignCommand(AlignConfig):
+    """Stage 2: train a segmenter on pseudo masks."""
+
+    dry_run: DryRun = False
+    as_json: AsJson = False

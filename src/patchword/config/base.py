@@ -157,9 +157,8 @@ _MAY_BE_EMPTY = ("background", "mask_suffix", "command", "message")  # no words;
 def options_of(kind: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
     """The options of a command in the order of its help: its own first, then those that it shares."""
     named = (name for each in kind.__mro__ for name in get_annotations(each))
-    for name in dict.fromkeys(named):
-        if name in kind.model_fields:
-            yield name, kind.model_fields[name]
+    fields = {name: kind.model_fields[name] for name in named if name in kind.model_fields}
+    yield from sorted(fields.items(), key=lambda each: not option_of(each[1]).kept)  # last what is of one run alone
 
 
 def option_of(field: FieldInfo) -> Option:

@@ -7,14 +7,10 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from patchword.config.base import Config, Settings, option_of, options_of
 from patchword.errors import PatchwordError
-
-if TYPE_CHECKING:
-    import yaml
-
 
 P = ParamSpec("P")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -99,7 +95,12 @@ def to_yaml(config: Config, *, source: object) -> str:
             continue
         values[name] = _plain(config.written(name) if name in config.PARTS else value, name)
     head = f"# patchword {config.COMMAND} --config FILE\n"
-    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    dumper: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+    dumper.add_representer(list, lambda self, data: self.represent_sequence("tag:yaml.org,2002:seq", data, True))
+    text: str = yaml.dump(
+        values, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120
+    )
+    return head + text
 
 
 def _plain(value: object, name: str = "") -> Any:
@@ -139,13 +140,11 @@ def read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
     return values
 
 
-def _loader() -> type[yaml.SafeLoader]:
+def _loader() -> Any:
     """YAML 1.2's plain values: `off`, `no` and dates are text, 1e-4 is a number."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - pyyaml's own name and type
-
+    loader: Any = type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": {}})
     for tag, pattern, first in (
         ("bool", r"(true|True|false|False)", "tTfF"),
         ("null", r"(null|Null|~|)", "nN~\0"),
@@ -153,5 +152,5 @@ def _loader() -> type[yaml.SafeLoader]:
         ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
     ):
         letters = ["" if letter == "\0" else letter for letter in first]
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), letters)
-    return Loader
+        loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), letters)
+    return loader

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from patchword.config.shared import read_vocabulary as read_vocabulary
 from patchword.data.folders import MARKER_FILE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.models.registry import find_preset
-from patchword.models.sources import ModelName
 
 if TYPE_CHECKING:
-    from patchword.alignment.data import LabelledImages
-    from patchword.config.align import AlignSettings
-    from patchword.models.protocols import PatchEncoder
     from patchword.segmentation.dense import AnySegmenter
 
 Classes = str | Path | Sequence[str] | Vocabulary
@@ -89,48 +84,6 @@ def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None
     """
     if not quiet and os.environ.get("RANK", "0") == "0":  # the first of a launcher's processes speaks for all
         print(vocabulary.spoken() + also, file=sys.stderr)
-
-
-def align_settings(settings: AlignSettings | Mapping[str, Any] | None) -> AlignSettings:
-    """Settings of stage 2 from what a user may pass."""
-    from patchword.config.align import AlignSettings
-
-    return settings if isinstance(settings, AlignSettings) else AlignSettings(**(settings or {}))
-
-
-def open_labels(
-    labels: str | Path | LabelledImages, *, photos: str | Path | None
-) -> tuple[LabelledImages, ModelName | None]:
-    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
-    from patchword.labeling.dataset import LabelledDataset
-
-    refuse_empty(labels=labels, photos=photos)
-    if isinstance(labels, str | Path):
-        dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
-    else:
-        dataset = labels
-    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
-    return dataset, ModelName.of(labeller) if labeller is not None else None
-
-
-def encoder_for(
-    labels: LabelledImages, *, encoder: str | Path | PatchEncoder | None, preset: str | None
-) -> str | Path | ModelName | PatchEncoder:
-    """The vision encoder that a training takes: as it is told, else the one that goes with the labels.
-
-    Args:
-        labels: which may say what they were made with.
-        encoder: the one that was named.
-        preset: the preset that was named.
-    """
-    from patchword.labeling.dataset import LabelledDataset
-
-    if encoder is not None:
-        return encoder
-    carried = labels if preset is None and isinstance(labels, LabelledDataset) else None
-    if carried is not None and carried.encoder is not None:
-        return ModelName.parse(carried.encoder)
-    return find_preset(preset or (carried.preset if carried else None) or "balanced").patch_encoder
 
 
 def trained_classes(segmenter: AnySegmenter) -> Vocabulary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
@@ -15,17 +15,16 @@ from patchword.data.vocabulary_words import split_commas
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
-    from patchword.models.protocols import ImageTextEncoder, MaskProposer, PatchEncoder
-    from patchword.models.sources import ModelName
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
 
-    ClassesValue = str | Path | Sequence[str] | Vocabulary
-    TextModel = str | Path | ModelName | ImageTextEncoder
-    VisionModel = str | Path | ModelName | PatchEncoder
-    MaskModel = str | Path | ModelName | MaskProposer
-    AnyModel = str | Path | AnySegmenter
-    ShardValue = str | Shard
+    ClassesValue: TypeAlias = str | Path | Sequence[str] | Vocabulary
+    TextModel: TypeAlias = str | Path | ImageTextEncoder
+    VisionModel: TypeAlias = str | Path | PatchEncoder
+    MaskModel: TypeAlias = str | Path | MaskGenerator
+    AnyModel: TypeAlias = str | Path | AnySegmenter
+    ShardValue: TypeAlias = str | Shard
 else:  # loaded models and other objects pass; what they must be is checked where they are used, without torch here
     ClassesValue = TextModel = VisionModel = MaskModel = AnyModel = ShardValue = Any
 
@@ -69,7 +68,8 @@ ShardOption = Annotated[
     ShardValue | None, Option("Take part I of N; `patchword merge` puts the parts together.", "I/N")
 ]
 Device = Annotated[str, Option("auto, cpu, cuda, cuda:1 or mps.", "DEVICE")]
-Dtype = Annotated[Literal["auto", "float32", "bfloat16", "float16"], Option("Number type of the models.")]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Annotated[DtypeName, Option("Number type of the models.")]
 Quiet = Annotated[bool, Option("Show no progress.", short="-q", kept=False)]
 CommandLine = Annotated[str, Option("What was typed, for the record.", cli=False, kept=False)]
 AsJson = Annotated[bool, Option("Print the result as JSON.", flag="--json", kept=False)]

@@ -152,8 +152,9 @@ def run_suite(
 
 def _not_yet(plan: SuitePlan, name: str) -> SuiteEntry:
     reason = plan.missing.get(name)
-    status = "waiting" if reason is None else "missing"
-    return SuiteEntry(benchmark=name, status=status, of=BENCHMARKS[name].images, reason=reason)
+    return SuiteEntry(
+        benchmark=name, status="missing" if reason else "waiting", of=BENCHMARKS[name].images, reason=reason
+    )
 
 
 def _entry(opened: OpenBenchmark, report: EvaluationReport) -> SuiteEntry:

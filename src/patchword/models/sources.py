@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +133,12 @@ def whereabouts(model: ModelName) -> str:
     known = checkpoint_of(model.name)
     size = f", about {known.parameters * 4:,.0f} MB" if known else ""
     return f"to be fetched{size}"
+
+
+def describe_models(models: Mapping[str, str | Path | ModelName]) -> dict[str, str]:
+    """Role -> name, where the weights are and how large."""
+    named = {role: part if isinstance(part, ModelName) else ModelName.parse(part) for role, part in models.items()}
+    return {role: f"{model} ({whereabouts(model)})" for role, model in named.items()}
 
 
 def is_here(model: ModelName) -> bool:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchword.cli.plans import NOTHING_WRITTEN, Plan, cost_of, describe_models, describe_output, from_sample
 from patchword.config.inputs import read_vocabulary
 from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.models.sources import is_here
+from patchword.models.sources import describe_models, is_here
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk
 from patchword.runs.pipeline import Pixels
+from patchword.runs.plan import NOTHING_WRITTEN, Plan, cost_of, describe_output, from_sample
 from patchword.segmentation.api import SegmentRequest
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.files import Segmented, files_of, write_result

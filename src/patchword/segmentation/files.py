@@ -169,7 +169,7 @@ def class_areas(label_map: LabelMap, *, with_runs: bool) -> dict[str, ClassArea]
         name: ClassArea(
             pixels=int(counts[index]),
             share=round(int(counts[index]) / indices.size, 6),
-            rle=RunLengthsRecord(**run_lengths(indices == index)) if with_runs else None,
+            rle=RunLengthsRecord.model_validate(run_lengths(indices == index)) if with_runs else None,
         )
         for index, name in enumerate(label_map.names)
         if counts[index]

@@ -163,7 +163,7 @@ def _label(photos: Path, *, out: Path, shard: str, settings: LabelSettings) -> N
         classes=SEEN,
         out=out,
         image_text=miniatures.CLIP,
-        mask_proposer=miniatures.SAM,
+        mask_generator=miniatures.SAM,
         settings=settings,
         shard=shard,
         device="cpu",

@@ -1,0 +1,104 @@
+"""`align` and its dry run, from a config: labels are opened and models loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchword.alignment.artifact import MARKER
+from patchword.alignment.data import LabelledImages
+from patchword.alignment.estimate import estimate_run
+from patchword.alignment.run import FEATURES, align_labels
+from patchword.alignment.schedule import schedule_for
+from patchword.config.align import AlignConfig
+from patchword.config.inputs import refuse_empty
+from patchword.data.folders import check_output
+from patchword.errors import PatchwordError
+from patchword.labeling.dataset import LabelledDataset
+from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+from patchword.models.registry import find_preset
+from patchword.models.sources import Loader, ModelName, check_part, describe_models, name_of
+from patchword.runs.plan import Plan, describe_output
+
+_COMMON_TEXT_DIM = 512  # of CLIP's base models
+
+
+def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> tuple[PatchEncoder, ImageTextEncoder]:
+    """Train into the folder `config.out`; the frozen models that took part, still loaded. See `patchword.align`."""
+    dataset, labelled_by = open_labels(labels, photos=config.photos)
+    named_text = config.text_encoder or labelled_by
+    if named_text is None:
+        raise PatchwordError("the labels do not say which image-text model they were made with; pass text_encoder")
+    encoder = encoder_for(dataset, encoder=config.encoder, preset=config.preset)
+    check_part(encoder, kind="patch")
+    check_part(named_text, kind="image-text")
+    check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
+    loader = Loader(device=config.device, dtype=config.dtype)
+    vision, text = loader.patch_encoder(encoder), loader.image_text(named_text)
+    align_labels(
+        dataset,
+        encoder=vision,
+        text_encoder=text,
+        out=config.out,
+        settings=config.numbers,
+        cache=config.cache,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        quiet=config.quiet,
+    )
+    return vision, text
+
+
+def plan_align(labels: str | Path, config: AlignConfig) -> Plan:
+    """What `align` would do. Where the vision encoder is on this machine it is loaded and timed."""
+    dataset, labelled_by = open_labels(labels, photos=config.photos)
+    counts = {
+        "photographs": len(dataset.items),
+        "classes": len(dataset.vocabulary),
+        "steps at most": schedule_for(len(dataset.items), settings=config.numbers).steps,
+    }
+    vision = name_of(encoder_for(dataset, encoder=config.encoder, preset=config.preset))
+    text = config.text_encoder or labelled_by or ""
+    models = {"vision encoder": vision, "text encoder": name_of(text) if text else ""}
+    output = describe_output(config.out, config.resume, config.overwrite)
+    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
+    remark = estimate_run(
+        vision,
+        images=len(dataset.items),
+        classes=len(dataset.vocabulary),
+        text_dim=labeller.dim if labeller is not None else _COMMON_TEXT_DIM,
+        settings=config.numbers,
+        cache=Path(config.cache) if config.cache else Path(config.out) / FEATURES,
+        loader=Loader(config.device, config.dtype),
+    )
+    return Plan(counts, describe_models(models), output, config.numbers.model_dump(mode="json"), remark=remark)
+
+
+def open_labels(
+    labels: str | Path | LabelledImages, *, photos: str | Path | None
+) -> tuple[LabelledImages, ModelName | None]:
+    """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
+    refuse_empty(labels=labels, photos=photos)
+    if isinstance(labels, str | Path):
+        dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    else:
+        dataset = labels
+    labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
+    return dataset, ModelName.of(labeller) if labeller is not None else None
+
+
+def encoder_for(
+    labels: LabelledImages, *, encoder: str | Path | PatchEncoder | None, preset: str | None
+) -> str | Path | ModelName | PatchEncoder:
+    """The vision encoder that a training takes: as it is told, else the one that goes with the labels.
+
+    Args:
+        labels: which may say what they were made with.
+        encoder: the one that was named.
+        preset: the preset that was named.
+    """
+    if encoder is not None:
+        return encoder
+    carried = labels if preset is None and isinstance(labels, LabelledDataset) else None
+    if carried is not None and carried.encoder is not None:
+        return ModelName.parse(carried.encoder)
+    return find_preset(preset or (carried.preset if carried else None) or "balanced").patch_encoder

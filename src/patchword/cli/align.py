@@ -1,0 +1,34 @@
+"""`patchword align`: a segmenter from pseudo masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from patchword.cli.terminal import exit_with_failures, print_json, print_plan, speaks_for_all
+from patchword.config.align import AlignCommand
+
+
+def align(labels: str, config: AlignCommand) -> None:
+    """Train, or say what it would take."""
+    from patchword import api
+    from patchword.alignment.api import plan_align
+    from patchword.alignment.run import RUN, read_skipped
+
+    if config.dry_run:
+        print_plan(plan_align(labels, config), as_json=config.as_json)
+        return
+    made = api.align(labels, config=config).config
+    facts, out = made.training, Path(config.out)
+    if not speaks_for_all():
+        return
+    if config.as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        photographs = "photograph" if facts.images == 1 else "photographs"
+        typer.echo(
+            f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
+        )
+    reasons = read_skipped(out) if facts.images_skipped else {}
+    exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)

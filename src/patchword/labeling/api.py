@@ -1,0 +1,155 @@
+"""`label`, its dry run and its preview, from a config: photographs are chosen and models loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from patchword.config.inputs import choose_images, root_of, tell_classes
+from patchword.config.label import LabelConfig
+from patchword.data.folders import Manifest, check_output
+from patchword.errors import PatchwordError
+from patchword.labeling.dataset import LabelledDataset
+from patchword.labeling.folder import CORRECTIONS, refuse_corrections
+from patchword.labeling.image import LabelParts
+from patchword.labeling.preview import Preview, check_count, estimate_labelling, page_for, preview_labels
+from patchword.labeling.records import MANIFEST_FILE, MARKER
+from patchword.labeling.run import label_folder
+from patchword.models.registry import find_preset
+from patchword.models.sources import Loader, check_part, describe_models, is_here, name_of
+from patchword.runs.plan import NOTHING_WRITTEN, Cost, Plan, cost_of, describe_output, from_sample
+from patchword.runs.shards import chunks_of
+
+
+def label_photos(photos: str | Path, config: LabelConfig) -> LabelledDataset:
+    """See `patchword.label`."""
+    overwrite = _may_overwrite(config)
+    images = choose_images(photos, out=config.out)
+    models = models_of(config)
+    check_output(config.out, resume=config.resume, overwrite=overwrite, marker=MARKER)
+    tell_classes(config.vocabulary, quiet=config.quiet)
+    return label_folder(
+        images,
+        root=root_of(photos),
+        out=Path(config.out),
+        parts=load_parts(models, config),
+        settings=config.numbers,
+        limit=config.limit,
+        shard=config.part,
+        preset=config.preset,
+        encoder=None if config.encoder is None else str(name_of(config.encoder)),
+        resume=config.resume,
+        overwrite=overwrite,
+        overwrite_corrections=config.overwrite_corrections,
+        forget_missing=config.forget_missing,
+        retry_failed=config.retry_failed,
+        command=config.command,
+        quiet=config.quiet,
+    )
+
+
+def plan_label(photos: str | Path, config: LabelConfig) -> Plan:
+    """What `label` would do.
+
+    Where all models are on this machine they are loaded, and three photographs are labelled to see how long it takes
+    and how much disk; what they leave is removed.
+    """
+    overwrite = _may_overwrite(config)
+    portion = portion_of(photos, config)
+    models = models_of(config)
+    tell_classes(config.vocabulary, quiet=config.quiet)
+    output = describe_output(config.out, config.resume, overwrite)
+    background = config.vocabulary.background
+    counts = {
+        "photographs": len(portion),
+        "classes": len(config.vocabulary),
+        "background words": len(background),
+    }
+    if config.resume:
+        done = Manifest(Path(config.out) / MANIFEST_FILE).read()
+        portion = [(name, path) for name, path in portion if name not in done]
+        counts["labelled already"] = counts["photographs"] - len(portion)
+    cost, remark = _estimate(portion, models=models, config=config)
+    described = describe_models({role: name_of(part) for role, part in models.items()})
+    return Plan(counts, described, output, config.numbers.model_dump(mode="json"), cost, remark)
+
+
+def preview_label(photos: str | Path, config: LabelConfig, *, count: int) -> Preview:
+    """One HTML page of what `label` would make of `count` photographs spread over the folder, 1 to 1000.
+
+    The page is `out`, where that ends in `.html`; else it goes beside the folder that `label` would write.
+    """
+    check_count(count)
+    page = page_for(config.out)
+    portion = portion_of(photos, config)
+    models = models_of(config)
+    tell_classes(config.vocabulary, quiet=config.quiet)
+    return preview_labels(
+        [path for _, path in portion],
+        root=root_of(photos),
+        page=page,
+        parts=load_parts(models, config),
+        settings=config.numbers,
+        count=count,
+        command=config.command,
+        quiet=config.quiet,
+    )
+
+
+def portion_of(photos: str | Path, config: LabelConfig) -> list[tuple[str, Path]]:
+    """Name and path of the photographs that are wanted, sorted by name."""
+    root = root_of(photos)
+    named = {path.relative_to(root).as_posix(): path for path in choose_images(photos, out=config.out)}
+    chunks = chunks_of(sorted(named)[: config.limit], size=config.numbers.image_batch, shard=config.part)
+    return [(name, named[name]) for chunk in chunks for name in chunk]
+
+
+def models_of(config: LabelConfig) -> dict[str, Any]:
+    """Role -> name, folder or loaded model of all that take part."""
+    preset = find_preset(config.preset)
+    check_part(config.image_text, kind="image-text")
+    check_part(config.mask_generator, kind="mask")
+    check_part(config.encoder, kind="patch")
+    models: dict[str, Any] = {
+        "image-text": config.image_text or preset.image_text,
+        "mask generator": config.mask_generator or preset.mask_proposer,
+    }
+    if config.numbers.needs_encoder:
+        models["vision encoder"] = config.encoder or preset.patch_encoder
+    return models
+
+
+def load_parts(models: dict[str, Any], config: LabelConfig) -> LabelParts:
+    """Load the models and encode the vocabulary."""
+    loader = Loader(device=config.device, dtype=config.dtype)
+    encoder = models.get("vision encoder")
+    return LabelParts.of(
+        loader.image_text(models["image-text"], dense=config.numbers.dense),
+        mask_proposer=loader.mask_proposer(models["mask generator"]),
+        vocabulary=config.vocabulary,
+        patch_encoder=None if encoder is None else loader.patch_encoder(encoder),
+    )
+
+
+def _may_overwrite(config: LabelConfig) -> bool:
+    if config.overwrite and not config.overwrite_corrections:
+        refuse_corrections(config.out, instead=CORRECTIONS)
+    return config.overwrite or config.overwrite_corrections
+
+
+def _estimate(
+    portion: Sequence[tuple[str, Path]], *, models: dict[str, Any], config: LabelConfig
+) -> tuple[Cost | None, str]:
+    """What the run would take, and how that is known, or nothing and why not."""
+    absent = [str(model) for model in map(name_of, models.values()) if not is_here(model)]
+    if absent:
+        return None, f"none, for it needs {', '.join(absent)} on this machine; {NOTHING_WRITTEN}"
+    if not portion:
+        return None, f"none, for nothing is left to label; {NOTHING_WRITTEN}"
+    parts = load_parts(models, config)
+    try:
+        found = estimate_labelling(portion, parts=parts, settings=config.numbers)
+    except PatchwordError as error:
+        return None, f"none: {error}; {NOTHING_WRITTEN}"
+    return cost_of(found, out=Path(config.out)), from_sample(found, done="labelled")
