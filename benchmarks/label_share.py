@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from bench_photographs import processor
@@ -39,13 +40,13 @@ from patchword.config.label import LabelSettings
 from patchword.data.images import find_images, read_image, to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.decode_prompts import stability_of
+from patchword.labeling import mask_generator
 from patchword.labeling.image import LabelParts
-from patchword.labeling.mask_generator import ImageCrop, make_image_crops, propose_masks
+from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
 from patchword.models import load_image_text, load_mask_proposer
-from patchword.models.batching import Batches
+from patchword.models.mask_ops import stability_score
 from patchword.models.protocols import ImageEmbedding, MaskGenerator
 from patchword.toytown import miniatures
 from patchword.versions import versions
@@ -132,7 +133,7 @@ def ask_naively(proposer: MaskGenerator, embedding: ImageEmbedding, points: Tens
         (answer,) = proposer.masks_at([embedding], [point[None, None]])
         for logits, sure in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
             full = interpolate(logits[None, None], embedding.image_size, mode="bilinear")[0, 0]
-            stable = float(stability_of(full, offset=settings.stability_score_offset))
+            stable = float(stability_score(full, offset=settings.stability_score_offset))
             if sure >= settings.pred_iou_thresh and stable >= settings.stability_score_thresh:
                 run_lengths((full > 0).cpu().numpy())
                 kept += 1
@@ -154,16 +155,11 @@ def measure_ways(images: list[Path], *, proposer: Counting, settings: LabelSetti
             ask_naively(proposer, embedding, some, settings)
 
         def ours(embedding: ImageEmbedding = embedding, some: Tensor = some) -> None:
-            propose_masks(
-                proposer, image_crops=[[ImageCrop.whole(embedding, points=some)]], batches=Batches(), settings=settings
-            )
+            with patch.object(mask_generator, "sample_points", lambda *_, **__: some[:, None]):
+                AutomaticMaskGenerator(proposer, settings).masks_on([[ImageCrop.whole(embedding)]])
 
         def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> None:
-            batches = Batches()
-            image_crops = make_image_crops(
-                [image], embeddings=[embedding], proposer=proposer, encoder=None, batches=batches, settings=settings
-            )
-            propose_masks(proposer, image_crops=image_crops, batches=batches, settings=settings)
+            AutomaticMaskGenerator(proposer, settings).generate_batch([image], [embedding])
 
         ways: dict[str, Callable[[], None]] = {
             f"grid {SIDE} x {SIDE}, naive": naive,

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,10 +30,10 @@ from torch import Tensor
 
 from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
-from patchword.labeling.mask_generator import ImageCrop, point_features, propose_masks, sample_points
-from patchword.labeling.point_sampling import further_steps
+from patchword.labeling import mask_generator
+from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
+from patchword.labeling.point_sampling import sample_points
 from patchword.models import load_mask_proposer, load_patch_encoder
-from patchword.models.batching import Batches
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals, PatchEncoder
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
@@ -118,25 +119,23 @@ def look(scene: Scene, *, sam: MaskGenerator, dino: PatchEncoder, settings: Labe
     """Ask one way on one scene."""
     image = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float() / 255
     (embedding,) = sam.embed([image])
-    features = point_features(image, embedding=embedding, proposer=sam, encoder=dino, settings=settings)
     counting, choosing = Counting(sam), 0.0
+    generator = AutomaticMaskGenerator(counting, settings, dino)
+    crop = ImageCrop.whole(embedding, features=generator.features_of(image, embedding))
 
-    def timed(function: Any, *arguments: Any, **options: Any) -> Any:
+    def timed(*arguments: Any, **options: Any) -> Any:
         nonlocal choosing
         began = time.perf_counter()
-        result = function(*arguments, **options)
+        result = sample_points(*arguments, **options)
         choosing += time.perf_counter() - began
         return result
 
     started = time.perf_counter()
-    points = timed(sample_points, features, size=embedding.image_size, settings=settings)
-    steps = further_steps(features, size=embedding.image_size, settings=settings)
-    watched = tuple(lambda drawn, step=step: timed(step, drawn) for step in steps)
-    image_crops = [[ImageCrop.whole(embedding, points=points, steps=watched)]]
-    (proposals,) = propose_masks(counting, image_crops=image_crops, batches=Batches(), settings=settings)
+    with patch.object(mask_generator, "sample_points", timed):
+        (masks,) = generator.masks_on([[crop]])
     seconds = time.perf_counter() - started
-    ious = best_ious(scene, [proposal.mask() for proposal in proposals])
-    return Found(ious, counting.decodes, len(proposals), seconds, choosing)
+    ious = best_ious(scene, [mask.mask() for mask in masks])
+    return Found(ious, counting.decodes, len(masks), seconds, choosing)
 
 
 def ways_of(settings: LabelSettings) -> dict[str, LabelSettings]:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from patchword.data.masks import Segment
 from patchword.labeling.clip_crops import Detection
-from patchword.labeling.fuse import fuse
-from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
+from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.image import ImageLabels, fuse
 
 NAMES = ("cat", "dog", "sofa", "lamp")
 MARGIN = 0.0625  # a sum of powers of two, so that scores can differ by it exactly

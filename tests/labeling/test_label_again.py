@@ -11,16 +11,9 @@ from label_fakes import record
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
-from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
-from patchword.labeling.point_sampling import (
-    DecodedMasks,
-    depths_of,
-    further_steps,
-    inner_points,
-    refused_masks,
-    uncovered_cells,
-)
-from patchword.models.batching import Batches
+from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
+from patchword.labeling.point_sampling import DecodedMasks, refused_masks, uncovered_cells
+from patchword.models.mask_ops import depths_of, inner_points
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 
 SIZE = (48, 64)
@@ -32,7 +25,7 @@ def mask_of(rows: slice, columns: slice, *, size: tuple[int, int] = (12, 16)) ->
     return mask
 
 
-def drawn_of(*entries: tuple[Tensor, float, bool]) -> DecodedMasks:
+def decoded_of(*entries: tuple[Tensor, float, bool]) -> DecodedMasks:
     """One mask a prompt."""
     masks, sure, accepted = zip(*entries, strict=True)
     return DecodedMasks(torch.stack(masks)[:, None], torch.tensor(sure)[:, None], torch.tensor(accepted)[:, None])
@@ -81,7 +74,7 @@ def test_without_masks_or_points_there_is_nothing_to_ask() -> None:
 
 
 def test_cells_are_covered_by_accepted_masks_alone() -> None:
-    decoded = drawn_of(
+    decoded = decoded_of(
         (mask_of(slice(0, 6), slice(0, 9)), 0.9, True), (mask_of(slice(6, 12), slice(0, 16)), 0.9, False)
     )
     expected = torch.ones(6, 8, dtype=torch.bool)
@@ -94,7 +87,7 @@ def test_refused_masks_are_free_and_differ_and_the_surest_comes_first() -> None:
     first, twin = mask_of(slice(0, 5), slice(0, 6)), mask_of(slice(0, 5), slice(0, 7))
     covered, other = mask_of(slice(6, 12), slice(0, 8)), mask_of(slice(0, 4), slice(10, 16))
     empty = torch.zeros_like(first)
-    decoded = drawn_of(
+    decoded = decoded_of(
         (twin, 0.4, False),
         (mask_of(slice(6, 12), slice(0, 16)), 0.9, True),
         (other, 0.6, False),
@@ -142,12 +135,8 @@ def ask(values: dict[str, int], *, image_crops: int = 1) -> tuple[ShySam, int]:
     sam, settings = ShySam(), LabelSettings(point_sampling="embedding", **values)
     features = torch.randn(5, 12, 16, generator=torch.Generator().manual_seed(3))
     (embedding,) = sam.embed([torch.zeros(1, 3, *SIZE)])
-    crop = ImageCrop.whole(
-        embedding,
-        points=sample_points(features, size=SIZE, settings=settings),
-        steps=further_steps(features, size=SIZE, settings=settings),
-    )
-    found = propose_masks(sam, image_crops=[[crop]] * image_crops, batches=Batches(), settings=settings)
+    crop = ImageCrop.whole(embedding, features=features)
+    found = AutomaticMaskGenerator(sam, settings).masks_on([[crop]] * image_crops)
     assert all(one == found[0] for one in found)
     return sam, len(found[0])
 
@@ -172,10 +161,6 @@ def test_no_more_is_asked_than_the_budget_allows(budget: int) -> None:
     assert sum(len(points) for points in sam.asked) == budget
 
 
-def test_views_go_together_in_every_step() -> None:
+def test_crops_go_together_in_every_step() -> None:
     sam, _ = ask({"sampling_clusters": 4, "sampling_uncovered": 3}, image_crops=2)
     assert [len(points) for points in sam.asked[:4]] == [4, 4, 3, 3]
-
-
-def test_a_grid_is_asked_once() -> None:
-    assert further_steps(None, size=SIZE, settings=LabelSettings()) == ()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from patchword.labeling.localize import Uncertainty, entropies, uncertainties
+from patchword.labeling.clip_crops import Uncertainty, entropies, uncertainties
 
 
 def plain_entropy(cosines: list[float], temperature: float) -> float:

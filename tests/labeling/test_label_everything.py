@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
-from patchword.labeling.mask_generator import ImageCrop, propose_masks, sample_points
+from patchword.labeling.mask_generator import AutomaticMaskGenerator
 from patchword.models import load_mask_proposer
-from patchword.models.batching import Batches
 from patchword.toytown import miniatures
 from patchword.toytown.world import draw_scene
 
@@ -67,11 +66,9 @@ def generate(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
 
 
 def ours(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
-    (embedding,) = sam.embed([to_tensor(image)])
-    points = sample_points(None, size=embedding.image_size, settings=SETTINGS)
-    image_crops = [[ImageCrop.whole(embedding, points=points)]]
-    (found,) = propose_masks(sam, image_crops=image_crops, batches=Batches(), settings=SETTINGS)
-    return [(proposal.predicted_iou, proposal.mask()) for proposal in found]
+    return [
+        (mask.predicted_iou, mask.mask()) for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
+    ]
 
 
 @pytest.mark.parametrize("size", [(192, 192), (96, 128), (125, 90)])

@@ -10,7 +10,7 @@ import pytest
 
 from patchword.data.masks import Segment
 from patchword.errors import PatchwordError
-from patchword.labeling.fuse import fuse
+from patchword.labeling.image import fuse
 
 NAMES = ("cat", "dog", "sofa")
 

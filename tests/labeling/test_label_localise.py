@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from patchword.config.label import LabelSettings
-from patchword.labeling.clip_crops import crop_boxes
-from patchword.labeling.localize import best_words, cell_shares, narrow, pooled, relevance_maps, stitch, word_scores
+from patchword.labeling.clip_crops import (
+    best_words,
+    cell_shares,
+    crop_boxes,
+    narrow,
+    pooled,
+    relevance_maps,
+    stitch,
+    word_scores,
+)
 from patchword.models.text_embeddings import TextVectors
 
 

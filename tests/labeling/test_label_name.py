@@ -5,34 +5,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from label_fakes import ColourClip, picture
+from label_fakes import ColourClip, RegionSam, picture
 
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.classify_masks import classify_masks, leader, masked_crop
-from patchword.labeling.clip_crops import ClassLocalization
-from patchword.labeling.localize import relevance_maps, word_scores
-from patchword.labeling.mask_generator import Proposal
-from patchword.models.batching import Batches
+from patchword.labeling.clip_crops import ClassLocalization, relevance_maps, word_scores
+from patchword.labeling.generators import classify_masks, leader, masked_crop
+from patchword.labeling.image import LabelParts
+from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.text_embeddings import encode_vocabulary
 
 SCENE = picture([["blue", "blue", "red"], ["blue", "blue", "red"], ["green", "green", "white"]], scale=8)
 
 
-def proposal(rows: slice, columns: slice) -> Proposal:
+def mask_at(rows: slice, columns: slice) -> GeneratedMask:
     mask = np.zeros(SCENE.shape[:2], dtype=bool)
     mask[rows, columns] = True
-    return Proposal(run_lengths(mask), 0.9, 1.0, (float(columns.start), float(rows.start)))
+    return GeneratedMask(run_lengths(mask), 0.9, 1.0, ((float(columns.start), float(rows.start)),))
 
 
 BLUE, RED, GREEN = (
-    proposal(slice(0, 16), slice(0, 16)),
-    proposal(slice(0, 16), slice(16, 24)),
-    proposal(slice(16, 24), slice(0, 16)),
+    mask_at(slice(0, 16), slice(0, 16)),
+    mask_at(slice(0, 16), slice(16, 24)),
+    mask_at(slice(16, 24), slice(0, 16)),
 )
-WHITE = proposal(slice(16, 24), slice(16, 24))
+WHITE = mask_at(slice(16, 24), slice(16, 24))
 
 
 def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...] = ()) -> ClassLocalization:
@@ -43,24 +42,28 @@ def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...
     return ClassLocalization(tuple(range(len(classes))), text, similarity, certain)
 
 
+def parts_of(classes: list[str]) -> LabelParts:
+    return LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=Vocabulary.of(classes))
+
+
 def names_of(
-    masks: list[Proposal], *, classes: list[str], background: tuple[str, ...] = (), **values: float
+    masks: list[GeneratedMask], *, classes: list[str], background: tuple[str, ...] = (), **values: float
 ) -> list[str]:
     (found,) = classify_masks(
         [to_tensor(SCENE)],
         [masks],
         located=[where(SCENE, classes=classes, background=background)],
-        encoder=ColourClip(),
-        batches=Batches(),
+        parts=parts_of(classes),
         settings=LabelSettings(**values),
     )
-    return [f"{classes[name.position]}@{masks.index(name.proposal)}" for name in found]
+    rles = [mask.rle for mask in masks]
+    return [f"{segment.class_name}@{rles.index(segment.rle)}" for segment in found]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 16])
 def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
     turned = SCENE[::-1].copy()
-    upper, lower = proposal(slice(0, 8), slice(0, 16)), proposal(slice(8, 24), slice(16, 24))
+    upper, lower = mask_at(slice(0, 8), slice(0, 16)), mask_at(slice(8, 24), slice(16, 24))
     found = classify_masks(
         [to_tensor(SCENE), to_tensor(SCENE), to_tensor(turned)],
         [[RED, BLUE], [], [upper, lower]],
@@ -69,12 +72,12 @@ def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
             where(SCENE, classes=["blue"]),
             where(turned, classes=["red", "white", "green"]),
         ],
-        encoder=ColourClip(),
-        batches=Batches(),
+        parts=parts_of(["first", "second", "third"]),
         settings=LabelSettings(crop_batch=batch),
     )
-    assert [[name.position for name in names] for names in found] == [[1, 0], [], [2, 0]]
-    assert [[name.proposal for name in names] for names in found] == [[RED, BLUE], [], [upper, lower]]
+    assert [[one.class_name for one in own] for own in found] == [["second", "first"], [], ["third", "first"]]
+    masks = [[RED, BLUE], [], [upper, lower]]
+    assert [[one.rle for one in own] for own in found] == [[mask.rle for mask in own] for own in masks]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
@@ -90,7 +93,7 @@ def test_a_mask_that_shows_a_background_word_gets_no_name() -> None:
 
 
 def test_a_mask_of_two_classes_alike_gets_no_name() -> None:
-    half = proposal(slice(0, 16), slice(8, 24))  # half of it blue, half of it red
+    half = mask_at(slice(0, 16), slice(8, 24))  # half of it blue, half of it red
     assert names_of([half], classes=["blue", "red"], token_weight=0.0) == []
     assert names_of([half], classes=["blue", "red"], token_weight=0.0, name_margin=0.0) != []
 
@@ -100,7 +103,7 @@ def test_the_mask_decides_what_the_token_sees() -> None:
     mask = np.zeros(SCENE.shape[:2], dtype=bool)
     mask[0:2, 0:24] = True
     mask[0:16, 16:24] = True
-    bent = Proposal(run_lengths(mask), 0.9, 1.0, (0.0, 0.0))
+    bent = GeneratedMask(run_lengths(mask), 0.9, 1.0, ((0.0, 0.0),))
     assert names_of([bent], classes=["blue", "red", "green"], token_weight=1.0) == ["red@0"]
 
 

@@ -9,7 +9,7 @@ from label_fakes import RegionSam, picture
 
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
-from patchword.labeling.decode_prompts import (
+from patchword.labeling.generators import (
     DecodedMask,
     Prompt,
     build_prompts,

@@ -15,18 +15,10 @@ from label_fakes import record
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
-from patchword.labeling.decode_prompts import boxes_of, stability_of, suppress
-from patchword.labeling.mask_generator import (
-    ImageCrop,
-    Proposal,
-    make_image_crops,
-    part_boxes,
-    propose_masks,
-    sample_points,
-)
-from patchword.labeling.point_sampling import grid_points
+from patchword.labeling.mask_generator import AutomaticMaskGenerator, GeneratedMask, crop_boxes
+from patchword.labeling.point_sampling import grid_points, sample_points
 from patchword.models import load_mask_proposer
-from patchword.models.batching import Batches
+from patchword.models.mask_ops import box_nms, boxes_of, stability_score
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 
 SIZE = (60, 90)
@@ -143,27 +135,21 @@ def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     return wide * high / union if union else 0.0
 
 
-def propose(images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam | None = None) -> list[list[Proposal]]:
-    """What labelling does: views, then proposals."""
-    sam, batches = sam or BumpSam(), Batches()
-    image_crops = make_image_crops(
-        images,
-        embeddings=[embedding for image in images for embedding in BumpSam().embed([image])],
-        proposer=sam,
-        encoder=None,
-        batches=batches,
-        settings=settings,
-    )
-    return propose_masks(sam, image_crops=image_crops, batches=batches, settings=settings)
+def generate(
+    images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam | None = None
+) -> list[list[GeneratedMask]]:
+    embeddings = [embedding for image in images for embedding in BumpSam().embed([image])]
+    return AutomaticMaskGenerator(sam or BumpSam(), settings).generate_batch(images, embeddings)
 
 
-def assert_same(found: list[Proposal], expected: list[Found]) -> None:
-    assert [proposal.predicted_iou for proposal in found] == pytest.approx([min(entry[0], 1) for entry in expected])
-    for proposal, (_, _, mask, point, _) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(proposal.mask(), mask)
-        assert proposal.points == (pytest.approx(point),)
+def assert_same(found: list[GeneratedMask], expected: list[Found]) -> None:
+    assert [one.predicted_iou for one in found] == pytest.approx([min(entry[0], 1) for entry in expected])
+    for one, (_, _, mask, point, _) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.mask(), mask)
+        assert one.points == (pytest.approx(point),)
 
 
+GRID = {"point_sampling": "grid", "points_per_side": 5}
 LOOSE = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "box_nms_thresh": 0.5}
 VALUES: list[dict[str, Any]] = [
     {},
@@ -180,7 +166,7 @@ def test_equals_the_reference_mask_for_mask(values: dict[str, Any]) -> None:
     image = photograph(*SIZE)
     expected = one_by_one(image, settings)
     assert len(expected) >= 2
-    (found,) = propose([image], settings)
+    (found,) = generate([image], settings)
     assert_same(found, expected)
 
 
@@ -194,7 +180,7 @@ def test_equals_the_reference_on_parts_of_several_photographs(values: dict[str, 
     if values:
         assert used[2] == set(grids)  # masks of every grid stay, so that their places and their order are compared
         assert used[3] <= {1}  # too small for parts
-    for found, entries in zip(propose(images, settings), expected, strict=True):
+    for found, entries in zip(generate(images, settings), expected, strict=True):
         assert_same(found, entries)
 
 
@@ -203,38 +189,39 @@ def test_too_little_memory_changes_nothing_but_the_batches() -> None:
         point_sampling="grid", points_per_side=5, proposal_grids=(1, 2), image_batch=4, points_per_batch=64, **LOOSE
     )
     images, small = [photograph(*SIZE), photograph(101, 64)], BumpSam(fits=3)
-    found, expected = propose(images, settings, sam=small), propose(images, settings)
+    found, expected = generate(images, settings, sam=small), generate(images, settings)
     assert small.embedded == [4, 2, 2, 2, 2]
     assert small.prompts[:6] == [64, 32, 16, 8, 4, 2]
     assert set(small.prompts[6:]) <= {1, 2}
     assert found == expected
 
 
-def test_photographs_without_points_have_no_masks() -> None:
-    embedding = BumpSam().embed([photograph(*SIZE)])[0]
-    image_crops = [[], [ImageCrop.whole(embedding, points=torch.zeros(0, 2))]]
-    assert propose_masks(BumpSam(), image_crops=image_crops, batches=Batches(), settings=LabelSettings()) == [[], []]
+def test_photographs_whose_grids_are_all_left_out_have_no_masks() -> None:
+    images, settings = [photograph(10, 12), photograph(*SIZE)], LabelSettings(proposal_grids=(2,))
+    found = generate(images, settings.model_copy(update=GRID | LOOSE))
+    assert found[0] == []
+    assert found[1]
 
 
 def test_prompts_go_in_batches_over_photographs() -> None:
     sam, settings = BumpSam(), LabelSettings(point_sampling="grid", points_per_side=9, points_per_batch=50)
-    propose([photograph(*SIZE), photograph(50, 50)], settings, sam=sam)
+    generate([photograph(*SIZE), photograph(50, 50)], settings, sam=sam)
     assert sam.prompts == [50, 50, 50, 12]
 
 
-def test_a_proposal_tells_where_it_was_asked_and_how_stable_it_is() -> None:
+def test_a_mask_tells_where_it_was_asked_and_how_stable_it_is() -> None:
     settings = LabelSettings(point_sampling="grid", points_per_side=3, stability_score_thresh=0.0)
-    (found,) = propose([photograph(*SIZE)], settings)
+    (found,) = generate([photograph(*SIZE)], settings)
     asked = {tuple(point) for point in grid_points(SIZE, side=3).tolist()}
     assert found
-    for proposal in found:
-        assert set(proposal.points) <= asked
-        assert 0 <= proposal.stability <= 1
+    for one in found:
+        assert set(one.points) <= asked
+        assert 0 <= one.stability <= 1
 
 
 def test_nothing_sure_is_nothing() -> None:
     settings = LabelSettings(point_sampling="grid", points_per_side=2, pred_iou_thresh=1.0, stability_score_thresh=1.0)
-    assert propose([photograph(*SIZE)], settings) == [[]]
+    assert generate([photograph(*SIZE)], settings) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -249,14 +236,14 @@ def test_nothing_sure_is_nothing() -> None:
         ((70, 40), (2, 1), [(1, (0, 0, 40, 70))]),  # parts of 43 x 25 pixels would be enlarged 2.1 times to 90
     ],
 )
-def test_part_boxes(size: tuple[int, int], grids: tuple[int, ...], expected: list[tuple[int, tuple[int, ...]]]) -> None:
-    assert part_boxes(size, input_size=90, settings=LabelSettings(proposal_grids=grids)) == expected
+def test_crop_boxes(size: tuple[int, int], grids: tuple[int, ...], expected: list[tuple[int, tuple[int, ...]]]) -> None:
+    assert crop_boxes(size, input_size=90, settings=LabelSettings(proposal_grids=grids)) == expected
 
 
 def test_stability_is_the_iou_of_two_cuts() -> None:
     logits = torch.tensor([[[3.0, 0.5, -0.5, -3.0]], [[-3.0, -3.0, -3.0, -3.0]]])
-    assert stability_of(logits, offset=1.0).tolist() == [pytest.approx(1 / 3), 0.0]
-    assert stability_of(logits, offset=0.0).tolist() == [1.0, 0.0]
+    assert stability_score(logits, offset=1.0).tolist() == [pytest.approx(1 / 3), 0.0]
+    assert stability_score(logits, offset=0.0).tolist() == [1.0, 0.0]
 
 
 def test_boxes_are_tight_and_empty_masks_have_empty_ones() -> None:
@@ -280,16 +267,16 @@ def test_suppression_is_the_greedy_loop(entries: list[tuple[tuple[int, int, int,
             return  # a tie that rounding decides
         if all(iou <= overlap for iou in ious):
             kept.append(position)
-    found = suppress(
-        torch.tensor([box for box, _ in entries]), scores=torch.tensor([score for _, score in entries]), overlap=overlap
+    found = box_nms(
+        torch.tensor([box for box, _ in entries]), scores=torch.tensor([score for _, score in entries]), thresh=overlap
     )
     assert found.tolist() == kept
 
 
-def test_seed_points_follow_the_settings() -> None:
+def test_points_follow_the_settings() -> None:
     features = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
     grid = sample_points(None, size=SIZE, settings=LabelSettings(points_per_side=5))
-    assert torch.equal(grid, grid_points(SIZE, side=5))
+    assert torch.equal(grid[:, 0], grid_points(SIZE, side=5))
     assert len(sample_points(features, size=SIZE, settings=LabelSettings(sampling_clusters=4))) == 4
     assert len(sample_points(features, size=SIZE, settings=LabelSettings(sampling_budget=3))) == 3
 
@@ -299,15 +286,12 @@ def test_seed_points_follow_the_settings() -> None:
 def test_the_setting_decides_how_many_prompts_the_decoder_gets(
     fixture: str, batch: int, calls: list[int], request: pytest.FixtureRequest
 ) -> None:
-    proposer: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu")
+    sam: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu")
     asked: list[int] = []
-    decoder = proposer.model.mask_decoder
+    decoder = sam.model.mask_decoder
     decoder.register_forward_pre_hook(
         lambda module, given, named: asked.append(len(named["sparse_prompt_embeddings"])), with_kwargs=True
     )
     settings = LabelSettings(point_sampling="grid", points_per_side=10, points_per_batch=batch)
-    image = photograph(24, 32)
-    (embedding,) = proposer.embed([image])
-    crop = ImageCrop.whole(embedding, points=sample_points(None, size=(24, 32), settings=settings))
-    propose_masks(proposer, image_crops=[[crop]], batches=Batches(), settings=settings)
+    AutomaticMaskGenerator(sam, settings).generate(photograph(24, 32))
     assert asked == calls

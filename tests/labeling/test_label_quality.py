@@ -8,8 +8,8 @@ from quality_fakes import MARGIN, NAMES, claim, make_labels, random_labels
 
 from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
-from patchword.labeling.fuse import fuse
-from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
+from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.image import ImageLabels, fuse
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.records import QualityParts, QualityRecord, QualitySettings, score_of
 

@@ -424,21 +424,3 @@ class TestMaskGenerator:
             model.masks_at(embeddings, [torch.zeros(1, 2, 2), torch.zeros(3, 1, 2)])
         with pytest.raises(PatchwordError, match=r"must be a batch of 1, .*, not of 2"):
             model.embed([pictures(2, 3, 33, 50)])
-
-    def test_memory_that_runs_out_halves_the_prompts(self, case: Case, request: pytest.FixtureRequest) -> None:
-        model = load_afresh(case, request)
-        embedding, points = embed(model, pictures(1, 3, 33, 50)), pictures(20, 1, 2, seed=3) * 33
-        expected = masks_at(model, embedding, points)
-        decode, sizes = model._decoder.decode, []
-
-        def greedy(levels: list[Tensor], places: Tensor) -> tuple[Tensor, Tensor]:
-            sizes.append(len(places))
-            if len(places) > 6:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return decode(levels, places)  # type: ignore[no-any-return]
-
-        model._decoder.decode = greedy
-        found = masks_at(model, embedding, points)
-        assert sizes == [20, 10, 5, 5, 5, 5]
-        torch.testing.assert_close(found.logits, expected.logits, **TOLERANCE)
-        torch.testing.assert_close(found.predicted_iou, expected.predicted_iou, **TOLERANCE)

@@ -1,9 +1,10 @@
-"""Photographs: which classes each shows, where they are, and a label for every pixel that one can be given."""
+"""Photographs: masks with classes by two generators, and their fusion to one label a pixel (docs/method.md 1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,20 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
-from patchword.data.masks import LabelMap, Segment
+from patchword.data.masks import LabelMap, Segment, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling.classify_masks import classify_masks
-from patchword.labeling.clip_crops import ClassLocalization, Detection, localize_classes
-from patchword.labeling.decode_prompts import DecodedMask, build_prompts, decode_prompts, encode_masks
-from patchword.labeling.fuse import fuse
-from patchword.labeling.localize import cell_shares, pooled, uncertainties
-from patchword.labeling.mask_generator import make_image_crops, propose_masks
+from patchword.labeling.clip_crops import Detection, localize_classes
+from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, classify_masks, prompt_masks
+from patchword.labeling.mask_generator import AutomaticMaskGenerator
 from patchword.models.batching import Batches, is_out_of_memory
-from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator, PatchEncoder, check_each
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder, check_each
 from patchword.models.text_embeddings import TextVectors, check_words, encode_vocabulary
 
-CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
+FusionRule = Literal["highest", "sum"]
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,61 @@ def generate_masks(
         for each image its candidates, or why there are none: an image that fails does not fail the others.
     """
 
-    def some(start: int, stop: int) -> list[MaskCandidates | PatchwordError]:
-        return _try_generate(images[start:stop], parts=parts, settings=settings)
+    found: list[MaskCandidates | PatchwordError] = []
+    waiting = [images[start : start + settings.image_batch] for start in range(0, len(images), settings.image_batch)][
+        ::-1
+    ]
+    while waiting:
+        group = waiting.pop()
+        try:
+            found += _generate(group, parts=parts, settings=settings)
+            continue
+        except PatchwordError as error:
+            reason = error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = group[0].shape[-2:]
+            reason = PatchwordError(f"not enough memory to label {height} x {width} pixels")
+        if len(group) == 1:
+            found.append(reason)
+        else:
+            waiting += [[image] for image in reversed(group)]
+    return found
 
-    found = parts.batches.run(some, count=len(images), size=settings.image_batch, what="images")
-    return [candidates for batch in found for candidates in batch]
+
+@torch.no_grad()
+def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings) -> list[MaskCandidates]:
+    """Candidates of images that go through the models together."""
+    check_each(images)
+    found_classes = localize_classes(
+        images, encoder=parts.image_text, text=parts.text, batches=parts.batches, settings=settings
+    )
+    shown = [(number, one.located) for number, one in enumerate(found_classes) if one.located is not None]
+    segments: list[list[Segment]] = [[] for _ in images]
+    if shown:
+        chosen, located = [images[number] for number, _ in shown], [where for _, where in shown]
+        embedded = parts.batches.run(
+            lambda start, stop: parts.mask_proposer.embed(chosen[start:stop]),
+            count=len(chosen),
+            size=settings.image_batch,
+            what="images",
+        )
+        embeddings = [embedding for batch in embedded for embedding in batch]
+        found = []
+        if settings.generator != SAM_THEN_CLIP:
+            found.append(prompt_masks(embeddings, located, parts=parts, settings=settings))
+        if settings.generator != CLIP_PROMPTS_SAM:
+            everything = AutomaticMaskGenerator(parts.mask_proposer, settings, parts.patch_encoder, parts.batches)
+            masks = everything.generate_batch(chosen, embeddings)
+            found.append(classify_masks(chosen, masks, located=located, parts=parts, settings=settings))
+        for generated in found:
+            for (number, _), candidates in zip(shown, generated, strict=True):
+                segments[number] += candidates
+    return [
+        MaskCandidates((image.shape[-2], image.shape[-1]), tuple(candidates), one.detected)
+        for image, candidates, one in zip(images, segments, found_classes, strict=True)
+    ]
 
 
 def fuse_masks(
@@ -142,145 +190,125 @@ def fuse_masks(
     return ImageLabels(label_map, candidates.segments, candidates.detected)
 
 
-def _try_generate(
-    images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings
-) -> list[MaskCandidates | PatchwordError]:
-    """Candidates of images that go through the models together; where one fails, each on its own."""
-    try:
-        return list(_generate(images, parts=parts, settings=settings))
-    except PatchwordError as error:
-        if len(images) == 1:
-            return [error]
-    except (MemoryError, RuntimeError) as error:
-        if len(images) > 1 or not is_out_of_memory(error):
-            raise
-        height, width = images[0].shape[-2:]
-        return [PatchwordError(f"not enough memory to label {height} x {width} pixels")]
-    return [candidates for image in images for candidates in _try_generate([image], parts=parts, settings=settings)]
-
-
-@torch.no_grad()
-def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSettings) -> list[MaskCandidates]:
-    check_each(images)
-    found_classes = localize_classes(
-        images, encoder=parts.image_text, text=parts.text, batches=parts.batches, settings=settings
-    )
-    shown = [(number, one.located) for number, one in enumerate(found_classes) if one.located is not None]
-    segments: list[list[Segment]] = [[] for _ in images]
-    if shown:
-        chosen, located = [images[number] for number, _ in shown], [where for _, where in shown]
-        embeddings = parts.mask_proposer.embed(chosen)
-        found = []
-        if settings.generator != SAM_THEN_CLIP:
-            found.append(_prompt(embeddings, located, parts=parts, settings=settings))
-        if settings.generator != CLIP_PROMPTS_SAM:
-            found.append(_classify(chosen, embeddings, located, parts=parts, settings=settings))
-        for generated in found:
-            for (number, _), candidates in zip(shown, generated, strict=True):
-                segments[number] += candidates
-    return [
-        MaskCandidates((image.shape[-2], image.shape[-1]), tuple(candidates), one.detected)
-        for image, candidates, one in zip(images, segments, found_classes, strict=True)
-    ]
-
-
-def _prompt(
-    embeddings: Sequence[ImageEmbedding],
-    located: Sequence[ClassLocalization],
-    *,
-    parts: LabelParts,
-    settings: LabelSettings,
-) -> list[list[Segment]]:
-    """Turn peaks of evidence into masks with names and scores (docs/method.md 1.1, step 4)."""
-    prompts = [
-        build_prompts(where.relevance, image_size=embedding.image_size, settings=settings)
-        for embedding, where in zip(embeddings, located, strict=True)
-    ]
-    answers = decode_prompts(
-        parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
-    )
-    return [
-        _prompted(found, where, size=embedding.image_size, parts=parts, settings=settings) if found else []
-        for found, where, embedding in zip(answers, located, embeddings, strict=True)
-    ]
-
-
-def _prompted(
-    answers: Sequence[DecodedMask],
-    where: ClassLocalization,
+def fuse(
+    segments: Sequence[Segment],
     *,
     size: tuple[int, int],
-    parts: LabelParts,
-    settings: LabelSettings,
-) -> list[Segment]:
-    """One image's masks at its peaks.
+    names: tuple[str, ...],
+    margin: float,
+    rule: FusionRule = "highest",
+    colours: NDArray[np.uint8] | None = None,
+) -> LabelMap:
+    """Give every pixel to the class that claims it with the highest score.
 
-    A mask's similarity is the mean evidence for its class inside it [chosen], so that a mask that spills over what the
-    class covers ranks below one that does not.
+    A pixel that nobody claims is ignored, and so is one where the best scores of two different classes differ by less
+    than the margin; it never becomes background. Claims of one class do not contest each other. Of equal scores, which
+    only a margin of 0 lets pass, the class that comes first in the vocabulary wins. The segments may come from any
+    generator and in any order: the result is the same. Source: docs/method.md, fusion [chosen].
+
+    By the rule "sum" a class's score at a pixel is the sum of each generator's highest for it, so that two generators
+    that agree outweigh one that is surer; for the claims of one generator both rules are the same.
+
+    Memory: one mask at a time is decoded, and about 10 bytes a pixel are kept, by the rule "sum" about 60 at most,
+    however many segments there are.
+
+    Args:
+        segments: claims, whose masks all have the given size.
+        size: (height, width) of the image in pixels.
+        names: the vocabulary's classes, in order.
+        margin: smallest difference of score (0 to 1) at which a contested pixel is still given away.
+        rule: "highest" or "sum", how the claims of several generators for one class count.
+        colours: (n, 3) uint8, of the classes; none for those of the palette.
     """
-    logits = torch.stack([answer.logits for answer in answers])  # (n, h', w')
-    inside = cell_shares((logits > 0).cpu(), grid=(where.relevance.shape[-2], where.relevance.shape[-1]))
-    positions = torch.tensor([answer.prompt.position for answer in answers])
-    similarities = pooled(inside, where.relevance).gather(1, positions[:, None])[:, 0].tolist()
-    cosines = pooled(inside, where.similarity)  # (n, k + m)
-    about = uncertainties(cosines, positions=positions, temperature=settings.entropy_temperature)
-    masks = encode_masks(logits, box=(0, 0, size[1], size[0]), image_size=size, batches=parts.batches)
-    segments = [
-        Segment.from_run_lengths(
-            mask,
-            class_index=where.kept[answer.prompt.position],
-            class_name=parts.vocabulary.names[where.kept[answer.prompt.position]],
-            score=similarity * answer.predicted_iou,
-            predicted_iou=answer.predicted_iou,
-            similarity=similarity,
-            generator=CLIP_PROMPTS_SAM,
-            points=answer.prompt.points,
-            stability=answer.stability,
-            margin=uncertainty.margin,
-            entropy=uncertainty.entropy,
+    if rule == "sum" and len({claim.generator for claim in segments}) > 1:
+        indices = _by_sum(segments, size=size, ignore=ignore_index(len(names)), margin=margin)
+    else:
+        indices = _by_highest(segments, size=size, ignore=ignore_index(len(names)), margin=margin)
+    return LabelMap(indices=indices, names=names, colours=colours)
+
+
+def _by_highest(segments: Sequence[Segment], *, size: tuple[int, int], ignore: int, margin: float) -> NDArray[np.int32]:
+    """Class or ignore (h, w), by the highest score alone."""
+    # From the highest score down, the first claim on a pixel is its best; a later one can only contest it.
+    claims = sorted(segments, key=lambda claim: (-claim.score, claim.class_index))
+    nobody = len(claims)
+    owner: NDArray[np.int32] = np.full(size, nobody, dtype=np.int32)
+    contested = np.zeros(size, dtype=bool)
+    for number, claim in enumerate(claims):
+        window = _window(claim)
+        inside, holder = _inside(claim, size=size), owner[window]
+        rivals = _rivals(claims, number=number, margin=margin)
+        if rivals.any():  # looked up at every pixel, which takes longer than all the rest
+            contested[window] |= inside & rivals[holder]
+        np.copyto(holder, number, where=inside & (holder == nobody))
+    indices = np.array([*(claim.class_index for claim in claims), ignore], dtype=np.int32)[owner]
+    indices[contested] = ignore
+    return indices
+
+
+def _by_sum(segments: Sequence[Segment], *, size: tuple[int, int], ignore: int, margin: float) -> NDArray[np.int32]:
+    """Class or ignore (h, w), by the sum of the generators' highest scores for a class."""
+    best, second = np.full(size, -np.inf), np.full(size, -np.inf)
+    indices: NDArray[np.int32] = np.full(size, ignore, dtype=np.int32)
+    for class_index in sorted({claim.class_index for claim in segments}):
+        claims = [claim for claim in segments if claim.class_index == class_index]
+        window = _window(*claims)
+        total = _summed(claims, size=size, window=window)
+        first, next_best = best[window], second[window]
+        wins = total > first  # of equal ones the first stays
+        np.maximum(next_best, np.minimum(total, first), out=next_best)
+        np.copyto(first, total, where=wins)
+        indices[window][wins] = class_index
+    rivalled = second > -np.inf
+    indices[rivalled] = np.where(best[rivalled] - second[rivalled] < margin, ignore, indices[rivalled])
+    return indices
+
+
+def _summed(claims: Sequence[Segment], *, size: tuple[int, int], window: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Sum of each generator's highest score at every pixel of a window; minus infinity where nobody claims it."""
+    rows, columns = window
+    shape = (rows.stop - rows.start, columns.stop - columns.start)
+    total = np.full(shape, -np.inf)
+    for generator in sorted({claim.generator for claim in claims}):
+        top = np.full(shape, -np.inf)
+        for claim in claims:
+            if claim.generator == generator:
+                own_rows, own_columns = _window(claim)
+                part = top[
+                    own_rows.start - rows.start : own_rows.stop - rows.start,
+                    own_columns.start - columns.start : own_columns.stop - columns.start,
+                ]
+                np.maximum(part, claim.score, out=part, where=_inside(claim, size=size))
+        claimed = top > -np.inf
+        np.copyto(total, 0.0, where=claimed & (total == -np.inf))
+        np.add(total, top, out=total, where=claimed)
+    return total
+
+
+def _inside(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The claim's mask within its window."""
+    mask = claim.mask()
+    if mask.shape != size:
+        raise PatchwordError(
+            f"a mask of class {claim.class_name!r} has shape {mask.shape}; it must have the image's, {size}"
         )
-        for mask, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
-    ]
-    return [segment for segment in segments if segment.area]
+    return mask[_window(claim)]
 
 
-def _classify(
-    images: Sequence[Tensor],
-    embeddings: Sequence[ImageEmbedding],
-    located: Sequence[ClassLocalization],
-    *,
-    parts: LabelParts,
-    settings: LabelSettings,
-) -> list[list[Segment]]:
-    """Turn masks of everything into masks with names and scores (docs/method.md 1.2); scored as those of 1.1 are."""
-    image_crops = make_image_crops(
-        images,
-        embeddings=embeddings,
-        proposer=parts.mask_proposer,
-        encoder=parts.patch_encoder,
-        batches=parts.batches,
-        settings=settings,
-    )
-    proposals = propose_masks(parts.mask_proposer, image_crops=image_crops, batches=parts.batches, settings=settings)
-    named = classify_masks(
-        images, proposals, located=located, encoder=parts.image_text, batches=parts.batches, settings=settings
-    )
-    return [
-        [
-            Segment.from_run_lengths(
-                name.proposal.rle,
-                class_index=where.kept[name.position],
-                class_name=parts.vocabulary.names[where.kept[name.position]],
-                score=name.share * name.proposal.predicted_iou,
-                predicted_iou=name.proposal.predicted_iou,
-                similarity=name.share,
-                generator=SAM_THEN_CLIP,
-                points=name.proposal.points,
-                stability=name.proposal.stability,
-                margin=name.uncertainty.margin,
-                entropy=name.uncertainty.entropy,
-            )
-            for name in names
-        ]
-        for names, where in zip(named, located, strict=True)
-    ]
+def _rivals(claims: Sequence[Segment], *, number: int, margin: float) -> NDArray[np.bool_]:
+    """For each holder of a pixel (a claim, or nobody in the last place): does this claim contest it?"""
+    claim = claims[number]
+    rivals = np.zeros(len(claims) + 1, dtype=bool)
+    for position, holder in enumerate(claims[:number]):
+        rivals[position] = holder.class_index != claim.class_index and holder.score - claim.score < margin
+    return rivals
+
+
+def _window(*segments: Segment) -> tuple[slice, slice]:
+    """The part of the image that segments touch."""
+    boxes = [segment.box for segment in segments if segment.area]
+    if not boxes:
+        return slice(0, 0), slice(0, 0)
+    top, left = min(y for _, y, _, _ in boxes), min(x for x, _, _, _ in boxes)
+    bottom, right = max(y + height for _, y, _, height in boxes), max(x + width for x, _, width, _ in boxes)
+    return slice(top, bottom), slice(left, right)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.config.label import LabelSettings
-from patchword.labeling.decode_prompts import boxes_of, suppress
-from patchword.labeling.localize import cell_spans
+from patchword.labeling.clip_crops import cell_spans
+from patchword.models.mask_ops import box_nms, boxes_of, inner_points, pixels_of
 
 _ROUNDS = 8  # of Lloyd's algorithm; on maps of a few thousand patches the clusters hardly change after five
 
@@ -84,22 +84,6 @@ def middle_members(vectors: Tensor, *, clusters: int) -> Tensor:
     return members[own.any(0)]
 
 
-def pixels_of(rows: Tensor, columns: Tensor, *, cells: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The pixels in the middle of cells of a map that covers an image.
-
-    Args:
-        rows, columns: (...) integers, which cells.
-        cells: (rows, columns) of the map.
-        size: (height, width) of the image in pixels.
-
-    Returns:
-        (..., 2) float32 as x, y, on whole pixels.
-    """
-    x = (columns.double() + 0.5) * size[1] / cells[1]
-    y = (rows.double() + 0.5) * size[0] / cells[0]
-    return torch.stack([x, y], dim=-1).floor().float()
-
-
 def _vectors(features: Tensor, *, place: float) -> Tensor:
     """Feature and place (n, D + 2) of each patch: unit features without their mean, places within [0, place]."""
     rows, columns = features.shape[1:]
@@ -130,12 +114,12 @@ _CELLS = 64  # a side of the coarse maps that say where to ask next; a point nee
 
 @dataclass(frozen=True)
 class DecodedMasks:
-    """All masks that have been drawn on a view so far.
+    """All masks that have been decoded on a crop so far.
 
     Attributes:
-        masks: (n, m, rows, columns) bool, several for each prompt, on a coarse map of the whole view; a cell is inside
+        masks: (n, m, rows, columns) bool, several for each prompt, on a coarse map of the whole crop; a cell is inside
             where anything in it is, so that no mask gets lost.
-        predicted_iou: (n, m) the mask generator's own estimates.
+        predicted_iou: (n, m) the model's own estimates.
         accepted: (n, m) bool, whether a mask is sure and stable enough.
 
     All are in main memory.
@@ -144,11 +128,6 @@ class DecodedMasks:
     masks: Tensor
     predicted_iou: Tensor
     accepted: Tensor
-
-    @property
-    def decodes(self) -> int:
-        """How many prompts have been answered."""
-        return len(self.masks)
 
     @classmethod
     def of(cls, logits: Tensor, *, predicted_iou: Tensor, accepted: Tensor) -> DecodedMasks:
@@ -159,7 +138,7 @@ class DecodedMasks:
 
     @classmethod
     def together(cls, parts: Sequence[DecodedMasks]) -> DecodedMasks:
-        """What several batches of prompts have drawn on one view."""
+        """Those of several batches of prompts on one crop."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
@@ -181,38 +160,45 @@ def _members(side: int, *, count: int) -> Tensor:
     return torch.minimum(starts + torch.arange(int((stops - starts).max())), stops - 1)
 
 
-Step = Callable[[DecodedMasks], Tensor]
-"""From all masks so far to the prompts (n, k, 2) to ask next, in pixels of the view; n may be 0."""
+def sample_points(
+    features: Tensor | None,
+    *,
+    size: tuple[int, int],
+    decoded: Sequence[DecodedMasks] = (),
+    number: int = 0,
+    settings: LabelSettings,
+) -> Tensor:
+    """What to ask on a crop in a round, within the budget of decodes.
 
-
-def further_steps(features: Tensor | None, *, size: tuple[int, int], settings: LabelSettings) -> tuple[Step, ...]:
-    """What to ask after the seeds, within the budget of decodes.
-
-    First one point in every cluster of the patches that no accepted mask covers, then several points together in every
-    mask that was refused. Source: docs/method.md 1.2 step 3 [chosen].
+    First (0) a grid of points, or one point in every cluster of features; then, after points from features, one (1) in
+    every cluster of the patches that no accepted mask covers, and (2) several points together in every mask that was
+    refused. Source: docs/method.md 1.2 step 3 [chosen].
 
     Args:
-        features: (D, rows, columns) patch features of the image; none for a grid, after which nothing is asked.
-        size: (height, width) of the view in pixels.
-        settings: `sampling_budget`, `sampling_uncovered`, `sampling_position`, `reprompt_points`,
-            `reprompt_depth`, `box_nms_thresh`.
+        features: (D, rows, columns) patch features of the crop; none for a grid.
+        size: (height, width) of the crop in pixels.
+        decoded: all masks of the rounds before.
+        number: of the round.
 
     Returns:
-        the steps, each from all masks before it to prompts (n, k, 2) as x, y in pixels of the view.
+        prompts (n, k, 2) float32 as x, y in pixels of the crop; n may be 0.
     """
     if features is None:
-        return ()
-
-    def uncovered(decoded: DecodedMasks) -> Tensor:
-        most = min(settings.sampling_uncovered, settings.sampling_budget - decoded.decodes)
-        free = uncovered_cells(decoded, cells=(features.shape[1], features.shape[2]))
-        return feature_points(features, size=size, clusters=most, place=settings.sampling_position, free=free)[:, None]
-
-    def refused(decoded: DecodedMasks) -> Tensor:
-        masks = refused_masks(decoded, overlap=settings.box_nms_thresh)[: settings.sampling_budget - decoded.decodes]
-        return inner_points(masks, size=size, count=settings.reprompt_points, depth=settings.reprompt_depth)
-
-    return (uncovered, refused)
+        return grid_points(size, side=settings.points_per_side)[:, None]
+    if number == 0:
+        clusters = min(settings.sampling_clusters, settings.sampling_budget)
+        return feature_points(features, size=size, clusters=clusters, place=settings.sampling_position)[:, None]
+    if not decoded:
+        return torch.zeros(0, 1, 2)
+    so_far = DecodedMasks.together(decoded)
+    left = settings.sampling_budget - len(so_far.masks)
+    if number == 1:
+        free = uncovered_cells(so_far, cells=(features.shape[1], features.shape[2]))
+        most = min(settings.sampling_uncovered, left)
+        points = feature_points(features, size=size, clusters=most, place=settings.sampling_position, free=free)
+        return points[:, None]
+    masks = refused_masks(so_far, overlap=settings.box_nms_thresh)[:left]
+    return inner_points(masks, size=size, count=settings.reprompt_points, depth=settings.reprompt_depth)
 
 
 def uncovered_cells(decoded: DecodedMasks, *, cells: tuple[int, int]) -> Tensor:
@@ -226,57 +212,15 @@ def refused_masks(decoded: DecodedMasks, *, overlap: float) -> Tensor:
     """Masks that were refused and lie mostly where no accepted mask does, without repetitions, the surest first.
 
     Args:
-        drawn: all masks so far.
+        decoded: all masks so far.
         overlap: box IoU above which two masks are a repetition.
 
     Returns:
-        (n, h, w) bool, on the map of `drawn`.
+        (n, h, w) bool, on the map of `decoded`.
     """
     covered = decoded.masks[decoded.accepted].any(0)  # (h, w)
     masks, sure = decoded.masks[~decoded.accepted], decoded.predicted_iou[~decoded.accepted]
     areas, shared = masks.sum((1, 2)), (masks & covered).sum((1, 2))
     free = 2 * shared < areas  # never so for an empty mask
     masks, sure = masks[free], sure[free]
-    return masks[suppress(boxes_of(masks), scores=sure, overlap=overlap)]
-
-
-def inner_points(masks: Tensor, *, size: tuple[int, int], count: int, depth: float) -> Tensor:
-    """Points in the inner part of masks: the innermost, then always the one farthest from those before.
-
-    How deep a cell lies is the number of rings between it and the mask's border; the image's edge is a border. Of
-    equally good cells the first in reading order is taken.
-
-    Args:
-        masks: (n, h, w) bool over the whole image, none empty.
-        size: (height, width) of the view in pixels.
-        count: points a mask, 0 and more; they repeat in a mask of fewer cells.
-        depth: how deep the inner part is, as a share of the mask's greatest depth, in [0, 1].
-
-    Returns:
-        (n, count, 2) float32 as x, y in pixels of the image; (0, 1, 2) where there is nothing to ask.
-    """
-    if not len(masks) or not count:
-        return torch.zeros(0, 1, 2)
-    columns = masks.shape[2]
-    depths = depths_of(masks).flatten(1)  # (n, h * w)
-    deepest = depths.amax(1, keepdim=True)
-    inner = depths >= (depth * deepest).clamp(min=1)
-    number = torch.arange(depths.shape[1])
-    places = torch.stack([number // columns, number % columns], dim=1).float()  # (h * w, 2)
-    chosen = [depths.argmax(1)]  # each (n,)
-    nearest = torch.where(inner, torch.inf, -1.0)
-    for _ in range(count - 1):
-        nearest = torch.minimum(nearest, (places - places[chosen[-1]][:, None]).square().sum(-1))
-        chosen.append(nearest.argmax(1))
-    positions = torch.stack(chosen, dim=1)  # (n, count)
-    return pixels_of(positions // columns, positions % columns, cells=(masks.shape[1], columns), size=size)
-
-
-def depths_of(masks: Tensor) -> Tensor:
-    """How deep each cell of boolean masks (n, rows, columns) lies inside: 0 outside, 1 at the border, then by rings."""
-    inside = masks.float()
-    depths = torch.zeros_like(inside)
-    while bool(inside.any()):
-        depths += inside
-        inside = -functional.max_pool2d(-functional.pad(inside, (1, 1, 1, 1)), kernel_size=3, stride=1)
-    return depths
+    return masks[box_nms(boxes_of(masks), scores=sure, thresh=overlap)]

@@ -17,8 +17,7 @@ from patchword.models.common import interpolate_positions, side, to_map
 from patchword.models.pixels import antialiasing_on, normalise, pad_bottom_right
 from patchword.models.protocols import ModelRecord, PatchEncoder, check_images
 from patchword.models.registry import Kind
-from patchword.models.sam import sam_sizes
-from patchword.models.sam2 import sam2_sizes
+from patchword.models.sam import sam2_sizes, sam_sizes
 from patchword.models.siglip import siglip_sizes
 
 Tokens = Callable[[Any, Tensor], Tensor]

@@ -29,7 +29,6 @@ from patchword.models.openclip import OpenClipEncoder, OpenClipPatches, check_na
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
 from patchword.models.registry import Family, Kind, checkpoint_of, family_of, known_family
 from patchword.models.sam import SamMaskGenerator
-from patchword.models.sam2 import Sam2MaskGenerator
 from patchword.models.siglip import SiglipEncoder
 from patchword.models.stored_text import SUFFIX as STORED_TEXT
 from patchword.models.stored_text import load_stored_text
@@ -135,8 +134,7 @@ def load_mask_proposer(
         raise PatchwordError(f"{name} is not a mask generator; use SAM, SAM 2 or SAM 2.1 in transformers' format")
     source = find_source(name, revision=revision, kind="mask")
     loaded = _load(source, device=where, dtype=torch.float32)
-    proposer = Sam2MaskGenerator if source.family.name == "sam2" else SamMaskGenerator
-    return proposer(
+    return SamMaskGenerator(
         loaded.model, record=loaded.record, resample=loaded.preprocessing.resample, encoder_dtype=encoder_dtype
     )
 

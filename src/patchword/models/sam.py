@@ -1,4 +1,4 @@
-"""SAM: points to masks, on an input padded to a square."""
+"""SAM, SAM 2 and SAM 2.1: points to masks, without the memory that videos need."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchword.errors import PatchwordError
 from patchword.models.common import side
-from patchword.models.decode import PromptDecoder
 from patchword.models.pixels import (
     Filter,
     MaskFrame,
     crop_logits,
     longest_side_size,
+    map_points,
     normalise,
     pad_bottom_right,
     resize,
@@ -23,14 +24,15 @@ from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecor
 
 
 class SamMaskGenerator:
-    """`MaskGenerator` around a transformers `SamModel`.
+    """`MaskGenerator` around a transformers `SamModel` or `Sam2Model`.
 
-    Only the image encoder runs in another dtype than float32: in bfloat16 point coordinates are off by up to two pixels
-    of a 1024-pixel input, and prompt encoder and mask decoder cost next to nothing.
+    SAM sees an image with its longer side at the input size, padded below and to the right; SAM 2 sees it squashed to
+    the square. Only the image encoder runs in another dtype than float32: in bfloat16 point coordinates are off by up
+    to two pixels of a 1024-pixel input, and prompt encoder and mask decoder cost next to nothing.
 
     Args:
-        model: a `SamModel` in evaluation mode on its device, in float32.
-        record: what is known of the checkpoint.
+        model: in evaluation mode on its device, in float32.
+        record: what is known of the checkpoint; its family says which of the two models it is.
         resample: filter that resizes images to the model's input.
         encoder_dtype: dtype of the image encoder.
     """
@@ -48,70 +50,114 @@ class SamMaskGenerator:
         self.device = torch.device(model.device)
         self.resample: Filter = resample
         self.encoder_dtype = encoder_dtype
-        self._decoder = PromptDecoder(self._decode)
+        self._pads = record.family != "sam2"
         model.vision_encoder.to(encoder_dtype)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Tensor]) -> tuple[ImageEmbedding, ...]:
-        """Run the image encoder once on all images: longer side to the input size, padded below and to the right.
+        """Run the image encoder once on all images.
 
         Args:
             images: each (1, 3, h, w), RGB in [0, 1], of any size.
 
         Returns:
-            for each image one feature level (1, c, h', w') float32.
+            for each image its feature levels (1, c, h', w') float32: one of SAM; of SAM 2 three, coarse to fine, the
+            one that prompts attend to, then the two that sharpen masks.
         """
         check_each(images)
         if not images:
             return ()
-        target = self.record.input_size
+        target, record = self.record.input_size, self.record
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        inputs = [longest_side_size(size, target=target) for size in sizes]
-        pixels = torch.cat([self._input(image, size=size) for image, size in zip(images, inputs, strict=True)])
-        features = self.model.vision_encoder(pixels).last_hidden_state.float()  # (b, c, h', w')
+        inputs = [longest_side_size(size, target=target) if self._pads else (target, target) for size in sizes]
+        pixels = []
+        for image, size in zip(images, inputs, strict=True):
+            resized = resize(image.float().to(self.device), size=size, mode=self.resample)
+            normal = normalise(resized, mean=record.mean, std=record.std)
+            pixels.append(pad_bottom_right(normal, size=(target, target)).to(self.encoder_dtype))
+        encoded = self.model.vision_encoder(torch.cat(pixels))
+        if self._pads:
+            levels: tuple[Tensor, ...] = (encoded.last_hidden_state.float(),)
+        else:
+            fine, middle, coarse = (level.float() for level in encoded.fpn_hidden_states)
+            coarse = coarse + self.model.no_memory_embedding.view(1, -1, 1, 1)
+            decoder = self.model.mask_decoder
+            levels = (coarse, decoder.conv_s1(middle), decoder.conv_s0(fine))
         return tuple(
-            ImageEmbedding((one,), size, seen) for one, size, seen in zip(features.split(1), sizes, inputs, strict=True)
+            ImageEmbedding(tuple(level[row : row + 1] for level in levels), size, seen)
+            for row, (size, seen) in enumerate(zip(sizes, inputs, strict=True))
         )
 
     @torch.no_grad()
     def masks_at(self, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> tuple[MaskProposals, ...]:
         """Decode the prompts of several images in one call, k foreground points a prompt, several masks a prompt.
 
+        The decoder copies the image embedding for every prompt, so that the caller decides how much memory it takes.
+        SAM 2's object scores are left aside: they say whether a prompted object is still in a video's frame.
+
         Args:
             embeddings: one an image.
-            points: for each image (n, k, 2) as x, y in pixels of the image as given, within the image.
+            points: for each image (n, k, 2) as x, y in pixels of the image as given, within the image; n may be 0.
 
         Returns:
             for each image n x m proposals over the part of the input that the image covers.
         """
-        decoded = self._decoder(embeddings, points, device=self.device)
-        return tuple(
-            MaskProposals(
-                self._valid(logits, embedding),
-                scores,
-                embedding.image_size,
-                padded=logits,
-                frame=MaskFrame(self.record.input_size, embedding.input_size),
-            )
-            for embedding, (logits, scores) in zip(embeddings, decoded, strict=True)
+        check_prompts(embeddings, points)
+        mapped = torch.cat(
+            [
+                map_points(places.float().to(self.device), image_size=one.image_size, input_size=one.input_size)
+                for one, places in zip(embeddings, points, strict=True)
+            ]
+        )[:, None]  # (N, 1, k, 2)
+        counts = [len(places) for places in points]
+        if not len(mapped):  # one call for the shape of nothing
+            mapped = mapped.new_zeros(1, *mapped.shape[1:])
+        owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(self.device)
+        levels = []
+        for level in zip(*(one.features for one in embeddings), strict=True):
+            every = torch.cat(level).to(self.device)  # (images, c, h', w')
+            single = len(every) == 1 or not len(owners)
+            levels.append(every[:1].expand(len(mapped), -1, -1, -1) if single else every[owners])
+        output = self.model(
+            image_embeddings=levels[0] if self._pads else levels[::-1],  # transformers takes SAM 2's fine to coarse
+            input_points=mapped,
+            multimask_output=True,
         )
+        logits = output.pred_masks[: len(owners), 0].float().split(counts)  # each (n, m, h, w)
+        scores = output.iou_scores[: len(owners), 0].float().split(counts)  # each (n, m)
+        return tuple(map(self._proposals, embeddings, logits, scores))
 
-    def _input(self, image: Tensor, *, size: tuple[int, int]) -> Tensor:
-        """An image (1, 3, h, w) at the given size, normalised and padded to the square input."""
-        resized = resize(image.float().to(self.device), size=size, mode=self.resample)
-        pixels = normalise(resized, mean=self.record.mean, std=self.record.std)
-        return pad_bottom_right(pixels, size=(self.record.input_size,) * 2).to(self.encoder_dtype)
-
-    def _decode(self, levels: list[Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.model(image_embeddings=levels[0], input_points=points, multimask_output=True)
-        return output.pred_masks, output.iou_scores
-
-    def _valid(self, logits: Tensor, embedding: ImageEmbedding) -> Tensor:
-        """The part of logits (n, m, h', w') that the image covers."""
+    def _proposals(self, embedding: ImageEmbedding, logits: Tensor, scores: Tensor) -> MaskProposals:
+        if not self._pads:
+            return MaskProposals(logits, scores, embedding.image_size)
         cells, target = logits.shape[-1], self.record.input_size
-        return crop_logits(
-            logits, valid=(embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
+        valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
+        frame = MaskFrame(target, embedding.input_size)
+        return MaskProposals(crop_logits(logits, valid=valid), scores, embedding.image_size, padded=logits, frame=frame)
+
+
+def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> None:
+    """Refuse points that are not (n, k, 2) within their image, with one k for all images.
+
+    A point on the image's edge (x = width, y = height) is within.
+    """
+    if len(embeddings) != len(points) or not embeddings:
+        raise PatchwordError(
+            f"there are {len(embeddings)} embeddings and points of {len(points)}; each embedding needs its points"
         )
+    for embedding, places in zip(embeddings, points, strict=True):
+        if places.ndim != 3 or places.shape[1] < 1 or places.shape[2] != 2:
+            raise PatchwordError(
+                f"points have shape {tuple(places.shape)}; it must be (prompts, points, 2), points >= 1"
+            )
+        height, width = embedding.image_size
+        outside = ~((places >= 0) & (places <= places.new_tensor([width, height]))).all(dim=2)  # not-a-number, too
+        if outside.any():
+            x, y = places[outside][0].tolist()
+            raise PatchwordError(f"point ({x:g}, {y:g}) is outside the image (x in 0..{width}, y in 0..{height})")
+    counts = sorted({places.shape[1] for places in points})
+    if len(counts) > 1:
+        raise PatchwordError(f"prompts have {counts[0]} and {counts[-1]} points; all must have the same number")
 
 
 def sam_sizes(config: Any) -> tuple[int, int, int]:
@@ -119,3 +165,13 @@ def sam_sizes(config: Any) -> tuple[int, int, int]:
     vision = config.vision_config
     patch = side(vision.patch_size, what="patch_size")
     return patch, int(vision.output_channels), side(vision.image_size, what="image_size")
+
+
+def sam2_sizes(config: Any) -> tuple[int, int, int]:
+    """Patch size, channels of the embedding and input size, from a `Sam2Config`.
+
+    The patch is the side of the input that one cell of the coarsest level covers.
+    """
+    prompt = config.prompt_encoder_config
+    patch = side(prompt.patch_size, what="patch_size")
+    return patch, int(config.vision_config.fpn_hidden_size), side(prompt.image_size, what="image_size")

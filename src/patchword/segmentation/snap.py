@@ -20,9 +20,8 @@ from torch.nn import functional
 from patchword.config.refine import SnapSettings
 from patchword.data.components import connected_components
 from patchword.errors import PatchwordError
-from patchword.labeling.decode_prompts import boxes_of, decode, suppress
-from patchword.labeling.point_sampling import inner_points
 from patchword.models.batching import Batches
+from patchword.models.mask_ops import box_nms, boxes_of, decode, inner_points
 from patchword.models.pixels import longest_side_size
 from patchword.models.protocols import MaskGenerator, MaskProposals
 from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, assign_pixels, class_shares
@@ -114,7 +113,7 @@ def snap(
 
     parts = Batches().run(some, count=len(points), size=settings.points_per_batch, what="masks")
     accepted = Accepted.together(parts)
-    accepted = accepted.take(suppress(accepted.boxes, scores=accepted.predicted_iou, overlap=settings.box_nms_thresh))
+    accepted = accepted.take(box_nms(accepted.boxes, scores=accepted.predicted_iou, thresh=settings.box_nms_thresh))
     return _rasterize(found, accepted.take(accepted.areas.argsort(descending=True, stable=True)))
 
 

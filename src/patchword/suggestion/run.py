@@ -19,8 +19,7 @@ from patchword.config.suggest import SuggestSettings
 from patchword.data.images import to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.labeling.clip_crops import crop_side, crops_needed, finite, take_crops
-from patchword.labeling.localize import best_words
+from patchword.labeling.clip_crops import best_words, crop_side, crops_needed, finite, take_crops
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.text_embeddings import TextVectors, encode_vocabulary

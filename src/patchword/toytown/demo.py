@@ -21,8 +21,8 @@ from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
-from patchword.labeling.fuse import fuse
-from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.image import fuse
 from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.demo_compare import Comparison, compare_all

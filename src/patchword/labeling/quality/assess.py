@@ -13,7 +13,8 @@ from patchword.config.label import LabelSettings
 from patchword.data.masks import LabelMap, RunLengths, Segment
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection
-from patchword.labeling.image import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, ImageLabels
+from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
+from patchword.labeling.image import ImageLabels
 from patchword.labeling.quality.records import (
     DIGITS,
     MaskQuality,

@@ -1,0 +1,398 @@
+"""Two generators of masks with classes: CLIP prompts SAM, and CLIP names SAM's masks (docs/method.md 1.1 and 1.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from patchword.config.label import LabelSettings
+from patchword.data.masks import Segment
+from patchword.labeling.clip_crops import (
+    ClassLocalization,
+    Uncertainty,
+    cell_shares,
+    crop_side,
+    pooled,
+    uncertainties,
+    word_scores,
+)
+from patchword.labeling.mask_generator import GeneratedMask
+from patchword.models.batching import Batches, within
+from patchword.models.mask_ops import decode, encode_masks, stability_score
+from patchword.models.pixels import resize
+from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator
+
+if TYPE_CHECKING:
+    from patchword.labeling.image import LabelParts
+
+CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
+
+_CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crop
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Points of one class that are asked about together.
+
+    Attributes:
+        position: which of the kept classes the points belong to.
+        points: x, y in pixels of the image, at the pixels' indices.
+    """
+
+    position: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class DecodedMask:
+    """The model's best mask for a prompt.
+
+    Attributes:
+        prompt: what was asked.
+        logits: (h', w') at the decoder's resolution, above 0 = inside.
+        predicted_iou: the model's own estimate of the mask's IoU, brought within [0, 1].
+        stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
+    """
+
+    prompt: Prompt
+    logits: Tensor
+    predicted_iou: float
+    stability: float
+
+
+def find_peaks(maps: Tensor, *, count: int, distance: float) -> list[Tensor]:
+    """Pick the cells of highest value, each ruling out the cells near it (greedy non-maximum suppression).
+
+    Args:
+        maps: (k, rows, columns) one map a class.
+        count: most peaks of a class.
+        distance: a peak rules out every cell up to this many cells from it along both axes.
+
+    Returns:
+        for each class (n, 2) int64 rows and columns, highest first, 1 <= n <= count; of equal cells the first in
+        reading order.
+    """
+    classes, rows, columns = maps.shape
+    remaining = maps.detach().cpu().float().clone()
+    row_index, column_index = torch.arange(rows)[None, :, None], torch.arange(columns)[None, None, :]
+    peaks: list[list[tuple[int, int]]] = [[] for _ in range(classes)]
+    for _ in range(count):
+        highest, flat = remaining.flatten(1).max(dim=1)  # (k,), (k,)
+        row, column = flat // columns, flat % columns
+        for position in torch.nonzero(highest > -torch.inf)[:, 0].tolist():
+            peaks[position].append((int(row[position]), int(column[position])))
+        near = ((row_index - row[:, None, None]).abs() <= distance) & (
+            (column_index - column[:, None, None]).abs() <= distance
+        )
+        remaining[near] = -torch.inf
+    return [torch.tensor(found, dtype=torch.int64).reshape(-1, 2) for found in peaks]
+
+
+def cell_points(cells: Tensor, *, cells_size: tuple[int, int], image_size: tuple[int, int]) -> tuple[Point, ...]:
+    """The pixels (x, y) of the image under the centres of map cells (n, 2) given as row, column."""
+    scale = torch.tensor([image_size[0] / cells_size[0], image_size[1] / cells_size[1]], dtype=torch.float64)
+    pixels = ((cells + 0.5) * scale).floor()  # (n, 2) row, column
+    return tuple((column, row) for row, column in pixels.tolist())
+
+
+def build_prompts(maps: Tensor, *, image_size: tuple[int, int], settings: LabelSettings) -> list[Prompt]:
+    """One prompt for each peak of each class and, where a class has several peaks, one with all of them.
+
+    Source: docs/method.md 1.1 step 4 (points of highest similarity [paper]; numbers [chosen]).
+
+    Args:
+        maps: (k, rows, columns) evidence of each kept class.
+        image_size: (height, width) in pixels of the image that the points are on.
+    """
+    prompts = []
+    found = find_peaks(maps, count=settings.peaks, distance=settings.peak_distance)
+    for position, cells in enumerate(found):
+        points = cell_points(cells, cells_size=(maps.shape[1], maps.shape[2]), image_size=image_size)
+        prompts += [Prompt(position, (point,)) for point in points]
+        if len(points) > 1:
+            prompts.append(Prompt(position, points))
+    return prompts
+
+
+def decode_prompts(
+    model: MaskGenerator,
+    *,
+    embeddings: Sequence[ImageEmbedding],
+    prompts: Sequence[Sequence[Prompt]],
+    batches: Batches,
+    settings: LabelSettings,
+) -> list[list[DecodedMask]]:
+    """Decode the prompts of several images and keep each one's mask of highest predicted IoU.
+
+    Prompts with the same number of points go together, whichever class and image they are of. Masks below
+    `settings.pred_iou_thresh` are dropped. Source: docs/method.md 1.1 step 4 [chosen].
+
+    Args:
+        embeddings: one an image.
+        prompts: of each image.
+        settings: `pred_iou_thresh`, `stability_score_offset`, `points_per_batch`.
+
+    Returns:
+        for each image its answers in the order of its prompts.
+    """
+    answers: list[dict[int, DecodedMask]] = [{} for _ in prompts]
+    for count in sorted({len(prompt.points) for asked in prompts for prompt in asked}):
+        numbers = [[n for n, prompt in enumerate(asked) if len(prompt.points) == count] for asked in prompts]
+        points = [
+            torch.tensor([asked[n].points for n in chosen], dtype=torch.float32).reshape(-1, count, 2)
+            for asked, chosen in zip(prompts, numbers, strict=True)
+        ]
+
+        total = sum(len(places) for places in points)
+        some = partial(_best, model, embeddings, points, settings)
+        for batch in batches.run(some, count=total, size=settings.points_per_batch, what="masks"):
+            for image, row, found in batch:
+                number = numbers[image][row]
+                answers[image][number] = DecodedMask(prompts[image][number], *found)
+    return [[found[number] for number in sorted(found)] for found in answers]
+
+
+def _best(
+    model: MaskGenerator,
+    embeddings: Sequence[ImageEmbedding],
+    points: Sequence[Tensor],
+    settings: LabelSettings,
+    start: int,
+    stop: int,
+) -> list[tuple[int, int, tuple[Tensor, float, float]]]:
+    """Of some prompts of all images laid end to end the best mask, where it is sure enough.
+
+    Returns:
+        the image, the prompt's place among those of the image, and logits, predicted IoU and stability.
+    """
+    found = []
+    for part in decode(model, embeddings=embeddings, points=points, start=start, stop=stop):
+        logits, predicted_iou = part.proposals.best()  # (n, h', w'), (n,)
+        stability = stability_score(logits, offset=settings.stability_score_offset).tolist()
+        for row, sure in enumerate(predicted_iou.tolist()):
+            if sure >= settings.pred_iou_thresh:
+                # A copy, so that the masks that were not chosen are not kept alive.
+                found.append((part.image, part.first + row, (logits[row].clone(), min(1.0, sure), stability[row])))
+    return found
+
+
+def prompt_masks(
+    embeddings: Sequence[ImageEmbedding],
+    located: Sequence[ClassLocalization],
+    *,
+    parts: LabelParts,
+    settings: LabelSettings,
+) -> list[list[Segment]]:
+    """Prompt the mask generator at the peaks of each class's relevance; for each image the masks with their classes."""
+    prompts = [
+        build_prompts(where.relevance, image_size=embedding.image_size, settings=settings)
+        for embedding, where in zip(embeddings, located, strict=True)
+    ]
+    answers = decode_prompts(
+        parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
+    )
+    return [
+        _score_prompted(found, where, size=embedding.image_size, parts=parts, settings=settings) if found else []
+        for found, where, embedding in zip(answers, located, embeddings, strict=True)
+    ]
+
+
+def _score_prompted(
+    answers: Sequence[DecodedMask],
+    where: ClassLocalization,
+    *,
+    size: tuple[int, int],
+    parts: LabelParts,
+    settings: LabelSettings,
+) -> list[Segment]:
+    """One image's masks at its peaks.
+
+    A mask's similarity is the mean evidence for its class inside it [chosen], so that a mask that spills over what the
+    class covers ranks below one that does not.
+    """
+    logits = torch.stack([answer.logits for answer in answers])  # (n, h', w')
+    inside = cell_shares((logits > 0).cpu(), grid=(where.relevance.shape[-2], where.relevance.shape[-1]))
+    positions = torch.tensor([answer.prompt.position for answer in answers])
+    similarities = pooled(inside, where.relevance).gather(1, positions[:, None])[:, 0].tolist()
+    cosines = pooled(inside, where.similarity)  # (n, k + m)
+    about = uncertainties(cosines, positions=positions, temperature=settings.entropy_temperature)
+    masks = encode_masks(logits, box=(0, 0, size[1], size[0]), image_size=size, batches=parts.batches)
+    segments = [
+        _segment(
+            GeneratedMask(rle, answer.predicted_iou, answer.stability, answer.prompt.points),
+            class_index=where.kept[answer.prompt.position],
+            similarity=similarity,
+            uncertainty=uncertainty,
+            generator=CLIP_PROMPTS_SAM,
+            parts=parts,
+        )
+        for rle, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
+    ]
+    return [segment for segment in segments if segment.area]
+
+
+def classify_masks(
+    images: Sequence[Tensor],
+    masks: Sequence[Sequence[GeneratedMask]],
+    *,
+    located: Sequence[ClassLocalization],
+    parts: LabelParts,
+    settings: LabelSettings,
+) -> list[list[Segment]]:
+    """Give every mask the class that leads all others, background words included, by enough; leave out the rest.
+
+    A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
+    token, weighed by `token_weight`. Masked crops of all images share batches; scores are as those of `prompt_masks`.
+    Source: docs/method.md 1.2 step 2 [chosen].
+
+    Args:
+        images: each (1, 3, h, w), RGB in [0, 1], of the size that its masks have.
+        masks: of each image.
+        located: where the kept classes of each image are.
+        settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`.
+
+    Returns:
+        for each image the masks that have a class, in the given order.
+    """
+    classified: list[list[Segment]] = [[] for _ in images]
+    work = partial(_classify_some, images, masks, located, parts, settings)
+    for batch in parts.batches.run(work, count=sum(map(len, masks)), size=settings.crop_batch, what="masked crops"):
+        for image, segments in batch:
+            classified[image] += segments
+    return classified
+
+
+def _classify_some(
+    images: Sequence[Tensor],
+    masks: Sequence[Sequence[GeneratedMask]],
+    located: Sequence[ClassLocalization],
+    parts: LabelParts,
+    settings: LabelSettings,
+    start: int,
+    stop: int,
+) -> list[tuple[int, list[Segment]]]:
+    """Classes of masks `start` to `stop` - 1 of those of all images laid end to end, by image."""
+    owners = within([len(found) for found in masks], start=start, stop=stop)
+    chosen = [masks[image][first:last] for image, first, last in owners]
+    decoded = [[mask.mask() for mask in own] for own in chosen]
+    tokens: Sequence[Tensor | None] = [None] * len(owners)
+    if settings.token_weight > 0:
+        encoder = parts.image_text
+        side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
+        crops = [
+            masked_crop(images[image], mask, encoder=encoder, side=side)
+            for (image, _, _), own in zip(owners, decoded, strict=True)
+            for mask in own
+        ]
+        tokens = torch.split(encoder.encode_images(torch.cat(crops)).cpu(), [len(own) for own in decoded])
+    return [
+        (image, _classify_image(own, inside, located[image], tokens=token, parts=parts, settings=settings))
+        for (image, _, _), own, inside, token in zip(owners, chosen, decoded, tokens, strict=True)
+    ]
+
+
+def _classify_image(
+    masks: Sequence[GeneratedMask],
+    decoded: Sequence[NDArray[np.bool_]],
+    where: ClassLocalization,
+    *,
+    tokens: Tensor | None,
+    parts: LabelParts,
+    settings: LabelSettings,
+) -> list[Segment]:
+    grid = (where.similarity.shape[-2], where.similarity.shape[-1])
+    inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in decoded])
+    cosines = pooled(inside, where.similarity)  # (n, k + m)
+    if tokens is not None:
+        cosines = torch.lerp(cosines, word_scores(tokens, text=where.text), settings.token_weight)
+    similarities = pooled(inside, where.relevance)  # (n, k)
+    count = len(where.kept)
+    about = uncertainties(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
+    segments = []
+    for mask, row, similarity, uncertainty in zip(masks, cosines, similarities, about, strict=True):
+        position = leader(row, count=count, margin=settings.name_margin)
+        if position is not None:
+            segments.append(
+                _segment(
+                    mask,
+                    class_index=where.kept[position],
+                    similarity=float(similarity[position]),
+                    uncertainty=uncertainty,
+                    generator=SAM_THEN_CLIP,
+                    parts=parts,
+                )
+            )
+    return segments
+
+
+def _segment(
+    mask: GeneratedMask,
+    *,
+    class_index: int,
+    similarity: float,
+    uncertainty: Uncertainty,
+    generator: str,
+    parts: LabelParts,
+) -> Segment:
+    return Segment.from_run_lengths(
+        mask.rle,
+        class_index=class_index,
+        class_name=parts.vocabulary.names[class_index],
+        score=similarity * mask.predicted_iou,
+        predicted_iou=mask.predicted_iou,
+        similarity=similarity,
+        generator=generator,
+        points=mask.points,
+        stability=mask.stability,
+        margin=uncertainty.margin,
+        entropy=uncertainty.entropy,
+    )
+
+
+def leader(cosines: Tensor, *, count: int, margin: float) -> int | None:
+    """The class that leads every other and every background word by the margin.
+
+    Args:
+        cosines: (count + m,) classes first, then background words.
+        count: number of classes.
+        margin: smallest lead.
+
+    Returns:
+        its position; None when nothing leads by enough or a background word does. A single class without any
+        background word leads.
+    """
+    ranked = torch.topk(cosines, min(2, len(cosines)))
+    best = int(ranked.indices[0])
+    if best >= count or (len(cosines) > 1 and float(ranked.values[0] - ranked.values[1]) < margin):
+        return None
+    return best
+
+
+def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> Tensor:
+    """Cut out what a mask covers, a little context around it, everything outside in the encoder's mean colour.
+
+    Args:
+        image: (1, 3, h, w).
+        mask: (h, w), not empty.
+        encoder: whose mean colour the outside takes, which is zero to it.
+        side: of the result in pixels.
+
+    Returns:
+        (1, 3, side, side).
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    around = round(_CONTEXT * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1))
+    top, left = max(int(rows[0]) - around, 0), max(int(columns[0]) - around, 0)
+    window = (slice(top, int(rows[-1]) + 1 + around), slice(left, int(columns[-1]) + 1 + around))
+    inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
+    mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
+    return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))
