@@ -16,10 +16,10 @@ from PIL import Image
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError, PatchwordWarning
+from patchword.segmentation.heads import read_tiff_header, wants_tiles
 from patchword.segmentation.large.geo import GeoReader
-from patchword.segmentation.large.readers import ArrayReader, open_reader, read_tiff_header, wants_tiles
-from patchword.segmentation.large.run import segment_large
-from patchword.segmentation.large.tiles import Box
+from patchword.segmentation.large.run import open_reader, segment_large
+from patchword.segmentation.large.tiles import ArrayReader, Box
 
 rasterio = pytest.importorskip("rasterio")
 Affine, ControlPoint = rasterio.Affine, rasterio.control.GroundControlPoint

@@ -14,8 +14,7 @@ from pycocotools import mask as coco_mask
 from patchword.config.segment import FolderSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.segmentation.files import Segmented, confidence_picture, files_of, write_result
-from patchword.segmentation.result import SegmentationResult
+from patchword.segmentation.result import SegmentationResult, Segmented, confidence_picture, files_of, write_result
 from patchword.segmentation.segmenter import Segmenter
 
 

@@ -17,7 +17,6 @@ from patchword.errors import PatchwordError, WriteError
 from patchword.runs.folder_run import FolderRun
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
-from patchword.segmentation import work
 from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.records import SegmentedFolder
 from patchword.segmentation.run import segment_folder
@@ -116,7 +115,7 @@ def test_a_large_image_that_is_broken_ends_nothing_and_a_full_disk_does(
     def full(*_: object, **__: object) -> None:
         raise WriteError("cannot write it: No space left on device")
 
-    monkeypatch.setattr(work, "segment_large", full)
+    monkeypatch.setattr("patchword.segmentation.large.run.segment_large", full)
     with pytest.raises(PatchwordError, match="No space left"):
         run(photos, LocalSegmenter(), resume=True, retry_failed=True)
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from local_segmenter import IGNORED, NAMES, LocalSegmenter, picture
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,12 +14,10 @@ from PIL import Image
 from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.segmentation.files import LargeFacts
+from patchword.segmentation.heads import wants_tiles
 from patchword.segmentation.large import unfinished
-from patchword.segmentation.large.files import write_png
-from patchword.segmentation.large.readers import ArrayReader, wants_tiles
-from patchword.segmentation.large.run import segment_large
-from patchword.segmentation.large.tiles import Box
+from patchword.segmentation.large.run import LargeFacts, segment_large
+from patchword.segmentation.large.tiles import ArrayReader, Box
 from patchword.segmentation.large.unfinished import Unfinished
 
 TILES = 12  # of 70 x 95 pixels, in tiles of 32 that share 8
@@ -209,22 +205,6 @@ def test_overlays_are_small(tmp_path: Path) -> None:
     large(picture(300, 400), tmp_path, overlays=True, overview_side=200, tile=128)
     with Image.open(tmp_path / "out/overlays/a/big.png.jpg") as overlay:
         assert overlay.width == 200
-
-
-@given(
-    height=st.integers(1, 20), width=st.integers(1, 20), strip=st.integers(1, 25), kind=st.sampled_from(["P", "L", "I"])
-)
-def test_png_by_rows_is_read_back(height: int, width: int, strip: int, kind: str) -> None:
-    import io
-
-    dtype = np.uint16 if kind == "I" else np.uint8
-    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width), dtype=dtype)
-    buffer = io.BytesIO()
-    strips = [values[top : top + strip] for top in range(0, height, strip)]
-    write_png(buffer, size=(height, width), strips=strips, palette=bytes(range(256)) * 3 if kind == "P" else None)
-    with Image.open(buffer) as image:
-        assert image.mode == {"P": "P", "L": "L", "I": "I;16"}[kind]
-        np.testing.assert_array_equal(np.asarray(image), values)
 
 
 def test_the_png_has_the_colours_of_the_classes(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class SegmentRequest:
 
         from patchword.config.segment import FolderSettings, SegmentSettings
         from patchword.runs.shards import Shard  # after what can be refused without torch
-        from patchword.segmentation.files import soft_classes
+        from patchword.segmentation.result import soft_classes
         from patchword.segmentation.words import mask_names
 
         part = Shard.parse(shard) if isinstance(shard, str) else shard

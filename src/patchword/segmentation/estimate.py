@@ -20,9 +20,9 @@ from patchword.runs.pipeline import Pixels
 from patchword.runs.plan import NOTHING_WRITTEN, Plan, cost_of, describe_output, from_sample
 from patchword.segmentation.api import SegmentRequest
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.files import Segmented, files_of, write_result
-from patchword.segmentation.large.readers import wants_tiles
+from patchword.segmentation.heads import wants_tiles
 from patchword.segmentation.records import RESULTS
+from patchword.segmentation.result import Segmented, files_of, write_result
 from patchword.segmentation.video import FrameCount, is_video, read_frames
 
 

@@ -12,7 +12,6 @@ from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Difference, Earlier, FolderKind
 from patchword.runs.merge import Part, all_names, merge_parts, open_parts, photographs_of
 from patchword.runs.records import identity_of, in_words, relative_root, told_by_both
-from patchword.segmentation.files import files_of_record
 from patchword.segmentation.page import write_page
 from patchword.segmentation.records import (
     MARKER,
@@ -26,6 +25,7 @@ from patchword.segmentation.records import (
     check_results,
     read_results,
 )
+from patchword.segmentation.result import files_of_record
 
 _SHOWN = 3  # names of a class list in a message
 

@@ -18,9 +18,8 @@ from patchword.data.images import read_image
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.segmentation.files import mask_path
 from patchword.segmentation.records import ResultRecord, SegmentationRecord
-from patchword.segmentation.result import OVERLAYS
+from patchword.segmentation.result import OVERLAYS, mask_path
 from patchword.visualization.pages import Labelled, class_positions, encoded, hex_colour, render_page, small_pictures
 
 PAGE_FILE = "report.html"

@@ -1,27 +1,32 @@
-"""What a segmentation gives back."""
+"""What a segmentation gives back, and its files: a mask, what lies beside it, a line of the results."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.data.masks import LabelMap
+from patchword.config.segment import ALL_CLASSES, FolderSettings
+from patchword.data.folders import write_bytes
+from patchword.data.masks import LabelMap, run_lengths
 from patchword.errors import PatchwordError
+from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.pixels import class_shares
+from patchword.segmentation.records import ClassArea, ResultRecord, RunLengthsRecord
 from patchword.segmentation.scores import PixelScores
 from patchword.visualization.overlays import overlay
 
-if TYPE_CHECKING:
-    from patchword.config.segment import FolderSettings
-
 MASKS, OVERLAYS = "masks", "overlays"
+CONFIDENCE, SOFT = "confidence", "soft"
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +115,174 @@ class SegmentationResult:
         Returns:
             Path of the mask.
         """
-        from patchword.config.segment import FolderSettings
-        from patchword.segmentation.files import mask_path, write_files
-
         write_files(self, Path(folder), name=name, settings=FolderSettings.of(settings))
         return mask_path(Path(folder), name)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A photograph or a frame that was segmented.
+
+    Attributes:
+        name: see `ResultRecord`.
+        found: the result, why there is none, or the line of one that is on disk already.
+        content, second: see `ResultRecord`.
+    """
+
+    name: str
+    found: SegmentationResult | PatchwordError | ResultRecord
+    content: str | None = None
+    second: float | None = None
+
+
+def mask_path(folder: Path, name: str) -> Path:
+    """Where a mask is; the suffix stays in the name, so that a.jpg and a.png do not collide."""
+    return folder / MASKS / PurePosixPath(f"{name}.png")
+
+
+def overlay_video_path(folder: Path, name: str) -> Path:
+    """Where the overlays of a video are, where they are a video."""
+    return folder / OVERLAYS / PurePosixPath(f"{name}.mp4")
+
+
+def files_of(folder: Path, name: str, *, settings: FolderSettings) -> list[Path]:
+    """All files that `write_files` leaves of an image, the mask last."""
+    beside = {
+        OVERLAYS: "jpg" if settings.overlays else None,
+        CONFIDENCE: "png" if settings.confidence_bits else None,
+        SOFT: "safetensors" if settings.soft else None,
+    }
+    paths = [folder / kind / PurePosixPath(f"{name}.{suffix}") for kind, suffix in beside.items() if suffix]
+    return [*paths, mask_path(folder, name)]
+
+
+def files_of_record(folder: Path, result: ResultRecord, *, settings: FolderSettings) -> list[Path]:
+    """All files that there should be of a line of the results, the mask last."""
+    if result.frames and settings.overlays and settings.overlay_video:
+        return [overlay_video_path(folder, result.name)]
+    if result.status == "failed" or result.is_video:
+        return []
+    if result.large is not None:
+        return large_files(folder, result.name, mask=result.large.mask, settings=settings)
+    return files_of(folder, result.name, settings=settings if result.second is None else settings.of_frames())
+
+
+def large_files(folder: Path, name: str, *, mask: str, settings: FolderSettings) -> list[Path]:
+    """All files of an image that was segmented tile by tile, the mask last; they have no probabilities.
+
+    Args:
+        folder: of the result.
+        name: of the image.
+        mask: path of its mask in the folder.
+        settings: of the run.
+    """
+    suffix = PurePosixPath(mask).suffix
+    paths = [folder / OVERLAYS / f"{name}.jpg"] if settings.overlays else []
+    paths += [folder / CONFIDENCE / f"{name}{suffix}"] if settings.confidence_bits else []
+    paths += [folder / MASKS / f"{name}.json"] if suffix != ".png" else []
+    return [*paths, folder / mask]
+
+
+def write_files(result: SegmentationResult, folder: Path, *, name: str, settings: FolderSettings) -> None:
+    """Write the files of an image, each whole or not at all, the mask last."""
+    for path in files_of(folder, name, settings=settings):
+        kind = path.relative_to(folder).parts[0]
+        if kind == OVERLAYS:
+            write_bytes(path, _encoded(result.overlay(), "JPEG", quality=JPEG_QUALITY))
+        elif kind == CONFIDENCE:
+            write_bytes(path, _encoded(confidence_picture(result.confidence, bits=settings.confidence_bits), "PNG"))
+        elif kind == SOFT:
+            write_bytes(path, soft_file(result, classes=soft_classes(settings, names=result.label_map.names)))
+        else:
+            result.label_map.save(path)
+
+
+def write_result(folder: Path, item: Segmented, *, settings: FolderSettings) -> ResultRecord:
+    """Write the files of an image, or remove those of an earlier run where it failed.
+
+    Returns:
+        its record; to be written after the files, so that it vouches for them.
+    """
+    found = item.found
+    if isinstance(found, SegmentationResult):
+        try:
+            write_files(found, folder, name=item.name, settings=settings)
+        except PatchwordError as error:
+            found = why_unwritten(error, folder=folder)
+    if isinstance(found, ResultRecord):
+        return found
+    if isinstance(found, PatchwordError):
+        in_tiles = large_files(folder, item.name, mask=f"{MASKS}/{item.name}.tif", settings=settings)
+        remove_files([*files_of(folder, item.name, settings=settings), *in_tiles])
+        return ResultRecord(
+            name=item.name, status="failed", reason=str(found), content=item.content, second=item.second
+        )
+    height, width = found.label_map.indices.shape
+    areas = class_areas(found.label_map, with_runs=settings.rle)
+    return ResultRecord(
+        name=item.name,
+        status="ok",
+        content=item.content,
+        second=item.second,
+        size=(height, width),
+        classes=areas,
+        ignored=height * width - sum(area.pixels for area in areas.values()),
+        mean_confidence=round(float(found.confidence.mean(dtype=np.float64)), 6),
+    )
+
+
+def class_areas(label_map: LabelMap, *, with_runs: bool) -> dict[str, ClassArea]:
+    """Area of each class that is there.
+
+    Args:
+        label_map: of an image.
+        with_runs: whether each has its run lengths.
+    """
+    indices = label_map.indices
+    counts = np.bincount(indices.ravel(), minlength=len(label_map.names))
+    return {
+        name: ClassArea(
+            pixels=int(counts[index]),
+            share=round(int(counts[index]) / indices.size, 6),
+            rle=RunLengthsRecord.model_validate(run_lengths(indices == index)) if with_runs else None,
+        )
+        for index, name in enumerate(label_map.names)
+        if counts[index]
+    }
+
+
+def confidence_picture(confidence: NDArray[np.float32], *, bits: int) -> Image.Image:
+    """Confidence (h, w) in [0, 1] as a grey picture: the value is confidence x 255 (8 bits) or x 65535 (16)."""
+    scaled = np.rint(confidence * np.float32(2**bits - 1))
+    return Image.fromarray(scaled.astype(np.uint8 if bits == 8 else np.uint16))
+
+
+def soft_classes(settings: FolderSettings, *, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes whose probabilities are asked for.
+
+    Args:
+        settings: of the run.
+        names: of all classes, "background" among them where there is one.
+    """
+    if settings.soft == (ALL_CLASSES,) and ALL_CLASSES not in names:
+        return names
+    unknown = next((name for name in settings.soft if name not in names), None)
+    if unknown is not None:
+        raise PatchwordError(
+            f"soft names the unknown class {unknown!r} (choose from {ALL_CLASSES}, {', '.join(names)})"
+        )
+    return settings.soft
+
+
+def soft_file(result: SegmentationResult, *, classes: tuple[str, ...]) -> bytes:
+    """Probabilities as a safetensors file: `probabilities` (n, h, w) float16, the names as JSON in its metadata."""
+    from safetensors.numpy import save
+
+    probabilities = np.ascontiguousarray(result.soft(classes), dtype=np.float16)
+    return save({"probabilities": probabilities}, metadata={"classes": json.dumps(classes)})
+
+
+def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()

@@ -20,9 +20,9 @@ from patchword.runs.progress import Progress
 from patchword.runs.records import relative_root
 from patchword.runs.shards import Shard
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.files import mask_path, overlay_video_path, soft_classes
 from patchword.segmentation.folder import SEGMENTED, finish
 from patchword.segmentation.records import RESULTS, ResultRecord, SegmentationRecord, SegmentedFolder, read_results
+from patchword.segmentation.result import mask_path, overlay_video_path, soft_classes
 from patchword.segmentation.video import check_extra, is_video, write_overlay_video
 from patchword.segmentation.words import Classes, mask_names
 from patchword.segmentation.work import FramePlan, SegmentWork, plan_chunks

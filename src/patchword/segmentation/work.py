@@ -28,11 +28,9 @@ from patchword.runs.pipeline import (
 )
 from patchword.runs.shards import Shard, chunks_of
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.files import LargeFacts, Segmented, overlay_video_path, write_result
-from patchword.segmentation.large.readers import read_head
-from patchword.segmentation.large.run import segment_large
+from patchword.segmentation.heads import read_head
 from patchword.segmentation.records import ResultRecord
-from patchword.segmentation.result import SegmentationResult
+from patchword.segmentation.result import SegmentationResult, Segmented, overlay_video_path, write_result
 from patchword.segmentation.video import FrameCount, VideoFrame, frames_told, is_video, read_frames
 
 # Stands for the pixels of images that are read tile by tile, and of videos, which are read frame by frame.
@@ -96,7 +94,7 @@ class SegmentWork:
 
     def _result(
         self, photograph: Photograph, found: Iterator[SegmentationResult | PatchwordError]
-    ) -> SegmentationResult | PatchwordError | LargeFacts:
+    ) -> SegmentationResult | PatchwordError | ResultRecord:
         if isinstance(photograph.pixels, PatchwordError):
             return why_unread(photograph)
         return self._in_tiles(photograph) if photograph.pixels is NOT_READ else next(found)
@@ -112,10 +110,12 @@ class SegmentWork:
             each if isinstance(each, PatchwordError) else replace(each, scores=None, class_of=None) for each in found
         ]
 
-    def _in_tiles(self, photograph: Photograph) -> PatchwordError | LargeFacts:
+    def _in_tiles(self, photograph: Photograph) -> PatchwordError | ResultRecord:
         """Segment an image tile by tile into its files."""
+        from patchword.segmentation.large.run import segment_large
+
         try:
-            return segment_large(
+            facts = segment_large(
                 photograph.path,
                 segmenter=self.segmenter,
                 classes=self.vocabulary,
@@ -126,6 +126,7 @@ class SegmentWork:
                 confidence_bits=self.how.confidence_bits,
                 note=lambda note: self.tell(f"{photograph.name}: {note}"),
             )
+            return facts.record(photograph.name, content=photograph.content)
         except WriteError:
             raise
         except PatchwordError as error:

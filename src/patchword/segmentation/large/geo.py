@@ -17,8 +17,7 @@ from patchword.config.segment import SegmentSettings
 from patchword.data.folders import replacing_path
 from patchword.data.image_extras import customary_nodata, is_nodata
 from patchword.errors import PatchwordError, WriteError, warn_of_file
-from patchword.segmentation.large.readers import Pixels
-from patchword.segmentation.large.tiles import Box
+from patchword.segmentation.large.tiles import Box, Pixels
 
 BLOCK = 256  # side in pixels of the blocks of files that are written
 _CACHE_MEGABYTES = 256  # of decoded blocks of files that are read; bounds memory, changes no result

@@ -1,9 +1,13 @@
-"""Where the tiles of a large image lie: what each one sees, and which part of it is kept."""
+"""Where the tiles of a large image lie, what each one sees and which part of it is kept, and how parts are read."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from patchword.config.segment import SegmentSettings
 
@@ -74,8 +78,8 @@ def plan_tiles(size: tuple[int, int], *, tile: int, overlap: int) -> list[Tile]:
         Tile(
             row,
             column,
-            seen=Box(down.seen[0], across.seen[0], down.seen[1], across.seen[1]),
-            kept=Box(down.kept[0], across.kept[0], down.kept[1], across.kept[1]),
+            seen=Box(down[0].start, across[0].start, down[0].stop, across[0].stop),
+            kept=Box(down[1].start, across[1].start, down[1].stop, across[1].stop),
         )
         for row, down in enumerate(rows)
         for column, across in enumerate(columns)
@@ -105,20 +109,73 @@ def settings_of_tile(settings: SegmentSettings, *, seen: Box, own_size: int | No
     return settings.model_copy(update={"image_size": max(1, side)})
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Start and end along one axis of what a tile sees and of what is kept of it."""
-
-    seen: tuple[int, int]
-    kept: tuple[int, int]
-
-
-def _spans(length: int, *, tile: int, overlap: int) -> list[_Span]:
+def _spans(length: int, *, tile: int, overlap: int) -> list[tuple[range, range]]:
+    """Along one axis, what each tile sees and what is kept of it."""
     count = max(1, -(-(length - overlap) // (tile - overlap)))
     starts = [max(0, min(number * (tile - overlap), length - tile)) for number in range(count)]
     ends = [min(start + tile, length) for start in starts]
     cuts = [0, *((end + start) // 2 for end, start in zip(ends, starts[1:], strict=False)), length]
     return [
-        _Span(seen=(start, end), kept=(first, last))
+        (range(start, end), range(first, last))
         for start, end, first, last in zip(starts, ends, cuts, cuts[1:], strict=False)
     ]
+
+
+class Pixels(NamedTuple):
+    """A part of an image.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB.
+        valid: (h, w) bool, false where the file says that there is nothing; None where there is something everywhere.
+    """
+
+    image: NDArray[np.uint8]
+    valid: NDArray[np.bool_] | None
+
+
+class WindowReader(Protocol):
+    """An image of which any part can be had.
+
+    Attributes:
+        size: (height, width) in pixels.
+    """
+
+    size: tuple[int, int]
+
+    def read(self, box: Box) -> Pixels:
+        """A part of the image, which lies inside of it."""
+
+    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The whole image (height, width, 3) uint8 at a smaller size."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class ArrayReader:
+    """An image that is in memory as a whole, such as a photograph that its format gives only whole.
+
+    Args:
+        image: (h, w, 3) uint8.
+    """
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
+        self.size = (image.shape[0], image.shape[1])
+
+    def read(self, box: Box) -> Pixels:
+        """A part of the image."""
+        return Pixels(self.image[box.top : box.bottom, box.left : box.right], None)
+
+    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Every so many-th pixel of the image."""
+        rows, columns = (sample_positions(whole, count=part) for whole, part in zip(self.size, size, strict=True))
+        return self.image[rows[:, None], columns]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def sample_positions(length: int, *, count: int) -> NDArray[np.int64]:
+    """The `count` positions of `length` that nearest-neighbour sampling takes: the middles of as many equal parts."""
+    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -182,6 +182,7 @@ class PixelStore:
     def __init__(self, path: Path, *, size: tuple[int, int], dtype: type[np.unsignedinteger[Any]]) -> None:
         self.size = size
         self.dtype = np.dtype(dtype)
+        self._path = path
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self._file.truncate(size[0] * size[1] * self.dtype.itemsize)
 
@@ -203,23 +204,10 @@ class PixelStore:
         """Have on disk what was written."""
         os.fsync(self._file.fileno())
 
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """The values (stop - start, width) of some rows."""
-        self._file.seek(start * self.size[1] * self.dtype.itemsize)
-        values = np.empty((stop - start, self.size[1]), dtype=self.dtype)
-        left = memoryview(values.data).cast("B")
-        while left:
-            left = left[self._file.readinto(left) :]
-        return values
-
-    def strips(self, height: int) -> Iterator[NDArray[Any]]:
-        """All values from top to bottom, (height, width) at a time, the last perhaps fewer."""
-        for top in range(0, self.size[0], height):
-            yield self.rows(top, min(top + height, self.size[0]))
-
-    def sample(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
-        """The values (len(rows), len(columns)) at some rows and columns."""
-        return np.stack([self.rows(int(row), int(row) + 1)[0, columns] for row in rows])
+    @property
+    def values(self) -> NDArray[Any]:
+        """All values (height, width); mapped, so that no part of them has to stay in memory."""
+        return np.memmap(self._path, dtype=self.dtype, mode="r", shape=self.size)
 
     def close(self) -> None:
         """Close the file."""

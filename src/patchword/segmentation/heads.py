@@ -1,82 +1,18 @@
-"""Reading a part of an image at a time."""
+"""What the head of an image file tells: its size, and whether it is segmented tile by tile."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, NamedTuple
 
 from patchword.config.segment import SegmentSettings
-from patchword.data.images import image_size, read_image
+from patchword.data.images import image_size
 from patchword.errors import PatchwordError
-from patchword.segmentation.large.tiles import Box
 
-_READ_AS_THEY_ARE = frozenset({1, 2, 3, 6})  # grey from black, RGB, palette, YCbCr
 _MILLION = 1_000_000
-
-
-class Pixels(NamedTuple):
-    """A part of an image.
-
-    Attributes:
-        image: (h, w, 3) uint8 RGB.
-        valid: (h, w) bool, false where the file says that there is nothing; None where there is something everywhere.
-    """
-
-    image: NDArray[np.uint8]
-    valid: NDArray[np.bool_] | None
-
-
-class WindowReader(Protocol):
-    """An image of which any part can be had.
-
-    Attributes:
-        size: (height, width) in pixels.
-    """
-
-    size: tuple[int, int]
-
-    def read(self, box: Box) -> Pixels:
-        """A part of the image, which lies inside of it."""
-
-    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The whole image (height, width, 3) uint8 at a smaller size."""
-
-    def close(self) -> None:
-        """Let go of the file."""
-
-
-class ArrayReader:
-    """An image that is in memory as a whole, such as a photograph that its format gives only whole.
-
-    Args:
-        image: (h, w, 3) uint8.
-    """
-
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        self.image = image
-        self.size = (image.shape[0], image.shape[1])
-
-    def read(self, box: Box) -> Pixels:
-        """A part of the image."""
-        return Pixels(self.image[box.top : box.bottom, box.left : box.right], None)
-
-    def preview(self, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Every so many-th pixel of the image."""
-        rows, columns = (sample_positions(whole, count=part) for whole, part in zip(self.size, size, strict=True))
-        return self.image[rows[:, None], columns]
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-def sample_positions(length: int, *, count: int) -> NDArray[np.int64]:
-    """The `count` positions of `length` that nearest-neighbour sampling takes: the middles of as many equal parts."""
-    return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
 class Head(NamedTuple):
@@ -107,37 +43,11 @@ def read_head(path: Path, *, settings: SegmentSettings) -> Head:
     except PatchwordError:
         return Head(0, in_tiles=False)
     georeferenced = header is not None and header.georeferenced
-    return Head(height * width, in_tiles=georeferenced or _is_large((height, width), settings))
+    return Head(height * width, in_tiles=georeferenced or _is_large(height * width, settings))
 
 
-def open_reader(path: Path, *, settings: SegmentSettings) -> WindowReader:
-    """Open an image to read parts of it.
-
-    A TIFF is read by windows with rasterio, so that memory is of a window; without that package, and for all other
-    formats, an image without a georeference is decoded once and kept whole, 3 bytes a pixel.
-    """
-    header = read_tiff_header(path)
-    if header is not None and _by_windows(header):
-        from patchword.segmentation.large.geo import GeoReader
-
-        return GeoReader(path, settings=settings)
-    return ArrayReader(read_image(path))
-
-
-def _by_windows(header: TiffHeader) -> bool:
-    if header.georeferenced:
-        return True
-    if not header.upright or header.meaning not in _READ_AS_THEY_ARE:
-        return False
-    try:
-        import rasterio  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def _is_large(size: tuple[int, int], settings: SegmentSettings) -> bool:
-    return settings.large_megapixels is not None and size[0] * size[1] > settings.large_megapixels * _MILLION
+def _is_large(pixels: int, settings: SegmentSettings) -> bool:
+    return settings.large_megapixels is not None and pixels > settings.large_megapixels * _MILLION
 
 
 _WIDTH, _HEIGHT, _MEANING, _ORIENTATION = 256, 257, 262, 274  # tags of TIFF 6.0
@@ -217,3 +127,16 @@ def _entry(entry: bytes, *, order: str, big: bool) -> tuple[int, int]:
         return tag, 0
     form = order + _SIZES[kind]
     return tag, struct.unpack(form, value[: struct.calcsize(form)])[0]
+
+
+_READ_AS_THEY_ARE = frozenset({1, 2, 3, 6})  # grey from black, RGB, palette, YCbCr
+
+
+def reads_by_windows(path: Path) -> bool:
+    """Whether rasterio reads a file part by part: a TIFF that is upright and in usual colours, or georeferenced."""
+    header = read_tiff_header(path)
+    if header is None or header.georeferenced:
+        return header is not None
+    if not header.upright or header.meaning not in _READ_AS_THEY_ARE:
+        return False
+    return find_spec("rasterio") is not None
