@@ -27,7 +27,7 @@ from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.confusion import ConfusionMatrix
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.models.text_embeddings import encode_vocabulary
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import SIZE, draw

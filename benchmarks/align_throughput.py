@@ -113,7 +113,7 @@ def measure(
     from patchword.alignment.trainer import TrainingSet, train
     from patchword.config.align import AlignSettings
     from patchword.data.masks import LabelMap
-    from patchword.models import load_patch_encoder
+    from patchword.models.loading import load_patch_encoder
 
     encoder = load_patch_encoder(str(encoder_folder), device=device)
     defaults = AlignSettings()

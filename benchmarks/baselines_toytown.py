@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import patchword as pw
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import load_method

@@ -24,7 +24,7 @@ from patchword.alignment.photographs import content_hash
 from patchword.alignment.shards import bytes_held
 from patchword.config.align import AlignSettings
 from patchword.data.vocabulary import Vocabulary
-from patchword.models import load_patch_encoder
+from patchword.models.loading import load_patch_encoder
 from patchword.toytown import miniatures
 from patchword.toytown.demo_scenes import SIZE, Place, draw
 from patchword.toytown.world import SEEN

@@ -63,7 +63,7 @@ def make_model(folder: Path, *, size: str) -> tuple[Path, Any]:
     from patchword.alignment.state import StepRecord
     from patchword.config.align import AlignSettings
     from patchword.data.vocabulary import Vocabulary
-    from patchword.models import load_patch_encoder
+    from patchword.models.loading import load_patch_encoder
 
     torch.manual_seed(0)
     config = Dinov2Config(

@@ -33,7 +33,7 @@ from patchword.config.label import LabelSettings
 from patchword.labeling import mask_generator
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import sample_points
-from patchword.models import load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_mask_proposer, load_patch_encoder
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals, PatchEncoder
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed

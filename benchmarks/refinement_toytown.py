@@ -31,7 +31,7 @@ from patchword import api
 from patchword.data.masks import LabelMap
 from patchword.evaluation.confusion import boundary_counts
 from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
-from patchword.models import load_mask_proposer
+from patchword.models.loading import load_mask_proposer
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 from patchword.toytown import miniatures

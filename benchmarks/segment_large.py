@@ -63,7 +63,7 @@ def draw(path: Path, *, side: int, kind: str) -> None:
 def segment_one(path: Path, *, out: Path, image_text: str, settings: dict[str, int]) -> None:
     """Segment one image in this process and print how many tiles it had."""
     from patchword.config.segment import SegmentSettings
-    from patchword.models import load_image_text
+    from patchword.models.loading import load_image_text
     from patchword.segmentation.dense import DenseSegmenter
     from patchword.segmentation.large.run import segment_large
 

@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
     os.environ["PATCHWORD_CACHE"] = ""  # nothing is left behind
-    from patchword.models import load_patch_encoder
+    from patchword.models.loading import load_patch_encoder
 
     wanted = [*chosen.encoders, *([] if chosen.without_proxyclip else [CLIP])]
     for name in wanted:

@@ -24,7 +24,7 @@ from PIL import Image
 from patchword.cli.terminal import parse_settings
 from patchword.config.suggest import SuggestSettings
 from patchword.data.vocabulary import Vocabulary
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
 from patchword.suggestion.run import read_nouns, suggest_classes
 from patchword.toytown import miniatures

@@ -18,7 +18,8 @@ from patchword.alignment.data import AlignmentData
 from patchword.config.align import AlignConfig
 from patchword.config.inputs import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.models.sources import Loader, ModelName
+from patchword.models.loading import Loader
+from patchword.models.registry import ModelName
 from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_photos, pixels
 
 

@@ -15,7 +15,7 @@ from patchword.errors import PatchwordError
 from patchword.export.onnx.run import export_onnx
 from patchword.export.text_embeddings import export_text_embeddings
 from patchword.labeling.point_sampling import DecodedMasks
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.segmentation.segmenter import Segmenter
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run, settings_options
 

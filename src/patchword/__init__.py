@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from patchword.export.run import export_labels as export_labels
     from patchword.labeling.dataset import LabelledDataset as LabelledDataset
     from patchword.labeling.folder import merge_labels as merge_labels
-    from patchword.models import load_image_text as load_image_text
-    from patchword.models import load_mask_proposer as load_mask_proposer
-    from patchword.models import load_patch_encoder as load_patch_encoder
+    from patchword.models.loading import load_image_text as load_image_text
+    from patchword.models.loading import load_mask_proposer as load_mask_proposer
+    from patchword.models.loading import load_patch_encoder as load_patch_encoder
     from patchword.segmentation.api import load as load
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
     from patchword.segmentation.segmenter import Segmenter as Segmenter
@@ -59,9 +59,9 @@ _HOMES = {
     "export_labels": "patchword.export.run",
     "import_labels": "patchword.export.importers",
     "merge_labels": "patchword.labeling.folder",
-    "load_image_text": "patchword.models",
-    "load_mask_proposer": "patchword.models",
-    "load_patch_encoder": "patchword.models",
+    "load_image_text": "patchword.models.loading",
+    "load_mask_proposer": "patchword.models.loading",
+    "load_patch_encoder": "patchword.models.loading",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -10,7 +10,7 @@ from colour_world import COLOURS, SETTINGS, make_data
 
 from patchword.alignment.run import align_labels
 from patchword.data.images import read_image
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.models.registry import FAMILIES
 from patchword.segmentation.segmenter import Segmenter
 

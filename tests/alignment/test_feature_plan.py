@@ -21,7 +21,8 @@ from patchword.alignment.run import align_labels
 from patchword.alignment.shards import ImageSize, bytes_held, image_bytes
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.models.sources import Loader, ModelName
+from patchword.models.loading import Loader
+from patchword.models.registry import ModelName
 from patchword.runs.progress import byte_count
 
 

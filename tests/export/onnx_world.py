@@ -12,7 +12,7 @@ from patchword.alignment.module import AlignmentModule
 from patchword.alignment.state import StepRecord
 from patchword.config.align import AlignSettings, ModuleKind
 from patchword.data.vocabulary import Vocabulary
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 
 LAST_STEP = StepRecord(
     step=1, learning_rate=1e-4, temperature=0.07, total=1.0, patch_patch=0.5, text_anchor=0.25, patch_anchor=0.25

@@ -25,7 +25,7 @@ from patchword.export.onnx.facts import open_session
 from patchword.export.onnx.graph import ImageSide, trace
 from patchword.export.onnx.head import attach_head, parse_head
 from patchword.export.onnx.run import export_onnx, largest_difference, save_model
-from patchword.models import load_patch_encoder
+from patchword.models.loading import load_patch_encoder
 from patchword.models.protocols import ModelRecord
 
 # Tracing takes seconds a layer: one layer and the smallest module where that is all a family needs, and by default only

@@ -29,7 +29,7 @@ from patchword.export.onnx.facts import Agreement, open_session, parse_facts, ru
 from patchword.export.onnx.head import parse_head
 from patchword.export.onnx.run import OnnxSummary, agreement, export_onnx, quantise
 from patchword.export.text_embeddings import export_text_embeddings
-from patchword.models.stored_text import load_stored_text
+from patchword.models.text_embeddings import load_stored_text
 from patchword.segmentation.onnx_segmenter import load_onnx_segmenter
 from patchword.segmentation.opening import load, open_segmenter
 from patchword.segmentation.result import SegmentationResult

@@ -15,7 +15,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.models import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_proposer
 
 SIZES = {"one.png": (1, 1), "long.png": (200, 8000), "thin.png": (300, 2), "plain.jpg": (60, 90)}
 VOCABULARY = Vocabulary.of(["cat", "dog", "sofa; couch", "naïve 猫"], background=["sky", "wall"])

@@ -13,7 +13,7 @@ from torch.nn import functional
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.labeling.mask_generator import AutomaticMaskGenerator
-from patchword.models import load_mask_proposer
+from patchword.models.loading import load_mask_proposer
 from patchword.toytown import miniatures
 from patchword.toytown.world import draw_scene
 

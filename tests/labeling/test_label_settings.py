@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from patchword.config.label import LABEL_PRESETS, LabelSettings, label_settings
 from patchword.errors import PatchwordError
-from patchword.models import PRESETS
+from patchword.models.registry import PRESETS
 
 
 def test_defaults_are_those_of_the_method() -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text
-from patchword.models.dense import check_dense, dense_last_layer, neighbourhood
+from patchword.models.clip import dense_last_layer, neighbourhood
+from patchword.models.loading import load_image_text
+from patchword.models.registry import Dense
 
 GRID = (3, 4)
 SPREAD = 1.7
@@ -72,9 +73,9 @@ def naive_attention(layer: Any, tokens: Tensor, dense: str) -> Tensor:
 
 
 @pytest.mark.parametrize("dense", VARIANTS)
-def test_variant_agrees_with_naive_computation(layer: Any, hidden: Tensor, dense: str) -> None:
+def test_variant_agrees_with_naive_computation(layer: Any, hidden: Tensor, dense: Dense) -> None:
     with torch.no_grad():
-        got = dense_last_layer(layer, hidden, dense=check_dense(dense), grid=GRID, spread=SPREAD)
+        got = dense_last_layer(layer, hidden, dense=dense, grid=GRID, spread=SPREAD)
         for image, tokens in enumerate(hidden):
             expected = naive_attention(layer, tokens, dense)
             if dense in ("maskclip", "sclip"):  # these keep residual and MLP
@@ -98,12 +99,12 @@ def test_variants_differ(tiny_clip: Path) -> None:
 
 
 @pytest.mark.parametrize("dense", ["value", "maskclip"])
-def test_without_attention_a_token_touches_no_other(layer: Any, hidden: Tensor, dense: str) -> None:
+def test_without_attention_a_token_touches_no_other(layer: Any, hidden: Tensor, dense: Dense) -> None:
     changed = hidden.clone()
     changed[:, 5, 0] += 1
     with torch.no_grad():
-        before = dense_last_layer(layer, hidden, dense=check_dense(dense), grid=GRID, spread=SPREAD)
-        after = dense_last_layer(layer, changed, dense=check_dense(dense), grid=GRID, spread=SPREAD)
+        before = dense_last_layer(layer, hidden, dense=dense, grid=GRID, spread=SPREAD)
+        after = dense_last_layer(layer, changed, dense=dense, grid=GRID, spread=SPREAD)
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-6
     assert moved.nonzero().flatten().tolist() == [5]
 
@@ -112,4 +113,4 @@ def test_unknown_variant_is_refused() -> None:
     with pytest.raises(
         PatchwordError, match=r"dense 'proxyclip' is unknown \(choose from value, maskclip, sclip, clearclip, naclip"
     ):
-        check_dense("proxyclip")
+        load_image_text("anything", dense="proxyclip")

@@ -12,7 +12,7 @@ from model_pictures import FORWARD
 from tiny import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from torch import Tensor
 
-from patchword.models import load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_mask_proposer, load_patch_encoder
 
 HALF = [0.5] * 3
 Reference = Callable[[Any, Tensor], Tensor]
@@ -151,7 +151,7 @@ def test_real_sam2_needs_whole_squares_of_32() -> None:
     """The published sizes, none of which needs more than the last stage's cell."""
     from transformers import Sam2HieraDetConfig
 
-    from patchword.models.adapters import whole_cell
+    from patchword.models.encoders import whole_cell
 
     tiny, large = Sam2HieraDetConfig(), Sam2HieraDetConfig(window_size_per_stage=[8, 4, 16, 8])
     assert (whole_cell(tiny), whole_cell(large)) == (32, 32)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from patchword.models import load_patch_encoder
-from patchword.models.encoders import HEADINGS, encoder_row, list_encoders, patch_shape
+from patchword.models.catalog import HEADINGS, encoder_row, list_encoders, patch_shape
+from patchword.models.loading import load_patch_encoder
 from patchword.models.registry import PRESETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"

@@ -12,14 +12,8 @@ from torch import Tensor
 
 from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
-from patchword.models import (
-    ImageTextEncoder,
-    MaskGenerator,
-    PatchEncoder,
-    load_image_text,
-    load_mask_proposer,
-    load_patch_encoder,
-)
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # float32, another batch size sums in another order
 

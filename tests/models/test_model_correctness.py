@@ -13,7 +13,7 @@ import tiny
 import torch
 from model_pictures import FORWARD, PIXEL, cosine, photo, plain_normalise, to_tensor
 
-from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
 from patchword.models.pixels import normalise, resize
 
 

@@ -14,8 +14,8 @@ import torch
 from fake_device import fake_device
 from patchword.alignment.state import compute_type
 from patchword.errors import PatchwordError
-from patchword.models import devices
-from patchword.models.devices import choose_device, choose_dtype
+from patchword.models import loading as devices
+from patchword.models.loading import choose_device, choose_dtype
 
 A100, T4, V100, P100 = (8, 0), (7, 5), (7, 0), (6, 0)
 

@@ -13,8 +13,8 @@ from huggingface_hub import constants, errors
 
 from patchword.errors import PatchwordError
 from patchword.models import hub as hub_module
-from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
-from patchword.models.fetch import check_model, fetch_models, list_models
+from patchword.models.catalog import check_model, fetch_models, list_models
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
 
 NAME = "openai/clip-vit-base-patch16"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -19,9 +19,11 @@ from PIL import Image
 
 import patchword
 from patchword.errors import PatchwordError
-from patchword.models import folders, hub, load_image_text, load_mask_proposer, load_patch_encoder
-from patchword.models.folders import fingerprint
-from patchword.models.sources import segmenter_folder
+from patchword.models import checkpoint as folders
+from patchword.models import hub
+from patchword.models.checkpoint import fingerprint
+from patchword.models.hub import segmenter_folder
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
 
 Breaker = Callable[[Path], None]
 
@@ -92,7 +94,7 @@ BREAKERS: list[tuple[str, Breaker, tuple[str, ...]]] = [
     (
         "no tokenizer",
         lambda f: [path.unlink() for path in f.glob("tokenizer*")],  # type: ignore[return-value, func-returns-value]
-        ("has no usable tokenizer", "needed is one of tokenizer.json, vocab.json"),
+        ("has no usable tokenizer", "it needs one of tokenizer.json, vocab.json"),
     ),
     ("tokenizer no JSON", lambda f: (f / "tokenizer.json").write_text("{"), ("has no usable tokenizer",)),
     (
@@ -198,7 +200,7 @@ def test_siglip_without_pooling_head_still_has_patches(tiny_siglip: Path, tmp_pa
 
 
 def test_siglip_has_one_dense_variant(tiny_siglip: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"dense is 'naclip' for .*SigLIP.*only value works"):
+    with pytest.raises(PatchwordError, match=r"dense is 'naclip', but .*not a CLIP.*only value works"):
         load_image_text(str(tiny_siglip), device="cpu", dense="naclip")
 
 
@@ -464,7 +466,7 @@ def test_loading_says_nothing(tiny_sam2_video: Path, capfd: pytest.CaptureFixtur
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, patchword.models, patchword.models.encoders; patchword.models.encoders.list_encoders(); "
+    code = "import sys, patchword.models.catalog; patchword.models.catalog.list_encoders(); "
     code += "print([m for m in ('torch', 'transformers', "
     code += "'huggingface_hub', 'numpy') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(Path(patchword.__file__).parents[1])}

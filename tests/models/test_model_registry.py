@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.models import PRESETS
-from patchword.models.registry import FAMILIES, checkpoint_of, family_of, find_preset, known_family
+from patchword.models.registry import FAMILIES, PRESETS, checkpoint_of, family_of, find_preset, known_family
 
 NAME = "openai/clip-vit-base-patch16"
 
@@ -21,7 +20,7 @@ def test_presets_name_known_models_of_the_right_kinds() -> None:
         for name in choice.names:
             family = known_family(name)
             assert family is not None, name
-            kinds.append(family.kind)
+            kinds.append(family.kinds[0])
         assert kinds == ["image-text", "mask", "patch"]
 
 
@@ -45,10 +44,13 @@ def test_registry_is_consistent() -> None:
 
 
 def test_every_role_of_a_family_has_weights_and_an_adapter() -> None:
-    from patchword.models.adapters import _PATCH_ENCODERS, WEIGHTS
+    import transformers
 
-    assert set(WEIGHTS) == {(family.name, kind) for family in FAMILIES for kind in family.kinds}
-    assert set(_PATCH_ENCODERS) == {family.name for family in FAMILIES if "patch" in family.kinds}
+    from patchword.models.loading import adapter_of
+
+    for family in FAMILIES:
+        for kind in family.kinds:
+            assert hasattr(transformers, adapter_of(family, kind).class_name)
 
 
 def _configs() -> dict[str, Callable[[], tuple[Any, Any]]]:
@@ -110,7 +112,7 @@ def test_registry_states_the_sizes_of_the_models(name: str) -> None:
     """Counted on the meta device, without a weight."""
     import torch
 
-    from patchword.models.loading import model_sizes
+    from patchword.models.loading import adapter_of
 
     family, checkpoint = known_family(name), checkpoint_of(name)
     assert family is not None
@@ -121,12 +123,12 @@ def test_registry_states_the_sizes_of_the_models(name: str) -> None:
     assert count / 1e6 == pytest.approx(checkpoint.parameters, abs=0.1)
     if "patch" in family.kinds[1:]:
         tower = config.vision_config
-        assert model_sizes(family, tower, kind="patch") == (
+        assert adapter_of(family, "patch").sizes(tower) == (
             checkpoint.patch_size,
             checkpoint.tower_dim,
             checkpoint.input_size,
         )
-    assert model_sizes(family, config, kind=family.kind) == (
+    assert adapter_of(family, family.kinds[0]).sizes(config) == (
         checkpoint.patch_size,
         checkpoint.dim,
         checkpoint.input_size,

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
-from patchword.models.extras import repository, split_name
-from patchword.models.fetch import check_model
+from patchword.models.catalog import check_model, whereabouts
 from patchword.models.hub import cached_folder, local_folder
-from patchword.models.sources import ModelName, whereabouts
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.registry import ModelName, repository, split_name
 
 NAMES = [("timm:resnet50.a1_in1k", "timm"), ("open_clip:laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "open_clip")]
 
@@ -200,7 +199,9 @@ class TestOpenClip:
             load_patch_encoder(name, device="cpu")
 
     def test_one_dense_variant(self, tiny_open_clip: str) -> None:
-        with pytest.raises(PatchwordError, match=r"dense is 'sclip' for .*OpenCLIP model; only value works"):
+        with pytest.raises(
+            PatchwordError, match=r"dense is 'sclip', but .*not a CLIP in transformers.*only value works"
+        ):
             load_image_text(tiny_open_clip, device="cpu", dense="sclip")
 
     @pytest.mark.parametrize("file", ["open_clip_config.json", "open_clip_model.safetensors"])

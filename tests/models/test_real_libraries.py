@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 

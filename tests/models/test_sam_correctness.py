@@ -15,7 +15,7 @@ import torch
 from model_pictures import FORWARD, PIXEL, photo, plain_normalise, to_tensor
 from PIL import Image
 
-from patchword.models import load_mask_proposer
+from patchword.models.loading import load_mask_proposer
 from patchword.models.pixels import crop_logits, longest_side_size, normalise, pad_bottom_right, resize
 
 SAM_SIZES = [(48, 64), (64, 48), (33, 50), (50, 33), (200, 120), (96, 96)]

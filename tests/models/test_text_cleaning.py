@@ -13,12 +13,12 @@ import ftfy
 import pytest
 import torch
 
-import patchword.models.common as common
+import patchword.models.text_embeddings as common
 import patchword.segmentation.words as text_store
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordWarning
-from patchword.models import load_image_text
-from patchword.models.common import clean_prompt
+from patchword.models.loading import load_image_text
+from patchword.models.text_embeddings import clean_prompt
 from patchword.segmentation.words import WordEncoder
 from patchword.toytown.miniatures import CLIP
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from patchword.cli.app import app
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.segmentation.methods import BENCHMARKS, METHODS
 from patchword.segmentation.opening import load_method
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from patchword.config.segment import SegmentSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import VocabularyClass
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.models.pixels import normalise
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import load_method

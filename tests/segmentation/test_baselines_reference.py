@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_patch_encoder
-from patchword.models.clip import ClipEncoder
-from patchword.models.common import interpolate_positions
+from patchword.models.clip import ClipEncoder, ProxyClip, proxy_attention
+from patchword.models.loading import load_image_text, load_patch_encoder
+from patchword.models.pixels import interpolate_positions
 from patchword.models.protocols import ModelRecord
-from patchword.models.proxy import ProxyClip, proxy_attention
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import load_method
 

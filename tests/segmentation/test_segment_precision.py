@@ -14,7 +14,7 @@ from colour_world import COLOURS, ColourPatches, ColourText, draw, make_data
 from torch import Tensor
 
 from patchword.alignment.run import align_labels
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 

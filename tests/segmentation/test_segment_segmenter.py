@@ -17,8 +17,7 @@ from PIL import Image
 from patchword.config.inputs import trained_classes
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.models.common import encode_in_batches
-from patchword.models.stored_text import StoredText
+from patchword.models.text_embeddings import StoredText, encode_in_batches
 from patchword.segmentation import words
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.result import SegmentationResult
@@ -203,7 +202,7 @@ class TestWithRealAdapters:
         from colour_world import SETTINGS, make_data
 
         from patchword.alignment.run import align_labels
-        from patchword.models import load_image_text, load_patch_encoder
+        from patchword.models.loading import load_image_text, load_patch_encoder
 
         encoder_folder = shutil.copytree(tiny_dinov2, tmp_path / "encoder")
         text = load_image_text(str(tiny_clip), device="cpu")

@@ -15,7 +15,7 @@ import torch
 from colour_world import ColourText
 
 from patchword.data.vocabulary import Vocabulary
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
 from patchword.segmentation.words import ClassWords, TextStore, WordEncoder, text_identity
 from patchword.versions import versions
@@ -159,7 +159,7 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_real_text_tower_and_another_process(tiny_clip: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from patchword.models import load_image_text;"
+        "import sys; from patchword.models.loading import load_image_text;"
         "from patchword.segmentation.words import WordEncoder;"
         "WordEncoder(load_image_text(sys.argv[1], device='cpu'))('cat, lamp')"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from patchword.models import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
 from patchword.toytown import miniatures
 from patchword.toytown.world import CLASSES, COLOURS
 

@@ -8,7 +8,7 @@ import torch
 from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.image import LabelParts, MaskCandidates, generate_masks
-from patchword.models import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_proposer
 from patchword.toytown import miniatures
 from patchword.toytown.seeds import scene_seed
 from patchword.toytown.world import SEEN, draw_scene

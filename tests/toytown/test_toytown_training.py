@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text, load_patch_encoder
+from patchword.models.loading import load_image_text, load_patch_encoder
 from tools.miniatures import train, train_clip, train_dino, train_sam
 from tools.miniatures.train_clip import ClipRecipe
 from tools.miniatures.train_dino import DinoRecipe

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.models.text_embeddings import encode_vocabulary
 from patchword.toytown.shapes import THINGS
 from patchword.toytown.world import STYLES, Scene

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.models import load_patch_encoder
+from patchword.models.loading import load_patch_encoder
 from patchword.toytown.world import CLASSES, Scene
 from tools.miniatures.checkpoints import check_counts
 from tools.miniatures.dino_targets import PATCH

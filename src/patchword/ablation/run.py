@@ -26,8 +26,9 @@ from patchword.evaluation.predictors import FolderPredictor, Predictor, Segmente
 from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
 from patchword.labeling.dataset import LabelledDataset
+from patchword.models.loading import Loader
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
-from patchword.models.sources import Loader, ModelName
+from patchword.models.registry import ModelName
 from patchword.runs.records import Numerics
 from patchword.segmentation.segmenter import Segmenter
 from patchword.versions import versions

@@ -14,9 +14,11 @@ from patchword.config.inputs import refuse_empty
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
+from patchword.models.catalog import describe_models
+from patchword.models.hub import check_part
+from patchword.models.loading import Loader
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
-from patchword.models.registry import find_preset
-from patchword.models.sources import Loader, ModelName, check_part, describe_models, name_of
+from patchword.models.registry import ModelName, find_preset, name_of
 from patchword.runs.plan import Plan, describe_output
 
 _COMMON_TEXT_DIM = 512  # of CLIP's base models

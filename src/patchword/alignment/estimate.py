@@ -21,11 +21,12 @@ from patchword.alignment.state import start_state
 from patchword.alignment.step import training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.models.devices import choose_device
-from patchword.models.encoders import patch_shape
+from patchword.models.catalog import patch_shape
+from patchword.models.hub import is_here
+from patchword.models.loading import Loader, choose_device
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
-from patchword.models.sources import Loader, ModelName, is_here
+from patchword.models.registry import ModelName
 from patchword.runs.progress import Progress, byte_count, duration, say
 
 _MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell

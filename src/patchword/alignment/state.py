@@ -17,7 +17,7 @@ from patchword.alignment.module import AlignmentModule
 from patchword.config.align import AlignSettings
 from patchword.data.folders import write_bytes
 from patchword.errors import PatchwordError
-from patchword.models.devices import fast_dtype
+from patchword.models.loading import fast_dtype
 
 
 class StepRecord(BaseModel):

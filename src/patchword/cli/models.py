@@ -13,9 +13,8 @@ from patchword.cli.terminal import FAILED, PatchwordGroup, print_columns, print_
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
-    from patchword.models.fetch import CheckedModel, ListedModel
-    from patchword.models.registry import Kind
-    from patchword.models.sources import ModelName
+    from patchword.models.catalog import CheckedModel, ListedModel
+    from patchword.models.registry import Kind, ModelName
 
 models_app = typer.Typer(
     help="List, check and fetch the foundation models.", cls=PatchwordGroup, no_args_is_help=True, rich_markup_mode=None
@@ -29,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @models_app.command("list")
 def list_command(as_json: AsJson = False) -> None:
     """Known checkpoints, their licences, and which are here."""
-    from patchword.models.fetch import list_models
+    from patchword.models.catalog import list_models
 
     listed = list_models()
     if as_json:
@@ -55,8 +54,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Load what is on this machine and say what is wrong."""
-    from patchword.models.fetch import check_model, list_models
-    from patchword.models.sources import ModelName
+    from patchword.models.catalog import check_model, list_models
+    from patchword.models.registry import ModelName
 
     chosen = _chosen(names, preset)
     if not chosen:
@@ -138,7 +137,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch checkpoints ahead of time, for a machine without network."""
-    from patchword.models.fetch import fetch_models
+    from patchword.models.catalog import fetch_models
 
     chosen = _chosen(names, preset)
     if not chosen:
@@ -157,7 +156,7 @@ def fetch(
 
 def encoders(as_json: AsJson = False) -> None:
     """Vision encoders and text spaces to choose from."""
-    from patchword.models.encoders import HEADINGS, encoder_row, list_encoders
+    from patchword.models.catalog import HEADINGS, encoder_row, list_encoders
 
     listed = list_encoders()
     if as_json:
@@ -173,8 +172,7 @@ def _kind(kind: Kind | None) -> str:
 
 
 def _chosen(names: list[str] | None, preset: str | None) -> list[ModelName]:
-    from patchword.models.registry import find_preset
-    from patchword.models.sources import ModelName
+    from patchword.models.registry import ModelName, find_preset
 
     of_preset = find_preset(preset).names if preset else ()
     return [ModelName.parse(name) for name in dict.fromkeys([*(names or []), *of_preset])]

@@ -13,8 +13,8 @@ from patchword.errors import PatchwordError, first_line
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.labeling.records import MARKER as LABELS
-from patchword.models.hub import cached_folder, fetch_config, fetch_files
-from patchword.models.sources import ModelName, segmenter_folder
+from patchword.models.hub import cached_folder, fetch_config, fetch_files, segmenter_folder
+from patchword.models.registry import ModelName
 
 # What is uploaded of each kind of folder: never photographs, nor what a run leaves for itself.
 _MODEL_FILES = ["README.md", CONFIG, WEIGHTS, "training.json"]

@@ -11,10 +11,9 @@ from patchword.alignment.artifact import read_artifact
 from patchword.data.folders import write_bytes
 from patchword.export.files import check_file_target
 from patchword.export.publish import find_artifact
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.models.stored_text import SUFFIX, TextVectorFacts, pack_text_vectors
-from patchword.models.text_embeddings import BACKGROUND
+from patchword.models.text_embeddings import BACKGROUND, SUFFIX, TextVectorFacts, pack_text_vectors
 from patchword.segmentation.segmenter import load_tower
 from patchword.segmentation.words import Classes, WordEncoder
 from patchword.versions import versions

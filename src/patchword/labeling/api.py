@@ -16,8 +16,10 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.preview import Preview, check_count, estimate_labelling, page_for, preview_labels
 from patchword.labeling.records import MANIFEST_FILE, MARKER
 from patchword.labeling.run import label_folder
-from patchword.models.registry import find_preset
-from patchword.models.sources import Loader, check_part, describe_models, is_here, name_of
+from patchword.models.catalog import describe_models
+from patchword.models.hub import check_part, is_here
+from patchword.models.loading import Loader
+from patchword.models.registry import find_preset, name_of
 from patchword.runs.plan import NOTHING_WRITTEN, Cost, Plan, cost_of, describe_output, from_sample
 from patchword.runs.shards import chunks_of
 

@@ -1,4 +1,17 @@
-"""CLIP: images and words in one space, and patches brought there by a changed last layer."""
+"""CLIP: images and words in one space, and patches brought there by a changed last layer or through ProxyCLIP.
+
+CLIP learns only its class token; in the last layer every patch attends to the same few places and forgets where it is.
+Each variant below replaces that layer for the patch tokens and leaves all layers before it as they are. With x the
+layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y split in heads of size e:
+
+| variant | attention | residual and MLP | source |
+|---|---|---|---|
+| value | identity | none | patchword's own reading of MaskCLIP |
+| maskclip | identity | both kept | MaskCLIP (Zhou et al., arXiv 2112.01071) |
+| sclip | softmax(q q^T / sqrt e) + softmax(k k^T / sqrt e) | both kept | SCLIP (Wang et al., arXiv 2312.01597) |
+| clearclip | softmax(q q^T / sqrt e) | none | ClearCLIP (Lan et al., arXiv 2407.12442) |
+| naclip | softmax(k k^T / sqrt e + neighbourhood) | none | NACLIP (Hajimiri et al., arXiv 2404.08181) |
+"""
 
 from __future__ import annotations
 
@@ -7,12 +20,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.models.common import count_tokens, encode_in_batches, interpolate_positions, side, to_map, unit
-from patchword.models.dense import Dense, dense_last_layer
-from patchword.models.pixels import Filter, normalise, resize
-from patchword.models.protocols import ModelRecord, check_images
+from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
+from patchword.models.pixels import interpolate_positions, nearest_multiple, normalise, resize, to_map, unit
+from patchword.models.protocols import ModelRecord, PatchEncoder, check_images
+from patchword.models.registry import Dense, Filter
+from patchword.models.text_embeddings import count_tokens, encode_in_batches
+
+MOST_VALUES = 2**24  # similarities in memory at once; bounds memory, changes no result
 
 
 class ClipEncoder:
@@ -23,7 +40,7 @@ class ClipEncoder:
         tokenizer: its tokenizer.
         record: what is known of the checkpoint.
         resample: filter that resizes images to the model's input.
-        dense: variant of the last layer that `encode_patches` uses, see `patchword.models.dense`.
+        dense: variant of the last layer that `encode_patches` uses, see above.
         spread: standard deviation in patches of NACLIP's neighbourhood, above 0.
         position_offset: how `encode_patches` resamples position embeddings where the grid is not that of the training;
             see `interpolate_positions`. 0 stretches them exactly; the published methods' own code has 0.1.
@@ -209,5 +226,233 @@ def check_pooled_token(tokenizer: Any, *, pooled: int, where: str) -> None:
 def clip_sizes(config: Any) -> tuple[int, int, int]:
     """Patch size, channels of the text space and input size, from a `CLIPConfig`."""
     vision = config.vision_config
-    patch = side(vision.patch_size, what="patch_size")
-    return patch, int(config.projection_dim), side(vision.image_size, what="image_size")
+    patch = side_of(vision.patch_size, what="patch_size")
+    return patch, int(config.projection_dim), side_of(vision.image_size, what="image_size")
+
+
+def _build(loaded: Loaded) -> ClipEncoder:
+    model, text_config = loaded.model, loaded.model.config.text_config
+    for part in (model.vision_model, model.visual_projection):  # the text tower stays in float32
+        part.to(loaded.dtype)
+    tokenizer = load_tokenizer(loaded.folder, vocabulary=text_config.vocab_size)
+    check_pooled_token(tokenizer, pooled=text_config.eos_token_id, where=loaded.record.name)
+    resample = loaded.preprocessing.resample
+    return ClipEncoder(model, tokenizer=tokenizer, record=loaded.record, resample=resample, dense=loaded.dense)
+
+
+ADAPTERS = {("clip", "image-text"): Adapter("CLIPModel", clip_sizes, _build)}
+
+
+def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[int, int], spread: float) -> Tensor:
+    """Apply the last layer of CLIP's image tower in one of the dense variants.
+
+    Args:
+        layer: the `CLIPEncoderLayer`.
+        hidden: (b, 1 + h * w, c) its input, class token first.
+        dense: variant.
+        grid: (h, w) in patches.
+        spread: standard deviation of NACLIP's neighbourhood in patches, above 0; the others do not use it.
+
+    Returns:
+        (b, 1 + h * w, c), before the final layer norm and the projection to the text space.
+    """
+    if dense == "value":
+        return value_path(layer, hidden)
+    if dense == "maskclip":
+        return maskclip(layer, hidden)
+    if dense == "sclip":
+        return sclip(layer, hidden)
+    if dense == "clearclip":
+        return clearclip(layer, hidden)
+    return naclip(layer, hidden, grid=grid, spread=spread)
+
+
+def value_path(layer: Any, hidden: Tensor) -> Tensor:
+    """out_proj(v_proj(layer_norm1(x))): attention replaced by identity, no residual, no MLP, no scale.
+
+    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's equation is for
+    CLIP's ResNet, whose pooling has neither residual nor MLP; this carries it over to the last layer's attention alone,
+    as ClearCLIP found the residual and the MLP to be noise. `maskclip` is what MaskCLIP's own code does with a vision
+    transformer.
+    """
+    normed = layer.layer_norm1(hidden)
+    values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
+    return values
+
+
+def maskclip(layer: Any, hidden: Tensor) -> Tensor:
+    """MaskCLIP as its authors' code has it for vision transformers: identity for attention, the rest of the layer kept.
+
+    u = x + out_proj(v_proj(layer_norm1(x))), then u + mlp(layer_norm2(u)). No scale; no token sees another in this
+    layer, so the class token, which is dropped afterwards, has no part in it.
+    """
+    hidden = hidden + value_path(layer, hidden)
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
+
+
+def sclip(layer: Any, hidden: Tensor) -> Tensor:
+    """SCLIP: correlative self-attention, the sum of softmax(q q^T / sqrt e) and softmax(k k^T / sqrt e), applied to v.
+
+    The sum is not halved, residual and MLP are those of the layer, and the class token takes part as query and as key.
+    """
+    query, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    mixed = _attend(query, value) + _attend(key, value)
+    hidden = hidden + _merge(layer.self_attn, mixed)
+    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return out
+
+
+def clearclip(layer: Any, hidden: Tensor) -> Tensor:
+    """ClearCLIP: softmax(q q^T / sqrt e) applied to v; no residual, no MLP.
+
+    The class token takes part as query and as key.
+    """
+    query, _, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    return _merge(layer.self_attn, _attend(query, value))
+
+
+def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
+    """NACLIP: softmax(k k^T / sqrt e + w) applied to v; no residual, no MLP.
+
+    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a
+    patch and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
+    """
+    _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
+    prior = neighbourhood(grid, spread=spread).to(key)
+    return _merge(layer.self_attn, _attend(key, value, prior=prior))
+
+
+def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
+    """NACLIP's spatial prior between all tokens of a grid.
+
+    Args:
+        grid: (h, w) in patches.
+        spread: standard deviation in patches, above 0.
+
+    Returns:
+        (1 + h * w, 1 + h * w) float32, row and column 0 (the class token) zero.
+    """
+    rows, columns = (_gaussian(count, spread=spread) for count in grid)
+    prior = torch.kron(rows, columns)  # (h * w, h * w): a Gaussian of a squared distance is a product over the axes
+    return functional.pad(prior, (1, 0, 1, 0))
+
+
+def _gaussian(count: int, *, spread: float) -> Tensor:
+    places = torch.arange(count, dtype=torch.float32)
+    return torch.exp(-(places[:, None] - places[None]).square() / (2 * spread**2))  # (count, count)
+
+
+def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (*normed.shape[:-1], -1, attention.head_dim)
+    query, key, value = (
+        projection(normed).view(shape).transpose(1, 2)  # (b, heads, n, e)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    return query, key, value
+
+
+def _attend(vectors: Tensor, value: Tensor, *, prior: Tensor | None = None) -> Tensor:
+    """Attention of (b, heads, n, e) vectors among themselves, scaled by 1 / sqrt e, applied to the values."""
+    return functional.scaled_dot_product_attention(vectors, vectors, value, attn_mask=prior)
+
+
+def _merge(attention: Any, mixed: Tensor) -> Tensor:
+    merged: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return merged
+
+
+class ProxyClip:
+    """Images to ProxyCLIP's patch vectors in CLIP's text space, on the grid of a vision encoder.
+
+    Of CLIP's last layer only the values are taken, v = v_proj(layer_norm1(x)) without the class token; they are resized
+    bilinearly (corners not aligned) from CLIP's grid to the vision encoder's and attend by its features:
+    out_proj(softmax(B) v) with B of `proxy_attention`, the same for all heads. No residual, no MLP; final layer norm,
+    projection and unit length follow.
+
+    Args:
+        clip: the image-text model.
+        encoder: gives the features; those of DINO and DINOv2 are the last layer's patch tokens after the final layer
+            norm, as ProxyCLIP takes them.
+        beta: how far above the mean similarity two patches must be to see each other, 0 and more; higher is stricter.
+        gamma: factor of the logits, above 0; higher gathers from the most similar patches only.
+    """
+
+    def __init__(self, clip: ClipEncoder, *, encoder: PatchEncoder, beta: float = 1.2, gamma: float = 3.0) -> None:
+        if not (beta >= 0 and gamma > 0):
+            raise PatchwordError(f"beta must be at least 0 and gamma above 0, not {beta} and {gamma}")
+        self.clip = clip
+        self.encoder = encoder
+        self.beta = beta
+        self.gamma = gamma
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Encode every patch of the vision encoder's grid.
+
+        The vision encoder sees the images as they are, CLIP sees them resized (bilinear, antialiased) to the nearest
+        whole number of its own patches.
+
+        Args:
+            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the vision encoder's patch.
+
+        Returns:
+            (b, d, h/patch, w/patch) float32, unit length along d.
+        """
+        check_images(images, multiple_of=self.encoder.record.patch_size)
+        features = self.encoder(images).to(self.clip.device)  # (b, D, h, w)
+        grid = (features.shape[-2], features.shape[-1])
+        mixed = proxy_attention(features, self._values(images, grid=grid), beta=self.beta, gamma=self.gamma)
+        attention = self.clip.model.vision_model.encoder.layers[-1].self_attn
+        tokens = attention.out_proj(mixed.to(self.clip.dtype))
+        return to_map(unit(self.clip.to_text_space(tokens)), grid=grid)
+
+    def _values(self, images: Tensor, *, grid: tuple[int, int]) -> Tensor:
+        """CLIP's values (b, h * w, c) float32 on the vision encoder's grid."""
+        patch = self.clip.record.patch_size
+        height, width = (nearest_multiple(side, of=patch) for side in images.shape[-2:])
+        pixels = resize(images.to(self.clip.device), size=(height, width), mode="bilinear")
+        hidden = self.clip.before_last_layer(pixels)
+        last = self.clip.model.vision_model.encoder.layers[-1]
+        values = to_map(
+            last.self_attn.v_proj(last.layer_norm1(hidden[:, 1:])), grid=(height // patch, width // patch)
+        )  # (b, c, rows, columns)
+        return functional.interpolate(values, size=grid, mode="bilinear", align_corners=False).flatten(2).mT
+
+
+def proxy_attention(
+    features: Tensor, values: Tensor, *, beta: float, gamma: float, most_values: int = MOST_VALUES
+) -> Tensor:
+    """ProxyCLIP's attention, softmax(B) v.
+
+    With A the cosine similarity between all patches of an image and m its mean over all n * n pairs, B is
+    gamma (A - beta m) where that is not negative and minus infinity elsewhere; the softmax is over the second patch.
+    A patch always sees itself: where even its similarity with itself is below beta m, so that it would see nothing, it
+    keeps its own value.
+
+    The mean is the squared length of the mean unit feature, so that the matrix is never needed whole: it is made, used
+    and let go some rows at a time, and once for all heads.
+
+    Args:
+        features: (b, D, h, w) of the vision encoder, any length.
+        values: (b, h * w, c) float32.
+        beta, gamma: as of `ProxyClip`.
+        most_values: similarities in memory at once; at least one row is.
+
+    Returns:
+        (b, h * w, c) float32.
+    """
+    images, count = len(values), values.shape[1]
+    vectors = unit(features.flatten(2).mT)  # (b, n, D)
+    floor = beta * vectors.mean(dim=1).square().sum(dim=-1)[:, None, None]  # (b, 1, 1)
+    rows = max(1, most_values // (images * count))
+    mixed = torch.empty_like(values)
+    for top in range(0, count, rows):
+        part = vectors[:, top : top + rows]
+        logits = (part @ vectors.mT - floor) * gamma  # (b, rows, n)
+        logits.masked_fill_(logits < 0, -torch.inf)
+        own = torch.arange(part.shape[1], device=logits.device)
+        itself = logits[:, own, top + own]
+        logits[:, own, top + own] = itself.masked_fill(itself == -torch.inf, 0.0)
+        mixed[:, top : top + rows] = logits.softmax(dim=-1) @ values
+    return mixed

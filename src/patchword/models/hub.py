@@ -1,4 +1,4 @@
-"""Where a checkpoint's folder comes from: a local folder, the hub's cache, or the hub, asked once and briefly."""
+"""Where a model's folder comes from: a local folder, the hub's cache, or the hub, asked once and briefly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ from typing import TypeVar
 
 from patchword.data.folders import expand_home, write_text
 from patchword.errors import PatchwordError
-from patchword.models.extras import TRANSFORMERS, Layout, repository, split_name
-from patchword.models.folders import CONFIG, has_weights
-from patchword.models.registry import FAMILIES, checkpoint_of
+from patchword.models.checkpoint import has_weights, read_model_type
+from patchword.models.registry import (
+    CONFIG,
+    FAMILIES,
+    TRANSFORMERS,
+    Kind,
+    Layout,
+    ModelName,
+    Named,
+    checkpoint_of,
+    family_of,
+    name_of,
+    repository,
+    split_name,
+)
 
 _ANSWER_WITHIN = 5.0  # seconds for the hub's answer to one request, where HF_HUB_ETAG_TIMEOUT says nothing
 _TIMEOUTS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
@@ -70,6 +82,73 @@ def cached_folder(name: str, *, revision: str | None) -> Path | None:
         raise PatchwordError(f"model {name!r} is neither a hub name nor a folder{_suggestion(name)}") from error
     folders = [Path(path).parent for path in found if isinstance(path, str)]
     return next((folder for folder in folders if _has_weights(folder, layout)), None)
+
+
+def found_folder(name: str, *, revision: str | None) -> Path | None:
+    """The folder of a model on this machine, local or in the hub's cache; None where it is not here."""
+    return local_folder(name, revision=revision) or cached_folder(name, revision=revision)
+
+
+def find_or_fetch(
+    name: str, *, revision: str | None, check: Callable[[Path], object] | None = None
+) -> tuple[Path, str | None]:
+    """The folder of a model, fetched where it must be, and its commit; None for a local folder.
+
+    Args:
+        name, revision: as a user gives them.
+        check: of the folder with the config, before gigabytes of weights are fetched.
+    """
+    folder = local_folder(name, revision=revision)
+    if folder is not None:
+        return folder, None
+    folder = cached_folder(name, revision=revision)
+    if folder is None:
+        config = fetch_config(name, revision=revision)
+        if check is not None:
+            check(config.parent)
+        folder = fetch_files(name, revision=revision)
+    return folder, folder.name  # the cache names a snapshot's folder by its commit
+
+
+def is_here(model: ModelName) -> bool:
+    """Whether a model's weights are on this machine."""
+    return found_folder(model.name, revision=model.revision) is not None
+
+
+def check_part(part: object, *, kind: Kind) -> None:
+    """Refuse, before anything is loaded, a folder that is not there and a model on this machine of another kind.
+
+    Args:
+        part: a model's name or folder; None, and what is loaded already, pass.
+        kind: what it has to serve as.
+    """
+    if not isinstance(part, Named):
+        return
+    model = name_of(part)
+    folder = found_folder(model.name, revision=model.revision)
+    if folder is not None and split_name(model.name)[0] is None:
+        family_of(read_model_type(folder), kind=kind, where=model.name)
+
+
+def segmenter_folder(name: str | Path) -> Path | None:
+    """The local folder that a segmenter's name means, or None when it is a hub name, `user/name`.
+
+    Args:
+        name: folder, hub name, or `name@revision`.
+    """
+    path = expand_home(name)
+    if path.is_dir():
+        return path
+    model = ModelName.parse(name)
+    meant = misspelt_folder(path) if model.revision is None else None
+    right = f"did you mean {meant}?" if meant else "pass a folder that `patchword align` has written"
+    message = f"no model folder {name}; {right}"
+    if "/" not in model.name:  # whatever is uploaded has an owner
+        raise PatchwordError(message)
+    try:
+        return local_folder(model.name, revision=model.revision)
+    except PatchwordError:  # it can only have been a folder
+        raise PatchwordError(message) from None
 
 
 def fetch_config(name: str, *, revision: str | None) -> Path:
@@ -203,8 +282,8 @@ def _has_weights(folder: Path, layout: Layout) -> bool:
 
 
 def _library(name: str) -> str:
-    extra, _ = split_name(name)
-    return extra.prefix if extra else "transformers"
+    library, _ = split_name(name)
+    return library.prefix if library else "transformers"
 
 
 def _suggestion(name: str) -> str:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchword.errors import PatchwordError
-from patchword.models.common import (
-    clean_prompt,
-    count_tokens,
-    encode_in_batches,
-    interpolate_positions,
-    side,
-    to_map,
-    unit,
-)
-from patchword.models.extras import OPEN_CLIP, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, import_extra
-from patchword.models.folders import check_safetensors, fingerprint_of, read_json
-from patchword.models.pixels import Filter, normalise, resize
+from patchword.errors import PatchwordError, first_line
+from patchword.models.checkpoint import check_safetensors, fingerprint_of, import_library, read_json, side_of
+from patchword.models.pixels import interpolate_positions, normalise, resize, to_map, unit
 from patchword.models.protocols import ModelRecord, check_images
+from patchword.models.registry import OPEN_CLIP, OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, Filter, Kind
+from patchword.models.text_embeddings import clean_prompt, count_tokens, encode_in_batches
 
 
 class OpenClipEncoder:
@@ -188,25 +180,20 @@ class OpenClipPatches:
         return to_map(self.model.ln_post(hidden[:, 1:]), grid=grid)
 
 
-@dataclass(frozen=True)
-class OpenClipParts:
-    """A loaded OpenCLIP model with what its adapters need."""
-
-    model: Any
-    tokenizer: Any
-    record: ModelRecord
-    resample: Filter
-
-
-def load_open_clip(name: str, *, folder: Path, revision: str | None) -> OpenClipParts:
-    """Load an OpenCLIP checkpoint in float32 on the CPU.
+def load(
+    name: str, *, folder: Path, revision: str | None, kind: Kind, device: torch.device, dtype: torch.dtype
+) -> OpenClipEncoder | OpenClipPatches:
+    """Load an OpenCLIP checkpoint as text and image tower, or its image tower as patch encoder.
 
     Args:
         name: as the user gave it, with its prefix.
         folder: with open_clip_config.json, open_clip_model.safetensors and, where the model has one, a tokenizer.
         revision: hub commit; None for a local folder.
+        kind: "image-text" or "patch".
+        device: of the weights.
+        dtype: of the image tower; text stays in float32.
     """
-    open_clip = import_extra(OPEN_CLIP, name=name)
+    open_clip = import_library(OPEN_CLIP, name=name)
     config, weights = folder / OPEN_CLIP_CONFIG, folder / OPEN_CLIP_WEIGHTS
     for file in (config, weights):
         if not file.is_file():
@@ -218,23 +205,28 @@ def load_open_clip(name: str, *, folder: Path, revision: str | None) -> OpenClip
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         dim = int(stated["model_cfg"]["embed_dim"])
     except Exception as error:  # a config may be wrong in as many ways as there are fields
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise PatchwordError(f"{name} cannot be loaded by open_clip: {reason}") from error
+        raise PatchwordError(f"{name} cannot be loaded by open_clip: {first_line(error)}") from error
     tower, pixels = model.visual, model.visual.preprocess_cfg
     record = ModelRecord(
         family="open_clip",
         name=name if revision else f"open_clip:{folder.resolve()}",
         revision=revision,
         fingerprint=fingerprint_of((config, weights)),
-        patch_size=side(getattr(tower, "patch_size", 1), what="patch_size"),
+        patch_size=side_of(getattr(tower, "patch_size", 1), what="patch_size"),
         dim=dim,
         mean=tuple(pixels["mean"]),
         std=tuple(pixels["std"]),
-        input_size=side(tower.image_size, what="image_size"),
+        input_size=side_of(tower.image_size, what="image_size"),
         licence="",
     )
+    model.eval().requires_grad_(False)
+    if kind == "patch":
+        check_native(tower, name=name, what="patches")
+        record = replace(record, dim=int(tower.conv1.out_channels))
+        return OpenClipPatches(tower.to(device=device, dtype=dtype), record=record, device=device, dtype=dtype)
+    model.to(device).visual.to(dtype)
     resample: Filter = "bilinear" if pixels.get("interpolation") == "bilinear" else "bicubic"
-    return OpenClipParts(model.eval().requires_grad_(False), tokenizer, record, resample)
+    return OpenClipEncoder(model, tokenizer=tokenizer, record=record, device=device, dtype=dtype, resample=resample)
 
 
 def run_blocks(tower: Any, pixels: Tensor, *, blocks: int) -> Tensor:

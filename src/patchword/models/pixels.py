@@ -1,4 +1,4 @@
-"""Resizing, normalising, padding and the mapping of points: all that a processor does, in a few lines of torch.
+"""Pixels into a model and patch tokens out of it: resizing, normalising, padding, positions, points, maps.
 
 Interpolation is antialiased, so that it agrees with Pillow's filters, but where a caller wants it otherwise; it always
 runs in float32.
@@ -10,15 +10,16 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-Filter = Literal["bilinear", "bicubic"]
+from patchword.models.registry import Filter
 
 
 def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic", antialias: bool = True) -> Tensor:
@@ -37,7 +38,7 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic", a
     if tuple(images.shape[-2:]) == tuple(size):
         return images.clamp(0, 1)
     source = images.cpu() if images.device.type == "mps" else images  # MPS has no antialiased filters in every torch
-    resized = torch.nn.functional.interpolate(source, size=size, mode=mode, antialias=antialias, align_corners=False)
+    resized = functional.interpolate(source, size=size, mode=mode, antialias=antialias, align_corners=False)
     return resized.clamp(0, 1).to(images.device)  # bicubic overshoots at edges
 
 
@@ -102,7 +103,7 @@ def antialiasing_on(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _interpolate_on_cpu(values: Tensor, *rest: Any, **named: Any) -> Tensor:
-    return torch.nn.functional.interpolate(values.cpu(), *rest, **named).to(values.device)
+    return functional.interpolate(values.cpu(), *rest, **named).to(values.device)
 
 
 def nearest_multiple(length: float, *, of: int) -> int:
@@ -155,7 +156,7 @@ def pad_bottom_right(images: Tensor, *, size: tuple[int, int]) -> Tensor:
         (b, c, height, width).
     """
     height, width = images.shape[-2:]
-    return torch.nn.functional.pad(images, (0, size[1] - width, 0, size[0] - height))
+    return functional.pad(images, (0, size[1] - width, 0, size[0] - height))
 
 
 def longest_side_size(size: tuple[int, int], *, target: int) -> tuple[int, int]:
@@ -233,7 +234,7 @@ def full_logits(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | Non
 def _bilinear(maps: Tensor, *, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    return torch.nn.functional.interpolate(maps, size, mode="bilinear", align_corners=False)
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def _crop_axis(logits: Tensor, *, valid: float, dim: int) -> Tensor:
@@ -247,3 +248,51 @@ def _crop_axis(logits: Tensor, *, valid: float, dim: int) -> Tensor:
     weight = (position - lower).to(logits.dtype)
     weight = weight[:, None] if dim == -2 else weight
     return torch.lerp(logits.index_select(dim, lower), logits.index_select(dim, upper), weight)
+
+
+def unit(vectors: Tensor, *, dim: int = -1) -> Tensor:
+    """Scale vectors to unit length along a dimension, in float32."""
+    return functional.normalize(vectors.float(), dim=dim)
+
+
+def compute_type(adapter: object) -> torch.dtype:
+    """The type that an adapter's model computes in; float32 where it does not tell."""
+    told = getattr(adapter, "dtype", getattr(getattr(adapter, "model", None), "dtype", None))
+    return told if isinstance(told, torch.dtype) else torch.float32
+
+
+def to_map(tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Lay patch tokens (b, h * w, c), in reading order, out as a map (b, c, h, w) in float32."""
+    batch, _, channels = tokens.shape
+    return tokens.float().transpose(1, 2).reshape(batch, channels, *grid)  # (b, c, h, w)
+
+
+def interpolate_positions(positions: Tensor, *, grid: tuple[int, int], offset: float = 0.0) -> Tensor:
+    """Resample learned position embeddings to another grid, bicubically, without antialiasing, in float32.
+
+    transformers does the same in the weights' own type, where bfloat16 shifts the embeddings.
+
+    Args:
+        positions: (n, c) of a square grid in reading order.
+        grid: (h, w) in patches.
+        offset: patches that are added to each side of the grid before the scale is taken from it, 0 or more. With 0 the
+            table is stretched over the grid exactly. DINO's code adds 0.1 against a rounding error, which makes the
+            scale (h + 0.1) / sqrt(n) where h / sqrt(n) is meant, and much code has it from there; it moves the sampling
+            points by up to a hundredth of a patch.
+
+    Returns:
+        (h * w, c) in the type of the positions.
+    """
+    count, channels = positions.shape
+    trained = round(count**0.5)
+    if grid == (trained, trained):
+        return positions
+    table = positions.float().T.reshape(1, channels, trained, trained)
+    if offset == 0:
+        resampled = functional.interpolate(table, size=grid, mode="bicubic", align_corners=False)
+    else:
+        scale = ((grid[0] + offset) / trained, (grid[1] + offset) / trained)
+        resampled = functional.interpolate(
+            table, scale_factor=scale, mode="bicubic", align_corners=False, recompute_scale_factor=False
+        )
+    return resampled[0].flatten(1).T.to(positions.dtype)

@@ -17,17 +17,17 @@ from torch.nn import functional
 
 from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError, first_line
-from patchword.models.adapters import WEIGHTS
-from patchword.models.folders import PREPROCESSOR, read_json
+from patchword.models.checkpoint import quiet_transformers, read_json
 from patchword.models.hub import answer_within, fetch_file
 from patchword.models.loading import (
+    Source,
+    adapter_of,
     find_source,
     load_image_text,
     load_mask_proposer,
     load_patch_encoder,
-    quiet_transformers,
 )
-from patchword.models.registry import Kind
+from patchword.models.registry import PREPROCESSOR, Kind
 from patchword.versions import versions
 
 _ALLOWED = {torch.float32: 5e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}  # 1 - cosine, without any resizing
@@ -118,7 +118,7 @@ def compare_with_reference(
         known = ", ".join(sorted({family for family, _ in _REFERENCES}))
         raise PatchwordError(f"{name}: no reference for the family {source.family.name} (there is one for {known})")
     adapter = _LOADERS[kind](name, revision=revision, device=device, dtype=dtype)
-    model = _reference_model(source.folder, source.family.name, kind)
+    model = _reference_model(source)
     allowed = _ALLOWED[adapter.encoder_dtype if kind == "mask" else adapter.dtype]
     return compare(adapter, model, source.folder, allowed)
 
@@ -175,13 +175,13 @@ def _fetch_picture(entry: Published) -> Image.Image:
         raise PatchwordError(f"{first_line(error)}; give the picture with --picture ({entry.picture})") from None
 
 
-def _reference_model(folder: Path, family: str, kind: Kind) -> Any:
+def _reference_model(source: Source) -> Any:
     import transformers
 
-    weights = WEIGHTS[family, kind]
+    adapter = adapter_of(source.family, source.kind)
     with quiet_transformers():
-        loaded = getattr(transformers, weights.class_name).from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, **weights.options
+        loaded = getattr(transformers, adapter.class_name).from_pretrained(
+            source.folder, dtype=torch.float32, local_files_only=True, **adapter.options
         )
     return loaded.eval()
 

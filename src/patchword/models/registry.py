@@ -1,20 +1,39 @@
-"""The model families that can be used, and the published checkpoints of each with the facts a user chooses by.
+"""What a model's name means: the families, their published checkpoints, other libraries, presets. Needs no torch.
 
 A family is recognised by `model_type` in a checkpoint's config.json; a new checkpoint of a known family needs no entry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from patchword.data.folders import expand_home
 from patchword.errors import PatchwordError
 
-Kind = Literal["image-text", "patch", "mask"]
+if TYPE_CHECKING:
+    from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HALF = (0.5, 0.5, 0.5)
+Kind = Literal["image-text", "patch", "mask"]
+Filter = Literal["bilinear", "bicubic"]
+Dense = Literal["value", "maskclip", "sclip", "clearclip", "naclip"]  # CLIP's last layer, see `patchword.models.clip`
+
+CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its pixels: normalisation of RGB in [0, 1] a channel, and the filter of resizing."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: Filter
 
 
 @dataclass(frozen=True)
@@ -48,32 +67,77 @@ class Family:
 
     Attributes:
         name: registry name.
-        kinds: the roles that it can serve in, the first one first; each has its own adapter.
+        modules: for each role that it can serve in, its first one first, the module of `patchword.models` that has the
+            adapter. It is imported when such a model is loaded.
         model_types: values of `model_type` in config.json that select it.
-        mean, std: normalisation where the checkpoint states none.
-        resample: filter of resizing where the checkpoint states none.
+        preprocessing: what counts where the checkpoint says nothing.
         checkpoints: published checkpoints known to work.
     """
 
     name: str
-    kinds: tuple[Kind, ...]
+    modules: Mapping[Kind, str]
     model_types: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resample: Literal["bilinear", "bicubic"]
+    preprocessing: Preprocessing
     checkpoints: tuple[Checkpoint, ...]
 
     @property
-    def kind(self) -> Kind:
-        """The role that it was published for."""
-        return self.kinds[0]
+    def kinds(self) -> tuple[Kind, ...]:
+        """The roles that it can serve in; the first is the one that it was published for."""
+        return tuple(self.modules)
 
 
-_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask generator"}
+@dataclass(frozen=True)
+class Layout:
+    """Which files make a checkpoint: its config, weights of which one file must be there, all that loading may read."""
 
+    config: str
+    weights: tuple[str, ...]
+    needed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Another library whose checkpoints can be named by a prefix, `timm:NAME`.
+
+    Attributes:
+        prefix: before the colon; also the name of the Python package and of patchword's extra.
+        kinds: the roles that its models can serve in.
+        module: module of `patchword.models` that loads them.
+        owner: put before a hub name that has none; "" where names are whole.
+        layout: its checkpoints' files.
+    """
+
+    prefix: str
+    kinds: tuple[Kind, ...]
+    module: str
+    owner: str
+    layout: Layout
+
+
+TRANSFORMERS = Layout(
+    CONFIG,
+    (WEIGHTS, WEIGHTS_INDEX),
+    (CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors", *_TOKENIZER),
+)
+TIMM = Library("timm", ("patch",), "timm_encoder", "timm/", Layout(CONFIG, (WEIGHTS,), (CONFIG, WEIGHTS)))
+OPEN_CLIP = Library(
+    "open_clip",
+    ("image-text", "patch"),
+    "openclip",
+    "",
+    Layout(OPEN_CLIP_CONFIG, (OPEN_CLIP_WEIGHTS,), (OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, *_TOKENIZER)),
+)
+LIBRARIES = (TIMM, OPEN_CLIP)
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CLIP = Preprocessing((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "bicubic")
+_BICUBIC = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, "bicubic")
+_BILINEAR = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, "bilinear")
+_HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
 _APACHE, _DINOV3 = "Apache-2.0", "DINOv3 License"
 _MAE = "CC-BY-NC 4.0 (hub: Apache-2.0)"  # the publisher says both: in its code's repository, on the hub
 
+_ROLES: dict[Kind, str] = {"image-text": "image-text encoder", "patch": "patch encoder", "mask": "mask generator"}
 _UNUSABLE = {
     "siglip2": "a NaFlex SigLIP 2, which sees images as lists of patches; use one of fixed resolution, such as "
     "google/siglip2-base-patch16-224",
@@ -84,11 +148,9 @@ _UNUSABLE = {
 FAMILIES: tuple[Family, ...] = (
     Family(
         "clip",
-        ("image-text", "patch"),
+        {"image-text": "clip", "patch": "encoders"},
         ("clip",),
-        CLIP_MEAN,
-        CLIP_STD,
-        "bicubic",
+        _CLIP,
         (
             Checkpoint("openai/clip-vit-base-patch32", 32, 512, 224, 151.3, "MIT", tower_dim=768),
             Checkpoint("openai/clip-vit-base-patch16", 16, 512, 224, 149.6, "MIT", tower_dim=768),
@@ -98,11 +160,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "siglip",
-        ("image-text", "patch"),
+        {"image-text": "siglip", "patch": "encoders"},
         ("siglip",),
-        HALF,
-        HALF,
-        "bilinear",
+        _HALF,
         (
             Checkpoint("google/siglip-base-patch16-224", 16, 768, 224, 203.2, _APACHE, tower_dim=768),
             Checkpoint("google/siglip2-base-patch16-224", 16, 768, 224, 375.2, _APACHE, tower_dim=768),
@@ -111,11 +171,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "dinov2",
-        ("patch",),
+        {"patch": "encoders"},
         ("dinov2",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bicubic",
+        _BICUBIC,
         (
             Checkpoint("facebook/dinov2-small", 14, 384, 518, 22.1, _APACHE),
             Checkpoint("facebook/dinov2-base", 14, 768, 518, 86.6, _APACHE),
@@ -125,11 +183,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "dinov2-with-registers",
-        ("patch",),
+        {"patch": "encoders"},
         ("dinov2_with_registers",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bicubic",
+        _BICUBIC,
         (
             Checkpoint("facebook/dinov2-with-registers-small", 14, 384, 518, 22.1, _APACHE),
             Checkpoint("facebook/dinov2-with-registers-base", 14, 768, 518, 86.6, _APACHE),
@@ -139,11 +195,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "dinov3",
-        ("patch",),
+        {"patch": "encoders"},
         ("dinov3_vit",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
+        _BILINEAR,
         (
             Checkpoint("facebook/dinov3-vits16-pretrain-lvd1689m", 16, 384, 224, 21.6, _DINOV3, gated=True),
             Checkpoint("facebook/dinov3-vits16plus-pretrain-lvd1689m", 16, 384, 224, 28.7, _DINOV3, gated=True),
@@ -155,11 +209,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "dinov3-convnext",
-        ("patch",),
+        {"patch": "encoders"},
         ("dinov3_convnext",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
+        _BILINEAR,
         (
             Checkpoint("facebook/dinov3-convnext-tiny-pretrain-lvd1689m", 32, 768, 224, 27.8, _DINOV3, gated=True),
             Checkpoint("facebook/dinov3-convnext-small-pretrain-lvd1689m", 32, 768, 224, 49.5, _DINOV3, gated=True),
@@ -169,11 +221,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "mae",
-        ("patch",),
+        {"patch": "encoders"},
         ("vit_mae",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bicubic",
+        _BICUBIC,
         (
             Checkpoint("facebook/vit-mae-base", 16, 768, 224, 85.8, _MAE),
             Checkpoint("facebook/vit-mae-large", 16, 1024, 224, 303.3, _MAE),
@@ -182,11 +232,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "vit",
-        ("patch",),
+        {"patch": "encoders"},
         ("vit",),
-        HALF,
-        HALF,
-        "bilinear",
+        _HALF,
         (
             Checkpoint("facebook/dino-vits16", 16, 384, 224, 21.7, _APACHE),
             Checkpoint("facebook/dino-vitb16", 16, 768, 224, 85.8, _APACHE),
@@ -196,11 +244,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "sam",
-        ("mask", "patch"),
+        {"mask": "sam", "patch": "encoders"},
         ("sam",),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
+        _BILINEAR,
         (
             Checkpoint("facebook/sam-vit-base", 16, 256, 1024, 93.7, _APACHE, tower_dim=256),
             Checkpoint("facebook/sam-vit-large", 16, 256, 1024, 312.3, _APACHE, tower_dim=256),
@@ -209,11 +255,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "sam2",
-        ("mask", "patch"),
+        {"mask": "sam", "patch": "encoders"},
         ("sam2", "sam2_video"),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
+        _BILINEAR,
         (
             Checkpoint("facebook/sam2.1-hiera-tiny", 16, 256, 1024, 38.9, _APACHE, tower_dim=256),
             Checkpoint("facebook/sam2.1-hiera-small", 16, 256, 1024, 46.0, _APACHE, tower_dim=256),
@@ -231,9 +275,6 @@ def family_of(model_type: str, *, kind: Kind | None = None, where: str) -> Famil
         model_type: the value found.
         kind: the role that the caller needs it for; None for any.
         where: hub name or folder, for the message.
-
-    Returns:
-        the family.
     """
     fitting = [family for family in FAMILIES if kind is None or kind in family.kinds]
     for family in fitting:
@@ -256,6 +297,61 @@ def checkpoint_of(name: str) -> Checkpoint | None:
     return next((entry for family in FAMILIES for entry in family.checkpoints if entry.name == name), None)
 
 
+def split_name(name: str) -> tuple[Library | None, str]:
+    """The library that a model's name asks for, None for transformers, and the name without its prefix."""
+    for library in LIBRARIES:
+        if name.startswith(library.prefix + ":"):
+            return library, name.removeprefix(library.prefix + ":")
+    return None, name
+
+
+def repository(name: str) -> tuple[str, Layout]:
+    """The hub's name for a model's name, and the files of its checkpoint."""
+    library, rest = split_name(name)
+    if library is None:
+        return rest, TRANSFORMERS
+    return (rest if "/" in rest else library.owner + rest), library.layout
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model that is not loaded: hub name or folder, and the revision that was asked for."""
+
+    name: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | Path) -> ModelName:
+        """Read `name`, `name@revision` or a folder."""
+        given = str(text)
+        _, place = split_name(given)
+        if "@" not in given or expand_home(place).exists():
+            name, revision = given, None
+        else:
+            name, _, revision = given.rpartition("@")
+        if not name.strip() or revision == "":
+            raise PatchwordError(f"model {given!r} must be a name, name@revision or a folder")
+        return cls(name, revision)
+
+    @classmethod
+    def of(cls, record: ModelRecord) -> ModelName:
+        """The name under which a loaded model can be loaded again."""
+        return cls(record.name, record.revision)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+
+Named = str | Path | ModelName
+
+
+def name_of(part: Named | ImageTextEncoder | MaskGenerator | PatchEncoder) -> ModelName:
+    """The name of a model, or of a loaded one the name under which it can be loaded again."""
+    if isinstance(part, Named):
+        return part if isinstance(part, ModelName) else ModelName.parse(part)
+    return ModelName.of(part.record)
+
+
 @dataclass(frozen=True)
 class Preset:
     """Hub names of the three models of a run."""
@@ -271,20 +367,16 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "fast": Preset(
-        image_text="openai/clip-vit-base-patch16",
-        mask_proposer="facebook/sam2.1-hiera-tiny",
-        patch_encoder="facebook/dinov2-small",
-    ),
+    "fast": Preset("openai/clip-vit-base-patch16", "facebook/sam2.1-hiera-tiny", "facebook/dinov2-small"),
     "balanced": Preset(
-        image_text="openai/clip-vit-base-patch16",
-        mask_proposer="facebook/sam2.1-hiera-base-plus",
-        patch_encoder="facebook/dinov2-with-registers-base",
+        "openai/clip-vit-base-patch16",
+        "facebook/sam2.1-hiera-base-plus",
+        "facebook/dinov2-with-registers-base",
     ),
     "thorough": Preset(
-        image_text="openai/clip-vit-large-patch14-336",
-        mask_proposer="facebook/sam-vit-huge",
-        patch_encoder="facebook/dinov2-with-registers-large",
+        "openai/clip-vit-large-patch14-336",
+        "facebook/sam-vit-huge",
+        "facebook/dinov2-with-registers-large",
     ),
 }
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import side
+from patchword.models.checkpoint import Adapter, Loaded, side_of
 from patchword.models.pixels import (
-    Filter,
     MaskFrame,
     crop_logits,
     longest_side_size,
@@ -21,6 +20,7 @@ from patchword.models.pixels import (
     resize,
 )
 from patchword.models.protocols import ImageEmbedding, MaskProposals, ModelRecord, check_each
+from patchword.models.registry import Filter
 
 
 class SamMaskGenerator:
@@ -163,8 +163,8 @@ def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]
 def sam_sizes(config: Any) -> tuple[int, int, int]:
     """Patch size, channels of the embedding and input size, from a `SamConfig`."""
     vision = config.vision_config
-    patch = side(vision.patch_size, what="patch_size")
-    return patch, int(vision.output_channels), side(vision.image_size, what="image_size")
+    patch = side_of(vision.patch_size, what="patch_size")
+    return patch, int(vision.output_channels), side_of(vision.image_size, what="image_size")
 
 
 def sam2_sizes(config: Any) -> tuple[int, int, int]:
@@ -173,5 +173,16 @@ def sam2_sizes(config: Any) -> tuple[int, int, int]:
     The patch is the side of the input that one cell of the coarsest level covers.
     """
     prompt = config.prompt_encoder_config
-    patch = side(prompt.patch_size, what="patch_size")
-    return patch, int(config.vision_config.fpn_hidden_size), side(prompt.image_size, what="image_size")
+    patch = side_of(prompt.patch_size, what="patch_size")
+    return patch, int(config.vision_config.fpn_hidden_size), side_of(prompt.image_size, what="image_size")
+
+
+def _build(loaded: Loaded) -> SamMaskGenerator:
+    resample = loaded.preprocessing.resample
+    return SamMaskGenerator(loaded.model, record=loaded.record, resample=resample, encoder_dtype=loaded.dtype)
+
+
+ADAPTERS = {
+    ("sam", "mask"): Adapter("SamModel", sam_sizes, _build),
+    ("sam2", "mask"): Adapter("Sam2Model", sam2_sizes, _build),
+}

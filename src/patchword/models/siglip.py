@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from patchword.errors import PatchwordError
-from patchword.models.common import count_tokens, encode_in_batches, interpolate_positions, side, to_map, unit
-from patchword.models.pixels import Filter, normalise, resize
+from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
+from patchword.models.pixels import interpolate_positions, normalise, resize, to_map, unit
 from patchword.models.protocols import ModelRecord, check_images
+from patchword.models.registry import Filter
+from patchword.models.text_embeddings import count_tokens, encode_in_batches
 
 
 class SiglipEncoder:
@@ -163,5 +165,15 @@ def siglip_sizes(config: Any) -> tuple[int, int, int]:
     vision, text = config.vision_config, config.text_config
     if not vision.vision_use_head:
         raise PatchwordError("vision_use_head is false in the checkpoint's config; use a SigLIP with a pooling head")
-    patch = side(vision.patch_size, what="patch_size")
-    return patch, int(text.projection_size or text.hidden_size), side(vision.image_size, what="image_size")
+    patch = side_of(vision.patch_size, what="patch_size")
+    return patch, int(text.projection_size or text.hidden_size), side_of(vision.image_size, what="image_size")
+
+
+def _build(loaded: Loaded) -> SiglipEncoder:
+    loaded.model.vision_model.to(loaded.dtype)  # the text tower stays in float32
+    tokenizer = load_tokenizer(loaded.folder, vocabulary=loaded.model.config.text_config.vocab_size)
+    resample = loaded.preprocessing.resample
+    return SiglipEncoder(loaded.model, tokenizer=tokenizer, record=loaded.record, resample=resample)
+
+
+ADAPTERS = {("siglip", "image-text"): Adapter("SiglipModel", siglip_sizes, _build)}

@@ -1,23 +1,94 @@
-"""A vocabulary's text vectors: one unit vector a word, averaged over the prompt templates."""
+"""Text embeddings: prompts cleaned and encoded, one unit vector a word of a vocabulary, and a small file of them.
+
+The file holds the words of one vocabulary, without the text tower that made them. It is NumPy's .npz, which any program
+can read without patchword:
+
+| array | what it is |
+|---|---|
+| `vectors` | (n, d) float32, unit length: one row a word, averaged over its prompts |
+| `class_of` | (n,) int64: which class each word belongs to; background words make one more class, the last |
+| `names` | (k,) text: the classes' names |
+| `words` | (n,) text |
+| `about` | JSON: the text tower with its fingerprint, the vocabulary and its hash, versions |
+"""
 
 from __future__ import annotations
 
+import html
+import io
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
 
+import ftfy
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.config.base import one_line
 from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import key_of
-from patchword.errors import PatchwordError, warn
-from patchword.models.protocols import ImageTextEncoder
+from patchword.errors import PatchwordError, first_line, warn
+from patchword.models.pixels import unit
+from patchword.models.protocols import ImageTextEncoder, ModelRecord
 
 BACKGROUND = -1
 _ALIKE = 0.9999  # cosine from which on two words are the same to a model
 _SHOWN = 3  # words or pairs that a warning names
 _ROWS = 1024  # words that are compared with all others at once; bounds memory
+_TOKENIZING = Lock()  # tokenizers keep their padding and truncation in themselves, and refuse two threads at a time
+TEXT_BATCH = 256  # prompts a forward pass; bounds memory, changes no result
+SUFFIX = ".npz"
+FORMAT: Literal["patchword-text-vectors"] = "patchword-text-vectors"
+VERSION: Literal[1] = 1
+
+
+def clean_prompt(prompt: str) -> str:
+    """A prompt as OpenAI's CLIP, OpenCLIP and SigLIP clean it before they tokenize.
+
+    Typographic quotes, ligatures and full-width letters become plain ones, broken encodings and HTML entities are
+    undone, and white space is single. Letters are not lowered here: that is the tokenizer's.
+
+    Source: `basic_clean` and `whitespace_clean` of OpenAI's CLIP.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(prompt))).split())
+
+
+def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], Tensor], empty: Tensor) -> Tensor:
+    """Clean prompts (`clean_prompt`) and encode them some at a time, so that thousands of them fit.
+
+    Args:
+        prompts: n strings.
+        encode: takes a list of cleaned strings to (len, d).
+        empty: (0, d), what no prompts give.
+
+    Returns:
+        (n, d) float32, unit length.
+    """
+    if isinstance(prompts, str):
+        raise PatchwordError(f"prompts must be a list of strings, not the string {prompts!r}")
+    for position, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise PatchwordError(f"prompt {position} must be a string, not {prompt!r}")
+    cleaned = list(map(clean_prompt, prompts))
+    with _TOKENIZING:
+        chunks = [encode(cleaned[start : start + TEXT_BATCH]) for start in range(0, len(cleaned), TEXT_BATCH)]
+    return unit(torch.cat([empty, *chunks]))
+
+
+def count_tokens(
+    prompts: Sequence[str], *, tokenizer: Callable[..., Any], prepare: Callable[[str], str] = str
+) -> list[int]:
+    """How many tokens each prompt has, cleaned, prepared and uncut, by a tokenizer of transformers."""
+    prepared = [prepare(clean_prompt(prompt)) for prompt in prompts]
+    with _TOKENIZING:
+        return [len(ids) for ids in tokenizer(prepared, truncation=False, verbose=False)["input_ids"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +179,7 @@ def encode_vocabulary(
     words = _words_of(vocabulary, background=background)
     vectors = []
     for batch in _batches(words, size=batch_size):
-        encoded = encoder.encode_text([prompt for word in batch for prompt in word.prompts()])  # (prompts, d)
+        encoded = encoder.encode_text([prompt for word in batch for prompt in word.prompts])  # (prompts, d)
         parts = torch.split(encoded, [len(word.templates) for word in batch])
         vectors += [part.mean(dim=0) for part in parts]
         if done is not None:
@@ -143,7 +214,7 @@ def _cut_words(words: Sequence[_Word], encoder: ImageTextEncoder) -> list[tuple[
         return []
     found = []
     for word in words:
-        prompts = word.prompts()
+        prompts = word.prompts
         if max(len(prompt.encode()) for prompt in prompts) <= limit - 2:  # a token is a byte or more; two are the ends
             continue
         tokens = max(counts(prompts))
@@ -185,6 +256,7 @@ class _Word:
     position: int
     templates: tuple[str, ...]
 
+    @property
     def prompts(self) -> list[str]:
         return [template.replace("{}", self.text) for template in self.templates]
 
@@ -211,3 +283,116 @@ def _batches(words: Sequence[_Word], *, size: int) -> Iterator[list[_Word]]:
         batch.append(word)
         prompts += len(word.templates)
     yield batch
+
+
+class TextVectorFacts(BaseModel):
+    """What a file of text vectors says of itself.
+
+    Attributes:
+        text_encoder: the text tower.
+        vocabulary: in the text format.
+        vocabulary_hash: its hash.
+        versions: of the software that made the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["patchword-text-vectors"] = FORMAT
+    version: Literal[1] = VERSION
+    text_encoder: ModelRecord
+    vocabulary: str
+    vocabulary_hash: str
+    versions: dict[str, str]
+
+
+class StoredText:
+    """`ImageTextEncoder` whose only texts are those of a file, and which knows no images.
+
+    Args:
+        vectors: (n, d) unit length, one a word, classes in order and background words last.
+        record: of the text tower that made them.
+        vocabulary: whose words they are.
+        place: where they come from, for messages.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, vectors: Tensor, *, record: ModelRecord, vocabulary: Vocabulary, place: str) -> None:
+        words = _words_of(vocabulary, background=True)
+        expected = (len(words), record.dim)
+        if vectors.shape != expected:
+            raise PatchwordError(f"{place} has vectors of shape {tuple(vectors.shape)}; its own facts allow {expected}")
+        self.record = record
+        self.vocabulary = vocabulary
+        self._place = place
+        self._vectors = vectors
+        self._rows = {prompt: row for row, word in enumerate(words) for prompt in word.prompts}
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """The stored vector of each prompt's word, (n, d) unit length."""
+        unknown = next((prompt for prompt in prompts if prompt not in self._rows), None)
+        if unknown is not None:
+            raise PatchwordError(
+                f"{self._place} has no vector for {unknown!r}; use the words and templates that it was made "
+                f"with: {self._words()}"
+            )
+        return self._vectors[[self._rows[prompt] for prompt in prompts]]
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Refuse: there is no image tower."""
+        raise self._blind()
+
+    def encode_patches(self, images: Tensor) -> Tensor:
+        """Refuse: there is no image tower."""
+        raise self._blind()
+
+    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Refuse: there is no image tower."""
+        raise self._blind()
+
+    def _blind(self) -> PatchwordError:
+        return PatchwordError(f"{self._place} holds only text embeddings; images need an image-text model")
+
+    def _words(self) -> str:
+        words = [word.text for word in _words_of(self.vocabulary, background=True)]
+        return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
+
+
+def pack_text_vectors(
+    vectors: NDArray[np.float32],
+    *,
+    class_of: NDArray[np.int64],
+    names: Sequence[str],
+    facts: TextVectorFacts,
+    vocabulary: Vocabulary,
+) -> bytes:
+    """The bytes of a file of text vectors; the same ones for the same content."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        vectors=vectors.astype("<f4"),
+        class_of=class_of.astype("<i8"),
+        names=np.array(list(names)),
+        words=np.array([word.text for word in _words_of(vocabulary, background=True)]),
+        about=np.array(facts.model_dump_json()),
+    )
+    return buffer.getvalue()
+
+
+def load_stored_text(path: str | Path) -> StoredText:
+    """Read a file of text vectors."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            held: dict[str, Any] = {name: arrays[name] for name in ("vectors", "about")}
+    except FileNotFoundError:
+        raise PatchwordError(f"{path} does not exist; give a file of text embeddings") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise PatchwordError(f"{path} is not a file of text embeddings, or is damaged: {first_line(error)}") from None
+    try:
+        facts = TextVectorFacts.model_validate_json(str(held["about"]))
+    except ValidationError as error:
+        raise PatchwordError(f"{path} is not a file of text embeddings: {one_line(error, place='field')}") from None
+    vocabulary = Vocabulary.recorded(facts.vocabulary, source=str(path))
+    vectors = torch.from_numpy(np.asarray(held["vectors"], dtype=np.float32))
+    return StoredText(vectors, record=facts.text_encoder, vocabulary=vocabulary, place=str(path))

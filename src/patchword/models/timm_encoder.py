@@ -10,11 +10,10 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError, first_line
 from patchword.models.batching import is_out_of_memory
-from patchword.models.extras import TIMM, import_extra
-from patchword.models.folders import CONFIG, fingerprint, read_json, weights_files
+from patchword.models.checkpoint import fingerprint, import_library, read_json, weights_files
 from patchword.models.pixels import antialiasing_on, normalise
 from patchword.models.protocols import ModelRecord, check_images
-from patchword.models.registry import IMAGENET_MEAN, IMAGENET_STD
+from patchword.models.registry import CONFIG, IMAGENET_MEAN, IMAGENET_STD, TIMM, Kind
 
 
 class TimmEncoder:
@@ -62,8 +61,8 @@ class TimmEncoder:
         return features.float()
 
 
-def load_timm(
-    name: str, *, folder: Path, revision: str | None, device: torch.device, dtype: torch.dtype
+def load(
+    name: str, *, folder: Path, revision: str | None, kind: Kind, device: torch.device, dtype: torch.dtype
 ) -> TimmEncoder:
     """Load a timm checkpoint.
 
@@ -71,9 +70,10 @@ def load_timm(
         name: as the user gave it, with its prefix.
         folder: with timm's config.json and model.safetensors.
         revision: hub commit; None for a local folder.
+        kind: "patch", the only role.
         device, dtype: of the weights.
     """
-    timm = import_extra(TIMM, name=name)
+    timm = import_library(TIMM, name=name)
     weights_files(folder)
     if "architecture" not in read_json(folder / CONFIG):
         raise PatchwordError(f"{folder / CONFIG} names no architecture; give a checkpoint in timm's hub format")

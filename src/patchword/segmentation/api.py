@@ -19,7 +19,7 @@ from patchword.config.inputs import (
 )
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
-from patchword.models.sources import ModelName, name_of
+from patchword.models.registry import ModelName, name_of
 from patchword.segmentation.opening import ONNX, check_parts
 from patchword.segmentation.opening import load as load
 from patchword.segmentation.opening import open_segmenter as open_segmenter

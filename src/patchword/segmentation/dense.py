@@ -16,8 +16,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError, warn
 from patchword.models.batching import Batches, is_out_of_memory
-from patchword.models.common import compute_type
-from patchword.models.pixels import resize, resize_uint8
+from patchword.models.pixels import compute_type, resize, resize_uint8
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.runs.records import COMPUTED_ON
 from patchword.segmentation.pixels import apply_thresholds, assign_pixels

@@ -14,7 +14,8 @@ from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.models.sources import describe_models, is_here
+from patchword.models.catalog import describe_models
+from patchword.models.hub import is_here
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk
 from patchword.runs.pipeline import Pixels
 from patchword.runs.plan import NOTHING_WRITTEN, Plan, cost_of, describe_output, from_sample

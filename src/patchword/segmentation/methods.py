@@ -1,6 +1,6 @@
 """The training-free methods as records: what each does to CLIP, and how its authors ran it.
 
-What each computes is written down, equation by equation, in `patchword.models.dense` and `patchword.models.proxy`. The
+What each computes is written down, equation by equation, in `patchword.models.clip` and `patchword.models.clip`. The
 settings are those of the authors' published code, benchmark by benchmark; a protocol that compares methods has settings
 of its own.
 """
@@ -15,7 +15,7 @@ from patchword.config.refine import PamrSettings
 from patchword.config.segment import SegmentSettings
 
 if TYPE_CHECKING:
-    from patchword.models.dense import Dense
+    from patchword.models.registry import Dense
 
 MethodName = Literal["maskclip", "sclip", "clearclip", "naclip", "proxyclip"]
 
@@ -36,9 +36,9 @@ class Method:
         equation: of the last layer of CLIP's image tower; x is its input, y = layer_norm1(x), q, k, v its projections
             of y in heads of size e, out its output projection.
         paper: authors and arXiv number.
-        dense: variant of the last layer, see `models.dense`; "value" where only the layer's values are taken.
+        dense: variant of the last layer, see `models.clip`; "value" where only the layer's values are taken.
         needs_encoder: whether it takes features from a vision encoder beside CLIP.
-        position_offset: how position embeddings are resampled, see `models.common.interpolate_positions`.
+        position_offset: how position embeddings are resampled, see `models.pixels.interpolate_positions`.
         published: the settings of the authors' code, by benchmark; empty where they are not known here.
         beyond: what the authors' code does besides, and this does not.
     """

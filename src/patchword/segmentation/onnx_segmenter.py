@@ -11,9 +11,9 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.export.onnx.facts import INPUTS, OUTPUTS, open_session, parse_facts, run_patches
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.models.stored_text import StoredText
+from patchword.models.text_embeddings import StoredText
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import load_tower
 

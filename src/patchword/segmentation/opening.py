@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.errors import PatchwordError
-from patchword.models.sources import Loader, ModelName, segmenter_folder
+from patchword.models.hub import segmenter_folder
+from patchword.models.loading import Loader
+from patchword.models.registry import ModelName
 
 ONNX = ".onnx"
 
@@ -162,8 +164,8 @@ def load_method(
     Returns:
         the segmenter, which sees images whole at CLIP's own size unless settings say otherwise.
     """
-    from patchword.models.adapters import TokenEncoder, as_dino
     from patchword.models.clip import ClipEncoder
+    from patchword.models.encoders import TokenEncoder, as_dino
     from patchword.segmentation.dense import DenseSegmenter
 
     method = find_method(name, encoder=encoder)
@@ -177,7 +179,7 @@ def load_method(
     facts: dict[str, Any] = {"kind": "dense", "method": method.name}
     if encoder is None:
         return DenseSegmenter(clip, encode=variant.encode_patches, facts=facts)
-    from patchword.models.proxy import ProxyClip
+    from patchword.models.clip import ProxyClip
 
     vision = loader.patch_encoder(encoder)
     if as_published and isinstance(vision, TokenEncoder) and vision.record.family == "vit":
@@ -189,8 +191,7 @@ def load_method(
 
 def _check_family(method: Method, model: ModelName) -> None:
     """Refuse, before anything is fetched, a model whose name alone says that it is not CLIP."""
-    from patchword.models.extras import split_name
-    from patchword.models.registry import known_family
+    from patchword.models.registry import known_family, split_name
 
     library, _ = split_name(model.name)
     if library is not None:

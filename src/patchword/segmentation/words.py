@@ -27,10 +27,9 @@ from patchword.data.folders import cache_folder, write_bytes
 from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError, warn
-from patchword.models.common import compute_type
+from patchword.models.pixels import compute_type
 from patchword.models.protocols import ImageTextEncoder
-from patchword.models.stored_text import StoredText
-from patchword.models.text_embeddings import BACKGROUND, TextVectors, check_words, encode_vocabulary
+from patchword.models.text_embeddings import BACKGROUND, StoredText, TextVectors, check_words, encode_vocabulary
 from patchword.segmentation.pixels import PostprocessConfig
 from patchword.versions import versions
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from patchword.config.inputs import Classes, root_of
 from patchword.data.folders import write_text
 from patchword.errors import PatchwordError
+from patchword.models.loading import Loader
 from patchword.models.registry import find_preset
-from patchword.models.sources import Loader
 
 if TYPE_CHECKING:
     from patchword.config.suggest import SuggestSettings

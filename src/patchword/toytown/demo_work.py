@@ -24,7 +24,7 @@ from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import merge_labels
 from patchword.labeling.records import MANIFEST_FILE
-from patchword.models import load_image_text
+from patchword.models.loading import load_image_text
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.toytown import miniatures

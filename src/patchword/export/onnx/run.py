@@ -28,7 +28,7 @@ from patchword.export.onnx.facts import (
 from patchword.export.onnx.graph import ImageSide, trace
 from patchword.export.onnx.head import attach_head, parse_head
 from patchword.export.publish import find_artifact
-from patchword.models import load_patch_encoder
+from patchword.models.loading import load_patch_encoder
 from patchword.models.protocols import PatchEncoder
 from patchword.segmentation.segmenter import load_tower
 from patchword.versions import versions

@@ -1,30 +1,38 @@
-"""A checkpoint's folder in the hub's format: its files, whether they are whole, and what they say."""
+"""A checkpoint's folder in the hub's format: whether its files are whole, what they say, and what is read from them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from patchword.data.folders import cache_folder, write_text
 from patchword.errors import PatchwordError, first_line
-from patchword.models.registry import Family
+from patchword.models.registry import (
+    CONFIG,
+    PREPROCESSOR,
+    PROCESSOR,
+    VOCABULARIES,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    Dense,
+    Family,
+    Filter,
+    Library,
+    Preprocessing,
+)
 
 if TYPE_CHECKING:
-    from patchword.models.pixels import Filter
+    import torch
 
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
-PREPROCESSOR = "preprocessor_config.json"
-PROCESSOR = "processor_config.json"
-VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model", "spiece.model")
+    from patchword.models.protocols import ModelRecord
 
 _PILLOW_FILTERS: dict[int, Filter] = {2: "bilinear", 3: "bicubic"}
 _CLOCK_TICK = 2 * 10**9  # nanoseconds in which a file may change twice and show one time (FAT's clock is the slowest)
@@ -32,17 +40,43 @@ _HASH_BLOCK = 1 << 22  # bytes read at a time
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How a checkpoint wants its pixels.
+class Loaded:
+    """A checkpoint's model on its device, with what its adapter needs besides.
 
     Attributes:
-        mean, std: per-channel normalisation of RGB in [0, 1].
-        resample: filter of resizing.
+        model: in evaluation mode, its weights frozen; for text and masks in float32.
+        record: what is known of the checkpoint.
+        preprocessing: of its pixels.
+        folder: that it was read from.
+        dtype: type of the image encoder.
+        dense: variant of CLIP's last layer.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resample: Filter
+    model: Any
+    record: ModelRecord
+    preprocessing: Preprocessing
+    folder: Path
+    dtype: torch.dtype
+    dense: Dense = "value"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How a checkpoint of a family serves in one role.
+
+    Attributes:
+        class_name: transformers class whose weights the checkpoint has.
+        sizes: takes the config to (patch size, channels, input size), each in pixels or channels.
+        build: puts the adapter around the loaded model.
+        part: attribute of the model that the role needs, such as one tower; "" for the whole. `sizes` gets its config.
+        options: of `from_pretrained`, besides those of every model.
+    """
+
+    class_name: str
+    sizes: Callable[[Any], tuple[int, int, int]]
+    build: Callable[[Loaded], Any]
+    part: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -56,15 +90,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json of a checkpoint."""
+def read_model_type(folder: Path) -> str:
+    """What config.json of a checkpoint says which architecture it is."""
     path = folder / CONFIG
     if not path.is_file():
         raise PatchwordError(f"{folder} has no {CONFIG}; give a folder in the hub's format ({CONFIG}, {WEIGHTS})")
-    config = read_json(path)
-    if not isinstance(config.get("model_type"), str):
+    model_type = read_json(path).get("model_type")
+    if not isinstance(model_type, str):
         raise PatchwordError(f"{path} has no model_type; save_pretrained writes one")
-    return config
+    return model_type
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -95,28 +129,75 @@ def check_safetensors(path: Path) -> None:
         raise PatchwordError(message) from error
 
 
-def check_tokenizer_files(folder: Path) -> None:
-    """Refuse a folder without a tokenizer's vocabulary, for which transformers would make up an empty tokenizer."""
-    if not any((folder / name).is_file() for name in VOCABULARIES):
-        raise PatchwordError(f"{folder} has no usable tokenizer: needed is one of {', '.join(VOCABULARIES)}")
-
-
 def read_preprocessing(folder: Path, *, family: Family) -> Preprocessing:
     """What the checkpoint says of its pixels, with the family's values where it says nothing."""
+    usual = family.preprocessing
     stated: dict[str, Any] = {}
     if (folder / PREPROCESSOR).is_file():
         stated = read_json(folder / PREPROCESSOR)
     elif (folder / PROCESSOR).is_file():
         nested = read_json(folder / PROCESSOR).get("image_processor")
         stated = nested if isinstance(nested, dict) else {}
-    std = _three(stated.get("image_std", family.std), what="image_std", folder=folder)
+    std = _three(stated.get("image_std", usual.std), what="image_std", folder=folder)
     if min(std) <= 0:
         raise PatchwordError(f"image_std is {list(std)} in {folder}; the numbers must be above 0")
     return Preprocessing(
-        mean=_three(stated.get("image_mean", family.mean), what="image_mean", folder=folder),
+        mean=_three(stated.get("image_mean", usual.mean), what="image_mean", folder=folder),
         std=std,
-        resample=_PILLOW_FILTERS.get(stated.get("resample", -1), family.resample),
+        resample=_PILLOW_FILTERS.get(stated.get("resample", -1), usual.resample),
     )
+
+
+def load_tokenizer(folder: Path, *, vocabulary: int) -> Any:
+    """The tokenizer of a checkpoint whose text tower knows so many tokens."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in VOCABULARIES):  # transformers would make up an empty tokenizer
+        raise PatchwordError(f"{folder} has no usable tokenizer: it needs one of {', '.join(VOCABULARIES)}")
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # damaged files raise all sorts of things
+        raise PatchwordError(f"{folder} has no usable tokenizer: {first_line(error)}") from error
+    if len(tokenizer) > vocabulary:
+        raise PatchwordError(f"the tokenizer in {folder} has {len(tokenizer)} tokens; the model allows {vocabulary}")
+    return tokenizer
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and warnings off the terminal while loading; what matters of them is checked here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def import_library(library: Library, *, name: str) -> Any:
+    """Import the optional package that a model's name asks for."""
+    try:
+        return import_module(library.prefix)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == library.prefix
+        why = "is not installed" if missing else f"cannot be imported ({first_line(error)})"
+        raise PatchwordError(
+            f"{name} needs the package {library.prefix}, which {why}; install patchword[{library.prefix}]"
+        ) from None
+
+
+def side_of(value: Any, *, what: str) -> int:
+    """Read a square's side from a config, where it may be one number or two equal ones."""
+    sides = set(value) if isinstance(value, (list, tuple)) else {value}
+    if len(sides) != 1:
+        raise PatchwordError(f"{what} is {value} in the checkpoint's config; it must be a square")
+    return int(sides.pop())
 
 
 def fingerprint(folder: Path) -> str:
@@ -138,16 +219,16 @@ def fingerprint_of(files: Sequence[Path]) -> str:
     if cache is None:
         return _hash(files)
     found = [_identity(path) for path in files]
-    kept = cache / "fingerprints" / hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    entry = cache / "fingerprints" / hashlib.sha256(json.dumps(found).encode()).hexdigest()
     with suppress(OSError, UnicodeDecodeError):
-        text = kept.read_text(encoding="ascii")
+        text = entry.read_text(encoding="ascii")
         if re.fullmatch("[0-9a-f]{64}", text):
             return text
     made = _hash(files)
     newest = max((max(times) for *_, times in found), default=0)
     if time_ns() - newest > _CLOCK_TICK and found == [_identity(path) for path in files]:
         with suppress(OSError, PatchwordError):  # a cache that cannot be written is none
-            write_text(kept, made)
+            write_text(entry, made)
     return made
 
 
