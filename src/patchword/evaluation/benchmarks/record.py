@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks import ade20k, cityscapes, coco, context, voc
+from patchword.evaluation.benchmarks.datasets import ADE20K, CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, VOC
 from patchword.evaluation.benchmarks.layout import Layout, find_layout
 from patchword.evaluation.benchmarks.lists import Words, class_list
 from patchword.evaluation.benchmarks.truth import UNLABELLED, BenchmarkTruth
@@ -130,14 +130,14 @@ class Benchmark:
 BENCHMARKS: dict[str, Benchmark] = {
     each.name: each
     for each in (
-        Benchmark("voc21", "PASCAL VOC 2012 with background", 1449, "voc", True, voc.LAYOUTS),
-        Benchmark("context60", "PASCAL Context with background", 5105, "context", True, context.LAYOUTS),
-        Benchmark("coco-object", "COCO-Object", 5000, "coco_object", True, coco.OBJECT_LAYOUTS, "background"),
-        Benchmark("voc20", "PASCAL VOC 2012", 1449, "voc", False, voc.LAYOUTS),
-        Benchmark("context59", "PASCAL Context", 5105, "context", False, context.LAYOUTS),
-        Benchmark("coco-stuff", "COCO-Stuff 164k", 5000, "coco_stuff", False, coco.STUFF_LAYOUTS),
-        Benchmark("cityscapes", "Cityscapes", 500, "cityscapes", False, cityscapes.LAYOUTS),
-        Benchmark("ade20k", "ADE20K (SceneParse150)", 2000, "ade20k", False, ade20k.LAYOUTS),
+        Benchmark("voc21", "PASCAL VOC 2012 with background", 1449, "voc", True, VOC),
+        Benchmark("context60", "PASCAL Context with background", 5105, "context", True, CONTEXT),
+        Benchmark("coco-object", "COCO-Object", 5000, "coco_object", True, COCO_OBJECT, "background"),
+        Benchmark("voc20", "PASCAL VOC 2012", 1449, "voc", False, VOC),
+        Benchmark("context59", "PASCAL Context", 5105, "context", False, CONTEXT),
+        Benchmark("coco-stuff", "COCO-Stuff 164k", 5000, "coco_stuff", False, COCO_STUFF),
+        Benchmark("cityscapes", "Cityscapes", 500, "cityscapes", False, CITYSCAPES),
+        Benchmark("ade20k", "ADE20K (SceneParse150)", 2000, "ade20k", False, ADE20K),
     )
 }
 

@@ -1,7 +1,8 @@
-"""COCO val2017: the pixel maps of COCO-Stuff 164k, and COCO-Object from them or from COCO's own instances."""
+"""Ground truth that is no picture: COCO's instances, PASCAL in Detail and the .mat files of PASCAL Context."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,18 @@ from numpy.typing import NDArray
 
 from patchword.data.coco_masks import decode_segmentation, id_key
 from patchword.errors import PatchwordError, first_line
-from patchword.evaluation.benchmarks.layout import Content, Found, Layout, Part, pairs_of, photographs_in
-from patchword.evaluation.benchmarks.lists import class_list, read_json
-from patchword.evaluation.benchmarks.truth import BACKGROUND, UNLABELLED, mask_values
-from patchword.evaluation.benchmarks.voc import counted_from_one
-from patchword.evaluation.masks import IGNORE, Pair
+from patchword.evaluation.benchmarks.lists import class_list
+from patchword.evaluation.masks import Pair
+
+_FIELD = "LabelMap"
+_LARGEST = 65535
 
 
 @dataclass(frozen=True)
 class InstanceMasks:
     """The objects of COCO's photographs.
 
-    Where objects overlap the smaller lies on top; crowds ("iscrowd") are painted as their class, below all single
+    Where objects overlap the smaller lies on top; crowds ("iscrowd") are drawn as their class, below all single
     objects; objects of one area lie in the file's order. What no object covers is background. [chosen: COCO's instances
     have no order of their own]
 
@@ -84,7 +85,7 @@ class InstanceMasks:
         image = self.images[pair.photo.name]
         place = f"{self.path}: the annotation of {pair.name} is damaged"
         objects = self.objects[id_key(image["id"])]
-        return painted(
+        return rasterized(
             image,
             objects,
             value_of=lambda each: self.values_of[id_key(each["category_id"])],
@@ -104,7 +105,7 @@ def unique(
     return found
 
 
-def painted(
+def rasterized(
     image: Mapping[str, Any],
     objects: Iterable[Mapping[str, Any]],
     *,
@@ -112,7 +113,7 @@ def painted(
     place: str,
     below: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> NDArray[np.uint16]:
-    """Objects painted over each other, (h, w), 0 where there is none.
+    """Objects drawn over each other, (h, w), 0 where there is none.
 
     Args:
         image: record of the photograph, with `height` and `width`.
@@ -147,95 +148,123 @@ def _from_below(annotation: Mapping[str, Any]) -> tuple[bool, float]:
     return not annotation.get("iscrowd", 0), -area
 
 
-THINGS = 80  # classes 0 to 79 of COCO-Stuff are COCO's objects, the other 91 are stuff
-_ALL = 171
-# Values of the official pixel maps (category id - 1, 0 to 181) that no class has: 11 categories of things that COCO
-# announced and never annotated. Source: COCO-Stuff's labels.txt (Caesar et al., arXiv 1612.03716).
-_NEVER_USED = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
-_SPLIT = "all photographs of val2017"
-
-_PLACES = ("", "coco_stuff164k", "coco", "coco2017", "COCO", "COCO2017", "coco_object", "mscoco", "coco-stuff")
-_PHOTOGRAPHS = Part("photographs", ("images/val2017", "val2017"), holds="*.jpg")
-_MAPS = (
-    "annotations/val2017",
-    "stuffthingmaps_trainval2017/val2017",
-    "stuffthingmaps/val2017",
-    "annotations/stuffthingmaps_trainval2017/val2017",
-    "val2017",
-)
-_INSTANCES = (
-    "annotations/instances_val2017.json",
-    "annotations_trainval2017/annotations/instances_val2017.json",
-    "instances_val2017.json",
-)
+def label_map_values(pair: Pair) -> NDArray[np.integer]:
+    """The labels of a photograph from its .mat file, (h, w)."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise PatchwordError(f'{pair.mask} is a MATLAB file, which needs SciPy: pip install "patchword[mat]"') from None
+    try:
+        labels = np.asarray(loadmat(str(pair.mask))[_FIELD])
+    except Exception as error:  # damaged files raise anything from KeyError to zlib.error
+        raise PatchwordError(f"cannot read {_FIELD} in {pair.mask}: {first_line(error)}") from None
+    if labels.ndim != 2 or labels.dtype.kind not in "ui":
+        raise PatchwordError(
+            f"{_FIELD} in {pair.mask} is {labels.dtype} of shape {labels.shape}; it must be integers of shape "
+            "(height, width)"
+        )
+    return labels
 
 
-def pixel_map_meaning() -> dict[int, int]:
-    """The 182 values of the official pixel maps as positions among the 171 classes; 255 is unlabelled."""
-    used = [value for value in range(182) if value not in _NEVER_USED]
-    return {255: IGNORE} | {value: position for position, value in enumerate(used)}
+@dataclass(frozen=True)
+class DetailMasks:
+    """The segmentations of `trainval_merged.json`, drawn in the file's order: where two overlap the later wins, as in
+    the Detail API.
 
-
-def train_id_meaning() -> dict[int, int]:
-    """Values that are positions among the 171 classes already; 255 is unlabelled."""
-    return {255: IGNORE} | {position: position for position in range(_ALL)}
-
-
-def only_things(meaning: dict[int, int]) -> dict[int, int]:
-    """The same values where stuff is background.
-
-    Unlabelled pixels are a choice. GroupViT's converter, whose masks the published numbers come from, makes background
-    of them as of stuff: its 8-bit masks have no other number for them.
+    Attributes:
+        path: the file.
+        images: the record of every validation photograph by name without ending.
+        segments: the annotations of every photograph by its id.
+        categories: name -> id.
     """
-    of_objects = {value: BACKGROUND if position >= THINGS else position for value, position in meaning.items()}
-    return of_objects | {255: UNLABELLED}
+
+    path: Path
+    images: Mapping[str, Mapping[str, Any]]
+    segments: Mapping[str, Sequence[Mapping[str, Any]]]
+    categories: Mapping[str, int]
+
+    @classmethod
+    def read(cls, path: Path) -> DetailMasks:
+        """Read the file."""
+        record = read_json(path, needs=("images", "annos_segmentation", "categories"))
+        try:
+            chosen = [each for each in record["images"] if each["phase"] == "val"]
+            images = unique(chosen, lambda each: Path(each["file_name"]).stem, what="photograph", path=path)
+            by_id = unique(chosen, lambda each: id_key(each["image_id"]), what="image_id", path=path)
+            segments: dict[str, list[Mapping[str, Any]]] = {number: [] for number in by_id}
+            for segment in record["annos_segmentation"]:
+                if id_key(segment["image_id"]) in segments:
+                    segments[id_key(segment["image_id"])].append(segment)
+            unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
+            categories = {str(each["name"]): label_id(each["category_id"]) for each in record["categories"]}
+        except PatchwordError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise PatchwordError(f"{path} is no annotation file of PASCAL in Detail: {error!r}") from None
+        if not images:
+            raise PatchwordError(f"{path} has no photographs of the phase val")
+        return cls(path, dict(sorted(images.items())), segments, categories)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The validation photographs, without ending, in order."""
+        return tuple(self.images)
+
+    def values(self, pair: Pair) -> NDArray[np.integer]:
+        """The labels of a photograph, (h, w), 0 where there is none."""
+        image = self.images[pair.photo.stem]
+        place = f"{self.path}: the annotation of {pair.name} is damaged"
+        segments = self.segments[id_key(image["image_id"])]
+        return rasterized(image, segments, value_of=lambda each: label_id(each["category_id"]), place=place)
 
 
-def _maps(suffix: str, meaning: dict[int, int]) -> Callable[[Found], Content]:
-    """How masks beside the photographs' names are read."""
-
-    def read(found: Found) -> Content:
-        photos, masks = found["photographs"], found["masks"]
-
-        def mask_of(name: str) -> Path:
-            return masks / f"{name}{suffix}.png"
-
-        pairs = pairs_of(photographs_in(photos), photos=photos, mask_of=mask_of)
-        return Content(pairs, mask_values, meaning, _SPLIT)
-
-    return read
-
-
-def _instances(found: Found) -> Content:
-    photos, annotations = found["photographs"], found["instances"]
-    masks = InstanceMasks.read(annotations)
-    pairs = pairs_of(photographs_in(photos), photos=photos, mask_of=lambda name: annotations)
-    masks.check_has(pairs)
-    return Content(pairs, masks.values, counted_from_one(THINGS), _SPLIT)
+def read_label_file(path: Path) -> dict[str, int]:
+    """Read lines such as `2: aeroplane`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PatchwordError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    labels: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        value, colon, name = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon or not value.strip().isdecimal() or not name.strip():
+            raise PatchwordError(f"{path}:{number}: cannot read {line!r}; write a line such as '2: aeroplane'")
+        try:
+            if labels.setdefault(name.strip(), label_id(int(value))) != int(value):
+                raise ValueError(f"{name.strip()!r} is {labels[name.strip()]} in an earlier line")
+        except ValueError as error:
+            raise PatchwordError(f"{path}:{number}: {error}") from None
+    return labels
 
 
-def _layout(name: str, masks: Part, read: Callable[[Found], Content]) -> Layout:
-    return Layout(name, (_PHOTOGRAPHS, masks), _PLACES, read)
+def label_id(value: Any) -> int:
+    """The id of a label, 0 to 65535, which is what masks can hold.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    number = int(value)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError(f"label id {number} is outside 0 to {_LARGEST}")
+    return number
 
 
-_TRAIN_IDS = Part("masks", ("annotations/val2017", "val2017"), holds="*_labelTrainIds.png")
-_PIXEL_MAPS = Part("masks", _MAPS, holds="*[0-9].png")
-_CONTIGUOUS = Part("masks", ("stuffthingmaps_detectron2/val2017", "annotations_detectron2/val2017"), holds="*[0-9].png")
+def read_json(path: Path, *, needs: Sequence[str]) -> dict[str, Any]:
+    """Read an annotation file.
 
-STUFF_LAYOUTS = (
-    _layout("converted masks _labelTrainIds.png", _TRAIN_IDS, _maps("_labelTrainIds", train_id_meaning())),
-    _layout("stuffthingmaps_trainval2017", _PIXEL_MAPS, _maps("", pixel_map_meaning())),
-    _layout("stuffthingmaps_detectron2", _CONTIGUOUS, _maps("", train_id_meaning())),
-)
-OBJECT_LAYOUTS = (
-    _layout(
-        "converted masks _instanceTrainIds.png",
-        Part("masks", ("annotations/val2017", "val2017"), holds="*_instanceTrainIds.png"),
-        _maps("_instanceTrainIds", counted_from_one(THINGS)),
-    ),
-    _layout("stuffthingmaps_trainval2017", _PIXEL_MAPS, _maps("", only_things(pixel_map_meaning()))),
-    _layout(
-        "COCO-Stuff masks _labelTrainIds.png", _TRAIN_IDS, _maps("_labelTrainIds", only_things(train_id_meaning()))
-    ),
-    _layout("instances_val2017.json", Part("instances", _INSTANCES), _instances),
-)
+    Args:
+        path: the file.
+        needs: the lists that it must have.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise PatchwordError(f"{path} is no JSON: {error}") from None
+    missing = [name for name in needs if not isinstance(record, dict) or not isinstance(record.get(name), list)]
+    if missing:
+        raise PatchwordError(f"{path} has no list {missing[0]!r}; it needs {', '.join(needs)}")
+    return dict(record)
