@@ -95,11 +95,7 @@ class AblationGrid(_Declared):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a grid from JSON; its relative paths are taken from the file's folder.
-
-        Raises:
-            PatchwordError: when the file is missing, no JSON, or says something that a grid does not know.
-        """
+        """Read a grid from JSON; its relative paths are taken from the file's folder."""
         path = Path(path)
         try:
             grid = cls.model_validate(json.loads(path.read_bytes()))

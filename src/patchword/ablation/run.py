@@ -228,15 +228,7 @@ def _cell(score: Score) -> str:
 
 
 def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, noisy: Path) -> AlignmentData:
-    """The photographs and label maps that a row is trained on.
-
-    Args:
-        labels: pseudo labels.
-        row: what it changes.
-        seed: decides which photographs and which wrong names are drawn; the same for all rows.
-        truth: folder of exact masks.
-        noisy: folder that label maps made worse are written to.
-    """
+    """The photographs and label maps that a row is trained on."""
     items = [(item.record.name, AlignmentItem(item.image, item.label_map)) for item in labels.items]
     if row.images is not None:
         items = _drawn(items, count=row.images, seed=seed)
@@ -272,7 +264,6 @@ def wrong_names(label_map: LabelMap, *, share: float, seed: int) -> LabelMap:
         label_map: (h, w).
         share: probability in [0, 1] with which each class of the image gets another name, drawn evenly among the
             others.
-        seed: of the draw.
 
     Returns:
         (h, w); the same pixels have a label.

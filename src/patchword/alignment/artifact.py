@@ -68,13 +68,7 @@ class Tower(_Record):
         return {"name": self.name, "revision": self.revision, "fingerprint": self.fingerprint}
 
     def check(self, record: ModelRecord, *, role: str, place: str) -> None:
-        """Refuse a model that is not this one.
-
-        Args:
-            record: of the model at hand.
-            role: what the model is, such as "text encoder".
-            place: where the artifact lies.
-        """
+        """Refuse a model that is not this one."""
         if record.fingerprint != self.fingerprint:
             raise PatchwordError(
                 f"{place} was trained with {role} {self.name} (fingerprint {self.fingerprint[:12]}), "
@@ -169,13 +163,7 @@ class Artifact:
 
 
 def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
-    """Write the three files; `config.json` comes last, so that a folder that has it is complete.
-
-    Args:
-        folder: made ready by `prepare_output`.
-        artifact: what to write.
-        card: text of `README.md`.
-    """
+    """Write the three files; `config.json` comes last, so that a folder that has it is complete."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.module.state_dict().items()}
     write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     write_text(folder / CARD, card)
@@ -183,11 +171,7 @@ def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
 
 
 def read_artifact(folder: str | Path) -> Artifact:
-    """Read what `write_artifact` wrote.
-
-    Returns:
-        The module, in evaluation mode on the CPU, and its config.
-    """
+    """Read what `write_artifact` wrote."""
     folder = Path(folder)
     config = _read_config(folder)
     config.parsed_vocabulary()
@@ -243,14 +227,7 @@ _NAMES_SHOWN = 200
 
 
 def model_card(config: ArtifactConfig) -> str:
-    """Write the card of an alignment in Markdown.
-
-    Args:
-        config: of the artifact.
-
-    Returns:
-        the text of `README.md`, the same for the same arguments.
-    """
+    """Write the card of an alignment in Markdown."""
     return "\n".join(
         [*_front_matter(), *_summary(config), *_parts(config), *_training(config), *_scores(config), *_limits(), ""]
     )

@@ -108,17 +108,7 @@ class HashedItem:
 def hash_items(
     dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool, processes: Processes = ALONE
 ) -> list[HashedItem]:
-    """Hash the files of every item, each process its share.
-
-    Args:
-        dataset: photographs with label maps.
-        skipped: takes, by path of the photograph, why an item cannot be read.
-        quiet: whether to show no progress.
-        processes: that share the work.
-
-    Returns:
-        the items that can be read, in their order.
-    """
+    """Hash the files of every item, each process its share."""
     share = processes.shares(len(dataset.items))[processes.index]
     hashed, unread = [], {}
     with Progress(len(share), "reading files", quiet=quiet) as progress:
@@ -148,15 +138,6 @@ def label_items(
     processes: Processes = ALONE,
 ) -> tuple[list[HashedItem], Tensor]:
     """Label the patches of every item, each process its share.
-
-    Args:
-        hashed: items whose photographs can be read.
-        dataset: its vocabulary names the maps' indices.
-        features: tells the grid of patches and the sizes of the photographs.
-        settings: the majority that a label needs.
-        skipped: takes, by path of the photograph, why a label map cannot be used.
-        quiet: whether to show no progress.
-        processes: that share the work.
 
     Returns:
         the items that can be used, and their labels (n, h, w) with -1 for ignored.
@@ -209,8 +190,6 @@ def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int,
 
     Args:
         indices: (h, w) integers, class of each pixel or `ignore`.
-        ignore: the value that means no label.
-        classes: number of classes; every other value must be below.
         grid: (rows, columns) of patches.
         majority: share of the patch's pixels in (0, 1] that its class must have at least.
 

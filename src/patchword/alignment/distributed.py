@@ -50,15 +50,7 @@ class Processes:
         return [range(start, end) for start, end in pairwise(ends)]
 
     def gather(self, rows: Tensor, *, counts: Sequence[int]) -> Tensor:
-        """Put the rows of all processes one after the other.
-
-        Args:
-            rows: (counts[index], ...) of this process, without a gradient.
-            counts: rows of each process.
-
-        Returns:
-            (sum of counts, ...), the same on every process.
-        """
+        """Put the rows of all processes one after the other."""
         most = max(counts)
         if self.count == 1 or most == 0:
             return rows

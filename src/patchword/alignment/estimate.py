@@ -106,13 +106,7 @@ def plan_features(
     """Decide where the features of a run come from.
 
     Args:
-        estimate: of what the run needs.
-        cache: folder of the cache; need not exist.
         settings: `features` (auto, cached or online) and `cache_gigabytes`.
-        begun: what was decided when a run that is gone on with began; None for a new one.
-
-    Returns:
-        the decision; with `features` auto it is "cached" where the limit and the disk have room for all of them.
     """
     if begun == "online":
         return FeaturePlan("online", "as when the run began")
@@ -161,16 +155,6 @@ def prepare_features(
 
     Args:
         photographs: (content hash, path) of each.
-        encoder: the frozen encoder.
-        settings: of stage 2.
-        cache: folder of kept features; not made where features are computed in every step.
-        begun: "cached" or "online" where a run is gone on with that began so; room that came or went since must not
-            change what it learns from.
-        quiet: whether to tell nothing and show no progress.
-        processes: that share the work.
-
-    Returns:
-        the features' source, and content hash -> reason of photographs that cannot be read.
     """
     with processes.first_before_others():
         kept = FeatureCache(cache, encoder=encoder, settings=settings)
@@ -215,15 +199,6 @@ def estimate_run(
     """Say in one line what features and training would take; nothing is written.
 
     What a cache holds already is not counted: photographs are not read.
-
-    Args:
-        encoder: loaded and timed where it is on this machine, else judged by what is known of it.
-        images: photographs of the data set.
-        classes: of the data set.
-        text_dim: length of a text vector.
-        settings: of stage 2.
-        cache: folder of the cache; need not exist.
-        loader: loads the encoder, and tells the device.
     """
     image_seconds = None
     if is_here(encoder):
@@ -267,16 +242,7 @@ def seconds_a_step(
     settings: AlignSettings,
     device: torch.device,
 ) -> float:
-    """Time of a step of the training on random features, after one to warm up.
-
-    Args:
-        schedule: how many images a step has.
-        dim, text_dim: channels of features and of text vectors.
-        classes: of the labels.
-        cells: patches along each side of an image.
-        settings: of the module and the loss.
-        device: that trains.
-    """
+    """Time of a step of the training on random features, after one to warm up."""
     count = min(schedule.batch_size, schedule.images)
     generator = seeded_generator(settings.seed, "step to time")
     features = torch.randn((count, dim, cells, cells), generator=generator).to(device)

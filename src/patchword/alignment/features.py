@@ -145,11 +145,6 @@ class FeatureCache:
 
         Args:
             photographs: (content hash, path) of each.
-            progress: advanced by one for every photograph.
-            processes: that share the work; all call this with the same photographs.
-
-        Returns:
-            content hash -> reason, of photographs that cannot be read.
         """
         wanted = list(photographs)
         failed: dict[str, str] = {}
@@ -177,9 +172,6 @@ class FeatureCache:
 
     def read(self, keys: Sequence[str]) -> Tensor:
         """Read the features of photographs; what is damaged or gone is computed again, with a warning in the log.
-
-        Args:
-            keys: content hashes, all in the cache.
 
         Returns:
             (b, D, h, w) in the cache's type, on the CPU.
@@ -336,10 +328,7 @@ def feature_identity(encoder: PatchEncoder, *, side: int, feature_dtype: str) ->
     """All that features depend on besides their photograph; two runs that differ in any of it share nothing.
 
     Args:
-        encoder: its weights, family, patch, channels, normalisation, kind of device and, where it tells one, the type
-            it computes in; with the versions of torch and transformers, beside which patchword's own is the format.
         side: in pixels of the square that photographs are resized to.
-        feature_dtype: type that features are kept in.
     """
     record = encoder.record
     return {

@@ -47,11 +47,6 @@ def draw_sample(labels: Tensor, *, settings: AlignSettings, generator: torch.Gen
 
     Args:
         labels: (n,) class of each patch, -1 = ignored.
-        settings: `loss`, `patch_sample`, `text_sample`.
-        generator: on the CPU; None draws from the global state.
-
-    Returns:
-        The sample; empty for a term that is off.
     """
     labelled = (labels != IGNORED).nonzero()[:, 0]
     nothing = labelled[:0]
@@ -73,8 +68,6 @@ def balanced_sample(labels: Tensor, *, most: int, generator: torch.Generator | N
 
     Args:
         labels: (n,) classes, none ignored.
-        most: size of the sample, at least 1.
-        generator: on the CPU; None draws from the global state.
 
     Returns:
         Indices into `labels`, (min(n, most),), without repetition.
@@ -135,12 +128,6 @@ def t_supcon(
         z: (n, d) aligned patches, unit length.
         labels: (n,) class of each patch in [0, c); -1 is ignored, neither anchor nor positive nor negative.
         text: (c, d) unit text vectors of the classes, frozen.
-        temperature: of the patch-text term; a tensor when it is learned.
-        settings: which terms, their weights, the patch temperature, the sizes of the samples and `similarity_bound`.
-        generator: of the patch samples, on the CPU; None draws from the global state.
-
-    Returns:
-        The terms and their weighted sum.
     """
     check_labels(labels, classes=len(text))
     sample = draw_sample(labels, settings=settings, generator=generator)
@@ -162,11 +149,6 @@ def sampled_loss(
     Args:
         z: (k, d) aligned patches, those that `sample.kept` names.
         labels: (k,) their classes; text: (c, d); temperature: of the patch-text term.
-        sample: drawn from the labels of the batch.
-        settings: as for `t_supcon`.
-
-    Returns:
-        The terms and their weighted sum.
     """
     off = z.sum() * 0.0 + temperature * 0.0  # keeps the graph, so that a batch without labels is stepped like any other
     terms = dict.fromkeys(TERMS, off)
@@ -208,10 +190,6 @@ def patch_patch_loss(z: Tensor, labels: Tensor, *, temperature: float, bound: in
 
     Args:
         z: (n, d) unit patches; labels: (n,) classes, none ignored; temperature: tau > 0.
-        bound: most similarities held at once.
-
-    Returns:
-        A scalar; 0 when no patch has a positive.
     """
     _, members, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     anchors = counts[members] > 1
@@ -235,10 +213,6 @@ def text_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: Te
 
     Args:
         z: (n, d) unit patches; labels: (n,) classes, none ignored; text: (c, d) unit; temperature: tau > 0.
-        bound: most similarities held at once.
-
-    Returns:
-        A scalar; 0 without patches.
     """
     if len(z) == 0:
         return z.sum() * 0.0
@@ -256,10 +230,6 @@ def patch_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: T
 
     Args:
         z: (n, d) unit patches; labels: (n,) classes, none ignored; text: (c, d) unit; temperature: tau > 0.
-        bound: most similarities held at once.
-
-    Returns:
-        A scalar; 0 without patches.
     """
     if len(z) == 0:
         return z.sum() * 0.0
@@ -291,11 +261,6 @@ def weighted_logsumexp(
         others: (n, d), n at least 1, or 2 when `own` is false.
         weights: (m,), constant: no gradient goes to them.
         temperature: tau > 0; a scalar tensor when it is learned.
-        bound: most similarities held at once; one row of n is held in any case.
-        own: whether anchor i is compared with other i too.
-
-    Returns:
-        A scalar, with gradients for anchors, others and temperature; it cannot be differentiated twice.
     """
     tau = torch.as_tensor(temperature, dtype=anchors.dtype, device=anchors.device)
     total: Tensor = _WeightedLogSumExp.apply(anchors, others, weights, tau, bound, own)  # type: ignore[no-untyped-call]

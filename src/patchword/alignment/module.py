@@ -156,12 +156,7 @@ class Block(PatchwiseBlock):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # sizes that depend on the data are for Python
 def _pack(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the k chosen tokens of (b, n) are when each image's are moved to its front.
-
-    Returns:
-        (b, most) positions in each image of its chosen tokens in their order, then of others, as many as the image that
-        has most of them; (k,) positions of the chosen ones in those b * most, and (k,) in the b * n.
-    """
+    """Where the k chosen tokens of (b, n) are when each image's are moved to its front."""
     counts = chosen.sum(dim=1)
     most = int(counts.max()) if len(counts) else 0
     places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]

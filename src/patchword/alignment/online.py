@@ -66,11 +66,6 @@ class OnlineFeatures:
 
         Args:
             photographs: (content hash, path) of each.
-            progress: advanced by one for every photograph.
-            processes: that share the work.
-
-        Returns:
-            content hash -> reason, of photographs that cannot be read.
         """
         wanted = list(photographs)
         share = processes.shares(len(wanted))[processes.index]
@@ -89,9 +84,6 @@ class OnlineFeatures:
     @torch.no_grad()
     def read(self, keys: Sequence[str]) -> Tensor:
         """Compute the features of photographs.
-
-        Args:
-            keys: content hashes, all seen by `check`.
 
         Returns:
             (b, D, h, w) float32, on the encoder's device.
@@ -145,10 +137,6 @@ class AugmentedFeatures:
     @torch.no_grad()
     def read_augmented(self, positions: Sequence[int], /, *, epoch: int) -> tuple[Tensor, Tensor]:
         """Read the images at these positions of the training set.
-
-        Args:
-            positions: at least one.
-            epoch: what is done to the images is another in each.
 
         Returns:
             features (b, D, h, w) float32 on the encoder's device, labels (b, h, w) int64 with -1 for ignored.
@@ -210,8 +198,6 @@ def draw_augmentation(size: tuple[int, int], *, settings: AlignSettings, generat
 
     Args:
         size: (height, width) of the photograph in pixels.
-        settings: `crop_scale`, `crop_ratio`, `flip` and `colour`.
-        generator: on the CPU.
     """
     scale, ratio, down, right, mirror, *colours = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
     area = settings.crop_scale + scale * (1 - settings.crop_scale)
@@ -236,7 +222,6 @@ def augment_photograph(pixels: Tensor, augmentation: Augmentation, *, side: int)
 
     Args:
         pixels: (1, 3, h, w) in [0, 1].
-        augmentation: drawn for its size.
         side: of the result in pixels.
 
     Returns:

@@ -92,9 +92,6 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
     """Read a photograph and resize it to a square of so many pixels a side.
 
     Args:
-        key: SHA-256 of the file's bytes; a file that has changed since is not read, or features of one picture would be
-            kept under the name of another.
-        path: of the file.
         side: in pixels.
     """
     try:
@@ -107,11 +104,7 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
 
 
 def encode_together(encoder: PatchEncoder, images: Tensor, *, batches: Batches) -> Tensor:
-    """The features (b, D, h, w) of images (b, 3, side, side), all at once or, where memory runs out, some at a time.
-
-    Args:
-        batches: remember how many fit.
-    """
+    """The features (b, D, h, w) of images (b, 3, side, side), all at once or, where memory runs out, some at a time."""
     count = len(images)
     parts = batches.run(lambda start, stop: encoder(images[start:stop]), count=count, size=count, what="photographs")
     return torch.cat(parts)

@@ -119,12 +119,7 @@ def split_images(keys: Sequence[str], *, share: float, generator: torch.Generato
     """Divide images into those to train on and those held out; equal photographs stay together.
 
     Args:
-        keys: one an image; equal keys are equal photographs.
         share: of the photographs in [0, 1) to hold out, rounded up to whole ones.
-        generator: of the choice, on the CPU.
-
-    Returns:
-        positions to train on and positions held out, ascending.
     """
     photographs = list(dict.fromkeys(keys))
     count = held_out_count(len(photographs), share=share)

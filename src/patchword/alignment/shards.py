@@ -104,15 +104,7 @@ class _Entry:
 
 
 def write_shard(folder: Path, entries: Mapping[str, CachedFeatures]) -> Path:
-    """Write features under the hash of their keys, whole or not at all, so that runs side by side do not meet.
-
-    Args:
-        folder: of the shards of one encoder, size and type.
-        entries: features by key, all of one shape and type.
-
-    Returns:
-        the file.
-    """
+    """Write features under the hash of their keys, whole or not at all, so that runs side by side do not meet."""
     path = folder / (hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16] + SUFFIX)
     metadata = {
         key: f"{entry.size.height} {entry.size.width} {_checksum(key, entry):08x}" for key, entry in entries.items()
@@ -162,17 +154,7 @@ def bytes_on_disk(shards: Iterable[Path]) -> int:
 
 
 def make_room(cache: Path, *, needed: int, limit: int, keep: Collection[Path]) -> list[Path]:
-    """Remove the least recently used shards of a cache until so many bytes more stay within the limit.
-
-    Args:
-        cache: folder of the shards' folders.
-        needed: bytes that are to be written.
-        limit: bytes that the cache may hold.
-        keep: shards that the run is using and that stay.
-
-    Returns:
-        what was removed, the least recently used first.
-    """
+    """Remove the least recently used shards of a cache until so many bytes more stay within the limit."""
     shards = _by_last_use(cache)
     held = sum(size for _, size, _ in shards)
     removed = []

@@ -39,19 +39,10 @@ def training_step(
     aligned twice, first without a graph, so that the memory is that of one part.
 
     Args:
-        state: changed in place.
         features: (b, D, h, w) of this process's images, b may be 0.
         labels: (b, h, w) integers, class of each patch or -1.
         text: (c, d) unit text vectors.
         forward: the module, or what stands for it: (features, kept) -> (k, d).
-        images: which images of the batch each process has.
-        processes: that train together.
-        rate: learning rate.
-        generator: of the patch samples, the same on every process.
-        settings: of the loss and the training.
-
-    Returns:
-        The terms, detached, the same on every process.
     """
     everywhere = processes.gather(labels.long(), counts=[len(share) for share in images])  # (batch, h, w)
     check_labels(everywhere.flatten(), classes=len(text))

@@ -319,13 +319,7 @@ def require_tracker(name: TrackerName) -> None:
 
 
 def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    """Start a tracker.
-
-    Args:
-        name: "tensorboard" writes below `folder`/tensorboard, "wandb" to where that package is set up to.
-        folder: of the run; its name names the run.
-        settings: of the run, shown beside the numbers.
-    """
+    """Start a tracker."""
     from accelerate import tracking
 
     kind = getattr(tracking, _CLASSES[name])

@@ -25,11 +25,7 @@ class Sink(Protocol):
     """Where files of an export go: a folder or an archive."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Add a file.
-
-        Args:
-            name: path within the folder or archive, with forward slashes.
-        """
+        """Add a file."""
 
 
 class FolderSink:
@@ -113,7 +109,6 @@ def png(values: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8] | None =
     """A PNG file of (h, w) 8- or 16-bit values, or of (h, w, 3) colours.
 
     Args:
-        values: the pixels.
         colours: (256, 3), makes an indexed picture of 8-bit values.
     """
     image = Image.fromarray(values)
@@ -125,13 +120,7 @@ def png(values: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8] | None =
 
 
 def place_photograph(photo: Path, *, target: Path, how: str) -> None:
-    """Copy or link a photograph.
-
-    Args:
-        photo: the file.
-        target: its new path.
-        how: "copy", or "link" for a symbolic link with a relative path.
-    """
+    """Copy or link a photograph."""
     if how == "copy":
         with whole_file(target) as file, _opened(photo) as source:
             shutil.copyfileobj(source, file)

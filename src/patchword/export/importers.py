@@ -85,10 +85,6 @@ def import_labels(
 
     Returns:
         the data set; it has no models and no settings, and its segments have generator "imported" and score 1.
-
-    Raises:
-        PatchwordError: for an unknown format, a setting of another format, files that are not of it, classes that the
-            vocabulary does not have, labels none of which can be used, or a folder that is in use.
     """
     refuse_empty(source=source, photos=photos, out=out)
     given = classes if vocabulary is None else vocabulary

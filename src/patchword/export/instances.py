@@ -90,8 +90,6 @@ def pieces_of(
     """The objects of a photograph.
 
     Args:
-        label_map: the truth about every pixel.
-        segments: masks that the label map was fused from, in any order; they may overlap.
         own_share: a segment of which less than this share, in [0, 1], is left by better segments is not an object of
             its own; its pixels go to the object that they touch most.
         least_area: in pixels; a smaller piece goes to the object of its class that it touches most, or is a sliver.

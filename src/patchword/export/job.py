@@ -45,9 +45,6 @@ def stems(names: Iterable[str]) -> dict[str, str]:
 
     a/x.jpg and b/x.jpg become a/x and b/x; x.jpg and x.png become x.jpg and x.png. Names that differ only in letter
     case or in the way that accents are composed count as the same: some file systems cannot hold both.
-
-    Args:
-        names: relative paths with forward slashes, all different.
     """
     chosen = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
     while clashing := _clashing(chosen):

@@ -89,11 +89,7 @@ _OPAQUE = 128
 
 
 def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
-    """Pack a mask (h, w).
-
-    Returns:
-        bytes, 0 to 255.
-    """
+    """Pack a mask (h, w)."""
     words = mask.size * _CHANNELS
     if words > _MOST_WORDS:
         raise PatchwordError(f"mask has {mask.size:,} pixels; label-studio's brush holds {_MOST_WORDS // _CHANNELS:,}")
@@ -110,9 +106,7 @@ def decode_brush(packed: Sequence[int], *, size: tuple[int, int], place: str) ->
     """Unpack a mask; a pixel is inside where it is at least half opaque.
 
     Args:
-        packed: bytes, 0 to 255.
         size: (height, width) in pixels.
-        place: what errors call it.
     """
     try:
         bits = _Bits(bytes(packed))

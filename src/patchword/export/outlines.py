@@ -68,7 +68,6 @@ def outline_of(mask: NDArray[np.bool_], *, tolerance: float = 0.0, inside: bool 
     Args:
         mask: (h, w), one connected piece, at least one pixel.
         tolerance: how far in pixels the line may stray to save corners (Douglas and Peucker, 1973); 0 = exact.
-        inside: whether the line runs a hair inside the mask, for readers that draw it.
     """
     rings = _rings(mask)
     outer = next(ring for ring in rings if _signed_area(ring) > 0)
@@ -174,10 +173,7 @@ def _bridged(outer: NDArray[np.int64], holes: list[NDArray[np.int64]]) -> _Line:
 
 
 def _drawn_in(line: _Line) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Both ends of every step, drawn into the pixel of the mask that it runs along; in hairs.
-
-    A step has the mask to its right; a bridge has it on both sides and takes the row below.
-    """
+    """Both ends of every step, drawn into the pixel of the mask that it runs along; in hairs."""
     start = np.array(line.points)
     step = np.roll(start, -1, axis=0) - start
     bridge = np.array(line.leaves)
@@ -250,9 +246,7 @@ class LossCounter:
         """The polygon of an object, its loss counted.
 
         Args:
-            name: the photograph's.
             tolerance: in pixels, see `outline_of`.
-            drawn: whether the reader draws the polygon instead of filling it.
 
         Returns:
             (n, 2) x, y in pixels of the photograph.

@@ -70,9 +70,7 @@ class Painted:
         """Paint regions over each other, the last on top; empty ones are left out.
 
         Args:
-            regions: from below to above.
             size: (height, width).
-            left_out: of the photograph so far; empty regions are added.
         """
         indices = np.full(size, NOTHING, dtype=np.int64)
         kept = []
@@ -113,11 +111,7 @@ class Findings:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def alone(self, *, place: str) -> Findings:
-        """The same, where a photograph with several entries has failed: nothing says which of them is right.
-
-        Args:
-            place: what messages call the file.
-        """
+        """The same, where a photograph with several entries has failed: nothing says which of them is right."""
         entries = Counter(correction.name for correction in self.corrections)
         kept = [correction for correction in self.corrections if entries[correction.name] == 1]
         several = {
@@ -150,11 +144,6 @@ class Photographs:
         """The photograph with this name, or the only one whose path ends like it.
 
         A name that fits none is tried without the eight digits that Label Studio puts before the name of an upload.
-
-        Args:
-            wanted: a relative path, or the end or the beginning and the whole of one; of several ways to read a name
-                the first that fits any photograph counts.
-            place: what errors call the file that wants it.
         """
         uploads = [short for each in wanted if (short := _without_upload_digits(each))]
         found = next(filter(None, map(self._fitting, [*wanted, *uploads])), [])

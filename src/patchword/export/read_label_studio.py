@@ -48,9 +48,6 @@ def read_label_studio(
     Of several annotations the one that was changed last counts; cancelled ones do not. Where regions overlap, the later
     is on top. A photograph is found by the field of the setting `image_field`; without it by the task's `name`, else by
     the path in its `image`, else by the only field that names a photograph.
-
-    Args:
-        source: the file, or the folder of an export, whose `tasks.json` it is.
     """
     source = source / "tasks.json" if source.is_dir() else source
     tasks = read_json(source)

@@ -116,11 +116,6 @@ def export_labels(
 
     Returns:
         what was written and what was lost. A folder has it too, in `export.json`, written last.
-
-    Raises:
-        PatchwordError: for an unknown format, an `out` that is in use or not what the format is, photographs that are
-            gone or changed since they were labelled, labels that the format cannot hold or that are damaged, or files
-            that cannot be written.
     """
     chosen = FORMATS.get(format)
     if chosen is None:
@@ -161,11 +156,7 @@ def export_labels(
 
 
 def _prepare(out: Path, chosen: Format, *, name: str, overwrite: bool) -> bool:
-    """Make the place ready.
-
-    Returns:
-        whether the export is a single file.
-    """
+    """Make the place ready."""
     suffix = out.suffix.casefold()
     if chosen.file is not None and suffix != chosen.file:
         raise PatchwordError(f"output {out} must be a file that ends in {chosen.file} for format {name}")

@@ -86,11 +86,7 @@ def _write_cvat(job: Job, sink: Sink) -> None:
 
 
 def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool) -> dict[str, str]:
-    """Write the table and the list.
-
-    Returns:
-        the name without suffix of each photograph.
-    """
+    """Write the table and the list."""
     chosen = job.stems()
     job.note_renamed(chosen)
     lines = [check_line(stem, format_name=format_name) for stem in chosen.values()]
@@ -335,10 +331,7 @@ def _painted(files: _Files, name: str, source: str, table: _Table, size: tuple[i
 
 
 def _indices(image: Image.Image, table: _Table, path: str) -> NDArray[np.int64]:
-    """(h, w) classes, by colour where all colours are known, by value otherwise.
-
-    A grey mask may hold either; where both readings are possible and differ it is refused.
-    """
+    """(h, w) classes, by colour where all colours are known, by value otherwise."""
     by_value = _looked_up(np.array(image), table.by_value) if image.mode in ("P", "L") else None
     packed = _packed(image)
     known = {red << 16 | green << 8 | blue: index for (red, green, blue), index in table.by_colour.items()}

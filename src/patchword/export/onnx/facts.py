@@ -118,12 +118,7 @@ class OnnxFacts(BaseModel):
 
 
 def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
-    """Read the facts from an ONNX file's metadata.
-
-    Args:
-        metadata: its keys and values.
-        place: of the file, for the message.
-    """
+    """Read the facts from an ONNX file's metadata."""
     if KEY not in metadata:
         raise PatchwordError(
             f'{place} is not a patchword segmenter (it has no metadata "{KEY}"); give a file that '
@@ -140,11 +135,7 @@ def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
 
 
 def import_onnx_package(name: str) -> Any:
-    """Import onnx, onnx_ir, onnxscript or onnxruntime.
-
-    Args:
-        name: of the module, dotted for a part of one.
-    """
+    """Import onnx, onnx_ir, onnxscript or onnxruntime."""
     package = name.split(".")[0]
     try:
         return import_module(name)

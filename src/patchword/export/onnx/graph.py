@@ -27,10 +27,6 @@ _LOGGERS = ("torch.__trace", "torch.onnx", "torch.export", "torch.fx", "onnxscri
 def trace(side: ImageSide, *, opset: int) -> Any:
     """Trace an image side by torch's exporter, with batch, height and width open.
 
-    Args:
-        side: encoder and module in float32 on the CPU, in evaluation mode.
-        opset: operator set.
-
     Returns:
         an `onnx_ir.Model` with input `images` (b, 3, h, w) and output `patches` (b, d, h/patch, w/patch).
     """
@@ -214,11 +210,7 @@ def relative_positions(query_size: int, key_size: int, table: Tensor) -> Tensor:
     """SAM's relative position embeddings between the places of one axis.
 
     Args:
-        query_size, key_size: places, the same in SAM's image encoder.
         table: (l, c) learned embeddings.
-
-    Returns:
-        (query_size, key_size, c).
     """
     resampled = linear_weights(table.shape[0], 2 * query_size - 1).to(table) @ table  # (2 * query_size - 1, c)
     places = torch.arange(query_size, device=table.device)

@@ -136,16 +136,7 @@ head (float[batch, dim, rows, cols] $PATCHES, float[words, dim] $VECTORS, int64[
 
 
 def parse_head(*, opset: int, temperature: float, values_at_once: int) -> Any:
-    """The words' side as a model of its own, with `patches` as its first input.
-
-    Args:
-        opset: operator set.
-        temperature: of the softmax over classes that the confidence is taken from, above 0.
-        values_at_once: upsampled scores in memory at once; at least one row's are.
-
-    Returns:
-        an `onnx.ModelProto`.
-    """
+    """The words' side as a model of its own, with `patches` as its first input."""
     parser = import_onnx_package("onnx.parser")
     text = _TEXT.substitute(
         PATCHES=PATCHES,
@@ -165,12 +156,7 @@ def parse_head(*, opset: int, temperature: float, values_at_once: int) -> Any:
 
 
 def attach_head(model: Any, *, head: Any) -> None:
-    """Put the words' side behind an image side, in place.
-
-    Args:
-        model: an `onnx_ir.Model` that takes `images` to `patches`.
-        head: what `parse_head` gives.
-    """
+    """Put the words' side behind an image side, in place."""
     ir = import_onnx_package("onnx_ir")
     words = ir.from_proto(head).graph
     interface = {value.name for value in (*words.inputs, *words.outputs)}

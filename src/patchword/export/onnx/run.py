@@ -78,10 +78,6 @@ def export_onnx(
 
     Returns:
         where the file is, its size and what it says of itself.
-
-    Raises:
-        PatchwordError: when a package, the model or its encoder is missing, the encoder cannot be exported, the file
-            differs from torch by more than the tolerance, or it cannot be written.
     """
     chosen = settings if isinstance(settings, OnnxSettings) else OnnxSettings(**(settings or {}))
     out = Path(out)
@@ -226,10 +222,6 @@ def quantise(model: Path, *, out: Path) -> None:
 
     Weights have 7 bits, -64 to 64. Processors without VNNI add two products of an 8-bit activation and a weight in 16
     bits, which saturate with 8-bit weights (2 x 255 x 127 is above 32,767) and cannot with these (2 x 255 x 64 is not).
-
-    Args:
-        model: a float32 ONNX file.
-        out: the new file.
     """
     quantization = import_onnx_package("onnxruntime.quantization")
     large = weights_beside(model).exists() or model.stat().st_size > MOST_IN_ONE_FILE
@@ -267,11 +259,6 @@ def largest_difference(session: Any, side: ImageSide, *, seed: int = 0) -> float
     """The largest difference of a channel of a patch vector between an ONNX file and torch.
 
     Images of noise are compared at three shapes and batch sizes, none of which the file was traced with.
-
-    Args:
-        session: of the file.
-        side: what it was traced from.
-        seed: of the noise.
     """
     patch, dim = side.encoder.record.patch_size, side.module.text_dim
     generator = torch.Generator().manual_seed(seed)
@@ -298,9 +285,7 @@ def agreement(small: Any, plain: Any, *, patch_size: int, dim: int) -> Agreement
     each other stand in for them: a patch's class is the nearest of those.
 
     Args:
-        small, plain: sessions of the int8 and of the float32 file.
         patch_size: of the encoder, in pixels.
-        dim: d of the patch vectors.
     """
     pictures = drawn_pictures(_PICTURES, side=_PATCHES_A_SIDE * patch_size)
     expected, found = (
