@@ -19,9 +19,9 @@ from patchword.alignment.data import HashedItem
 from patchword.alignment.online import (
     Augmentation,
     AugmentedFeatures,
-    augment_labels,
     augment_photograph,
     draw_augmentation,
+    move,
 )
 from patchword.alignment.photographs import content_hash
 from patchword.alignment.run import align_labels
@@ -46,7 +46,7 @@ def test_every_pixel_goes_where_its_label_goes(flipped: bool) -> None:
     indices = (picture[0, 0] * 63).round().long()
     augmentation = Augmentation(top=2, left=3, height=4, width=4, flipped=flipped, **AS_IT_IS)
     pixels = augment_photograph(picture, augmentation, side=4)  # the crop's own size: nothing is resampled
-    labels = augment_labels(indices, augmentation)
+    labels = move(indices, augmentation)
     assert labels.shape == (4, 4)
     for row in range(4):
         for column in range(4):

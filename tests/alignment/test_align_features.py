@@ -16,7 +16,6 @@ from patchword.alignment.data import hash_items
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
 from patchword.alignment.photographs import content_hash
-from patchword.alignment.shards import ImageSize
 from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError
@@ -44,7 +43,7 @@ def test_features_are_those_of_the_resized_image(tmp_path: Path) -> None:
     for row, (key, path) in zip(features, found, strict=True):
         expected = encoder(resize(to_tensor(read_image(path)), size=(16, 16)))[0]
         torch.testing.assert_close(row.float(), expected, rtol=1e-3, atol=1e-3)
-        assert cache.size_of(key) == ImageSize(16, 16)
+        assert cache.size_of(key) == (16, 16)
 
 
 def test_any_shape_becomes_a_square_and_its_size_is_kept(tmp_path: Path) -> None:
@@ -54,7 +53,7 @@ def test_any_shape_becomes_a_square_and_its_size_is_kept(tmp_path: Path) -> None
     key = content_hash(path)
     cache.fill([(key, path)])
     assert cache.read([key]).shape == (1, FEATURE_DIM, 4, 4)
-    assert cache.size_of(key) == ImageSize(height=3, width=90)
+    assert cache.size_of(key) == (3, 90)
 
 
 def test_nothing_is_computed_twice_even_after_moving(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.photographs import content_hash
 from patchword.alignment.run import align_labels
-from patchword.alignment.shards import ImageSize, bytes_held, image_bytes
+from patchword.alignment.shards import bytes_held, image_bytes
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
@@ -213,7 +213,7 @@ def test_dry_run_of_an_encoder_that_is_elsewhere(tmp_path: Path) -> None:
         cache=tmp_path,
         loader=Loader("cpu"),
     )
-    assert line == "what features and training take can be told when someone/their-dinov2 is on this machine"
+    assert line == "the cost of features and training is not known: someone/their-dinov2 is not on this machine"
 
 
 class TestOnline:
@@ -238,7 +238,7 @@ class TestOnline:
         online = OnlineFeatures(encoder=encoder, settings=SETTINGS)
         failed = online.check([*found, (content_hash(broken), broken), (content_hash(long), long)])
         assert list(failed) == [content_hash(broken)]
-        assert online.size_of(content_hash(long)) == ImageSize(height=3, width=90)
+        assert online.size_of(content_hash(long)) == (3, 90)
         assert encoder.images == 0
 
     def test_photograph_that_changes_is_one_line(self, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from patchword.alignment.distributed import ALONE, Processes
 from patchword.alignment.losses import IGNORED
 from patchword.alignment.photographs import content_hash, known_contents, remember_contents
-from patchword.alignment.shards import ImageSize
 from patchword.config.align import AlignSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap, find_mask
@@ -39,8 +38,8 @@ class FrozenFeatures(Protocol):
     side: int  # in pixels, of the square that photographs are resized to
     grid: tuple[int, int]  # rows and columns of patches
 
-    def size_of(self, key: str) -> ImageSize:
-        """The size of a photograph before it was resized."""
+    def size_of(self, key: str) -> tuple[int, int]:
+        """(height, width) in pixels of a photograph before it was resized."""
 
     def read(self, keys: Sequence[str]) -> Tensor:
         """Features (b, D, h, w)."""
@@ -151,11 +150,19 @@ def label_items(
         for item in hashed[share.start : share.stop]:
             try:
                 label_map = LabelMap.load(item.label_map, names=names)
-                _check_size(item, label_map, features=features)
+                (height, width), size = label_map.indices.shape, features.size_of(item.key)
+                if (height, width) != size:
+                    raise PatchwordError(
+                        f"label map {item.label_map} has {width} x {height} pixels; {item.image} has "
+                        f"{size[1]} x {size[0]}"
+                    )
             except PatchwordError as error:
                 unusable[str(item.image)] = str(error)
             else:
-                labels = _labels_of(label_map, grid=features.grid, majority=settings.majority)
+                indices = torch.from_numpy(label_map.indices.astype("int64"))
+                labels = patch_labels(
+                    indices, ignore=label_map.ignore, classes=len(names), grid=features.grid, majority=settings.majority
+                )
                 labelled.append((item, labels.to(kind)))
             progress.advance()
     skipped |= dict(processes.collect(list(unusable.items())))
@@ -165,28 +172,13 @@ def label_items(
     return [item for item, _ in labelled], stacked
 
 
-def _labels_of(label_map: LabelMap, *, grid: tuple[int, int], majority: float) -> Tensor:
-    indices = torch.from_numpy(label_map.indices.astype("int64"))
-    return patch_labels(indices, ignore=label_map.ignore, classes=len(label_map.names), grid=grid, majority=majority)
-
-
-def _check_size(item: HashedItem, label_map: LabelMap, *, features: FrozenFeatures) -> None:
-    size = features.size_of(item.key)
-    if label_map.indices.shape != (size.height, size.width):
-        height, width = label_map.indices.shape
-        raise PatchwordError(
-            f"label map {item.label_map} has {width} x {height} pixels; {item.image} has {size.width} x {size.height}"
-        )
-
-
 def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int, int], majority: float) -> Tensor:
     """Give each patch the class that most of its pixels have, or ignore.
 
-    The grid covers the whole map: patch (i, j) holds the pixels whose centre lies in it, which is what it shows of the
-        image after resizing. A map with fewer pixels than the grid has patches is first enlarged by a whole factor. The
-        share
-    of the majority is taken of all the patch's pixels, ignored ones too, so that a patch of which little is labelled
-    stays ignored. Of two classes with equally many pixels the lower index wins.
+    The grid covers the whole map: patch (i, j) holds the pixels whose centre lies in it. A map with fewer pixels than
+    the grid has patches is first enlarged by a whole factor. The majority is of all the patch's pixels, ignored ones
+    too, so that a patch of which little is labelled stays ignored. Of two classes with equally many pixels the lower
+    index wins.
 
     Args:
         indices: (h, w) integers, class of each pixel or `ignore`.
@@ -216,9 +208,8 @@ def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int,
 
 def _at_least(pixels: Tensor, count: int, *, dim: int) -> Tensor:
     """Repeat every pixel along `dim` as often as it takes to have at least `count`."""
-    return (
-        pixels.repeat_interleave(math.ceil(count / pixels.shape[dim]), dim=dim) if pixels.shape[dim] < count else pixels
-    )
+    times = math.ceil(count / pixels.shape[dim])
+    return pixels.repeat_interleave(times, dim=dim) if times > 1 else pixels
 
 
 def _patch_of(pixels: int, patches: int) -> Tensor:

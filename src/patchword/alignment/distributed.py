@@ -50,7 +50,7 @@ class Processes:
         return [range(start, end) for start, end in pairwise(ends)]
 
     def gather(self, rows: Tensor, *, counts: Sequence[int]) -> Tensor:
-        """Put the rows of all processes one after the other."""
+        """The rows (counts[i], ...) of all processes one after the other, (sum of counts, ...), without a gradient."""
         most = max(counts)
         if self.count == 1 or most == 0:
             return rows

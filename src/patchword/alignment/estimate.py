@@ -95,7 +95,7 @@ class FeaturePlan:
 
 
 def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
-    """What a person is told before features are computed."""
+    """One line for a person, before features are computed."""
     where = "kept on disk" if plan.source == "cached" else "computed in every step"
     return f"{estimate.text()}; {where}: {plan.reason}"
 
@@ -103,11 +103,7 @@ def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
 def plan_features(
     estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings, begun: str | None = None
 ) -> FeaturePlan:
-    """Decide where the features of a run come from.
-
-    Args:
-        settings: `features` (auto, cached or online) and `cache_gigabytes`.
-    """
+    """Decide where the features of a run come from; a run that is resumed (`begun`) keeps its source."""
     if begun == "online":
         return FeaturePlan("online", "as when the run began")
     if settings.features == "online" and begun is None:
@@ -129,16 +125,11 @@ def _shortage(estimate: FeatureEstimate, *, cache: Path, settings: AlignSettings
     if estimate.total_bytes > limit:
         return f"they take {byte_count(estimate.total_bytes)} and `cache_gigabytes` is {settings.cache_gigabytes:g}"
     removable = max(0, bytes_held(cache) - estimate.held_bytes)  # of other runs: goes, least recently used first
-    free = _free(cache)
+    there = next(place for place in (cache.absolute(), *cache.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if estimate.missing_bytes > free + removable:
         return f"they take {byte_count(estimate.missing_bytes)} more and the disk has {byte_count(free)} free"
     return ""
-
-
-def _free(folder: Path) -> int:
-    """Bytes free on the disk that a folder is, or will be, on."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
 
 
 def prepare_features(
@@ -151,39 +142,28 @@ def prepare_features(
     quiet: bool,
     processes: Processes = ALONE,
 ) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
-    """Decide where features come from, tell it, and compute them where they are kept.
+    """Decide where the features of photographs (content hash, path) come from, and compute them where they are kept.
 
-    Args:
-        photographs: (content hash, path) of each.
+    Returns:
+        the features, and content hash -> reason of photographs that cannot be read.
     """
     with processes.first_before_others():
         kept = FeatureCache(cache, encoder=encoder, settings=settings)
-    plan = processes.from_first(
-        lambda: _planned(kept, photographs, cache=cache, settings=settings, begun=begun, quiet=quiet)
-    )
+
+    def decide() -> FeaturePlan:
+        estimate = estimate_features(kept, (key for key, _ in photographs), measure=not quiet)
+        plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
+        if photographs:
+            say(feature_line(estimate, plan), quiet=quiet)
+        return plan
+
+    plan = processes.from_first(decide)
     if plan.source == "cached":
         with Progress(len(photographs), "computing features", quiet=quiet) as progress:
             return kept, kept.fill(photographs, progress=progress, processes=processes)
     online = OnlineFeatures(encoder=encoder, settings=settings)
     with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
         return online, online.check(photographs, progress=progress, processes=processes)
-
-
-def _planned(
-    kept: FeatureCache,
-    photographs: Sequence[tuple[str, Path]],
-    *,
-    cache: Path,
-    settings: AlignSettings,
-    begun: str | None,
-    quiet: bool,
-) -> FeaturePlan:
-    """Decide, and tell it."""
-    estimate = estimate_features(kept, (key for key, _ in photographs), measure=not quiet)
-    plan = plan_features(estimate, cache=cache, settings=settings, begun=begun)
-    if photographs:
-        say(feature_line(estimate, plan), quiet=quiet)
-    return plan
 
 
 def estimate_run(
@@ -208,7 +188,7 @@ def estimate_run(
     else:
         shape = patch_shape(encoder.name, revision=encoder.revision)
     if shape is None:
-        return f"what features and training take can be told when {encoder} is on this machine"
+        return f"the cost of features and training is not known: {encoder} is not on this machine"
     patch, dim = shape
     cells = nearest_multiple(settings.image_size, of=patch) // patch
     estimate = FeatureEstimate(

@@ -29,7 +29,6 @@ from patchword.alignment.shards import (
     GIGABYTE,
     CachedFeatures,
     DamagedShardError,
-    ImageSize,
     Shard,
     bytes_on_disk,
     image_bytes,
@@ -76,7 +75,7 @@ class FeatureCache:
         self._identity = feature_identity(encoder, side=self.side, feature_dtype=settings.feature_dtype)
         self.folder = folder / _folder_name(self._identity)
         self._shard_of: dict[str, Path] = {}
-        self._sizes: dict[str, ImageSize] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._paths: dict[str, Path] = {}
         self._open: dict[Path, Shard] = {}
         self._known: set[Path] = set()
@@ -98,7 +97,10 @@ class FeatureCache:
                 earlier,
             )
             earlier.replace(self.folder)
-            write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
+            self._write_identity()
+
+    def _write_identity(self) -> None:
+        write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
 
     def __contains__(self, key: str) -> bool:
         return key in self._shard_of
@@ -106,8 +108,8 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._shard_of)
 
-    def size_of(self, key: str) -> ImageSize:
-        """The size of a photograph that the cache holds, as it was before resizing."""
+    def size_of(self, key: str) -> tuple[int, int]:
+        """(height, width) of a photograph that the cache holds, before it was resized."""
         return self._sizes[key]
 
     @property
@@ -145,6 +147,9 @@ class FeatureCache:
 
         Args:
             photographs: (content hash, path) of each.
+
+        Returns:
+            content hash -> reason, of photographs that cannot be read.
         """
         wanted = list(photographs)
         failed: dict[str, str] = {}
@@ -171,11 +176,7 @@ class FeatureCache:
         return dict(processes.collect(list(failed.items())))
 
     def read(self, keys: Sequence[str]) -> Tensor:
-        """Read the features of photographs; what is damaged or gone is computed again, with a warning in the log.
-
-        Returns:
-            (b, D, h, w) in the cache's type, on the CPU.
-        """
+        """Read features (b, D, h, w), in the cache's type on the CPU; what is damaged or gone is computed again."""
         return torch.stack([self._read_one(key) for key in keys])
 
     def _missing(self, wanted: Sequence[tuple[str, Path]], *, processes: Processes) -> list[tuple[str, Path]]:
@@ -238,7 +239,7 @@ class FeatureCache:
     def _write(self, shard: dict[str, CachedFeatures]) -> None:
         """Make room for a shard, write it, and take in what others have written meanwhile."""
         if not (self.folder / "cache.json").exists():
-            write_json(self.folder / "cache.json", {**self._identity, "encoder_name": self._encoder.record.name})
+            self._write_identity()
         self._make_room(len(shard))
         write_shard(self.folder, shard)
         self._look()

@@ -127,7 +127,7 @@ def t_supcon(
     Args:
         z: (n, d) aligned patches, unit length.
         labels: (n,) class of each patch in [0, c); -1 is ignored, neither anchor nor positive nor negative.
-        text: (c, d) unit text vectors of the classes, frozen.
+        text: (c, d) unit text embeddings of the classes, frozen.
     """
     check_labels(labels, classes=len(text))
     sample = draw_sample(labels, settings=settings, generator=generator)
@@ -171,7 +171,7 @@ def sampled_loss(
 def terms_of(settings: AlignSettings) -> tuple[str, ...]:
     """The names of the terms that the loss of these settings has.
 
-    Cross entropy against the text vectors is the patch-anchor reading alone (equation 2 of the paper).
+    Cross entropy against the text embeddings is the patch-anchor reading alone (equation 2 of the paper).
     """
     readings = _READINGS[settings.patch_text]
     return {

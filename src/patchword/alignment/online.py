@@ -22,7 +22,6 @@ from patchword.alignment.photographs import (
     read_photograph,
 )
 from patchword.alignment.schedule import seeded_generator
-from patchword.alignment.shards import ImageSize
 from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import LabelMap
@@ -49,10 +48,10 @@ class OnlineFeatures:
         self._settings = settings
         self._batches = Batches()
         self._paths: dict[str, Path] = {}
-        self._sizes: dict[str, ImageSize] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
-    def size_of(self, key: str) -> ImageSize:
-        """The size of a photograph that `check` has seen, as it was before resizing."""
+    def size_of(self, key: str) -> tuple[int, int]:
+        """(height, width) of a photograph that `check` has seen, before it was resized."""
         return self._sizes[key]
 
     def check(
@@ -62,14 +61,14 @@ class OnlineFeatures:
         progress: Progress | None = None,
         processes: Processes = ALONE,
     ) -> dict[str, str]:
-        """Decode every photograph once, so that one that cannot be read is found before the training and not in it.
+        """Decode every photograph (content hash, path) once, so that unreadable ones are found before the training.
 
-        Args:
-            photographs: (content hash, path) of each.
+        Returns:
+            content hash -> reason, of photographs that cannot be read.
         """
         wanted = list(photographs)
         share = processes.shares(len(wanted))[processes.index]
-        found: list[tuple[str, ImageSize | str]] = []
+        found: list[tuple[str, tuple[int, int] | str]] = []
         for decoded in self._decode(wanted[share.start : share.stop]):
             found.append((decoded.key, decoded.reason if isinstance(decoded, Unreadable) else decoded.size))
             if progress is not None:
@@ -77,17 +76,13 @@ class OnlineFeatures:
         if progress is not None:
             progress.advance(len(wanted) - len(share))
         everywhere = processes.collect(found)
-        self._sizes |= {key: size for key, size in everywhere if isinstance(size, ImageSize)}
+        self._sizes |= {key: size for key, size in everywhere if isinstance(size, tuple)}
         self._paths |= {key: path for key, path in wanted if key in self._sizes}
         return {key: reason for key, reason in everywhere if isinstance(reason, str)}
 
     @torch.no_grad()
     def read(self, keys: Sequence[str]) -> Tensor:
-        """Compute the features of photographs.
-
-        Returns:
-            (b, D, h, w) float32, on the encoder's device.
-        """
+        """Compute the features of photographs, (b, D, h, w) float32 on the encoder's device."""
         parts = []
         decoded = self._decode([(key, self._paths[key]) for key in keys])
         for batch in in_batches(decoded, size=self._settings.feature_batch):
@@ -102,14 +97,6 @@ class OnlineFeatures:
         tasks = (partial(read_photograph, key, path, side=self.side) for key, path in photographs)
         threads = self._settings.decode_threads
         return read_ahead(tasks, ahead=threads, threads=threads)
-
-
-@dataclass(frozen=True)
-class _Augmented:
-    """A photograph as the encoder takes it, (1, 3, side, side), and its patches' labels (rows, columns)."""
-
-    pixels: Tensor
-    labels: Tensor
 
 
 class AugmentedFeatures:
@@ -145,12 +132,13 @@ class AugmentedFeatures:
         features, labels, threads = [], [], self._settings.decode_threads
         ahead = read_ahead(tasks, ahead=threads, threads=threads)
         for batch in in_batches(ahead, size=self._settings.feature_batch):
-            pixels = torch.cat([each.pixels for each in batch])
+            pixels = torch.cat([image for image, _ in batch])
             features.append(encode_together(self._encoder, pixels, batches=self._batches))  # (b, D, h, w)
-            labels += [each.labels for each in batch]
+            labels += [each for _, each in batch]
         return torch.cat(features), torch.stack(labels)
 
-    def _read_one(self, item: HashedItem, *, epoch: int) -> _Augmented:
+    def _read_one(self, item: HashedItem, *, epoch: int) -> tuple[Tensor, Tensor]:
+        """A photograph as the encoder takes it, (1, 3, side, side), and its patches' labels (rows, columns)."""
         for path, key in ((item.image, item.key), (item.label_map, item.label_key)):
             if content_hash(path) != key:
                 raise PatchwordError(f"{path} has changed since the run began")
@@ -161,13 +149,13 @@ class AugmentedFeatures:
         augmentation = draw_augmentation((height, width), settings=self._settings, generator=generator)
         rows = self._side // self._encoder.record.patch_size
         labels = patch_labels(
-            augment_labels(torch.from_numpy(label_map.indices.astype("int64")), augmentation),
+            move(torch.from_numpy(label_map.indices.astype("int64")), augmentation),
             ignore=label_map.ignore,
             classes=len(self._names),
             grid=(rows, rows),
             majority=self._settings.majority,
         )
-        return _Augmented(augment_photograph(pixels, augmentation, side=self._side), labels)
+        return augment_photograph(pixels, augmentation, side=self._side), labels
 
 
 _GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue look (ITU-R BT.601)
@@ -194,11 +182,7 @@ class Augmentation:
 
 
 def draw_augmentation(size: tuple[int, int], *, settings: AlignSettings, generator: torch.Generator) -> Augmentation:
-    """Draw what is done to a photograph.
-
-    Args:
-        size: (height, width) of the photograph in pixels.
-    """
+    """Draw what is done to a photograph of a (height, width) in pixels."""
     scale, ratio, down, right, mirror, *colours = torch.rand(8, generator=generator, dtype=torch.float64).tolist()
     area = settings.crop_scale + scale * (1 - settings.crop_scale)
     stretch = math.exp((2 * ratio - 1) * math.log(settings.crop_ratio) / 2)
@@ -218,16 +202,8 @@ def draw_augmentation(size: tuple[int, int], *, settings: AlignSettings, generat
 
 
 def augment_photograph(pixels: Tensor, augmentation: Augmentation, *, side: int) -> Tensor:
-    """Do it to a photograph.
-
-    Args:
-        pixels: (1, 3, h, w) in [0, 1].
-        side: of the result in pixels.
-
-    Returns:
-        (1, 3, side, side) in [0, 1].
-    """
-    resized = resize(_move(pixels, augmentation), size=(side, side))  # (1, 3, side, side)
+    """Crop, mirror and colour a photograph (1, 3, h, w) in [0, 1]; (1, 3, side, side) in [0, 1]."""
+    resized = resize(move(pixels, augmentation), size=(side, side))  # (1, 3, side, side)
     bright = resized * augmentation.brightness
     grey = (bright * bright.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)  # (1, 1, side, side)
     contrasted = torch.lerp(grey.mean(), bright, augmentation.contrast)
@@ -235,17 +211,8 @@ def augment_photograph(pixels: Tensor, augmentation: Augmentation, *, side: int)
     return torch.lerp(grey, contrasted, augmentation.saturation).clamp(0, 1)
 
 
-def augment_labels(indices: Tensor, augmentation: Augmentation) -> Tensor:
-    """Do the same to its label map (h, w).
-
-    Returns:
-        the values of the crop's pixels, (height, width) of the crop: nothing is resized, so no label is ever mixed.
-    """
-    return _move(indices, augmentation)
-
-
-def _move(pixels: Tensor, augmentation: Augmentation) -> Tensor:
-    """Cut out the crop of (..., h, w) and exchange left and right where it is to be."""
+def move(pixels: Tensor, augmentation: Augmentation) -> Tensor:
+    """The crop of (..., h, w), mirrored where it is to be; nothing is resized, so labels are not mixed."""
     rows = slice(augmentation.top, augmentation.top + augmentation.height)
     columns = slice(augmentation.left, augmentation.left + augmentation.width)
     moved = pixels[..., rows, columns]

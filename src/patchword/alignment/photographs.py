@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from patchword.alignment.shards import ImageSize
 from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
@@ -24,11 +23,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph as the encoder takes it, (1, 3, side, side) in [0, 1], and its own size."""
+    """A photograph as the encoder takes it, (1, 3, side, side) in [0, 1], and its own (height, width)."""
 
     key: str
     pixels: Tensor
-    size: ImageSize
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
         pixels = to_tensor(read_image(path))  # (1, 3, h, w)
     except PatchwordError as error:
         return Unreadable(key, str(error))
-    return Photograph(key, resize(pixels, size=(side, side)), ImageSize(*pixels.shape[-2:]))
+    return Photograph(key, resize(pixels, size=(side, side)), (pixels.shape[-2], pixels.shape[-1]))
 
 
 def encode_together(encoder: PatchEncoder, images: Tensor, *, batches: Batches) -> Tensor:

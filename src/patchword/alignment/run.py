@@ -84,7 +84,7 @@ def align_labels(
 ) -> AlignmentResult:
     """Train an alignment module on a labelled data set and write it as a model folder.
 
-    Of the text encoder only text vectors are asked. Photographs that cannot be used are left out and listed in
+    Of the text encoder only text embeddings are asked. Photographs that cannot be used are left out and listed in
     `training.json`, together with the history. While the run lasts the folder also holds a checkpoint. Under
     `accelerate launch` or `torchrun` the processes share the reading, the features and the training; the first writes.
 
@@ -123,13 +123,12 @@ def align_labels(
     if finished is not None:
         return finished
     _check_any(hashed, skipped=skipped)
-    photographs = [(item.key, item.image) for item in hashed]
     features, failed = prepare_features(
-        photographs,
+        [(item.key, item.image) for item in hashed],
         encoder=encoder,
         settings=settings,
         cache=Path(cache) if cache else out / FEATURES,
-        begun=_begun_with(out),
+        begun=json.loads((out / RUN).read_bytes()).get("features"),  # of a run that is resumed
         quiet=quiet,
         processes=processes,
     )
@@ -153,18 +152,17 @@ def align_labels(
     for line in (schedule.line(), *schedule.warnings()):
         say(line, quiet=quiet)
     trained = _train(data, settings=settings, steps=schedule.steps, device=encoder.device, out=out, quiet=quiet)
-    facts = _facts(
-        data,
+    artifact = _artifact(
         trained,
+        data,
         dataset,
-        settings=settings,
-        identity=identity,
+        encoder=encoder,
+        text_encoder=text_encoder,
+        side=features.side,
+        fingerprint=identity["data"],
         unlabelled=len(usable) - len(used),
         skipped=len(skipped),
-    )
-    used_settings = schedule.fill(settings)
-    artifact = _artifact(
-        trained, dataset, encoder, text_encoder, side=features.side, facts=facts, settings=used_settings
+        settings=schedule.fill(settings),
     )
     result = AlignmentResult(out, artifact, trained.history, skipped)
     processes.wait()  # until nobody reads features or the checkpoint any more
@@ -207,10 +205,9 @@ def _train(
     data: TrainingSet, *, settings: AlignSettings, steps: int, device: torch.device, out: Path, quiet: bool
 ) -> TrainingResult:
     """Train with a checkpoint in `out`, a display and a tracker where one is set."""
-    values = settings.model_dump(mode="json")
     tracker = None
     if settings.tracker != "off" and Processes.current(device).is_first:
-        tracker = start_tracker(settings.tracker, folder=out, settings=values)
+        tracker = start_tracker(settings.tracker, folder=out, settings=settings.model_dump(mode="json"))
     try:
         with Progress(steps, "training", "steps", quiet=quiet) as progress:
             return train(
@@ -255,9 +252,14 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
     except (OSError, ValueError, KeyError, TypeError):
         raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
     for name, value in identity.items():
-        if name != NUMERICS and before.get(name) != value:
-            difference = _difference(name, before.get(name), value)
-            raise PatchwordError(f"cannot resume in {out}: {difference}; pass --overwrite to start again")
+        was = before.get(name)
+        if name == NUMERICS or was == value:
+            continue
+        difference = f"the {name.replace('_', ' ')} of the run there is another"
+        if name == "settings" and isinstance(was, dict):
+            changed = [key for key in value if was.get(key) != value[key]]
+            difference = ", ".join(f"setting {key!r} was {was.get(key)!r} and is {value[key]!r}" for key in changed)
+        raise PatchwordError(f"cannot resume in {out}: {difference}; pass --overwrite to start again")
     if not (out / CONFIG).exists():
         _check_numerics(before.get(NUMERICS), identity[NUMERICS], out=out, quiet=quiet)
         return None
@@ -287,55 +289,33 @@ def read_skipped(folder: Path) -> dict[str, str]:
     return {Path(path).name: reason for path, reason in skipped.items()}
 
 
-def _begun_with(out: Path) -> str | None:
-    """Where the features of the run that is gone on with come from; None where that is not decided yet."""
-    source = json.loads((out / RUN).read_bytes()).get("features")
-    return source if source in ("cached", "online") else None
-
-
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name != "settings" or not isinstance(before, dict):
-        return f"the {name.replace('_', ' ')} of the run there is another"
-    changed = [key for key in now if before.get(key) != now[key]]
-    return ", ".join(f"setting {key!r} was {before.get(key)!r} and is {now[key]!r}" for key in changed)
-
-
-def _facts(
-    data: TrainingSet,
+def _artifact(
     trained: TrainingResult,
+    data: TrainingSet,
     dataset: LabelledImages,
     *,
-    settings: AlignSettings,
-    identity: dict[str, Any],
+    encoder: PatchEncoder,
+    text_encoder: ImageTextEncoder,
+    side: int,
+    fingerprint: str,
     unlabelled: int,
     skipped: int,
-) -> TrainingFacts:
-    kept = data.labels[data.labels != IGNORED]
-    present = set(torch.unique(kept).tolist())
+    settings: AlignSettings,
+) -> Artifact:
+    labelled = data.labels[data.labels != IGNORED]
+    present = set(torch.unique(labelled).tolist())
     names = dataset.vocabulary.names
-    return TrainingFacts(
-        data_fingerprint=identity["data"],
+    facts = TrainingFacts(
+        data_fingerprint=fingerprint,
         images=len(data.keys),
         images_without_labels=unlabelled,
         images_skipped=skipped,
-        labelled_share=kept.numel() / data.labels.numel(),
+        labelled_share=labelled.numel() / data.labels.numel(),
         classes_without_patches=tuple(name for index, name in enumerate(names) if index not in present),
         steps=trained.history[-1].step,
         last=trained.history[-1],
         held_out=kept_agreement(trained.history, patience=settings.patience),
     )
-
-
-def _artifact(
-    trained: TrainingResult,
-    dataset: LabelledImages,
-    encoder: PatchEncoder,
-    text_encoder: ImageTextEncoder,
-    *,
-    side: int,
-    facts: TrainingFacts,
-    settings: AlignSettings,
-) -> Artifact:
     shape = ModuleShape(
         kind=settings.module,
         dim=trained.module.dim,

@@ -142,7 +142,7 @@ def count_hits(aligned: Tensor, labels: Tensor, text: Tensor) -> Tensor:
     Args:
         aligned: (b, d, h, w) unit vectors.
         labels: (b, h, w) int64, -1 = ignored.
-        text: (c, d) unit text vectors.
+        text: (c, d) unit text embeddings.
 
     Returns:
         (2, c) int64: hits, patches.

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,19 +37,11 @@ class DamagedShardError(Exception):
 
 
 @dataclass(frozen=True)
-class ImageSize:
-    """Size of a photograph in pixels, upright."""
-
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
 class CachedFeatures:
-    """Features (D, h, w) of a photograph on the CPU, and its size before it was resized."""
+    """Features (D, h, w) of a photograph on the CPU, and its (height, width) in pixels before it was resized."""
 
     features: Tensor
-    size: ImageSize
+    size: tuple[int, int]
 
 
 class Shard:
@@ -65,15 +57,15 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = _open(path)
+            self._file = cast("Any", safe_open(path, framework="pt"))
             metadata: dict[str, str] = self._file.metadata() or {}
             self._entries = {key: _Entry.parse(metadata[key]) for key in self._file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError):
             raise DamagedShardError(path) from None
 
     @property
-    def sizes(self) -> dict[str, ImageSize]:
-        """Size of each photograph that it holds, by key."""
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """(height, width) of each photograph that it holds, by key."""
         return {key: entry.size for key, entry in self._entries.items()}
 
     def read(self, key: str) -> Tensor:
@@ -94,21 +86,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Entry:
-    size: ImageSize
+    size: tuple[int, int]
     checksum: int
 
     @classmethod
     def parse(cls, text: str) -> _Entry:
         height, width, checksum = text.split()
-        return cls(ImageSize(int(height), int(width)), int(checksum, 16))
+        return cls((int(height), int(width)), int(checksum, 16))
 
 
 def write_shard(folder: Path, entries: Mapping[str, CachedFeatures]) -> Path:
     """Write features under the hash of their keys, whole or not at all, so that runs side by side do not meet."""
     path = folder / (hashlib.sha256("".join(sorted(entries)).encode()).hexdigest()[:16] + SUFFIX)
-    metadata = {
-        key: f"{entry.size.height} {entry.size.width} {_checksum(key, entry):08x}" for key, entry in entries.items()
-    }
+    metadata = {key: f"{entry.size[0]} {entry.size[1]} {_checksum(key, entry):08x}" for key, entry in entries.items()}
     tensors = {key: entry.features.contiguous() for key, entry in entries.items()}
     write_bytes(path, _in_order(save(tensors, metadata=metadata)))
     return path
@@ -182,10 +172,6 @@ def remove_leftovers(folder: Path, *, now: float | None = None) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _open(path: Path) -> Any:
-    return safe_open(path, framework="pt")
-
-
 def _by_last_use(cache: Path) -> list[tuple[float, int, Path]]:
     """Time of last use, bytes and path of every shard of a cache, the least recently used first."""
     found = []
@@ -199,7 +185,7 @@ def _by_last_use(cache: Path) -> list[tuple[float, int, Path]]:
 
 def _checksum(key: str, entry: CachedFeatures) -> int:
     features = entry.features.contiguous()
-    what = f"{key} {entry.size.height} {entry.size.width} {tuple(features.shape)} {features.dtype}"
+    what = f"{key} {entry.size[0]} {entry.size[1]} {tuple(features.shape)} {features.dtype}"
     return zlib.crc32(features.view(uint8).numpy().reshape(-1).data, zlib.crc32(what.encode()))
 
 

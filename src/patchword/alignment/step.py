@@ -41,7 +41,7 @@ def training_step(
     Args:
         features: (b, D, h, w) of this process's images, b may be 0.
         labels: (b, h, w) integers, class of each patch or -1.
-        text: (c, d) unit text vectors.
+        text: (c, d) unit text embeddings.
         forward: the module, or what stands for it: (features, kept) -> (k, d).
     """
     everywhere = processes.gather(labels.long(), counts=[len(share) for share in images])  # (batch, h, w)

@@ -59,7 +59,7 @@ class TrainingSet:
         features: frozen features by key.
         keys: one an image, n of them; a key may repeat.
         labels: (n, h, w) integers, class of each patch or -1.
-        text: (c, d) unit text vectors of the classes.
+        text: (c, d) unit text embeddings of the classes.
         augmented: where training reads features and labels instead, anew in every epoch; None for those above.
     """
 
@@ -96,7 +96,7 @@ def train(
     all return the same.
 
     Args:
-        data: features, patch labels and text vectors.
+        data: features, patch labels and text embeddings.
         settings: of the loss and the training.
         device: to train on.
         checkpoint: file that is written at the end of every epoch and every `checkpoint_minutes`; when it exists the
@@ -319,7 +319,7 @@ def require_tracker(name: TrackerName) -> None:
 
 
 def start_tracker(name: TrackerName, *, folder: Path, settings: Mapping[str, Any]) -> Tracker:
-    """Start a tracker."""
+    """Start a tracker of accelerate's: TensorBoard below `folder`/tensorboard, or Weights & Biases."""
     from accelerate import tracking
 
     kind = getattr(tracking, _CLASSES[name])

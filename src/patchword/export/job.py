@@ -186,7 +186,7 @@ class Job:
         labels: what is exported.
         categories: its classes.
         settings: how.
-        progress: told of every photograph that is done.
+        progress: advanced by every photograph that is done.
         segments: objects written so far.
         slivers: pieces that were too small to be objects, so far.
         loss: what polygons lost so far.
