@@ -156,8 +156,12 @@ class Block(PatchwiseBlock):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # sizes that depend on the data are for Python
 def _pack(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the k chosen tokens of (b, n) are when each image's are moved to its front: (b, most) positions in the image
-    of its chosen tokens and then of others, (k,) positions of the chosen in those b * most, and (k,) in the b * n."""
+    """Where the k chosen tokens of (b, n) are when each image's are moved to its front.
+
+    Returns:
+        (b, most) positions in each image of its chosen tokens, then of others; (k,) positions of the chosen ones in
+        those b * most, and (k,) in the b * n.
+    """
     counts = chosen.sum(dim=1)
     most = int(counts.max()) if len(counts) else 0
     places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]

@@ -12,8 +12,9 @@ from patchword.cli.options import AsJson, Assignments, ClassList, Moved, Overwri
 from patchword.cli.terminal import command_line, parse_settings, print_columns, print_json, report_labels, say_where
 from patchword.errors import PatchwordError
 
-ONNX, TEXT_VECTORS = "onnx", "text-vectors"
-MODEL_FORMATS = (ONNX, TEXT_VECTORS)
+ONNX, TEXT_EMBEDDINGS = "onnx", "text-embeddings"
+MODEL_FORMATS = (ONNX, TEXT_EMBEDDINGS)
+FORMER_NAMES = {"text-vectors": TEXT_EMBEDDINGS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def export_model(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write an ONNX file or a file of text vectors, and say what was written."""
+    """Write an ONNX file or a file of text embeddings, and say what was written."""
     if export_format == ONNX:
         options.refuse_others(export_format, "opset", "int8", "encoder")
         _export_onnx(model, out=out, options=options, settings=settings, overwrite=overwrite, as_json=as_json)
@@ -55,7 +56,7 @@ def export_model(
     options.refuse_others(export_format, "classes", "text_encoder")
     if settings:
         raise PatchwordError(f"--set is not for the format {export_format}, which has no settings")
-    _export_text_vectors(model, out=out, options=options, overwrite=overwrite, as_json=as_json)
+    _export_text_embeddings(model, out=out, options=options, overwrite=overwrite, as_json=as_json)
 
 
 def _export_onnx(
@@ -98,7 +99,7 @@ def _export_onnx(
     )
 
 
-def _export_text_vectors(model: Path, *, out: Path, options: ModelOptions, overwrite: bool, as_json: bool) -> None:
+def _export_text_embeddings(model: Path, *, out: Path, options: ModelOptions, overwrite: bool, as_json: bool) -> None:
     from patchword.export.text_embeddings import export_text_embeddings
 
     summary = export_text_embeddings(
@@ -116,7 +117,7 @@ ExportFormat = Annotated[
         "--format",
         metavar="FORMAT",
         help="Of labels: coco, coco-panoptic, voc, yolo-seg, cvat, label-studio, fiftyone, cityscapes or hf. Of a "
-        "segmenter: onnx or text-vectors.",
+        "segmenter: onnx or text-embeddings.",
     ),
 ]
 ImportFormat = Annotated[
@@ -136,11 +137,11 @@ def export(
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="8-bit weights in onnx: smaller, a little less exact.")] = False,
     classes: Annotated[
-        str | None, typer.Option(help="Of text-vectors: class list file or names; by default those of the training.")
+        str | None, typer.Option(help="Of text-embeddings: class list file or names; by default those of the training.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(metavar="NAME", help="Of onnx: where the encoder is now.")] = None,
     text_encoder: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of text-vectors: where the text encoder is now.")
+        str | None, typer.Option(metavar="NAME", help="Of text-embeddings: where the text encoder is now.")
     ] = None,
     settings: Assignments = None,
     overwrite: Overwrite = False,
@@ -148,8 +149,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Labels in the format of another tool, or a segmenter as a file that needs no torch."""
-    from patchword.cli.exchange import MODEL_FORMATS, ModelOptions, export_model
-
+    export_format = FORMER_NAMES.get(export_format, export_format)
     options = ModelOptions(opset=opset, int8=int8, classes=classes, encoder=encoder, text_encoder=text_encoder)
     if export_format in MODEL_FORMATS:
         if photos is not None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from patchword.config.exchange import ImportSettings
 from patchword.data.coco_masks import decode_segmentation, id_key, polygon_points
@@ -20,8 +19,8 @@ from patchword.data.folders import write_bytes
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, UnusableError
 from patchword.export.files import png, write_json_object
-from patchword.export.instances import Piece, object_numbers
-from patchword.export.job import Job, Picture
+from patchword.export.instances import object_numbers
+from patchword.export.job import Job
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size, read_json
 
 
@@ -52,36 +51,30 @@ def coco_categories(job: Job, **more: int) -> list[dict[str, Any]]:
 
 
 def coco_images(job: Job) -> Iterator[dict[str, Any]]:
-    """One record a photograph."""
-    for number, name, height, width in job.sizes():
-        yield {"id": number, "file_name": name, "height": height, "width": width}
+    """One record a photograph, without reading its label map."""
+    for number, item in enumerate(job.labels.items, start=1):
+        height, width = item.record.size or (0, 0)
+        yield {"id": number, "file_name": item.record.name, "height": height, "width": width}
 
 
 def _annotations(job: Job) -> Iterator[dict[str, Any]]:
     for picture in job.pictures():
         for piece in job.objects(picture):
             job.segments += 1
-            yield _annotation(job, picture, piece)
-
-
-def _annotation(job: Job, picture: Picture, piece: Piece) -> dict[str, Any]:
-    annotation = {
-        "id": job.segments,
-        "image_id": picture.number,
-        "category_id": job.categories[piece.class_index].id,
-        "segmentation": _segmentation(job, picture, piece),
-        "area": piece.area,
-        "bbox": list(piece.box),
-        "iscrowd": 0,
-    }
-    return annotation if piece.score is None else annotation | {"score": piece.score}
-
-
-def _segmentation(job: Job, picture: Picture, piece: Piece) -> Any:
-    if job.settings.shapes == "masks":
-        return piece.run_lengths()
-    points = job.loss.polygon(piece, name=picture.name, tolerance=job.settings.tolerance)
-    return [points.ravel().tolist()]
+            segmentation: Any = piece.run_lengths() if job.settings.shapes == "masks" else None
+            if segmentation is None:
+                points = job.loss.polygon(piece, name=picture.name, tolerance=job.settings.tolerance)
+                segmentation = [points.ravel().tolist()]
+            annotation = {
+                "id": job.segments,
+                "image_id": picture.number,
+                "category_id": job.categories[piece.class_index].id,
+                "segmentation": segmentation,
+                "area": piece.area,
+                "bbox": list(piece.box),
+                "iscrowd": 0,
+            }
+            yield annotation if piece.score is None else annotation | {"score": piece.score}
 
 
 def write_coco_panoptic(job: Job, out: Path) -> None:
@@ -108,28 +101,20 @@ def _panoptic_annotations(job: Job, out: Path) -> Iterator[dict[str, Any]]:
         pieces = job.objects(picture)
         job.segments += len(pieces)
         file_name = f"{picture.name}.png"
-        write_bytes(out / "panoptic" / file_name, png(_numbers(picture, pieces)))
-        yield {
-            "image_id": picture.number,
-            "file_name": file_name,
-            "segments_info": [_segment(job, number, piece) for number, piece in enumerate(pieces, start=1)],
-        }
-
-
-def _numbers(picture: Picture, pieces: tuple[Piece, ...]) -> NDArray[np.uint8]:
-    """(h, w, 3), each object's number as a colour."""
-    numbers = object_numbers(picture.size, pieces)
-    return np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16 & 255], axis=-1).astype(np.uint8)
-
-
-def _segment(job: Job, number: int, piece: Piece) -> dict[str, Any]:
-    return {
-        "id": number,
-        "category_id": job.categories[piece.class_index].id,
-        "area": piece.area,
-        "bbox": list(piece.box),
-        "iscrowd": 0,
-    }
+        numbers = object_numbers(picture.size, pieces)
+        colours = np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16 & 255], axis=-1)
+        write_bytes(out / "panoptic" / file_name, png(colours.astype(np.uint8)))
+        segments = [
+            {
+                "id": number,
+                "category_id": job.categories[piece.class_index].id,
+                "area": piece.area,
+                "bbox": list(piece.box),
+                "iscrowd": 0,
+            }
+            for number, piece in enumerate(pieces, start=1)
+        ]
+        yield {"image_id": picture.number, "file_name": file_name, "segments_info": segments}
 
 
 _ORPHAN = "object of a photograph that the file does not list"
@@ -152,7 +137,9 @@ def read_coco(source: Path, *, photographs: Photographs, vocabulary: Vocabulary,
         declared = {id_key(image["id"]): (image.get("height"), image.get("width")) for image in data["images"]}
         objects, left_out = _by_image(data["annotations"], known=images, categories=names)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _told(error, source) from None
+        if isinstance(error, PatchwordError):
+            raise PatchwordError(f"{source}: {error}") from None
+        raise PatchwordError(f"{source} is not a COCO instances file: {type(error).__name__} {error}") from None
     used = {id_key(each["category_id"]) for some in objects.values() for each in some}
     try:
         classes = {number: vocabulary.index(name) for number, name in names.items() if number in used}
@@ -205,12 +192,6 @@ def _knows(known: Mapping[str, str], value: Any) -> bool:
         return id_key(value) in known
     except TypeError:
         return False
-
-
-def _told(error: Exception, source: Path) -> PatchwordError:
-    if isinstance(error, PatchwordError):
-        return PatchwordError(f"{source}: {error}")
-    return PatchwordError(f"{source} is not a COCO instances file: {type(error).__name__} {error}")
 
 
 def _painted(

@@ -6,10 +6,10 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,39 +21,30 @@ from patchword.errors import PatchwordError
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
 
 
-class Sink(Protocol):
-    """Where files of an export go: a folder or an archive."""
-
-    def write(self, name: str, data: bytes) -> None:
-        """Add a file."""
+Sink = Callable[[str, bytes], None]
+"""Adds a file to a folder or an archive: its path within it, with forward slashes, and its bytes."""
 
 
-class FolderSink:
-    """Writes files into a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def write(self, name: str, data: bytes) -> None:
-        """Add a file."""
-        write_bytes(self._folder / name, data)
+def folder_sink(folder: Path) -> Sink:
+    """A folder as a place for files."""
+    return lambda name, data: write_bytes(folder / name, data)
 
 
-class ZipSink:
-    """Writes files into a zip archive."""
+@contextmanager
+def zip_sink(path: Path) -> Iterator[Sink]:
+    """A zip archive as a place for files, whole or absent."""
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+        def write(name: str, data: bytes) -> None:
+            entry = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            try:
+                archive.writestr(entry, data)
+            except UnicodeEncodeError:
+                raise PatchwordError(f"a zip archive cannot hold the name {name!r}; export to a folder") from None
 
-    def write(self, name: str, data: bytes) -> None:
-        """Add a file."""
-        entry = zipfile.ZipInfo(name, date_time=_ZIP_TIME)
-        entry.compress_type = zipfile.ZIP_DEFLATED
-        entry.external_attr = 0o644 << 16
-        try:
-            self._archive.writestr(entry, data)
-        except UnicodeEncodeError:
-            raise PatchwordError(f"a zip archive cannot hold the name {name!r}; export to a folder") from None
+        yield write
 
 
 def refuse_inside(out: Path, *inputs: Path) -> None:
@@ -141,13 +132,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-@contextmanager
-def zip_sink(path: Path) -> Iterator[ZipSink]:
-    """A zip archive as a place for files, whole or absent."""
-    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
-        yield ZipSink(archive)
 
 
 def _json(value: object) -> bytes:

@@ -18,7 +18,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
 from patchword.export.coco import read_coco
 from patchword.export.files import refuse_inside
-from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region
+from patchword.export.rasterize import Correction, Findings, Photographs, Region
 from patchword.export.read_label_studio import read_label_studio
 from patchword.export.voc import read_voc
 from patchword.labeling.dataset import LabelledDataset
@@ -184,7 +184,8 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
     if painted.left_out and not painted.regions:
         troubles = ", ".join(f"{count} x {trouble}" for trouble, count in sorted(painted.left_out.items()))
         return _failure(name, f"none of its objects can be used: {troubles}", painted.left_out)
-    label_map = _label_map(painted, vocabulary)
+    indices = np.where(painted.indices == NOTHING, ignore_index(len(vocabulary)), painted.indices)
+    label_map = LabelMap(indices, vocabulary.names, vocabulary.colours)
     label_map.save(label_map_path(folder, name))
     height, width = label_map.indices.shape
     segments = [_segment(region, vocabulary).to_json() for region in painted.regions]
@@ -201,11 +202,6 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
         content=content_of(photographs.root / PurePosixPath(name)),
         left_out=dict(sorted(painted.left_out.items())),
     )
-
-
-def _label_map(painted: Painted, vocabulary: Vocabulary) -> LabelMap:
-    ignore = ignore_index(len(vocabulary))
-    return LabelMap(np.where(painted.indices == NOTHING, ignore, painted.indices), vocabulary.names, vocabulary.colours)
 
 
 def _segment(region: Region, vocabulary: Vocabulary) -> Segment:

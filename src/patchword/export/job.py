@@ -18,7 +18,7 @@ from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.files import place_photograph
-from patchword.export.instances import Piece, Pieces, pieces_of
+from patchword.export.instances import Piece, pieces_of
 from patchword.export.outlines import LossCounter
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.runs.progress import Progress
@@ -158,27 +158,6 @@ class Picture:
 
 
 @dataclass
-class SliverCounter:
-    """Adds up what is too small to be an object."""
-
-    pieces: int = 0
-    pixels: int = 0
-    labelled: int = 0
-
-    def add(self, pieces: Pieces) -> None:
-        """Count a photograph."""
-        self.pieces += len(pieces.slivers)
-        self.pixels += sum(sliver.area for sliver in pieces.slivers)
-        self.labelled += pieces.labelled
-
-    def summary(self) -> Slivers | None:
-        """What has been counted; none without slivers."""
-        if not self.pieces:
-            return None
-        return Slivers(pieces=self.pieces, pixels=self.pixels, share=round(self.pixels / self.labelled, 6))
-
-
-@dataclass
 class Job:
     """One export.
 
@@ -188,7 +167,8 @@ class Job:
         settings: how.
         progress: advanced by every photograph that is done.
         segments: objects written so far.
-        slivers: pieces that were too small to be objects, so far.
+        sliver_count, sliver_pixels: pieces that were too small to be objects, so far, and their pixels.
+        labelled_pixels: pixels that have a class, so far.
         loss: what polygons lost so far.
         notes: what the format could not hold.
     """
@@ -198,7 +178,9 @@ class Job:
     settings: ExportSettings
     progress: Progress
     segments: int = 0
-    slivers: SliverCounter = field(default_factory=SliverCounter)
+    sliver_count: int = 0
+    sliver_pixels: int = 0
+    labelled_pixels: int = 0
     loss: LossCounter = field(default_factory=LossCounter)
     notes: list[str] = field(default_factory=list)
 
@@ -225,14 +207,17 @@ class Job:
             )
         except PatchwordError as error:
             raise PatchwordError(f"{picture.item.segments_file}: {error}") from None
-        self.slivers.add(pieces)
+        self.sliver_count += len(pieces.slivers)
+        self.sliver_pixels += sum(sliver.area for sliver in pieces.slivers)
+        self.labelled_pixels += pieces.labelled
         return pieces.objects
 
-    def sizes(self) -> Iterator[tuple[int, str, int, int]]:
-        """Number, name, height and width of each photograph, without reading its label map."""
-        for number, item in enumerate(self.labels.items, start=1):
-            height, width = item.record.size or (0, 0)
-            yield number, item.record.name, height, width
+    def slivers(self) -> Slivers | None:
+        """What was too small to be an object; none where nothing was."""
+        if not self.sliver_count:
+            return None
+        share = round(self.sliver_pixels / self.labelled_pixels, 6)
+        return Slivers(pieces=self.sliver_count, pixels=self.sliver_pixels, share=share)
 
     def stems(self) -> dict[str, str]:
         """Names of the photographs without suffix, see `stems`."""

@@ -51,7 +51,8 @@ def _region(job: Job, picture: Picture, piece: Piece, number: int) -> dict[str, 
     height, width = picture.size
     name = job.categories[piece.class_index].name
     if job.settings.shapes == "masks":
-        tag, kind, value = BRUSH, "brushlabels", brush_value(piece.mask(), name=name)
+        tag, kind = BRUSH, "brushlabels"
+        value: dict[str, Any] = {"format": "rle", "rle": encode_brush(piece.mask()), "brushlabels": [name]}
     else:
         points = job.loss.polygon(piece, name=picture.name, tolerance=job.settings.tolerance)
         percent = (points * (100 / width, 100 / height)).tolist()
@@ -171,8 +172,3 @@ class _Bits:
             raise EOFError("it ends too early")
         window = int.from_bytes(self._data[first : first + 5].ljust(5, b"\0"), "big")
         return window >> (40 - skipped - count) & ((1 << count) - 1)
-
-
-def brush_value(mask: NDArray[np.bool_], *, name: str) -> dict[str, Any]:
-    """The `value` of a brush region."""
-    return {"format": "rle", "rle": encode_brush(mask), "brushlabels": [name]}

@@ -146,7 +146,7 @@ def export_labels(
         images=len(labels),
         left_out=len(labels.failed),
         segments=job.segments if chosen.objects else None,
-        slivers=job.slivers.summary(),
+        slivers=job.slivers(),
         polygon_loss=job.loss.summary(),
         notes=tuple(job.notes),
     )

@@ -36,7 +36,7 @@ def export_text_embeddings(
     text_encoder: str | Path | ImageTextEncoder | None = None,
     overwrite: bool = False,
 ) -> TextEmbeddingSummary:
-    """Write the text vectors of a class list for a segmenter; docs/deploy.md describes the file.
+    """Write the text embeddings of a class list for a segmenter; docs/deploy.md describes the file.
 
     Args:
         model: folder of a segmenter that `align` made, or its hub name.

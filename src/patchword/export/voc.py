@@ -28,7 +28,7 @@ from patchword.data.components import NOTHING, connected_components
 from patchword.data.image_extras import SILENCE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.export.files import FolderSink, Sink, png, text_bytes, zip_sink
+from patchword.export.files import Sink, folder_sink, png, text_bytes, zip_sink
 from patchword.export.instances import Piece, object_numbers
 from patchword.export.job import UNLABELLED_COLOUR, Category, Job, Picture, check_8_bit, check_line, free_name
 from patchword.export.rasterize import Correction, Findings, Painted, Photographs, Region, check_size
@@ -46,7 +46,7 @@ def write_voc(job: Job, out: Path) -> None:
     `JPEGImages`.
     """
     check_8_bit(job.categories, format_name="voc")
-    sink = FolderSink(out)
+    sink = folder_sink(out)
     chosen = _begin(job, sink, format_name="voc", list_name=job.settings.split, void=True)
     colours, shades = _class_colours(job.categories), _object_colours()
     for picture in job.pictures():
@@ -55,8 +55,8 @@ def write_voc(job: Job, out: Path) -> None:
         classes = picture.ids().astype(np.uint8)
         objects = _object_map(job, picture)
         classes[unlabelled] = objects[unlabelled] = VOID
-        sink.write(f"SegmentationClass/{stem}.png", png(classes, colours=colours))
-        sink.write(f"SegmentationObject/{stem}.png", png(objects, colours=shades))
+        sink(f"SegmentationClass/{stem}.png", png(classes, colours=colours))
+        sink(f"SegmentationObject/{stem}.png", png(objects, colours=shades))
         job.place(picture, target=out / "JPEGImages" / f"{stem}{PurePosixPath(picture.name).suffix}")
 
 
@@ -73,7 +73,7 @@ def write_cvat(job: Job, out: Path) -> None:
         with zip_sink(out) as sink:
             _write_cvat(job, sink)
     else:
-        _write_cvat(job, FolderSink(out))
+        _write_cvat(job, folder_sink(out))
 
 
 def _write_cvat(job: Job, sink: Sink) -> None:
@@ -81,8 +81,8 @@ def _write_cvat(job: Job, sink: Sink) -> None:
     colours, shades = _class_colours(job.categories), _object_colours()
     for picture in job.pictures():
         stem = chosen[picture.name]
-        sink.write(f"SegmentationClass/{stem}.png", png(colours[picture.ids()]))
-        sink.write(f"SegmentationObject/{stem}.png", png(shades[_object_map(job, picture)]))
+        sink(f"SegmentationClass/{stem}.png", png(colours[picture.ids()]))
+        sink(f"SegmentationObject/{stem}.png", png(shades[_object_map(job, picture)]))
 
 
 def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool) -> dict[str, str]:
@@ -90,8 +90,8 @@ def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool
     chosen = job.stems()
     job.note_renamed(chosen)
     lines = [check_line(stem, format_name=format_name) for stem in chosen.values()]
-    sink.write("labelmap.txt", text_bytes(_label_map(job.categories, format_name=format_name, void=void)))
-    sink.write(f"ImageSets/Segmentation/{list_name}.txt", text_bytes("".join(f"{line}\n" for line in lines)))
+    sink("labelmap.txt", text_bytes(_label_map(job.categories, format_name=format_name, void=void)))
+    sink(f"ImageSets/Segmentation/{list_name}.txt", text_bytes("".join(f"{line}\n" for line in lines)))
     return chosen
 
 
