@@ -88,7 +88,8 @@ def test_every_row_has_a_score_and_the_oracle_is_one_of_them(world: Path) -> Non
 
 
 def test_a_stopped_run_goes_on_and_trains_nothing_twice(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(world, out=world / "whole")
+    short = grid(world, settings=SETTINGS | {"steps": 4})
+    whole = run(world, grid=short, out=world / "whole")
     trained: list[str] = []
     real = ablation_run._Runs.train_and_judge
 
@@ -101,14 +102,14 @@ def test_a_stopped_run_goes_on_and_trains_nothing_twice(world: Path, monkeypatch
 
     monkeypatch.setattr(ablation_run._Runs, "train_and_judge", counted)
     with pytest.raises(KeyboardInterrupt):
-        run(world)
+        run(world, grid=short)
     before = state_of(world / "out")
     half: Any = colour_world.ColourPatches()
     half.dtype = torch.bfloat16
     with pytest.raises(PatchwordError, match="the dtype of the vision encoder was float32, now bfloat16"):
-        run(world, encoder=half, resume=True)
+        run(world, grid=short, encoder=half, resume=True)
     assert state_of(world / "out") == before
-    assert run(world, resume=True) == whole
+    assert run(world, grid=short, resume=True) == whole
     assert len(trained) == len(set(trained)) == 6
 
 

@@ -16,7 +16,6 @@ from patchword.alignment.data import hash_items
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
 from patchword.alignment.photographs import content_hash
-from patchword.config.align import AlignSettings
 from patchword.data.images import read_image, to_tensor
 from patchword.errors import PatchwordError
 from patchword.models.pixels import nearest_multiple, resize
@@ -75,27 +74,6 @@ def test_equal_photographs_are_computed_once(tmp_path: Path) -> None:
         FeatureCache(tmp_path / "cache", encoder=encoder, settings=SETTINGS).fill(found * 3, progress=progress)
     assert encoder.images == 1
     assert progress.done == 3
-
-
-@pytest.mark.parametrize(
-    ("settings", "fingerprint"),
-    [
-        (SETTINGS.model_copy(update={"image_size": 20}), "p" * 64),
-        (SETTINGS.model_copy(update={"feature_dtype": "float32"}), "p" * 64),
-        (SETTINGS, "q" * 64),
-    ],
-)
-def test_other_encoder_size_or_type_is_another_cache(tmp_path: Path, settings: AlignSettings, fingerprint: str) -> None:
-    found = photographs(tmp_path)
-    FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SETTINGS).fill(found)
-    other = FeatureCache(tmp_path / "cache", encoder=ColourPatches(fingerprint), settings=settings)
-    assert len(other) == 0
-
-
-def test_changed_photograph_is_another(tmp_path: Path) -> None:
-    (key, path), *_ = photographs(tmp_path)
-    Image.new("RGB", (16, 16)).save(path)
-    assert content_hash(path) != key
 
 
 def test_what_a_stopped_run_wrote_is_used(tmp_path: Path) -> None:

@@ -145,11 +145,6 @@ def test_no_images_and_other_grids_are_refused() -> None:
         train(TrainingSet(data.features, data.keys, data.labels[:, :, :2], data.text), settings=SETTINGS)
 
 
-@pytest.mark.parametrize(("images", "steps", "expected"), [(10, None, 9), (8, None, 6), (1, None, 3), (10, 4, 4)])
-def test_total_steps(images: int, steps: int | None, expected: int) -> None:
-    assert schedule_for(images, settings=SETTINGS.model_copy(update={"steps": steps})).steps == expected
-
-
 class TestSchedule:
     def test_small_sets_get_many_steps_of_few_images(self) -> None:
         found = [schedule_for(images, settings=AlignSettings()) for images in (1, 20, 200, 2_000, 20_000)]

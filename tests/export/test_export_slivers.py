@@ -28,14 +28,6 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> LabelledDataset:
     return make_labels(tmp_path_factory.mktemp("slivers"), {"x.png": (indices, [])})
 
 
-@pytest.mark.parametrize(
-    ("size", "least"), [((20, 20), 16), ((192, 192), 36864 * 0.0005), ((3000, 4000), 6000), ((1, 1), 16)]
-)
-def test_the_least_area_is_the_larger_of_two(size: tuple[int, int], least: float) -> None:
-    assert ExportSettings().least_area(size) == pytest.approx(least)
-    assert ExportSettings(least_share=0, least_pixels=0).least_area(size) == 0
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_of_objects_count_what_they_leave_out(labels: LabelledDataset, tmp_path: Path, name: str) -> None:
     out = tmp_path / ("x.json" if name == "coco" else "x")
