@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from patchword.models.loading import load_image_text as load_image_text
     from patchword.models.loading import load_mask_proposer as load_mask_proposer
     from patchword.models.loading import load_patch_encoder as load_patch_encoder
-    from patchword.segmentation.api import load as load
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
+    from patchword.segmentation.opening import load as load
     from patchword.segmentation.segmenter import Segmenter as Segmenter
 
 __version__ = "0.1.0"
@@ -45,7 +45,7 @@ _HOMES = {
     "label": "patchword.api",
     "segment": "patchword.api",
     "suggest": "patchword.api",
-    "load": "patchword.segmentation.api",
+    "load": "patchword.segmentation.opening",
     "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",
     "DenseSegmenter": "patchword.segmentation.dense",

@@ -43,7 +43,7 @@ def test_settings_and_their_shorthands_are_written_down(photos: Path, tiny_clip:
     assert made["settings"]["jbu"]["radius"] == 3
     assert made["folder_settings"]["batch_megapixels"] == 2
     assert made["segmenter"]["method"] == "maskclip"
-    assert "twice" in segment(photos, tiny_clip, "--threshold", 0.2, "--set", "threshold=0.3", code=2).complaint
+    assert "both given" in segment(photos, tiny_clip, "--threshold", 0.2, "--set", "threshold=0.3", code=2).complaint
 
 
 def test_the_session_says_what_was_typed(photos: Path, tiny_clip: Path) -> None:

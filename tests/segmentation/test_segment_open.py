@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from patchword.errors import PatchwordError
-from patchword.segmentation.api import open_segmenter
+from patchword.segmentation.opening import open_segmenter
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 from videos import decode, make_video, turn
 
 from patchword.config.inputs import choose_images
+from patchword.config.segment import SegmentConfig
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
@@ -279,17 +280,19 @@ def test_an_overlay_video_and_shards_do_not_go_together(photos: Path) -> None:
 
 def test_videos_of_a_folder_have_to_be_asked_for(photos: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"out": tmp_path / "out", "method": "maskclip", "image_text": "somewhere"}
-    request = SegmentRequest.read(photos, **asked)
+    request = SegmentRequest.read(photos, SegmentConfig(**asked))
     assert ([path.name for path in request.images], request.left_out) == (["a.png", "q.png"], 2)
-    request = SegmentRequest.read(photos, **asked, video=True)
+    request = SegmentRequest.read(photos, SegmentConfig(**asked, video=True))
     assert [path.name for path in request.images] == ["a.png", "clip.mp4", "q.png", "z.mkv"]
-    request = SegmentRequest.read(photos / "z.mkv", **asked)
+    request = SegmentRequest.read(photos / "z.mkv", SegmentConfig(**asked))
     assert ([path.name for path in request.images], request.left_out) == (["z.mkv"], 0)
     with pytest.raises(PatchwordError, match="but a video; pass --video"):
-        SegmentRequest.read(photos / "clips", **asked)
+        SegmentRequest.read(photos / "clips", SegmentConfig(**asked))
 
 
 def test_without_the_extra_there_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(PatchwordError, match=r'pip install "patchword\[video\]"'):
-        SegmentRequest.read(photos / "z.mkv", out=tmp_path / "out", method="maskclip", image_text="somewhere")
+        SegmentRequest.read(
+            photos / "z.mkv", SegmentConfig(out=tmp_path / "out", method="maskclip", image_text="somewhere")
+        )

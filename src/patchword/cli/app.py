@@ -31,6 +31,7 @@ from patchword.cli.terminal import (
 from patchword.config.align import AlignCommand
 from patchword.config.label import LabelCommand
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
+from patchword.config.segment import SegmentCommand
 
 
 def merge(shards: list[str], config: MergeConfig) -> None:
@@ -187,7 +188,7 @@ add_command(app, QualityConfig, quality)
 
 
 add_command(app, AlignCommand, align)
-app.command()(segment)
+add_command(app, SegmentCommand, segment)
 
 
 app.command()(evaluate)

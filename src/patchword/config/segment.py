@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from patchword.config.base import Settings
+from patchword.config.base import Option, Settings, Source
 from patchword.config.refine import JbuSettings, PamrSettings, SnapSettings
+from patchword.config.shared import (
+    AsJson,
+    Background,
+    ClassesValue,
+    DryRun,
+    ModelSource,
+    Out,
+    RetryFailed,
+    Run,
+    split_words,
+)
+from patchword.data.vocabulary_words import read_words
+
+if TYPE_CHECKING:
+    SegmentValues: TypeAlias = "SegmentSettings | Mapping[str, Any] | None"
+    FolderValues: TypeAlias = "FolderSettings | Mapping[str, Any] | None"
+else:
+    SegmentValues = FolderValues = Any
 
 Join = Literal["features", "logits"]
 SoftmaxOver = Literal["classes", "words"]
@@ -208,6 +227,14 @@ class SegmentSettings(Settings):
 ALL_CLASSES = "all"
 
 
+def _names(value: object) -> object:
+    """Names of classes, out of their quotes, where they are one text."""
+    if not isinstance(value, str):
+        return value
+    words = split_words(value)
+    return tuple(name for word in words for name in read_words(word, place="soft", separated="write names"))
+
+
 class FolderSettings(Settings):
     """The choices of a run over a folder that are not of the segmentation itself."""
 
@@ -215,7 +242,7 @@ class FolderSettings(Settings):
     confidence_bits: Literal[0, 8, 16] = Field(
         0, description="Bits of the grey pictures of confidence: 8, 16 (finer steps, larger files), or 0 for none."
     )
-    soft: tuple[str, ...] = Field(
+    soft: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (),
         description="Names of the classes whose probabilities are written, or all; none by default. Each takes two "
         "bytes a pixel.",
@@ -240,3 +267,75 @@ class FolderSettings(Settings):
     def of_frames(self) -> FolderSettings:
         """What is written of each frame of a video."""
         return self.model_copy(update={"overlays": self.overlays and not self.overlay_video})
+
+
+class SegmentConfig(ModelSource, Run):
+    """Stage 3: segment photographs or videos by any class names."""
+
+    COMMAND: ClassVar[str] = "segment"
+    SOURCE: ClassVar[Source] = Source("photos", "PHOTOS", "Folder of photographs, one photograph, or one video.")
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        'patchword segment photos/ --model model/ --classes "cat, lamp" -o segmented/',
+        'patchword segment photos/ --method sclip --image-text CLIP --classes "cat, lamp" -o segmented/',
+    )
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": SegmentSettings, "folder_settings": FolderSettings}
+    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
+        "settings": {
+            "image_size": "PIXELS",
+            "window": "PIXELS",
+            "stride": "PIXELS",
+            "threshold": "SHARE",
+            "refine": None,
+            "compile": None,
+        },
+        "folder_settings": {
+            "overlays": None,
+            "confidence_bits": None,
+            "soft": "CLASSES",
+            "rle": None,
+            "every": "N",
+            "overlay_video": None,
+        },
+    }
+
+    out: Out
+    classes: Annotated[
+        ClassesValue | None, Option("Class names or a class list file; by default those of the training.", "CLASSES")
+    ] = None
+    background: Background = None
+    settings: Annotated[SegmentValues, Option("How images are seen, and classes decided.")] = None
+    folder_settings: Annotated[FolderValues, Option("What is written.")] = None
+    video: Annotated[bool, Option("Segment the videos of a folder too, frame by frame.")] = False
+    retry_failed: RetryFailed = False
+
+    def check(self) -> None:
+        super().check()
+        _ = self.numbers, self.how
+
+    @cached_property
+    def numbers(self) -> SegmentSettings:
+        """How images are seen, and classes decided."""
+        return SegmentSettings.of(self.settings)
+
+    @cached_property
+    def how(self) -> FolderSettings:
+        """What is written."""
+        return FolderSettings.of(self.folder_settings)
+
+
+class SegmentCommand(SegmentConfig):
+    """Stage 3: segment photographs or videos by any class names."""
+
+    confidence: Annotated[
+        bool, Option("Write confidence/, grey pictures; the same as --confidence-bits 8.", kept=False)
+    ] = False
+    dry_run: DryRun = False
+    as_json: AsJson = False
+
+    @cached_property
+    def how(self) -> FolderSettings:
+        how = FolderSettings.of(self.folder_settings)
+        return how.model_copy(update={"confidence_bits": how.confidence_bits or 8}) if self.confidence else how
+
+    def numbers_of(self, part: str) -> Settings:
+        return self.how if part == "folder_settings" else self.numbers

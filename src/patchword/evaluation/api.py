@@ -61,13 +61,13 @@ class EvaluatedModel:
             raise PatchwordError(f"an evaluation needs a model, a method or predictions, one of them; given: {found}")
         settings = SegmentSettings.of(self.settings)
         if self.predictions is None and (self.model is None or isinstance(self.model, str | Path)):
-            check_refining(settings.refine, mask_proposer=self.mask_proposer)
+            check_refining(settings.refine, mask_generator=self.mask_proposer)
         if self.predictions is not None and self.settings:
             raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
 
     def open(self) -> AnySegmenter:
         """Load the segmenter."""
-        from patchword.segmentation.api import open_segmenter
+        from patchword.segmentation.opening import open_segmenter
 
         return open_segmenter(
             self.model,

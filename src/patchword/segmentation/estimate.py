@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from patchword.config.inputs import read_vocabulary
+from patchword.config.segment import SegmentConfig
+from patchword.config.shared import read_vocabulary
 from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
@@ -19,7 +19,7 @@ from patchword.models.hub import is_here
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk
 from patchword.runs.pipeline import Pixels
 from patchword.runs.plan import NOTHING_WRITTEN, Plan, cost_of, describe_output, from_sample
-from patchword.segmentation.api import SegmentRequest
+from patchword.segmentation.api import SegmentRequest, open_source
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.heads import wants_tiles
 from patchword.segmentation.records import RESULTS
@@ -31,8 +31,6 @@ def estimate_segmentation(
     images: Sequence[tuple[str, Path]],
     *,
     request: SegmentRequest,
-    device: str = "auto",
-    dtype: str = "auto",
     sample: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Estimate:
@@ -44,12 +42,11 @@ def estimate_segmentation(
     Args:
         images: name and path of all that are to be segmented, as `SegmentRequest.portion` gives them.
         request: what is asked for.
-        device, dtype: as of `SegmentRequest.open`.
         sample: how many are segmented, 1 or more.
         clock: seconds from some fixed moment.
     """
-    segmenter = request.open(device=device, dtype=dtype)
-    vocabulary = segmenter.vocabulary_of(request.classes_for(segmenter), background=request.background)
+    segmenter = open_source(request.config)
+    vocabulary = segmenter.vocabulary_of(request.classes_for(segmenter), background=request.config.background)
     trials = _Trials(request, segmenter, vocabulary, clock)
     return estimate_run(images, work=trials.segment, verb="segmented", sample=sample)
 
@@ -63,7 +60,7 @@ class _Trials:
 
     def segment(self, name: str, path: Path, folder: Path) -> Trial:
         """Segment one image into a folder."""
-        settings, how = self.request.settings, self.request.folder_settings
+        settings, how = self.request.config.numbers, self.request.config.how
         started = self.clock()
         pixels = self._read(path)
         read = self.clock()
@@ -79,7 +76,7 @@ class _Trials:
 
     def _read(self, path: Path) -> Pixels:
         if not is_video(path):
-            if wants_tiles(path, settings=self.request.settings):
+            if wants_tiles(path, settings=self.request.config.numbers):
                 raise PatchwordError(f"{path} is read tile by tile, for which there is no estimate")
             return read_image(path)
         with closing(read_frames(path, wanted=lambda number: number == 0, count=FrameCount())) as frames:
@@ -89,53 +86,38 @@ class _Trials:
         return frame.pixels
 
 
-def plan_segment(
-    photos: str | Path,
-    *,
-    out: str | Path,
-    resume: bool = False,
-    overwrite: bool = False,
-    device: str = "auto",
-    dtype: str = "auto",
-    quiet: bool = False,
-    **asked: Any,
-) -> Plan:
-    """What `segment` would do with the same arguments; see there.
+def plan_segment(photos: str | Path, config: SegmentConfig) -> Plan:
+    """What `segment` would do.
 
     Where all models are on this machine they are loaded, and three images are segmented to see how long it takes and
     how much disk; what they leave is removed.
-
-    Args:
-        asked: everything else that `SegmentRequest.read` takes.
     """
-    request = SegmentRequest.read(photos, out=out, **asked)
-    request.tell_classes(quiet=quiet)
+    request = SegmentRequest.read(photos, config)
+    request.tell_classes(quiet=config.quiet)
     portion = request.portion()
     counts = {"images": len(portion)}
-    if request.classes is not None:
-        vocabulary = read_vocabulary(request.classes, background=request.background)
+    if config.classes is not None:
+        vocabulary = read_vocabulary(config.classes, background=config.background)
         counts |= {"classes": len(vocabulary), "background words": len(vocabulary.background)}
     if request.left_out:
         counts["videos left out"] = request.left_out
-    if resume:
-        done = Manifest(Path(out) / RESULTS).read()
+    if config.resume:
+        done = Manifest(Path(config.out) / RESULTS).read()
         portion = [(name, path) for name, path in portion if name not in done]
         counts["segmented already"] = counts["images"] - len(portion)
     models = request.models()
-    segmenter = {"method": request.method} if request.method else {"segmenter": str(request.model)}
+    segmenter = {"method": config.method} if config.method else {"segmenter": str(config.model)}
     cost, remark = None, f"none, for nothing is left to segment; {NOTHING_WRITTEN}"
     absent = [str(model) for model in models.values() if not is_here(model)]
     if absent:
         remark = f"none, for it needs {', '.join(absent)} on this machine; {NOTHING_WRITTEN}"
     elif portion:
         try:
-            found = estimate_segmentation(portion, request=request, device=device, dtype=dtype)
-            cost, remark = cost_of(found, out=Path(out)), from_sample(found, done="segmented")
+            found = estimate_segmentation(portion, request=request)
+            cost, remark = cost_of(found, out=Path(config.out)), from_sample(found, done="segmented")
         except PatchwordError as error:
             remark = f"none: {error}; {NOTHING_WRITTEN}"
-    settings = {
-        **request.settings.model_dump(mode="json"),
-        **request.folder_settings.model_dump(mode="json"),
-    }
+    settings = {**config.numbers.model_dump(mode="json"), **config.how.model_dump(mode="json")}
     described = {**segmenter, **describe_models(models)}
-    return Plan(counts, described, describe_output(out, resume, overwrite), settings, cost, remark)
+    output = describe_output(config.out, config.resume, config.overwrite)
+    return Plan(counts, described, output, settings, cost, remark)

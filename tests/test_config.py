@@ -1,0 +1,92 @@
+"""Config files: what is printed is read again, and mistakes in one are one line."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import patchword as pw
+from patchword.cli.build import parameters_of
+from patchword.config.align import AlignCommand
+from patchword.config.base import Config
+from patchword.config.label import LabelCommand, LabelConfig
+from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
+from patchword.config.segment import SegmentCommand
+from patchword.errors import PatchwordError
+from small_world import must, run
+
+TYPED: dict[type[Config], tuple[str, ...]] = {
+    LabelCommand: ("photos", "--classes", 'cat, "a, b"', "-o", "out", "--mask-proposer", "sam", "--set", "seeds=grid"),
+    AlignCommand: ("labels", "-o", "out", "--seed", "3", "--set", "tracker=off", "--set", "learning_rate=1e-5"),
+    SegmentCommand: ("p", "--model", "m", "-o", "out", "--refine", "none", "--soft", "cat", "--set", "jbu.radius=3"),
+    MergeConfig: ("a", "b", "-o", "out"),
+    QualityConfig: ("labels", "--worst", "3"),
+    AblateConfig: ("grid.json", "-o", "out", "--dtype", "float16"),
+    DemoConfig: ("-o", "out", "--scenes", "12"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED, ids=lambda kind: kind.COMMAND)
+def test_what_is_printed_is_read_again(kind: type[Config], tmp_path: Path) -> None:
+    first = must(run(kind.COMMAND, *TYPED[kind], "--print-config")).out
+    file = tmp_path / "run.yaml"
+    file.write_text(first)
+    assert must(run(kind.COMMAND, "--config", file, "--print-config")).out == first
+    file.write_text(first + "nothing: 1\n")
+    complaint = must(run(kind.COMMAND, "--config", file), code=2).complaint
+    assert f"{file}: option 'nothing' is unknown (choose from " in complaint
+
+
+def test_what_is_typed_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(
+        '{"photos": "a", "classes": ["cat"], "out": "b", "limit": 3, "settings": {"peaks": 2, "margin": 0.5}}'
+    )
+    said = must(run("label", "--config", file, "--limit", 5, "--set", "margin=0.25", "--print-config")).out
+    for line in ("photos: a", "limit: 5", "  margin: 0.25", "  peaks: 2"):
+        assert f"\n{line}\n" in said, line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("out: [", "this is not YAML"),
+        ("just words", "must hold options, a line each"),
+        ("out: x\nclasses: cat\ndtype: half", "--dtype is 'half'; input should be 'auto', 'float32'"),
+        ("classes: cat", "label needs --out"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_line(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert told in must(run("label", "photos", "--config", file), code=2).complaint
+
+
+def test_plain_words_of_yaml_stay_words(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("labels: no\nout: 2026-01-01\nsettings: {tracker: off, learning_rate: 1e-5}\n")
+    said = must(run("align", "--config", file, "--print-config")).out
+    assert "tracker: 'off'" in said
+    assert "learning_rate: 1.0e-05" in said
+
+
+@pytest.mark.parametrize("kind", TYPED, ids=lambda kind: kind.COMMAND)
+def test_help_names_every_option_once(kind: type[Config]) -> None:
+    names = [name for name, _ in parameters_of(kind)]
+    assert len(names) == len(set(names))
+    said = must(run(kind.COMMAND, "--help")).out
+    assert all(example.split(" --")[0] in said for example in kind.EXAMPLES)
+
+
+def test_python_functions_show_their_options() -> None:
+    parameters = inspect.signature(pw.label).parameters
+    assert list(parameters)[:3] == ["photos", "classes", "out"]
+    assert parameters["dtype"].default == "auto"
+    assert "    shard: Take part I of N" in (pw.label.__doc__ or "")
+    for wrong, told in (({"limit": 0}, "'limit' is 0"), ({"sharp": 1}, "'sharp' is unknown .*shard")):
+        with pytest.raises(PatchwordError, match=told):
+            pw.label("photos", classes="cat", out="out", **wrong)  # type: ignore[call-overload]
+    with pytest.raises(PatchwordError, match="absent"):
+        pw.label("absent", config=LabelConfig(classes="cat", out="out"))
