@@ -16,6 +16,7 @@ from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, Quali
 from patchword.config.segment import SegmentCommand
 from patchword.errors import PatchwordError
 from small_world import must, run
+from tools.docs_settings import on_page_markdown
 
 TYPED: dict[type[Config], tuple[str, ...]] = {
     LabelCommand: ("photos", "--classes", 'cat, "a, b"', "-o", "out", "--mask-proposer", "sam", "--set", "seeds=grid"),
@@ -90,3 +91,13 @@ def test_python_functions_show_their_options() -> None:
             pw.label("photos", classes="cat", out="out", **wrong)  # type: ignore[call-overload]
     with pytest.raises(PatchwordError, match="absent"):
         pw.label("absent", config=LabelConfig(classes="cat", out="out"))
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"), [("label", LabelCommand), ("align", AlignCommand), ("segment", SegmentCommand)]
+)
+def test_the_reference_has_every_option_once(page: str, kind: type[Config]) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "reference" / f"{page}.md").read_text()
+    shown = on_page_markdown(text)
+    for name in kind.__mro__[1].model_fields:  # type: ignore[attr-defined]
+        assert shown.count(f"\n| `{name}` |") == 1, name

@@ -68,9 +68,9 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
         Image.new(mode, (8, 8)).save(tmp_path / folder / "a.png")
     command = ["evaluate", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", "cat", "--model", "absent"]
     complaint = must(run(*command, "--set", "refine=sam"), code=2).complaint
-    assert "refine=sam needs a mask generator, such as a SAM; name one by --mask-proposer" in complaint
+    assert "refine=sam needs a mask generator, such as a SAM; name one by --mask-generator" in complaint
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_help_says_what_a_mask_proposer_is_for(command: str) -> None:
-    assert "with the setting refine=sam" in " ".join(must(run(command, "--help")).out.split())
+    assert "the setting refine=sam" in " ".join(must(run(command, "--help")).out.split())

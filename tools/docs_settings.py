@@ -1,4 +1,5 @@
-"""A hook of mkdocs: a line `settings: module.Class` in a page becomes the table of that class's settings."""
+"""A hook of mkdocs: a line `settings: module.Class` in a page becomes the table of that class's settings, and
+`options: module.Class` that of a command's options."""
 
 from __future__ import annotations
 
@@ -8,14 +9,30 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from patchword.config.base import Settings
+from patchword.config.base import Config, Settings, option_of, options_of
 
-_LINE = re.compile(r"^settings: ([\w.]+)\.(\w+)$", re.MULTILINE)
+_LINE = re.compile(r"^(settings|options): ([\w.]+)\.(\w+)$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The page with its tables; mkdocs calls this for every page."""
-    return _LINE.sub(lambda line: settings_table(getattr(import_module(line[1]), line[2])), markdown)
+    tables = {"settings": settings_table, "options": options_table}
+    return _LINE.sub(lambda line: tables[line[1]](getattr(import_module(line[2]), line[3])), markdown)
+
+
+def options_table(kind: type[Config]) -> str:
+    """A Markdown table of a command's options, in Python and on the command line."""
+    lines = ["| option | command line | default | allowed | meaning |", "|---|---|---|---|---|"]
+    lines.append(f"| `{kind.SOURCE.name}` | `{kind.SOURCE.metavar}` | required | | {kind.SOURCE.help} |")
+    for name, field in options_of(kind):
+        option = option_of(field)
+        flag = option.flag or "--" + name.replace("_", "-")
+        typed = "`--set NAME=VALUE`" if name in kind.PARTS else f"`{flag}`" if option.cli else ""
+        default = "required" if field.is_required() else _shown(field.default)
+        lines.append(
+            f"| `{name}` | {typed} | {default} | {_allowed(field)} | {option.help.replace('|', chr(92) + '|')} |"
+        )
+    return "\n".join(lines)
 
 
 def settings_table(kind: type[Settings]) -> str:

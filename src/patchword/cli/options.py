@@ -38,7 +38,12 @@ TextEncoder = Annotated[
 ModelPart = Annotated[str | None, typer.Option(metavar="NAME", help="Hub name, name@revision or folder.")]
 Snapper = Annotated[
     str | None,
-    typer.Option("--mask-proposer", metavar="NAME", help="SAM whose masks edges follow, with the setting refine=sam."),
+    typer.Option(
+        "--mask-generator",
+        "--mask-proposer",
+        metavar="NAME",
+        help="SAM for the setting refine=sam.",
+    ),
 ]
 Assignments = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; repeatable.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]

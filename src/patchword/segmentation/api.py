@@ -184,9 +184,7 @@ def open_source(source: ModelSource, *, as_published: bool = False) -> AnySegmen
 def check_refining(refine: str, *, mask_generator: object) -> None:
     """Refuse snapping to masks without what draws them, and one without the other."""
     if refine == "sam" and mask_generator is None:
-        raise PatchwordError(
-            "refine=sam needs a mask generator, such as a SAM; name one by --mask-generator (mask_generator=)"
-        )
+        raise PatchwordError("refine=sam needs a mask generator, such as a SAM; name one by --mask-generator")
     if refine != "sam" and mask_generator is not None:
         raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
 
