@@ -159,7 +159,8 @@ def measure_ways(images: list[Path], *, proposer: Counting, settings: LabelSetti
                 AutomaticMaskGenerator(proposer, settings).masks_on([[ImageCrop.whole(embedding)]])
 
         def seeds(embedding: ImageEmbedding = embedding, image: Tensor = image) -> None:
-            AutomaticMaskGenerator(proposer, settings).generate_batch([image], [embedding])
+            generator = AutomaticMaskGenerator(proposer, settings)
+            generator.masks_on(generator.crops_of([image], [embedding]))
 
         ways: dict[str, Callable[[], None]] = {
             f"grid {SIDE} x {SIDE}, naive": naive,

@@ -139,7 +139,8 @@ def generate(
     images: Sequence[Tensor], settings: LabelSettings, *, sam: BumpSam | None = None
 ) -> list[list[GeneratedMask]]:
     embeddings = [embedding for image in images for embedding in BumpSam().embed([image])]
-    return AutomaticMaskGenerator(sam or BumpSam(), settings).generate_batch(images, embeddings)
+    generator = AutomaticMaskGenerator(sam or BumpSam(), settings)
+    return generator.masks_on(generator.crops_of(images, embeddings))
 
 
 def assert_same(found: list[GeneratedMask], expected: list[Found]) -> None:

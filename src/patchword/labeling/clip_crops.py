@@ -173,7 +173,15 @@ def localize_classes(
 ) -> list[ImageClasses]:
     """Vote on the classes of each image (1, 3, h, w) and locate those that are kept; crops of all share batches."""
     crops = [take_crops(image, encoder=encoder, settings=settings) for image in images]
-    tokens, patches = _encode(crops, encoder=encoder, batches=batches, settings=settings)
+    pixels = torch.cat([one.pixels for one in crops])
+    parts = batches.run(
+        lambda start, stop: encoder.encode_both(pixels[start:stop]),
+        count=len(pixels),
+        size=settings.crop_batch,
+        what="crops",
+    )
+    counts = [len(one.pixels) for one in crops]
+    tokens, patches = (torch.split(torch.cat(values), counts) for values in zip(*parts, strict=True))
     seen = []
     for one, token, features in zip(crops, tokens, patches, strict=True):
         similarity = finite(token @ text.words.to(token).T, encoder)  # (n, words)
@@ -190,22 +198,6 @@ def take_crops(image: Tensor, *, encoder: ImageTextEncoder, settings: LabelSetti
     size = (reduced.shape[-2], reduced.shape[-1])
     boxes = crop_boxes(size, settings=settings)
     return Crops(cut_crops(reduced, boxes, side=side), boxes, size)
-
-
-def _encode(
-    crops: Sequence[Crops], *, encoder: ImageTextEncoder, batches: Batches, settings: LabelSettings
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """For each image the class vectors (n, d) and the patches (n, d, p, q) of its crops."""
-    pixels = torch.cat([one.pixels for one in crops])
-    parts = batches.run(
-        lambda start, stop: encoder.encode_both(pixels[start:stop]),
-        count=len(pixels),
-        size=settings.crop_batch,
-        what="crops",
-    )
-    counts = [len(one.pixels) for one in crops]
-    tokens, patches = (torch.split(torch.cat(values), counts) for values in zip(*parts, strict=True))
-    return tokens, patches
 
 
 def _locate(

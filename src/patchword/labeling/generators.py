@@ -25,7 +25,7 @@ from patchword.labeling.clip_crops import (
 )
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
-from patchword.models.mask_ops import decode, encode_masks, stability_score
+from patchword.models.mask_ops import ENCODED_AT_ONCE, encode_masks, stability_score
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator
 
@@ -175,38 +175,21 @@ def _best(
         the image, the prompt's place among those of the image, and logits, predicted IoU and stability.
     """
     found = []
-    for part in decode(model, embeddings=embeddings, points=points, start=start, stop=stop):
-        logits, predicted_iou = part.proposals.best()  # (n, h', w'), (n,)
+    chosen = within([len(places) for places in points], start=start, stop=stop)
+    decoded = model.masks_at(
+        [embeddings[image] for image, _, _ in chosen], [points[image][first:last] for image, first, last in chosen]
+    )
+    for (image, first, _), proposals in zip(chosen, decoded, strict=True):
+        logits, predicted_iou = proposals.best()  # (n, h', w'), (n,)
         stability = stability_score(logits, offset=settings.stability_score_offset).tolist()
         for row, sure in enumerate(predicted_iou.tolist()):
             if sure >= settings.pred_iou_thresh:
                 # A copy, so that the masks that were not chosen are not kept alive.
-                found.append((part.image, part.first + row, (logits[row].clone(), min(1.0, sure), stability[row])))
+                found.append((image, first + row, (logits[row].clone(), min(1.0, sure), stability[row])))
     return found
 
 
-def prompt_masks(
-    embeddings: Sequence[ImageEmbedding],
-    located: Sequence[ClassLocalization],
-    *,
-    parts: LabelParts,
-    settings: LabelSettings,
-) -> list[list[Segment]]:
-    """Prompt the mask generator at the peaks of each class's relevance; for each image the masks with their classes."""
-    prompts = [
-        build_prompts(where.relevance, image_size=embedding.image_size, settings=settings)
-        for embedding, where in zip(embeddings, located, strict=True)
-    ]
-    answers = decode_prompts(
-        parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
-    )
-    return [
-        _score_prompted(found, where, size=embedding.image_size, parts=parts, settings=settings) if found else []
-        for found, where, embedding in zip(answers, located, embeddings, strict=True)
-    ]
-
-
-def _score_prompted(
+def score_prompted(
     answers: Sequence[DecodedMask],
     where: ClassLocalization,
     *,
@@ -214,18 +197,22 @@ def _score_prompted(
     parts: LabelParts,
     settings: LabelSettings,
 ) -> list[Segment]:
-    """One image's masks at its peaks.
+    """One image's masks at its peaks, with classes and scores.
 
     A mask's similarity is the mean evidence for its class inside it [chosen], so that a mask that spills over what the
     class covers ranks below one that does not.
     """
+    if not answers:
+        return []
     logits = torch.stack([answer.logits for answer in answers])  # (n, h', w')
     inside = cell_shares((logits > 0).cpu(), grid=(where.relevance.shape[-2], where.relevance.shape[-1]))
     positions = torch.tensor([answer.prompt.position for answer in answers])
     similarities = pooled(inside, where.relevance).gather(1, positions[:, None])[:, 0].tolist()
     cosines = pooled(inside, where.similarity)  # (n, k + m)
     about = uncertainties(cosines, positions=positions, temperature=settings.entropy_temperature)
-    masks = encode_masks(logits, box=(0, 0, size[1], size[0]), image_size=size, batches=parts.batches)
+    encode = partial(encode_masks, logits, box=(0, 0, size[1], size[0]), image_size=size)
+    encoded = parts.batches.run(encode, count=len(logits), size=ENCODED_AT_ONCE, what="full-size masks")
+    masks = [rle for batch in encoded for rle in batch]
     segments = [
         _segment(
             GeneratedMask(rle, answer.predicted_iou, answer.stability, answer.prompt.points),
@@ -251,7 +238,7 @@ def classify_masks(
     """Give every mask the class that leads all others, background words included, by enough; leave out the rest.
 
     A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
-    token, weighed by `token_weight`. Masked crops of all images share batches; scores are as those of `prompt_masks`.
+    token, weighed by `token_weight`. Masked crops of all images share batches; scores are as those of `score_prompted`.
     Source: docs/method.md 1.2 step 2 [chosen].
 
     Args:
@@ -294,44 +281,33 @@ def _classify_some(
             for mask in own
         ]
         tokens = torch.split(encoder.encode_images(torch.cat(crops)).cpu(), [len(own) for own in decoded])
-    return [
-        (image, _classify_image(own, inside, located[image], tokens=token, parts=parts, settings=settings))
-        for (image, _, _), own, inside, token in zip(owners, chosen, decoded, tokens, strict=True)
-    ]
-
-
-def _classify_image(
-    masks: Sequence[GeneratedMask],
-    decoded: Sequence[NDArray[np.bool_]],
-    where: ClassLocalization,
-    *,
-    tokens: Tensor | None,
-    parts: LabelParts,
-    settings: LabelSettings,
-) -> list[Segment]:
-    grid = (where.similarity.shape[-2], where.similarity.shape[-1])
-    inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in decoded])
-    cosines = pooled(inside, where.similarity)  # (n, k + m)
-    if tokens is not None:
-        cosines = torch.lerp(cosines, word_scores(tokens, text=where.text), settings.token_weight)
-    similarities = pooled(inside, where.relevance)  # (n, k)
-    count = len(where.kept)
-    about = uncertainties(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
-    segments = []
-    for mask, row, similarity, uncertainty in zip(masks, cosines, similarities, about, strict=True):
-        position = leader(row, count=count, margin=settings.name_margin)
-        if position is not None:
-            segments.append(
-                _segment(
-                    mask,
-                    class_index=where.kept[position],
-                    similarity=float(similarity[position]),
-                    uncertainty=uncertainty,
-                    generator=SAM_THEN_CLIP,
-                    parts=parts,
+    classified = []
+    for (image, _, _), own, inside_of, token in zip(owners, chosen, decoded, tokens, strict=True):
+        where = located[image]
+        grid = (where.similarity.shape[-2], where.similarity.shape[-1])
+        inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in inside_of])
+        cosines = pooled(inside, where.similarity)  # (n, k + m)
+        if token is not None:
+            cosines = torch.lerp(cosines, word_scores(token, text=where.text), settings.token_weight)
+        similarities = pooled(inside, where.relevance)  # (n, k)
+        count = len(where.kept)
+        about = uncertainties(cosines, positions=cosines[:, :count].argmax(1), temperature=settings.entropy_temperature)
+        segments = []
+        for mask, row, similarity, uncertainty in zip(own, cosines, similarities, about, strict=True):
+            position = leader(row, count=count, margin=settings.name_margin)
+            if position is not None:
+                segments.append(
+                    _segment(
+                        mask,
+                        class_index=where.kept[position],
+                        similarity=float(similarity[position]),
+                        uncertainty=uncertainty,
+                        generator=SAM_THEN_CLIP,
+                        parts=parts,
+                    )
                 )
-            )
-    return segments
+        classified.append((image, segments))
+    return classified
 
 
 def _segment(

@@ -16,7 +16,14 @@ from patchword.data.masks import LabelMap, Segment, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, localize_classes
-from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP, classify_masks, prompt_masks
+from patchword.labeling.generators import (
+    CLIP_PROMPTS_SAM,
+    SAM_THEN_CLIP,
+    build_prompts,
+    classify_masks,
+    decode_prompts,
+    score_prompted,
+)
 from patchword.labeling.mask_generator import AutomaticMaskGenerator
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder, check_each
@@ -149,10 +156,22 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
         embeddings = [embedding for batch in embedded for embedding in batch]
         found = []
         if settings.generator != SAM_THEN_CLIP:
-            found.append(prompt_masks(embeddings, located, parts=parts, settings=settings))
+            pairs = list(zip(embeddings, located, strict=True))
+            prompts = [
+                build_prompts(where.relevance, image_size=one.image_size, settings=settings) for one, where in pairs
+            ]
+            answers = decode_prompts(
+                parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
+            )
+            found.append(
+                [
+                    score_prompted(own, where, size=one.image_size, parts=parts, settings=settings)
+                    for own, (one, where) in zip(answers, pairs, strict=True)
+                ]
+            )
         if settings.generator != CLIP_PROMPTS_SAM:
             everything = AutomaticMaskGenerator(parts.mask_proposer, settings, parts.patch_encoder, parts.batches)
-            masks = everything.generate_batch(chosen, embeddings)
+            masks = everything.masks_on(everything.crops_of(chosen, embeddings))
             found.append(classify_masks(chosen, masks, located=located, parts=parts, settings=settings))
         for generated in found:
             for (number, _), candidates in zip(shown, generated, strict=True):

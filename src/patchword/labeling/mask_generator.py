@@ -19,8 +19,8 @@ from patchword.data.masks import RunLengths
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.point_sampling import DecodedMasks, sample_points
-from patchword.models.batching import Batches
-from patchword.models.mask_ops import Box, box_nms, boxes_of, decode, encode_masks, stability_score
+from patchword.models.batching import Batches, within
+from patchword.models.mask_ops import ENCODED_AT_ONCE, Box, box_nms, boxes_of, encode_masks, stability_score
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, PatchEncoder
 
@@ -126,13 +126,7 @@ class AutomaticMaskGenerator:
 
     def generate(self, image: Tensor) -> list[GeneratedMask]:
         """Masks of one image (1, 3, h, w), RGB in [0, 1]: those of finer crops first, surest first among them."""
-        return self.generate_batch([image], self.model.embed([image]))[0]
-
-    def generate_batch(
-        self, images: Sequence[Tensor], embeddings: Sequence[ImageEmbedding]
-    ) -> list[list[GeneratedMask]]:
-        """Masks of several images; their prompts are decoded together."""
-        return self.masks_on(self.crops_of(images, embeddings))
+        return self.masks_on(self.crops_of([image], self.model.embed([image])))[0]
 
     def crops_of(self, images: Sequence[Tensor], embeddings: Sequence[ImageEmbedding]) -> list[list[ImageCrop]]:
         """The crops of each image, the coarsest first; parts are embedded together, `image_batch` at a time."""
@@ -176,7 +170,7 @@ class AutomaticMaskGenerator:
         return encoder(resize(pixels, size=seen).to(encoder.device))[0]
 
     def masks_on(self, crops: Sequence[Sequence[ImageCrop]]) -> list[list[GeneratedMask]]:
-        """Masks on the crops of each image, which has the masks of its crops in common."""
+        """Masks on the crops of each image, which has the masks of its crops in common; prompts of all go together."""
         flat = [crop for group in crops for crop in group]
         # The image's size is that of what its crops cover together.
         sizes = [_covered(group) for group in crops]
@@ -216,10 +210,13 @@ class AutomaticMaskGenerator:
     ) -> list[tuple[int, _Masks, DecodedMasks | None]]:
         """For some prompts of all crops: the crop's number, its masks that pass, and all masks where they are kept."""
         settings, answered = self.settings, []
-        embeddings = [crop.embedding for crop in crops]
-        for part in decode(self.model, embeddings=embeddings, points=prompts, start=start, stop=stop):
-            proposals, box = part.proposals, crops[part.image].box
-            sure = proposals.predicted_iou  # (n, m)
+        chosen = within([len(points) for points in prompts], start=start, stop=stop)
+        found = self.model.masks_at(
+            [crops[crop].embedding for crop, _, _ in chosen],
+            [prompts[crop][first:last] for crop, first, last in chosen],
+        )
+        for (crop, first, last), proposals in zip(chosen, found, strict=True):
+            box, sure = crops[crop].box, proposals.predicted_iou  # (n, m)
             accepted = sure >= settings.pred_iou_thresh  # (n, m)
             whole = proposals.logits if proposals.padded is None else proposals.padded
             logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
@@ -231,14 +228,14 @@ class AutomaticMaskGenerator:
             )
             stable = stability >= settings.stability_score_thresh
             accepted = accepted.masked_scatter(accepted, stable)
-            asked = prompts[part.image][part.first : part.first + len(accepted)].cpu()  # (n, k, 2)
+            asked = prompts[crop][first:last].cpu()  # (n, k, 2)
             moved = asked + asked.new_tensor([box[0], box[1]])
             owners = torch.nonzero(accepted)[:, 0].cpu()
             places = tuple(tuple((x, y) for x, y in points) for points in moved[owners].tolist())
             masks = _Masks(logits[stable], proposals.frame, sure[accepted], stability[stable], boxes[stable], places)
-            masks = _without_cut(masks, seen=size, box=box, size=sizes[part.image])
+            masks = _without_cut(masks, seen=size, box=box, size=sizes[crop])
             coarse = DecodedMasks.of(proposals.logits, predicted_iou=sure, accepted=accepted) if keep else None
-            answered.append((part.image, masks, coarse))
+            answered.append((crop, masks, coarse))
         return answered
 
     def _choose(self, found: Sequence[tuple[ImageCrop, _Masks]], *, size: tuple[int, int]) -> list[GeneratedMask]:
@@ -255,9 +252,10 @@ class AutomaticMaskGenerator:
         first = 0
         for crop, masks in found:
             rows = [position - first for position in sorted(kept) if first <= position < first + len(masks.boxes)]
-            encoded = encode_masks(
-                masks.logits[rows], box=crop.box, image_size=size, batches=self.batches, frame=masks.frame
-            )
+            logits = masks.logits[rows]
+            encode = partial(encode_masks, logits, box=crop.box, image_size=size, frame=masks.frame)
+            batched = self.batches.run(encode, count=len(rows), size=ENCODED_AT_ONCE, what="full-size masks")
+            encoded = list(chain.from_iterable(batched))
             for row, rle in zip(rows, encoded, strict=True):
                 iou = min(max(float(masks.predicted_iou[row]), 0.0), 1.0)
                 chosen[first + row] = GeneratedMask(rle, iou, float(masks.stability[row]), masks.prompts[row])

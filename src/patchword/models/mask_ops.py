@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,38 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.masks import RunLengths, run_lengths
-from patchword.models.batching import Batches, within
 from patchword.models.pixels import MaskFrame, full_logits
-from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals
 
 Box = tuple[int, int, int, int]
 
-_UPSAMPLED_AT_ONCE = 16  # masks of full size that are in memory together
-
-
-@dataclass(frozen=True)
-class DecodedPrompts:
-    """Proposals for some of an image's prompts: its number, and the first of the prompts."""
-
-    image: int
-    first: int
-    proposals: MaskProposals
-
-
-def decode(
-    model: MaskGenerator, *, embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor], start: int, stop: int
-) -> list[DecodedPrompts]:
-    """Decode prompts `start` to `stop` - 1 of those of all images laid end to end, in one call.
-
-    Args:
-        embeddings: one an image.
-        points: for each image (n, k, 2) in its pixels, one k for all.
-    """
-    chosen = within([len(places) for places in points], start=start, stop=stop)
-    found = model.masks_at(
-        [embeddings[image] for image, _, _ in chosen], [points[image][first:last] for image, first, last in chosen]
-    )
-    return [DecodedPrompts(image, first, proposals) for (image, first, _), proposals in zip(chosen, found, strict=True)]
+ENCODED_AT_ONCE = 16
+"""Masks of full size that are in memory together."""
 
 
 def boxes_of(masks: Tensor) -> Tensor:
@@ -102,9 +73,9 @@ def stability_score(logits: Tensor, *, offset: float) -> Tensor:
 
 
 def encode_masks(
-    logits: Tensor, *, box: Box, image_size: tuple[int, int], batches: Batches, frame: MaskFrame | None = None
+    logits: Tensor, start: int, stop: int, *, box: Box, image_size: tuple[int, int], frame: MaskFrame | None = None
 ) -> list[RunLengths]:
-    """Bring masks to an image's pixels and run-length encode them, a few at a time.
+    """Bring masks `start` to `stop` - 1 to an image's pixels and run-length encode them.
 
     Args:
         logits: (n, h', w') of a part of the image, above 0 = inside.
@@ -117,21 +88,16 @@ def encode_masks(
     """
     x0, y0, x1, y1 = box
     whole = (x0, y0, y1 - y0, x1 - x0) == (0, 0, *image_size)
-
-    def some(start: int, stop: int) -> list[RunLengths]:
-        full = full_logits(logits[start:stop], size=(y1 - y0, x1 - x0), frame=frame) > 0
-        parts = full.transpose(1, 2).contiguous().cpu().numpy()  # (n, w, h), columns first as run lengths have them
-        encoded = []
-        for part in parts:
-            canvas: NDArray[np.bool_] = part
-            if not whole:
-                canvas = np.zeros((image_size[1], image_size[0]), dtype=bool)
-                canvas[x0:x1, y0:y1] = part
-            encoded.append(run_lengths(canvas.T))
-        return encoded
-
-    found = batches.run(some, count=len(logits), size=_UPSAMPLED_AT_ONCE, what="full-size masks")
-    return [mask for part in found for mask in part]
+    full = full_logits(logits[start:stop], size=(y1 - y0, x1 - x0), frame=frame) > 0
+    parts = full.transpose(1, 2).contiguous().cpu().numpy()  # (n, w, h), columns first as run lengths have them
+    encoded = []
+    for part in parts:
+        canvas: NDArray[np.bool_] = part
+        if not whole:
+            canvas = np.zeros((image_size[1], image_size[0]), dtype=bool)
+            canvas[x0:x1, y0:y1] = part
+        encoded.append(run_lengths(canvas.T))
+    return encoded
 
 
 def inner_points(masks: Tensor, *, size: tuple[int, int], count: int, depth: float) -> Tensor:

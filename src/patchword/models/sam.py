@@ -125,15 +125,17 @@ class SamMaskGenerator:
         )
         logits = output.pred_masks[: len(owners), 0].float().split(counts)  # each (n, m, h, w)
         scores = output.iou_scores[: len(owners), 0].float().split(counts)  # each (n, m)
-        return tuple(map(self._proposals, embeddings, logits, scores))
-
-    def _proposals(self, embedding: ImageEmbedding, logits: Tensor, scores: Tensor) -> MaskProposals:
-        if not self._pads:
-            return MaskProposals(logits, scores, embedding.image_size)
-        cells, target = logits.shape[-1], self.record.input_size
-        valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
-        frame = MaskFrame(target, embedding.input_size)
-        return MaskProposals(crop_logits(logits, valid=valid), scores, embedding.image_size, padded=logits, frame=frame)
+        found = []
+        for embedding, low, sure in zip(embeddings, logits, scores, strict=True):
+            if not self._pads:
+                found.append(MaskProposals(low, sure, embedding.image_size))
+                continue
+            cells, target = low.shape[-1], self.record.input_size
+            valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
+            frame = MaskFrame(target, embedding.input_size)
+            inside = crop_logits(low, valid=valid)
+            found.append(MaskProposals(inside, sure, embedding.image_size, padded=low, frame=frame))
+        return tuple(found)
 
 
 def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> None:

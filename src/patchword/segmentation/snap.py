@@ -21,7 +21,7 @@ from patchword.config.refine import SnapSettings
 from patchword.data.components import connected_components
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
-from patchword.models.mask_ops import box_nms, boxes_of, decode, inner_points
+from patchword.models.mask_ops import box_nms, boxes_of, inner_points
 from patchword.models.pixels import longest_side_size
 from patchword.models.protocols import MaskGenerator, MaskProposals
 from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, assign_pixels, class_shares
@@ -108,8 +108,8 @@ def snap(
     embeddings = proposer.embed([image])
 
     def some(start: int, stop: int) -> Accepted:
-        (answers,) = decode(proposer, embeddings=embeddings, points=[points], start=start, stop=stop)
-        return accept(answers.proposals, coarse=coarse, settings=settings)
+        (proposals,) = proposer.masks_at(embeddings, [points[start:stop]])
+        return accept(proposals, coarse=coarse, settings=settings)
 
     parts = Batches().run(some, count=len(points), size=settings.points_per_batch, what="masks")
     accepted = Accepted.together(parts)
