@@ -19,7 +19,6 @@ from patchword.evaluation.masks import MaskRule, folder_task
 from patchword.evaluation.predictors import SegmenterPredictor
 from patchword.evaluation.report import EvaluationReport
 from patchword.evaluation.run import evaluate_task
-from small_world import state_of
 
 
 @pytest.fixture
@@ -64,39 +63,6 @@ def test_the_folder_and_the_report(data: Path) -> None:
     assert all(len(line["content"]) == 64 for line in lines)
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 9])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(data: Path, stop_at: int) -> None:
-    run(data, data / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(data, data / "out", model=RedSegmenter(stop_at=stop_at))
-    assert not (data / "out/evaluation.json").exists()
-    rest = RedSegmenter()
-    run(data, data / "out", model=rest, resume=True)
-    assert sum(rest.sizes) == 9 - (stop_at - 1) // 2 * 2  # chunks that were whole are not done again
-    assert files_of(data / "out") == files_of(data / "whole")
-    assert (data / "out/report.html").read_text() == (data / "whole/report.html").read_text()
-
-
-def test_a_line_that_was_cut_off_is_done_again(data: Path) -> None:
-    run(data, data / "whole")
-    run(data, data / "out")
-    path = data / "out/images.jsonl"
-    path.write_bytes(path.read_bytes()[:-40])
-    run(data, data / "out", resume=True)
-    assert files_of(data / "out") == files_of(data / "whole")
-
-
-def test_shards_merge_to_the_bytes_of_one_run(data: Path) -> None:
-    run(data, data / "whole")
-    for number in (1, 2, 3):
-        part = run(data, data / f"part{number}", shard=f"{number}/3")
-        assert part.shard is not None
-        assert not (data / f"part{number}/evaluation.json").exists()
-    merged = merge_evaluations([data / "part2", data / "part1", data / "part3"], out=data / "merged")
-    assert merged.shard is None
-    assert files_of(data / "merged") == files_of(data / "whole")
-
-
 def test_shards_that_do_not_belong_together(data: Path) -> None:
     for number in (1, 2):
         run(data, data / f"part{number}", shard=f"{number}/2")
@@ -112,23 +78,6 @@ def test_shards_that_do_not_belong_together(data: Path) -> None:
     (data / "part2/images.jsonl").write_text("".join(lines[:-1]))
     with pytest.raises(PatchwordError, match="finish each with --resume"):
         merge_evaluations([data / "part1", data / "part2"], out=data / "merged")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"model": RedSegmenter(temperature=0.3)}, r"predicted by: temperature was 0\.1, now 0\.3"),
-        ({"settings": {"batch": 3}}, "predicted by: settings batch was 2, now 3"),
-        ({"scoring": {"worst": 3, "boundary": False}}, "scoring: boundary was True, now False"),
-        ({"zero_is": "ignore"}, "reading zero is was class, now ignore"),
-        ({"limit": 4}, "the number of images was 9, now 4"),
-        ({"shard": "1/2"}, "the shard was none, now 1/2"),
-    ],
-)
-def test_another_evaluation_is_not_resumed(data: Path, options: dict[str, Any], message: str) -> None:
-    run(data, data / "out")
-    with pytest.raises(PatchwordError, match=message):
-        run(data, data / "out", resume=True, **options)
 
 
 def test_what_cannot_be_scored_is_all_listed_and_there_is_no_score(data: Path) -> None:
@@ -255,19 +204,6 @@ def test_a_finished_run_is_resumed_for_other_intervals_without_predicting_again(
     (low, high), (lowest, highest) = second.intervals["miou"] or (0, 0), first.intervals["miou"] or (0, 0)
     assert lowest < low < high < highest
     assert EvaluationReport.model_validate_json((data / "out/evaluation.json").read_text()) == second
-
-
-def test_a_refusal_to_go_on_changes_nothing(data: Path) -> None:
-    run(data, data / "out")
-    before = state_of(data / "out")
-    with pytest.raises(PatchwordError, match="predicted by: temperature was"):
-        run(data, data / "out", model=RedSegmenter(temperature=0.2), resume=True)
-    assert state_of(data / "out") == before
-    (data / "out" / "images.jsonl").write_text("{}\n")
-    before = state_of(data / "out")
-    with pytest.raises(PatchwordError, match="not a JSON object with a name"):
-        run(data, data / "out", resume=True)
-    assert state_of(data / "out") == before
 
 
 def test_a_photograph_that_changed_is_scored_again_and_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

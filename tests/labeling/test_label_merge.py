@@ -12,7 +12,6 @@ from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
 from patchword.config.inputs import choose_images
-from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -22,7 +21,6 @@ from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
 from patchword.runs import merge as taking_over
-from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard, chunks_of, names_hash
 
 COLOURS = ["red", "blue", "yellow", "white"]
@@ -56,17 +54,6 @@ def shards_of(photos: Path, folder: Path, count: int, **changes: Any) -> list[Pa
     for index in range(1, count + 1):
         run(photos, folder / f"shard {index}", shard=Shard(index, count), **changes)
     return [folder / f"shard {index}" for index in range(1, count + 1)]
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 9])
-def test_merged_shards_are_the_data_set_of_one_run(photos: Path, tmp_path: Path, count: int) -> None:
-    run(photos, tmp_path / "whole")
-    shards = shards_of(photos, tmp_path, count)
-    merged = merge_labels([*reversed(shards)], out=tmp_path / "merged", quiet=True, command="merge")
-    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
-    assert merged.counts.images == 9
-    assert merged.counts.duplicates == 1
-    assert [session.command for session in read_sessions(tmp_path / "merged")] == ["", *[""] * (count - 1), "merge"]
 
 
 def test_shards_of_the_first_few_are_a_run_of_the_first_few(photos: Path, tmp_path: Path) -> None:
@@ -123,34 +110,6 @@ def test_photographs_that_moved_are_named(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(PatchwordError, match=r"photographs of .*shard 1 are not in .*photos="):
         merge_labels(shards, out=tmp_path / "merged")
     merge_labels(shards, out=tmp_path / "merged", photos=tmp_path / "moved", quiet=True)
-
-
-def test_what_is_not_of_one_run_is_refused(photos: Path, tmp_path: Path) -> None:
-    one, two = shards_of(photos, tmp_path, 2)
-    third = run(photos, tmp_path / "third", shard=Shard(1, 3)).folder
-    cases: list[tuple[list[Path], str]] = [
-        ([], "no shards to merge"),
-        ([one], r"shards are missing: 2/2"),
-        ([third], r"shards are missing: 2/3, 3/3"),
-        ([one, two, one], r"shard 1 and .*shard 1 are both shard 1/2"),
-        ([one, third], r"parts of 9 photographs in 2 shards .* and 9 photographs in 3 shards"),
-        ([one, tmp_path / "nowhere"], "no such folder"),
-        ([one, photos], r"not a label folder"),
-        ([one, run(photos, tmp_path / "whole").folder], "whole is not a shard"),
-    ]
-    other = {"settings": LabelSettings(margin=0.5)}
-    cases.append(([one, run(photos, tmp_path / "a", shard=Shard(2, 2), **other).folder], r"setting `margin` is 0.02"))
-    other = {"classes": ["red", "green"]}
-    cases.append(([one, run(photos, tmp_path / "b", shard=Shard(2, 2), **other).folder], "the vocabulary's hash is"))
-    other = {"image_text": ColourClip("1" * 64)}
-    cases.append(([one, run(photos, tmp_path / "c", shard=Shard(2, 2), **other).folder], "the image-text model is 000"))
-    shorter = run(photos, tmp_path / "d", shard=Shard(2, 2), limit=8).folder
-    cases.append(([one, shorter], r"parts of 9 photographs .* and 8 photographs"))
-    for shards, message in cases:
-        with pytest.raises(PatchwordError, match=message) as caught:
-            merge_labels(shards, out=tmp_path / "merged")
-        assert "\n" not in str(caught.value)
-    assert not (tmp_path / "merged").exists()
 
 
 def test_unfinished_and_damaged_shards_are_refused(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import torch
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
-from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -55,36 +54,6 @@ def in_type(dtype: torch.dtype) -> LabelParts:
     clip = ColourClip()
     clip.dtype = dtype  # type: ignore[attr-defined]
     return make_parts(image_text=clip)
-
-
-def on_device(device: str) -> LabelParts:
-    sam = RegionSam()
-    sam.device = torch.device(device)
-    return make_parts(mask_proposer=sam)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"parts": in_type(torch.bfloat16)},
-            "the dtype of the image-text model was float32, now bfloat16; go on with --device cpu --dtype float32",
-        ),
-        ({"parts": on_device("cuda:1")}, "the device of the mask generator was cpu, now cuda; go on with --device cpu"),
-        ({"parts": make_parts("red")}, "the vocabulary's hash was"),
-        ({"settings": LabelSettings(margin=0.07)}, "setting `margin` was"),
-    ],
-)
-def test_a_run_that_would_mix_is_refused_and_changes_nothing(
-    photos: Path, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    run(photos, tmp_path / "labels", limit=1)
-    (tmp_path / "labels" / "masks" / ".patchword-0123456789abcdef.tmp").write_bytes(b"left by a run that was killed")
-    before = state_of(tmp_path / "labels")
-    with pytest.raises(PatchwordError, match=message) as caught:
-        run(photos, tmp_path / "labels", resume=True, **changes)
-    assert "\n" not in str(caught.value)
-    assert state_of(tmp_path / "labels") == before
 
 
 def test_another_first_number_of_a_decisive_version_is_refused(photos: Path, tmp_path: Path) -> None:
@@ -132,14 +101,6 @@ def test_a_changed_photograph_is_labelled_again_and_said(
     assert {name for name in left | fresh if left.get(name) != fresh.get(name)} == {"runs.jsonl"}
 
 
-def test_a_photograph_that_failed_is_tried_again_once_it_is_another(photos: Path, tmp_path: Path) -> None:
-    (photos / "a.png").write_bytes(b"no picture")
-    assert run(photos, tmp_path / "labels").counts.failed == 1
-    assert run(photos, tmp_path / "labels", resume=True).counts.failed == 1
-    draw(photos / "a.png", "red")
-    assert run(photos, tmp_path / "labels", resume=True).counts.failed == 0
-
-
 def test_the_same_photographs_may_be_in_another_folder(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,16 +112,6 @@ def test_the_same_photographs_may_be_in_another_folder(
     assert (tmp_path / "labels" / "masks" / "a.png.png").stat().st_mtime_ns == before  # not labelled again
     assert len(dataset) == 3
     assert len(LabelledDataset.open(tmp_path / "labels")) == 3
-
-
-def test_other_photographs_of_the_same_names_are_refused(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "labels")
-    before = state_of(tmp_path / "labels")
-    moved = photos.rename(tmp_path / "moved")
-    draw(moved / "sub" / "c.png", "blue")
-    with pytest.raises(PatchwordError, match=r"was \.\./photos, now \.\./moved, where 1 of 3 .*such as sub/c\.png"):
-        run(moved, tmp_path / "labels", resume=True)
-    assert state_of(tmp_path / "labels") == before
 
 
 def test_a_wrong_folder_does_not_cost_the_labels(photos: Path, tmp_path: Path) -> None:
@@ -186,15 +137,3 @@ def test_photographs_that_are_gone_or_changed_are_told_apart(photos: Path, tmp_p
     (photos / "sub" / "c.png").unlink()
     with pytest.raises(PatchwordError, match="3 of 3 are gone"):
         LabelledDataset.open(tmp_path / "labels", allow_missing=True)
-
-
-def test_a_cut_manifest_is_refused_and_made_whole_by_going_on(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "labels")
-    whole = files_in(tmp_path / "labels")
-    manifest = tmp_path / "labels" / "manifest.jsonl"
-    manifest.write_bytes(manifest.read_bytes().splitlines(keepends=True)[0])
-    with pytest.raises(PatchwordError, match=r"manifest\.jsonl lists 1 image, but dataset\.json counts 3"):
-        LabelledDataset.open(tmp_path / "labels")
-    run(photos, tmp_path / "labels", resume=True)
-    mended = files_in(tmp_path / "labels")
-    assert {name for name in whole if whole[name] != mended[name]} == {"runs.jsonl"}

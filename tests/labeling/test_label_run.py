@@ -170,23 +170,6 @@ class Broken(RegionSam):
         raise ZeroDivisionError("a defect")
 
 
-def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
-    (photos / "broken.jpg").write_bytes(b"no picture")
-    run(photos, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "stopped", parts=make_parts(mask_proposer=Stopping()))
-    with pytest.raises(PatchwordError, match=r"did not finish.*--resume"):
-        LabelledDataset.open(tmp_path / "stopped")
-    (tmp_path / "stopped" / "masks" / ".patchword-0123.tmp").write_bytes(b"cut off")
-    with (tmp_path / "stopped" / "manifest.jsonl").open("ab") as manifest:
-        manifest.write(b'{"name": "cut o')
-    sam = Stopping()
-    sam.embedded = 10
-    run(photos, tmp_path / "stopped", parts=make_parts(mask_proposer=sam), resume=True, command="other words")
-    assert sam.embedded == 10 + 2  # of five photographs two were done, and one shows nothing
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
-
-
 class Counting(ColourClip):
     """Writes down how many photographs it was shown together."""
 
@@ -213,15 +196,6 @@ def test_a_chunk_of_which_a_part_is_missing_is_done_anew_as_a_whole(photos: Path
     clip.seen.clear()
     run(photos, tmp_path / "labels", settings=settings, parts=parts, resume=True, limit=3)
     assert clip.seen == []  # it is not among the first three
-
-
-def test_resuming_a_finished_run_changes_nothing(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "labels")
-    before = contents(tmp_path / "labels")
-    sam = RegionSam()
-    run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True)
-    assert contents(tmp_path / "labels") == before
-    assert sam.calls == []
 
 
 class Failing(RegionSam):
@@ -283,24 +257,6 @@ def test_resume_with_fewer_photographs_loses_nothing(photos: Path, tmp_path: Pat
     images = find_images(photos)[:2]
     options: dict[str, Any] = {"root": photos, "out": tmp_path / "labels", "parts": make_parts(), "quiet": True}
     assert len(label_folder(images, **options, resume=True)) == 5
-    assert contents(tmp_path / "labels") == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"settings": LabelSettings(margin=0.5)}, r"`margin` was 0\.02, now 0\.5"),
-        ({"parts": make_parts(["red", "green"])}, "vocabulary's hash was"),
-        ({"parts": make_parts(image_text=ColourClip("1" * 64))}, "image-text model was 000.*, now 111"),
-    ],
-)
-def test_resume_with_anything_else_is_refused(
-    photos: Path, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    run(photos, tmp_path / "labels")
-    before = contents(tmp_path / "labels")
-    with pytest.raises(PatchwordError, match=message):
-        run(photos, tmp_path / "labels", resume=True, **changes)
     assert contents(tmp_path / "labels") == before
 
 
@@ -420,28 +376,7 @@ def test_an_error_while_writing_ends_the_run(photos: Path, tmp_path: Path, monke
     assert contents(tmp_path / "labels") == contents(tmp_path / "whole")
 
 
-def test_results_without_their_record_are_not_taken_for_whole(photos: Path, tmp_path: Path) -> None:
-    run(photos, tmp_path / "labels")
-    (tmp_path / "labels" / "dataset.json").unlink()
-    with pytest.raises(PatchwordError, match=r"no dataset\.json.*--overwrite"):
-        run(photos, tmp_path / "labels", resume=True)
-    run(photos, tmp_path / "labels", overwrite=True)
-
-
 def test_no_thread_outlives_the_run(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("patchword")]
-
-
-@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
-def test_two_runs_never_work_in_one_folder(photos: Path, tmp_path: Path, options: dict[str, bool]) -> None:
-    class Meanwhile(RegionSam):
-        def embed(self, images: Any) -> ImageEmbedding:
-            with pytest.raises(PatchwordError, match="another run is at work in"):
-                run(photos, tmp_path / "labels", **options)
-            return super().embed(images)
-
-    run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Meanwhile()))
-    run(photos, tmp_path / "whole")
-    assert contents(tmp_path / "labels") == contents(tmp_path / "whole")

@@ -79,21 +79,6 @@ def test_a_changed_photograph_is_segmented_again_and_said(
     assert {name for name in left | fresh if left.get(name) != fresh.get(name)} == {"runs.jsonl"}
 
 
-def test_the_same_photographs_may_be_in_another_folder_and_others_may_not(
-    photos: Path, segmenter: Segmenter, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = run(photos, segmenter, limit=2).folder
-    moved = photos.rename(photos.parent / "moved")
-    assert len(run(moved, segmenter, resume=True, quiet=False).names) == 3
-    assert "were in ../photos and are now in ../moved, with the same content" in capsys.readouterr().err
-    again = moved.rename(photos.parent / "again")
-    paint(again / "c.png", 8)
-    before = state_of(folder)
-    with pytest.raises(PatchwordError, match=r"was \.\./moved, now \.\./again, where 1 of 3 are .*such as c\.png"):
-        run(again, segmenter, resume=True)
-    assert state_of(folder) == before
-
-
 def test_cut_results_are_refused_by_whoever_reads_them(photos: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     shards = [run(photos, segmenter, out=tmp_path / f"{n}", shard=Shard(n, 2), settings={"batch": 1}) for n in (1, 2)]
     results = shards[0].folder / "results.jsonl"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colour_world import COLOURS, ColourText, draw
+from colour_world import COLOURS, draw
 from PIL import Image
 
 from patchword.config.segment import FolderSettings, SegmentSettings
@@ -21,8 +21,6 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
-from patchword.segmentation.dense import DenseSegmenter
-from patchword.segmentation.folder import merge_segmentations
 from patchword.segmentation.page import write_page
 from patchword.segmentation.records import SegmentationRecord, SegmentedFolder, read_results
 from patchword.segmentation.result import SegmentationResult
@@ -149,22 +147,6 @@ def test_the_page_shows_the_least_certain_first(photos: Path, segmenter: Segment
     assert page.count("No picture:") == len(found)
 
 
-@pytest.mark.parametrize(("batch", "stop_after"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 2), (3, 0)])
-def test_stopped_run_goes_on_to_the_same_bytes(
-    photos: Path, segmenter: Segmenter, tmp_path: Path, batch: int, stop_after: int
-) -> None:
-    whole = run(photos, segmenter, out=tmp_path / "whole", settings={"batch": batch})
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, Counting(segmenter, stop_after=stop_after), settings={"batch": batch})
-    assert not json.loads((tmp_path / "out/segment.json").read_text())["complete"]
-    rest = Counting(segmenter)
-    resumed = run(photos, rest, resume=True, settings={"batch": batch})
-    assert resumed.names == whole.names
-    assert contents(resumed.folder) == contents(whole.folder)
-    assert [session.ended for session in read_sessions(resumed.folder)] == ["interrupted", "finished"]
-    assert sum(rest.batches) == 3 - stop_after
-
-
 def test_photographs_share_batches_by_their_place_and_as_far_as_memory_goes(photos: Path, segmenter: Segmenter) -> None:
     together = Counting(segmenter)
     run(photos, together, settings={"batch": 2})
@@ -194,94 +176,12 @@ def test_an_error_of_one_photograph_is_its_own(photos: Path, segmenter: Segmente
     assert result.failed == {"b.jpg": "no, not this one"}
 
 
-def test_what_failed_is_tried_again_where_that_is_asked(photos: Path, segmenter: Segmenter) -> None:
-    class Choosy(Counting):
-        def segment_batch(self, images: Any, **options: Any) -> list[SegmentationResult | PatchwordError]:
-            found = super().segment_batch(images, **options)
-            return [PatchwordError("not now") if len(self.batches) == 2 else each for each in found]
-
-    folder = run(photos, Choosy(segmenter), settings={"batch": 1}).folder
-    again = Counting(segmenter)
-    assert set(run(photos, again, settings={"batch": 1}, resume=True).failed) == {"b.jpg"}
-    assert again.batches == []
-    assert read_sessions(folder)[-1].failed_before == 1
-    assert run(photos, segmenter, settings={"batch": 1}, resume=True, retry_failed=True).failed == {}
-    assert contents(folder) == contents(run(photos, segmenter, settings={"batch": 1}, out=photos.parent / "new").folder)
-
-
-def test_lost_files_are_made_again(photos: Path, segmenter: Segmenter) -> None:
-    folder = run(photos, segmenter).folder
-    before = contents(folder)
-    (folder / "masks/a.png.png").unlink()
-    (folder / "overlays/deep/a.png.jpg").unlink()
-    run(photos, segmenter, resume=True)
-    assert contents(folder) == before
-
-
 def test_a_limit_takes_the_first_and_can_be_raised(photos: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     whole = run(photos, segmenter, out=tmp_path / "whole", settings={"batch": 1})
     first = run(photos, segmenter, limit=2, settings={"batch": 1})
     assert first.names == ("a.png", "b.jpg")
     run(photos, segmenter, limit=3, resume=True, settings={"batch": 1})
     assert contents(first.folder) == contents(whole.folder)
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_merged_shards_have_the_bytes_of_one_run(
-    photos: Path, segmenter: Segmenter, tmp_path: Path, count: int
-) -> None:
-    (photos / "broken.png").write_bytes(b"no picture")
-    options: dict[str, Any] = {"settings": {"batch": 1}, "folder_settings": {"confidence_bits": 8, "rle": True}}
-    whole = run(photos, segmenter, out=tmp_path / "whole", **options)
-    shards = [tmp_path / f"shard {index}" for index in range(1, count + 1)]
-    for index, shard in enumerate(shards, start=1):
-        run(photos, segmenter, out=shard, shard=Shard(index, count), **options)
-    merged = merge_segmentations([*reversed(shards)], out=tmp_path / "merged", quiet=True, command="merge")
-    assert contents(merged.folder) == contents(whole.folder)
-    assert (merged.names, merged.failed) == (whole.names, whole.failed)
-    assert [session.command for session in read_sessions(merged.folder)] == ["", *[""] * (count - 1), "merge"]
-
-
-def test_shards_that_are_no_whole_are_refused(photos: Path, segmenter: Segmenter, tmp_path: Path) -> None:
-    settings = {"batch": 1}
-    for index in (1, 2):
-        run(photos, segmenter, out=tmp_path / f"{index}", shard=Shard(index, 2), settings=settings)
-    run(photos, segmenter, out=tmp_path / "other", shard=Shard(2, 2), settings={**settings, "threshold": 0.1})
-    run(photos, segmenter, out=tmp_path / "all", settings=settings)
-    (tmp_path / "lost").mkdir()
-    for shards, said in (
-        (["1"], "shards are missing: 2/2"),
-        (["1", "1"], "are both shard 1/2"),
-        (["1", "all"], "is not a shard"),
-        (["1", "other"], "setting `threshold` is 0.0 and 0.1"),
-        (["1", "lost"], "no segment.json in"),
-        (["1", "nowhere"], "no such folder"),
-    ):
-        with pytest.raises(PatchwordError, match=said):
-            merge_segmentations([tmp_path / shard for shard in shards], out=tmp_path / "merged", quiet=True)
-    assert not (tmp_path / "merged").exists()
-    (tmp_path / "2/masks/b.jpg.png").unlink()
-    with pytest.raises(PatchwordError, match=r"has lost masks/b\.jpg\.png"):
-        merge_segmentations([tmp_path / "1", tmp_path / "2"], out=tmp_path / "merged", quiet=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"classes": ["red"]}, "the class list was"),
-        ({"settings": {"threshold": 0.5}}, "setting `threshold` was 0.0, now 0.5"),
-        ({"folder_settings": {"rle": True}}, "setting `rle` was False, now True"),
-        ({"segmenter": DenseSegmenter(ColourText())}, "the vocabulary's hash was"),
-        ({"shard": Shard(1, 1)}, "the shard was none, now 1/1"),
-    ],
-)
-def test_resuming_another_run_is_refused(
-    photos: Path, segmenter: Segmenter, change: dict[str, Any], message: str
-) -> None:
-    run(photos, segmenter)
-    with pytest.raises(PatchwordError, match=message):
-        run(photos, **{"segmenter": segmenter, "resume": True, **change})
-    run(photos, **{"segmenter": segmenter, "overwrite": True, **change})
 
 
 def test_resuming_with_other_weights_is_refused_and_with_moved_ones_is_not(photos: Path, segmenter: Segmenter) -> None:
