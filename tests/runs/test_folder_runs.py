@@ -456,7 +456,7 @@ def _load(clip: str, sam: str, out: Path) -> None:
 
 def _parts(clip: str, sam: str) -> LabelParts:
     torch.set_num_threads(1)
-    generator = models.load_mask_proposer(sam, device="cpu")
+    generator = models.load_mask_generator(sam, device="cpu")
     encoder = models.load_image_text(clip, device="cpu")
     return LabelParts.of(encoder, mask_proposer=generator, vocabulary=Vocabulary.of("cat, dog, sofa"))
 
