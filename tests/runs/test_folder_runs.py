@@ -32,7 +32,6 @@ from scored_folder import CLASSES, RedSegmenter, make_folder, photograph_of
 from scored_folder import files_of as evaluation_files
 
 from interruptions import at_write
-from patchword import models
 from patchword.config.inputs import choose_images
 from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
@@ -46,6 +45,7 @@ from patchword.evaluation.run import evaluate_task
 from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import LabelWork, label_folder
+from patchword.models.loading import load_image_text, load_mask_proposer
 from patchword.runs.pipeline import Chunk, Work, Written, do_chunk
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
@@ -456,8 +456,8 @@ def _load(clip: str, sam: str, out: Path) -> None:
 
 def _parts(clip: str, sam: str) -> LabelParts:
     torch.set_num_threads(1)
-    generator = models.load_mask_generator(sam, device="cpu")
-    encoder = models.load_image_text(clip, device="cpu")
+    generator = load_mask_proposer(sam, device="cpu")
+    encoder = load_image_text(clip, device="cpu")
     return LabelParts.of(encoder, mask_proposer=generator, vocabulary=Vocabulary.of("cat, dog, sofa"))
 
 
