@@ -59,7 +59,7 @@ def test_merge_of_what_is_no_result(tmp_path: Path, name: str, told: str) -> Non
 def test_export_tells_all_formats(tmp_path: Path) -> None:
     complaint = must(run("export", tmp_path, "--format", "foo", "-o", tmp_path / "out"), code=2).complaint
     assert "(choose from coco, " in complaint
-    assert complaint.endswith("for labels, onnx, text-vectors for a segmenter)")
+    assert complaint.endswith("for labels, onnx, text-embeddings for a segmenter)")
 
 
 def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ class _Run:
             read_checkpoint(checkpoint, state=self.state)
         self._saved = time.monotonic()
         # All reading is done by this one thread, since sources of features are not made for several.
+        # A DataLoader gives the same batches and is slower: its workers send features from process to process.
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features")
 
     def train(self, tracker: Tracker | None) -> None:
