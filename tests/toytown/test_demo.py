@@ -69,7 +69,8 @@ def test_the_same_seed_gives_the_same_masks_and_scores(twice: tuple[Path, Path])
 def test_the_page_stands_alone(twice: tuple[Path, Path]) -> None:
     page = (twice[0] / "report.html").read_text()
     assert page.count("<img ") >= 4 * 4
-    assert "src='data:image/png;base64," in page
+    assert 'href="labels/report.html"' in page
+    assert 'src="data:image/png;base64,' in page
     assert "http" not in page
     assert str(twice[0]) not in page
 

@@ -59,7 +59,7 @@ def suggest(
     """
     from patchword.config.suggest import SuggestSettings
     from patchword.data.images import find_images
-    from patchword.suggestion.result import render_page
+    from patchword.suggestion.result import render
     from patchword.suggestion.run import read_nouns, suggest_classes
 
     targets = _targets(out=out, page=page, nouns=nouns, overwrite=overwrite)
@@ -79,7 +79,7 @@ def suggest(
         quiet=quiet,
     )
     if "page" in targets:
-        write_text(targets["page"], render_page(suggestion, command=command))
+        write_text(targets["page"], render(suggestion, command=command))
     if "out" in targets:
         write_text(targets["out"], suggestion.to_text())
     return suggestion

@@ -56,6 +56,7 @@ def _environment() -> Environment:
     filters: dict[str, Callable[..., str]] = {
         "number": number,
         "percent": percent,
+        "points": lambda value: "–" if value is None else f"{100 * value:.1f}",
         "share": share,
         "interval": lambda ends: "–" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %",
         "thousands": "{:,}".format,
