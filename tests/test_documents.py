@@ -35,7 +35,13 @@ from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
 from patchword.export.job import Slivers
 from patchword.export.outlines import PolygonLoss
 from patchword.export.run import ExportSummary
-from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, MaskQuality, QualityParts, QualityRecord
+from patchword.labeling.quality.records import (
+    ImageUncertainty,
+    MaskQuality,
+    MaskUncertainty,
+    QualityParts,
+    QualityRecord,
+)
 from patchword.labeling.records import Counts, DatasetRecord, ImageRecord
 from patchword.models.protocols import ModelRecord
 from patchword.models.registry import PRESETS
@@ -75,8 +81,8 @@ ON_DISK: dict[str, list[Any]] = {
         QualityRecord,
         QualityParts,
         MaskQuality,
-        ImageDoubt,
-        MaskDoubt,
+        ImageUncertainty,
+        MaskUncertainty,
     ],
     "model/": [ArtifactConfig, Tower, ModuleShape, TrainingFacts, StepRecord],
     "out/ (segment)": [ResultRecord, ClassArea, TilesRecord, SegmentationRecord, SegmentationCounts],

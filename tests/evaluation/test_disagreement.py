@@ -15,8 +15,8 @@ from PIL import Image
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.disagreement import doubts, find_disagreement
-from patchword.labeling.quality.records import ImageDoubt, worst_masks
+from patchword.evaluation.disagreement import compare_labels, find_disagreement
+from patchword.labeling.quality.records import ImageUncertainty, worst_masks
 from patchword.segmentation.result import SegmentationResult
 
 NAMES = ("cat", "dog", "sky")
@@ -50,7 +50,7 @@ def example(seed: int) -> tuple[LabelMap, list[Segment], SegmentationResult]:
 @pytest.mark.parametrize("seed", range(5))
 def test_doubts_are_those_of_pixels_counted_one_by_one(seed: int) -> None:
     said, segments, predicted = example(seed)
-    found = doubts(said, segments, predicted=predicted, name="a.png")
+    found = compare_labels(said, segments, predicted=predicted, name="a.png")
     by_position = {mask.position: mask for mask in found.masks}
     total, labelled = 0.0, 0
     for row, column in np.ndindex(said.indices.shape):
@@ -78,7 +78,7 @@ def test_doubts_are_those_of_pixels_counted_one_by_one(seed: int) -> None:
 
 def test_a_map_without_labels_has_no_doubt() -> None:
     nothing = LabelMap(np.full((2, 2), 255, dtype=np.uint8), NAMES)
-    found = doubts(nothing, [], predicted=prediction(np.zeros((2, 2), np.uint8), np.ones((2, 2))), name="a")
+    found = compare_labels(nothing, [], predicted=prediction(np.zeros((2, 2), np.uint8), np.ones((2, 2))), name="a")
     assert found.doubt == 0
     assert found.masks == ()
 
@@ -86,7 +86,7 @@ def test_a_map_without_labels_has_no_doubt() -> None:
 def test_other_sizes_are_refused() -> None:
     labels = LabelMap(np.zeros((2, 2), dtype=np.uint8), NAMES)
     with pytest.raises(PatchwordError, match=r"label map of a has \(2, 2\) pixels, its prediction \(2, 3\)"):
-        doubts(labels, [], predicted=prediction(np.zeros((2, 3), np.uint8), np.ones((2, 3))), name="a")
+        compare_labels(labels, [], predicted=prediction(np.zeros((2, 3), np.uint8), np.ones((2, 3))), name="a")
 
 
 class Stub:
@@ -139,7 +139,7 @@ def labelled(folder: Path) -> Any:
     return SimpleNamespace(items=tuple(items), vocabulary=Vocabulary.of(list(NAMES), background=["wall"]))
 
 
-def compare(labels: Any, stub: Stub, **options: Any) -> tuple[ImageDoubt, ...]:
+def compare(labels: Any, stub: Stub, **options: Any) -> tuple[ImageUncertainty, ...]:
     out = labels.items[0].image.parent / "disagreement.jsonl"
     return find_disagreement(labels, segmenter=stub, out=out, quiet=True, **options)  # type: ignore[arg-type]
 

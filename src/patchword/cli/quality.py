@@ -13,7 +13,7 @@ from patchword.config.others import QualityConfig
 
 if TYPE_CHECKING:
     from patchword.labeling.dataset import LabelledDataset
-    from patchword.labeling.quality.records import MaskDoubt, QualitySummary
+    from patchword.labeling.quality.records import MaskUncertainty, QualitySummary
 
 
 def quality(labels: str, config: QualityConfig) -> None:
@@ -57,7 +57,7 @@ def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
 
 def _ask(
     config: QualityConfig, dataset: LabelledDataset, *, unusable: Mapping[str, str]
-) -> list[tuple[str, MaskDoubt]]:
+) -> list[tuple[str, MaskUncertainty]]:
     """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
     from patchword import api
     from patchword.evaluation.disagreement import find_disagreement

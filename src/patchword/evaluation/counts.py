@@ -72,11 +72,7 @@ class ImageCounts:
 
     @classmethod
     def from_sparse(cls, table: Sparse, boundary: Sparse | None, *, count: int) -> ImageCounts:
-        """Undo `sparse_table` and `sparse_boundary`, for `count` classes.
-
-        Raises:
-            ValueError: for what cannot have come from them.
-        """
+        """Undo `sparse_table` and `sparse_boundary`, for `count` classes."""
         dense = np.zeros((count, count + 1), dtype=np.int64)
         for truth, prediction, pixels in table:
             if not (0 <= truth < count and -1 <= prediction < count and pixels > 0):

@@ -15,7 +15,7 @@ from patchword.data.folders import Manifest, json_text, write_text
 from patchword.data.masks import LabelMap, Segment
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
-from patchword.labeling.quality.records import ImageDoubt, MaskDoubt, by_doubt
+from patchword.labeling.quality.records import ImageUncertainty, MaskUncertainty, by_uncertainty
 from patchword.runs.pipeline import Photograph, content_of, decoded
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import AnySegmenter
@@ -31,7 +31,7 @@ def find_disagreement(
     ahead: int = 2,
     threads: int = 2,
     quiet: bool = False,
-) -> tuple[ImageDoubt, ...]:
+) -> tuple[ImageUncertainty, ...]:
     """Segment the photographs of a data set with its own classes and compare, mask by mask.
 
     A mask that the model contradicts with confidence after having learned from it, and from all others of its class,
@@ -67,21 +67,21 @@ def find_disagreement(
         Progress(len(labels.items), "comparing", already=len(found), quiet=quiet) as progress,
     ):
 
-        def keep(record: ImageDoubt) -> None:
+        def keep(record: ImageUncertainty) -> None:
             manifest.append(record.model_dump(mode="json"))
             found[record.name] = record
             progress.advance()
 
         for name in missing.keys() & unusable.keys():
-            keep(ImageDoubt(name=name, doubt=0.0, masks=(), reason=unusable[name]))
+            keep(ImageUncertainty(name=name, doubt=0.0, masks=(), reason=unusable[name]))
         waiting = ((name, item.image) for name, item in missing.items() if name not in unusable)
         with closing(decoded(waiting, ahead=ahead, threads=threads)) as photographs:
             for photograph in photographs:
                 item = missing[photograph.name]
-                record = _look_at(photograph, item, labels=labels, segmenter=segmenter)
+                record = _compare(photograph, item, labels=labels, segmenter=segmenter)
                 keep(record.model_copy(update={"of": keys[photograph.name]}))
     manifest.finish()
-    return by_doubt(found.values())
+    return by_uncertainty(found.values())
 
 
 def _keys(labels: LabelledDataset, *, segmenter: AnySegmenter) -> dict[str, str | None]:
@@ -97,15 +97,17 @@ def _keys(labels: LabelledDataset, *, segmenter: AnySegmenter) -> dict[str, str 
     return {item.record.name: key(item) for item in labels.items}
 
 
-def _read(path: Path) -> dict[str, ImageDoubt]:
+def _read(path: Path) -> dict[str, ImageUncertainty]:
     """What an earlier run has found; nothing of a file that is damaged or of an earlier version."""
     try:
-        return {name: ImageDoubt.model_validate(line) for name, line in Manifest(path).read().items()}
+        return {name: ImageUncertainty.model_validate(line) for name, line in Manifest(path).read().items()}
     except (PatchwordError, ValidationError):
         return {}
 
 
-def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: SegmentationResult, name: str) -> ImageDoubt:
+def compare_labels(
+    label_map: LabelMap, segments: Sequence[Segment], *, predicted: SegmentationResult, name: str
+) -> ImageUncertainty:
     """Compare one photograph's labels with a prediction over the same classes.
 
     Args:
@@ -122,14 +124,14 @@ def doubts(label_map: LabelMap, segments: Sequence[Segment], *, predicted: Segme
     masks = [
         doubt
         for position, segment in enumerate(segments)
-        if (doubt := _mask_doubt(segment, position, said, seen, against, names=label_map.names)) is not None
+        if (doubt := _mask_uncertainty(segment, position, said, seen, against, names=label_map.names)) is not None
     ]
     masks.sort(key=lambda mask: (-mask.doubt, -mask.pixels, mask.position))
     whole = float(against[labelled].mean()) if labelled.any() else 0.0
-    return ImageDoubt(name=name, doubt=min(1.0, whole), masks=tuple(masks))
+    return ImageUncertainty(name=name, doubt=min(1.0, whole), masks=tuple(masks))
 
 
-def _mask_doubt(
+def _mask_uncertainty(
     segment: Segment,
     position: int,
     said: NDArray[np.integer],
@@ -137,7 +139,7 @@ def _mask_doubt(
     against: NDArray[np.floating],
     *,
     names: tuple[str, ...],
-) -> MaskDoubt | None:
+) -> MaskUncertainty | None:
     """None for a mask of which fusion left nothing."""
     x, y, width, height = segment.box
     window = (slice(y, y + height), slice(x, x + width))
@@ -146,7 +148,7 @@ def _mask_doubt(
     if not pixels:
         return None
     instead = int(np.bincount(seen[window][kept].astype(np.int64)).argmax())
-    return MaskDoubt(
+    return MaskUncertainty(
         position=position,
         class_name=segment.class_name,
         doubt=min(1.0, float(against[window][kept].mean())),
@@ -155,9 +157,9 @@ def _mask_doubt(
     )
 
 
-def _look_at(
+def _compare(
     photograph: Photograph, item: LabelledItem, *, labels: LabelledDataset, segmenter: AnySegmenter
-) -> ImageDoubt:
+) -> ImageUncertainty:
     name = photograph.name
     try:
         if isinstance(photograph.pixels, PatchwordError):
@@ -166,6 +168,6 @@ def _look_at(
         (predicted,) = segmenter.segment_batch([photograph.pixels], classes=labels.vocabulary, background=[])
         if isinstance(predicted, PatchwordError):
             raise predicted
-        return doubts(label_map, item.segments(), predicted=predicted, name=name)
+        return compare_labels(label_map, item.segments(), predicted=predicted, name=name)
     except PatchwordError as error:
-        return ImageDoubt(name=name, doubt=0.0, masks=(), reason=str(error))
+        return ImageUncertainty(name=name, doubt=0.0, masks=(), reason=str(error))

@@ -142,11 +142,7 @@ class ImageScore(LineRecord):
         return cls(name=name, status="failed", reason=reason, content=content)
 
     def counts(self, count: int) -> ImageCounts:
-        """Its counts, for `count` classes.
-
-        Raises:
-            ValueError: when they are not of so many.
-        """
+        """Its counts, for `count` classes."""
         return ImageCounts.from_sparse(self.pairs, self.boundary, count=count)
 
 
@@ -184,11 +180,7 @@ class SetupRecord(RunRecord):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a folder's `setup.json`.
-
-        Raises:
-            PatchwordError: when it is missing or damaged.
-        """
+        """Read a folder's `setup.json`."""
         path = folder / SETUP_FILE
         try:
             return cls.model_validate(json.loads(path.read_bytes()))

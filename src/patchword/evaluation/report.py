@@ -146,9 +146,6 @@ def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
     Args:
         setup: what was asked.
         images: every image of it, sorted by name, none of them failed.
-
-    Raises:
-        ValueError: when the images' counts are not of the setup's classes.
     """
     count, area = len(setup.classes), 0
 

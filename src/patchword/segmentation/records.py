@@ -183,11 +183,7 @@ class SegmentationRecord(RunRecord):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a folder's `segment.json`.
-
-        Raises:
-            PatchwordError: when it is missing, damaged or of another version.
-        """
+        """Read a folder's `segment.json`."""
         path = folder / SETTINGS
         try:
             data = json.loads(path.read_bytes())

@@ -240,11 +240,7 @@ def read_label_file(path: Path) -> dict[str, int]:
 
 
 def label_id(value: Any) -> int:
-    """The id of a label, 0 to 65535, which is what masks can hold.
-
-    Raises:
-        ValueError: when it is none.
-    """
+    """The id of a label, 0 to 65535, which is what masks can hold."""
     number = int(value)
     if not 0 <= number <= _LARGEST:
         raise ValueError(f"label id {number} is outside 0 to {_LARGEST}")

@@ -173,10 +173,6 @@ def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
         title: what errors call the benchmark.
         layouts: the ways in which it may lie there; the first that is complete is taken.
         data: the folder.
-
-    Raises:
-        NotOnDiskError: when nothing is complete, naming what is missing and every place looked at.
-        PatchwordError: when there is no such folder, or when several folders beside each other are complete.
     """
     if not data.is_dir():
         raise PatchwordError(f"no such folder of {title}: {data}")

@@ -110,10 +110,6 @@ class Benchmark:
 
         Args:
             data: the folder that it is in, one above it, or one of its own folders.
-
-        Raises:
-            NotOnDiskError: when something is missing, naming it and all places that were looked at.
-            PatchwordError: for listed photographs that are not there and photographs without a mask.
         """
         hit = find_layout(self.name, self.layouts, Path(data))
         content = hit.layout.read(hit.found)

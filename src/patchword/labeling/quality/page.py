@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchword.data.vocabulary import Vocabulary
-from patchword.labeling.quality.records import MaskDoubt, QualityParts, QualityRecord, QualitySummary
+from patchword.labeling.quality.records import MaskUncertainty, QualityParts, QualityRecord, QualitySummary
 from patchword.labeling.records import DatasetRecord, ImageRecord
 from patchword.visualization.pages import Labelled, class_positions, colours_by_name, render_page
 
@@ -43,7 +43,7 @@ class Page:
     duplicates: Sequence[ImageRecord]
     worst: Sequence[Picture]
     best: Sequence[Picture]
-    doubts: Sequence[tuple[str, MaskDoubt]]
+    doubts: Sequence[tuple[str, MaskUncertainty]]
     rows: int
     note: Sequence[str] = ()
 

@@ -125,7 +125,7 @@ def score_of(parts: QualityParts, *, settings: QualitySettings) -> float:
 DISAGREEMENT_FILE = "disagreement.jsonl"
 
 
-class MaskDoubt(Record):
+class MaskUncertainty(Record):
     """How much a model contradicts one mask.
 
     Attributes:
@@ -143,7 +143,7 @@ class MaskDoubt(Record):
     instead: str
 
 
-class ImageDoubt(Record):
+class ImageUncertainty(Record):
     """How much a model contradicts the labels of one photograph.
 
     Attributes:
@@ -156,26 +156,26 @@ class ImageDoubt(Record):
 
     name: str
     doubt: float = Field(ge=0, le=1)
-    masks: tuple[MaskDoubt, ...]
+    masks: tuple[MaskUncertainty, ...]
     reason: str | None = None
     of: str | None = None
 
 
-def read_doubts(folder: Path) -> tuple[ImageDoubt, ...]:
+def read_doubts(folder: Path) -> tuple[ImageUncertainty, ...]:
     """The doubts about the labels in a folder, most doubtful photograph first; empty where no model was asked."""
     path = folder / DISAGREEMENT_FILE
     try:
-        return by_doubt(ImageDoubt.model_validate(line) for line in Manifest(path).read().values())
+        return by_uncertainty(ImageUncertainty.model_validate(line) for line in Manifest(path).read().values())
     except ValidationError as error:
         raise PatchwordError(f"{path} is damaged: {error.errors()[0]['msg']}; make it again or delete it") from None
 
 
-def by_doubt(records: Iterable[ImageDoubt]) -> tuple[ImageDoubt, ...]:
+def by_uncertainty(records: Iterable[ImageUncertainty]) -> tuple[ImageUncertainty, ...]:
     """Most doubtful first; those that could not be looked at last."""
     return tuple(sorted(records, key=lambda record: (record.reason is not None, -record.doubt, record.name)))
 
 
-def worst_masks(records: Sequence[ImageDoubt]) -> list[tuple[str, MaskDoubt]]:
+def worst_masks(records: Sequence[ImageUncertainty]) -> list[tuple[str, MaskUncertainty]]:
     """All masks of all photographs with the photographs' names, most doubtful first; of equal ones the larger."""
     flat = [(record.name, mask) for record in records for mask in record.masks]
     return sorted(flat, key=lambda entry: (-entry[1].doubt, -entry[1].pixels, entry[0], entry[1].position))

@@ -40,10 +40,6 @@ class Unfinished:
         size: (height, width) in pixels of the image.
         classes: how many there may be at most; decides the type that their indices are kept in.
         confidence_bits: of the confidences that are kept, as 0 to 255 (8) or 65535 (16); 0 keeps none.
-
-    Raises:
-        PatchwordError: when a file cannot be written or the journal is damaged.
-        OSError: likewise.
     """
 
     def __init__(
@@ -174,9 +170,6 @@ class PixelStore:
         path: of the file; what it holds is kept.
         size: (height, width) in pixels.
         dtype: of a value.
-
-    Raises:
-        OSError: when the file cannot be made or is on a full disk.
     """
 
     def __init__(self, path: Path, *, size: tuple[int, int], dtype: type[np.unsignedinteger[Any]]) -> None:
