@@ -11,6 +11,7 @@ import pytest
 
 import patchword
 from patchword.versions import versions
+from tools.measure_structure import cycles, module_imports
 
 SOURCE = str(Path(patchword.__file__).parents[1])
 HEAVY = ("torch", "transformers", "numpy", "PIL", "pydantic", "rich")
@@ -54,3 +55,31 @@ def test_the_installed_version_is_the_package_s() -> None:
     except PackageNotFoundError:
         pytest.skip("patchword is not installed here")
     assert installed == patchword.__version__
+
+
+# Below the stages: what each package may import of the others; "models.registry" is that module alone.
+LAYERS = {
+    "data": ("errors",),
+    "models": ("data", "errors", "versions", "config.base"),
+    "runs": ("data", "errors", "versions", "config.base"),
+    "config": ("data", "errors", "models.registry"),
+}
+STILL_THERE = {("patchword.config.shared", "patchword.runs.shards")}  # goes when it can; nothing joins it
+
+
+def test_no_module_imports_itself_over_others() -> None:
+    assert cycles(module_imports()) == []
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_layer_imports_only_what_lies_below_it(package: str) -> None:
+    own = f"patchword.{package}"
+    allowed = (own, *(f"patchword.{name}" for name in LAYERS[package]))
+    found = {
+        (module, imported)
+        for module, others in module_imports().items()
+        if module == own or module.startswith(own + ".")
+        for imported in others
+        if not any(imported == name or imported.startswith(name + ".") for name in allowed)
+    }
+    assert found - STILL_THERE == set()

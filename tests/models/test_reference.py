@@ -19,15 +19,10 @@ from huggingface_hub import constants
 from PIL import Image
 
 from patchword.errors import PatchwordError
+from patchword.models import published as stated
 from patchword.models import reference
-from patchword.models.reference import (
-    PUBLISHED,
-    Comparison,
-    Published,
-    compare_with_published,
-    compare_with_reference,
-    drawn_picture,
-)
+from patchword.models.published import PUBLISHED, Published, compare_with_published
+from patchword.models.reference import Comparison, compare_with_reference, drawn_picture
 from patchword.models.registry import Kind, checkpoint_of
 from patchword.toytown import miniatures
 from small_world import must, run
@@ -101,7 +96,7 @@ def test_wrong_preprocessing_fails(
 ) -> None:
     """Also with the numbers and filters of another family, the mistakes that are made."""
     folder = request.getfixturevalue(fixture)
-    load = reference._LOADERS[kind]
+    load = reference.LOADERS[kind]
     for mistake in mistakes:
 
         def mistaken(*arguments: Any, wrong: dict[str, Any] = WRONG[mistake], **options: Any) -> Any:
@@ -110,7 +105,7 @@ def test_wrong_preprocessing_fails(
                 object.__setattr__(adapter if name == "resample" else adapter.record, name, value)
             return adapter
 
-        monkeypatch.setitem(reference._LOADERS, kind, mistaken)
+        monkeypatch.setitem(reference.LOADERS, kind, mistaken)
         found = compare_with_reference(str(folder), kind=kind, device="cpu")
         assert not all(each.passes for each in found), mistake
     assert must(run("models", "check", "--reference", folder, "--device", "cpu"), code=1).out.count("FAILS") >= 1
@@ -147,7 +142,7 @@ def test_one_picture_does_not_do_for_models_of_several(tmp_path: Path) -> None:
 def test_a_picture_of_the_hub_is_not_fetched_offline() -> None:
     entry = next(each for each in PUBLISHED if each.checkpoint == "facebook/sam-vit-base")
     with pytest.raises(PatchwordError, match=r"^assets/car.png of .* HF_HUB_OFFLINE is set; give the picture with"):
-        reference._fetch_picture(entry)
+        stated._fetch_picture(entry)
 
 
 def test_a_model_that_does_not_load_is_in_the_json_too(tmp_path: Path) -> None:
@@ -173,8 +168,8 @@ def published(tiny_dinov2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A picture, and published numbers that are those of a tiny model for it."""
     picture = tmp_path / "cats.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(picture)
-    adapter = reference._LOADERS["patch"](str(tiny_dinov2), device="cpu")
-    values = reference._dino_patches(adapter, Image.open(picture))
+    adapter = reference.LOADERS["patch"](str(tiny_dinov2), device="cpu")
+    values = stated._dino_patches(adapter, Image.open(picture))
     entry = Published(
         str(tiny_dinov2),
         "cats.png",
@@ -183,11 +178,11 @@ def published(tiny_dinov2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "",
         "patches",
         tuple(values.tolist()),
-        reference._dino_patches,
+        stated._dino_patches,
         1e-4,
         "here",
     )
-    monkeypatch.setattr(reference, "PUBLISHED", (entry,))
+    monkeypatch.setattr(stated, "PUBLISHED", (entry,))
     return picture
 
 
@@ -216,8 +211,8 @@ def test_a_picture_is_fetched_from_its_address(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name, count in (("cats.png", 1), ("dogs.png", 0)):
-            entry = replace(reference.PUBLISHED[0], file=f"http://127.0.0.1:{server.server_port}/{name}")
-            monkeypatch.setattr(reference, "PUBLISHED", (entry,))
+            entry = replace(stated.PUBLISHED[0], file=f"http://127.0.0.1:{server.server_port}/{name}")
+            monkeypatch.setattr(stated, "PUBLISHED", (entry,))
             found, missed = compare_with_published(str(tiny_dinov2), device="cpu")
             assert [each.passes for each in found] == [True] * count
             assert len(missed) == 1 - count
@@ -240,8 +235,8 @@ def test_a_picture_without_use_is_refused(options: list[str], said: str, tiny_di
 @pytest.mark.parametrize(
     ("fixture", "measure", "class_name", "prompts"),
     [
-        ("tiny_clip", reference._clip_logits, "CLIPModel", ["a photo of a cat", "a photo of a dog"]),
-        ("tiny_siglip", reference._siglip_logits, "SiglipModel", ["a photo of 2 cats", "a photo of 2 dogs"]),
+        ("tiny_clip", stated._clip_logits, "CLIPModel", ["a photo of a cat", "a photo of a dog"]),
+        ("tiny_siglip", stated._siglip_logits, "SiglipModel", ["a photo of 2 cats", "a photo of 2 dogs"]),
     ],
 )
 def test_logits_are_those_of_transformers(
@@ -249,7 +244,7 @@ def test_logits_are_those_of_transformers(
 ) -> None:
     """The adapters' cosines, scaled, on a picture of CLIP's size, which is resized for SigLIP alone."""
     folder = request.getfixturevalue(fixture)
-    adapter: Any = reference._LOADERS["image-text"](str(folder), device="cpu")
+    adapter: Any = reference.LOADERS["image-text"](str(folder), device="cpu")
     seen: list[torch.Tensor] = []
     hook = adapter.model.vision_model.embeddings.patch_embedding.register_forward_pre_hook(
         lambda _, given: seen.append(given[0])

@@ -88,7 +88,8 @@ def _check_against_reference(
     dtype: str,
     as_json: bool,
 ) -> None:
-    from patchword.models.reference import PUBLISHED, Comparison, compare_with_published, compare_with_reference
+    from patchword.models.published import PUBLISHED, compare_with_published
+    from patchword.models.reference import Comparison, compare_with_reference
     from patchword.models.registry import FAMILIES
 
     if picture is not None:

@@ -72,11 +72,7 @@ class ClipEncoder:
         self._lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
 
     def varied(self, *, dense: Dense, position_offset: float) -> ClipEncoder:
-        """The same model, its weights shared, with another path to patch features.
-
-        Args:
-            dense, position_offset: as of the class.
-        """
+        """The same model, its weights shared, with another path to patch features."""
         return ClipEncoder(
             self.model,
             tokenizer=self.tokenizer,
@@ -89,27 +85,13 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts, cut at the text context's length.
-
-        Args:
-            prompts: n strings.
-
-        Returns:
-            (n, d) float32, unit length.
-        """
+        """Encode prompts, cut at the text context's length."""
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images by their class token, each squashed to the square input that the model was trained on.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], any size.
-
-        Returns:
-            (b, d) float32, unit length.
-        """
+        """Encode images by their class token, each squashed to the model's square input."""
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
         hidden = self.before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
@@ -117,14 +99,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_patches(self, images: Tensor) -> Tensor:
-        """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
-
-        Returns:
-            (b, d, h/patch, w/patch) float32, unit length along d.
-        """
+        """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid."""
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
@@ -132,15 +107,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode_images` and `encode_patches` give; the two part only at the last layer.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input
-                they take two passes.
-
-        Returns:
-            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-        """
+        """What `encode_images` and `encode_patches` give; the two part only at the last layer."""
         side, patch = self.record.input_size, self.record.patch_size
         if images.shape[-2:] != (side, side) or side % patch:
             return self.encode_images(images), self.encode_patches(images)
@@ -211,11 +178,6 @@ def check_pooled_token(tokenizer: Any, *, pooled: int, where: str) -> None:
     """Refuse a tokenizer whose end token is not the one that CLIP's text tower takes the prompt's vector from.
 
     With 2, as the oldest configs have it, the tower takes the highest token number of the prompt instead.
-
-    Args:
-        tokenizer: the checkpoint's.
-        pooled: `eos_token_id` of the text tower's config.
-        where: name of the checkpoint, for the message.
     """
     expected = len(tokenizer) - 1 if pooled == 2 else pooled
     if tokenizer.eos_token_id != expected:
@@ -244,18 +206,7 @@ ADAPTERS = {("clip", "image-text"): Adapter("CLIPModel", clip_sizes, _build)}
 
 
 def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[int, int], spread: float) -> Tensor:
-    """Apply the last layer of CLIP's image tower in one of the dense variants.
-
-    Args:
-        layer: the `CLIPEncoderLayer`.
-        hidden: (b, 1 + h * w, c) its input, class token first.
-        dense: variant.
-        grid: (h, w) in patches.
-        spread: standard deviation of NACLIP's neighbourhood in patches, above 0; the others do not use it.
-
-    Returns:
-        (b, 1 + h * w, c), before the final layer norm and the projection to the text space.
-    """
+    """The last `CLIPEncoderLayer` on its input (b, 1 + h * w, c), class token first, in one of the dense variants."""
     if dense == "value":
         return value_path(layer, hidden)
     if dense == "maskclip":
@@ -324,15 +275,7 @@ def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) 
 
 
 def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
-    """NACLIP's spatial prior between all tokens of a grid.
-
-    Args:
-        grid: (h, w) in patches.
-        spread: standard deviation in patches, above 0.
-
-    Returns:
-        (1 + h * w, 1 + h * w) float32, row and column 0 (the class token) zero.
-    """
+    """NACLIP's spatial prior between all tokens, (1 + h * w, 1 + h * w) float32; row and column 0 (class token) zero."""
     rows, columns = (_gaussian(count, spread=spread) for count in grid)
     prior = torch.kron(rows, columns)  # (h * w, h * w): a Gaussian of a squared distance is a product over the axes
     return functional.pad(prior, (1, 0, 1, 0))

@@ -51,14 +51,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts, cut at the text context's length.
-
-        Args:
-            prompts: n strings.
-
-        Returns:
-            (n, d) float32, unit length.
-        """
+        """Encode prompts, cut at the text context's length."""
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(
             prompts, encode=lambda part: self.model.encode_text(self.tokenizer(part).to(self.device)), empty=empty
@@ -66,14 +59,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images, each squashed to the square input that the model was trained on.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], any size.
-
-        Returns:
-            (b, d) float32, unit length.
-        """
+        """Encode images, each squashed to the model's square input."""
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
         resized = resize(images.float().to(self.device), size=size, mode=self.resample)
@@ -82,14 +68,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_patches(self, images: Tensor) -> Tensor:
-        """Encode every patch by the value path of the last block (MaskCLIP), as `ClipEncoder` with `value` does.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
-
-        Returns:
-            (b, d, h/patch, w/patch) float32, unit length along d.
-        """
+        """Encode every patch by the value path of the last block (MaskCLIP), as `ClipEncoder` with `value` does."""
         grid = self._grid(images)
         pixels = normalise(images.float().to(self.device), mean=self.record.mean, std=self.record.std)
         tower = self.model.visual
@@ -98,15 +77,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode_images` and `encode_patches` give; the two part only at the last block.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input,
-                or for a tower that does not pool by its class token, they take two passes.
-
-        Returns:
-            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-        """
+        """What `encode_images` and `encode_patches` give; the two part only at the last block."""
         size, tower = self.record.input_size, self.model.visual
         if images.shape[-2:] != (size, size) or getattr(tower, "pool_type", "") != "tok":
             return self.encode_images(images), self.encode_patches(images)

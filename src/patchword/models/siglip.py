@@ -38,27 +38,13 @@ class SiglipEncoder:
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts, in lower case and padded on the right to the text context's length, as the model was trained.
-
-        Args:
-            prompts: n strings; what exceeds the text context is cut.
-
-        Returns:
-            (n, d) float32, unit length.
-        """
+        """Encode prompts, in lower case and padded on the right to the context's length, as in training."""
         empty = torch.zeros(0, self.record.dim, device=self.device)
         return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images by the attention-pooling head, each squashed to the square input that the model was trained on.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], any size.
-
-        Returns:
-            (b, d) float32, unit length.
-        """
+        """Encode images by the attention-pooling head, each squashed to the model's square input."""
         check_images(images)
         size = (self.record.input_size, self.record.input_size)
         hidden = self._tokens(resize(images.float().to(self.device), size=size, mode=self.resample))
@@ -72,12 +58,6 @@ class SiglipEncoder:
         patch token, after the final layer norm, takes the head's own path with the attention replaced by identity:
         u = out_proj(v_proj(x)), then u + mlp(layernorm(u)), as if the head attended to that patch alone. No source:
         this is patchword's own, after the idea of MaskCLIP.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch.
-
-        Returns:
-            (b, d, h/patch, w/patch) float32, unit length along d.
         """
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
@@ -87,15 +67,7 @@ class SiglipEncoder:
 
     @torch.no_grad()
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode_images` and `encode_patches` give; the two part only at the pooling head.
-
-        Args:
-            images: (b, 3, h, w), RGB in [0, 1], sides multiples of the patch; of another size than the model's input
-                they take two passes.
-
-        Returns:
-            (b, d) and (b, d, h/patch, w/patch) float32, unit length along d.
-        """
+        """What `encode_images` and `encode_patches` give; the two part only at the pooling head."""
         side, patch = self.record.input_size, self.record.patch_size
         if images.shape[-2:] != (side, side) or side % patch:
             return self.encode_images(images), self.encode_patches(images)
