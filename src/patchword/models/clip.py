@@ -275,7 +275,7 @@ def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) 
 
 
 def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
-    """NACLIP's spatial prior between all tokens, (1 + h * w, 1 + h * w) float32; row and column 0 (class token) zero."""
+    """NACLIP's spatial prior of all tokens, (1 + h * w, 1 + h * w) float32; row and column 0 (class token) 0."""
     rows, columns = (_gaussian(count, spread=spread) for count in grid)
     prior = torch.kron(rows, columns)  # (h * w, h * w): a Gaussian of a squared distance is a product over the axes
     return functional.pad(prior, (1, 0, 1, 0))
@@ -379,7 +379,6 @@ def proxy_attention(
     Args:
         features: (b, D, h, w) of the vision encoder, any length.
         values: (b, h * w, c) float32.
-        beta, gamma: as of `ProxyClip`.
         most_values: similarities in memory at once; at least one row is.
 
     Returns:
