@@ -1,4 +1,4 @@
-"""Configs of the commands that have few options: merge, quality, ablate, demo and push."""
+"""Configs of the commands that have few options: merge, quality, ablate and demo."""
 
 from __future__ import annotations
 
@@ -87,19 +87,3 @@ class DemoConfig(Config):
     scenes: Annotated[int, Field(ge=2, le=50_000), Option("Scenes to label and to learn from, 2 to 50,000.", "N")] = 260
     overwrite: Overwrite = False
     quiet: Quiet = False
-
-
-class PushConfig(Config):
-    """A model or labels up to the hub, without photographs."""
-
-    COMMAND: ClassVar[str] = "push"
-    SOURCE: ClassVar[Source] = Source("folder", "FOLDER", "Model of `align`, or labels of `label`.")
-    EXAMPLES: ClassVar[tuple[str, ...]] = (
-        "patchword push model/ USER/NAME",
-        "patchword push labels/ USER/NAME --private",
-    )
-
-    name: Annotated[str, Option("Repository on the hub, made where there is none.", "USER/NAME")]
-    private: Annotated[bool, Option("Make the repository private.")] = False
-    revision: Annotated[str | None, Option("Branch; by default the main one.", "BRANCH")] = None
-    message: Annotated[str, Option("Message of the commit.", "TEXT")] = "Made by patchword"
