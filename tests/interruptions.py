@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from patchword import models
 from patchword.cli import app as cli
 from patchword.data import folders
+from patchword.models import loading
 
 torch.set_num_threads(1)
 KILLS = {"label": 20, "segment": 5}
@@ -265,11 +265,14 @@ def _full(
 def main() -> None:
     """Do all of it."""
     kind, scratch, clip, sam, *small = sys.argv[1:]
-    for module in ("labeling.run", "segmentation.run", "segmentation.opening", "api", "labeling.api"):
-        importlib.import_module(f"patchword.{module}")
-    loaded_clip, loaded_sam = models.load_image_text(clip, device="cpu"), models.load_mask_proposer(sam, device="cpu")
-    models.load_image_text = lambda *_, **__: loaded_clip  # type: ignore[assignment]
-    models.load_mask_proposer = lambda *_, **__: loaded_sam  # type: ignore[assignment]
+    for needed in ("labeling.run", "segmentation.run", "segmentation.opening", "api", "labeling.api"):
+        importlib.import_module(f"patchword.{needed}")
+    loaded_clip, loaded_sam = loading.load_image_text(clip, device="cpu"), loading.load_mask_proposer(sam, device="cpu")
+    for module in list(sys.modules.values()):  # children find them loaded, whoever loads them
+        if getattr(module, "__name__", "").startswith("patchword."):
+            for name, model in (("load_image_text", loaded_clip), ("load_mask_proposer", loaded_sam)):
+                if name in vars(module):
+                    setattr(module, name, lambda *_, model=model, **__: model)
     runs = Runs(kind, Path(scratch), clip, sam)
     code = runs.run(runs.scratch / "whole")
     whole = contents(runs.scratch / "whole")
