@@ -2,13 +2,15 @@
 
 Lines and files are counted over `src/patchword`; cycles over its imports, those inside functions included. One `label`,
 `segment` and `evaluate` of one Toytown scene with the miniatures is followed by a profile hook: files whose functions
-run (class bodies and module code do not count), and the deepest stack of the package's own frames.
+run, and the deepest stack of the package's own frames. Class bodies, the templates of pages, and what modules run when
+they are imported do not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -37,19 +39,34 @@ class Follower:
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         path = frame.f_code.co_filename
-        if event != "call" or not path.startswith(str(SOURCE)) or frame.f_code.co_name in _NOT_CALLS:
+        if event != "call" or not _is_ours(path) or frame.f_code.co_name in _NOT_CALLS:
             return
-        if "__class__" in frame.f_code.co_names[:1] or frame.f_code.co_qualname.endswith("<locals>.__class_body__"):
+        if not frame.f_code.co_flags & inspect.CO_OPTIMIZED or _is_importing(
+            frame
+        ):  # class bodies; runs once a process
             return
         self.files.add(Path(path).relative_to(SOURCE).as_posix())
         stack: list[str] = []
         above: FrameType | None = frame
         while above is not None:
-            if above.f_code.co_filename.startswith(str(SOURCE)) and above.f_code.co_name not in _NOT_CALLS:
+            if _is_ours(above.f_code.co_filename) and above.f_code.co_name not in _NOT_CALLS:
                 stack.append(f"{Path(above.f_code.co_filename).relative_to(SOURCE).as_posix()}:{above.f_code.co_name}")
             above = above.f_back
         if len(stack) > len(self.deepest):
             self.deepest = stack
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(str(SOURCE)) and path.endswith(".py")  # templates of pages are compiled under their names
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a call is made by the code of a module."""
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(str(SOURCE)):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def follow(call: Callable[[], Any]) -> Follower:

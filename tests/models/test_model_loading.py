@@ -270,7 +270,7 @@ class TestMisspeltFolder:
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
         )
         assert done.returncode == 2
-        assert done.stderr == "patchword: no model folder nope; pass a folder that `patchword align` has written\n"
+        assert done.stderr == "patchword: no model folder nope/; pass a folder that `patchword align` has written\n"
         assert done.stdout.strip() == "[]"
 
 
