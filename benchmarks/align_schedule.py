@@ -30,8 +30,8 @@ from patchword.evaluation.confusion import ConfusionMatrix
 from patchword.models.loading import load_image_text, load_patch_encoder
 from patchword.models.text_embeddings import encode_vocabulary
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo_scenes import SIZE, draw
-from patchword.toytown.world import SEEN
 
 WRONG = 0.3
 FIRST = 9_800_000  # of the scenes that are drawn here

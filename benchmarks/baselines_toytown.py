@@ -26,8 +26,8 @@ from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import load_method
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
-from patchword.toytown.world import SEEN
 from patchword.versions import versions
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -26,8 +26,8 @@ from patchword.config.align import AlignSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.loading import load_patch_encoder
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo_scenes import SIZE, Place, draw
-from patchword.toytown.world import SEEN
 
 TYPES = ("float32", "float16", "bfloat16")
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from bench_photographs import run
 from PIL import Image
 
+from patchword.toytown.classes import SEEN
 from patchword.toytown.miniatures import CLIP, SAM
 from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import SEEN, draw_scene
+from patchword.toytown.world import draw_scene
 
 # Quick, and without influence on how much is kept: few crops, one prompt a class.
 QUICK = ("--set=grids=[1,2]", "--set=peaks=1", "--set=sampling_clusters=8", "--device=cpu", "--quiet")

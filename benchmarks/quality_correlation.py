@@ -25,10 +25,10 @@ from patchword import api
 from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo import LABEL_SETTINGS
 from patchword.toytown.demo_scenes import draw
 from patchword.toytown.quality_check import Correlation, QualityCheck, check_quality
-from patchword.toytown.world import SEEN
 
 STYLES = {"day": "label", "dusk": "evaluate-style"}
 

@@ -35,11 +35,12 @@ from patchword.models.loading import load_mask_proposer
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 from patchword.toytown import miniatures
+from patchword.toytown.classes import CLASSES, SEEN
 from patchword.toytown.demo import ALIGN_SETTINGS, LABEL_SETTINGS
 from patchword.toytown.demo_scenes import ALL, SIZE, draw
 from patchword.toytown.demo_work import dense_segmenter
 from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import CLASSES, SEEN, draw_scene
+from patchword.toytown.world import draw_scene
 from patchword.versions import versions
 from patchword.visualization.overlays import overlay
 

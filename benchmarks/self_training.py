@@ -23,8 +23,8 @@ import patchword as pw
 from patchword.alignment.data import AlignmentData, AlignmentItem
 from patchword.segmentation.result import SegmentationResult
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo import ALIGN_SETTINGS
-from patchword.toytown.world import SEEN
 from patchword.versions import versions
 
 LEAST_IOU, LEAST_SHARE, SURE = 0.8, 0.5, 0.6

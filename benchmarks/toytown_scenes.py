@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from patchword.toytown.world import STYLES, draw_scene
+from patchword.toytown.classes import STYLES
+from patchword.toytown.world import draw_scene
 
 PACKAGES = ("numpy", "pillow")
 

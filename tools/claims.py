@@ -14,9 +14,9 @@ from patchword.ablation.grid import AblationGrid, Row, Test
 from patchword.ablation.run import AblationTable, run_ablation
 from patchword.errors import PatchwordError
 from patchword.toytown import miniatures
+from patchword.toytown.classes import UNSEEN
 from patchword.toytown.demo import ALIGN_SETTINGS
 from patchword.toytown.demo_scenes import ALL
-from patchword.toytown.world import UNSEEN
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "as it is: both terms, one block": {},

@@ -162,7 +162,8 @@ def followed_calls() -> dict[str, Follower]:
     """One `label`, `segment` and `evaluate` of one scene, followed."""
     import patchword as pw
     from patchword.toytown import miniatures
-    from patchword.toytown.world import SEEN, draw_scene
+    from patchword.toytown.classes import SEEN
+    from patchword.toytown.world import draw_scene
 
     scene = draw_scene(1)
     with tempfile.TemporaryDirectory() as name:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from patchword.data.vocabulary import Vocabulary
 from patchword.toytown import miniatures
+from patchword.toytown.classes import CLASSES
 from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import CLASSES, draw_scene
+from patchword.toytown.world import draw_scene
 from small_world import run
 
 

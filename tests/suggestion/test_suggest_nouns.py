@@ -10,7 +10,7 @@ import pytest
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
 from patchword.suggestion.run import BUILT_IN, plainer_names, read_nouns
-from patchword.toytown.world import CLASSES
+from patchword.toytown.classes import CLASSES
 
 
 def test_the_list_is_long_grouped_and_says_nothing_twice() -> None:

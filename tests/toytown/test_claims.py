@@ -8,7 +8,7 @@ import pytest
 
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
-from patchword.toytown.world import SEEN
+from patchword.toytown.classes import SEEN
 from tools.claims import claims_grid, run_claims
 
 

@@ -10,7 +10,7 @@ import torch
 
 from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
 from patchword.toytown import miniatures
-from patchword.toytown.world import CLASSES, COLOURS
+from patchword.toytown.classes import CLASSES, COLOURS
 
 MODELS = {"clip": miniatures.CLIP, "dino": miniatures.DINO, "sam": miniatures.SAM}
 MEGABYTES = 25

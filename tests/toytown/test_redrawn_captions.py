@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from patchword.toytown.captions import caption, describe
 
-from tools.redrawn.captions import caption, describe
-from tools.redrawn.classes import CLASSES, COLOURS, KINDS, PATTERNS, SYNONYMS
-from tools.redrawn.painting import Placed
-from tools.redrawn.surfaces import STUFF
-from tools.redrawn.world import Scene, draw_scene
+from patchword.toytown.classes import CLASSES, COLOURS, KINDS, PATTERNS, SYNONYMS
+from patchword.toytown.painting import Placed
+from patchword.toytown.surfaces import STUFF
+from patchword.toytown.world import Scene, draw_scene
 
 Window = tuple[int, int, int, int]
 

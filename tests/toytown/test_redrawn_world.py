@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from tools.redrawn.classes import CLASSES, COLOURS, KINDS, PATTERNS, SEEN, STYLES, SYNONYMS, UNSEEN
-from tools.redrawn.surfaces import STUFF, grain
-from tools.redrawn.things import THINGS
-from tools.redrawn.world import Scene, draw_scene
+from patchword.toytown.classes import CLASSES, COLOURS, KINDS, PATTERNS, SEEN, STYLES, SYNONYMS, UNSEEN
+from patchword.toytown.surfaces import STUFF, grain
+from patchword.toytown.things import THINGS
+from patchword.toytown.world import Scene, draw_scene
 
 MASKS = "c6203ed0aac555a489a46c97819ae1a87da9c6a2688e96c9032cfdf05b833003"
 """SHA-256 of class and instance masks of the seeds 0 to 19 at 96 x 128 pixels."""

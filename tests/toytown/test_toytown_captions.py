@@ -7,7 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from patchword.toytown.world import CLASSES, COLOURS, STUFF, Placed, Scene, draw_scene
+from patchword.toytown.classes import CLASSES, COLOURS
+from patchword.toytown.painting import Placed
+from patchword.toytown.surfaces import STUFF
+from patchword.toytown.world import Scene, draw_scene
 from tools.miniatures.captions import caption, describe
 from tools.miniatures.train_clip import pick_window, same_content
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from patchword.toytown.shapes import THINGS
-from patchword.toytown.world import CLASSES, Scene, draw_scene
+from patchword.toytown.classes import CLASSES
+from patchword.toytown.things import THINGS
+from patchword.toytown.world import Scene, draw_scene
 from tools.miniatures import measure_clip, measure_dino
 from tools.miniatures.measure_clip import single_object_crops
 from tools.miniatures.measure_dino import fit_probe, mean_class_accuracy, patch_classes, raw_pixels

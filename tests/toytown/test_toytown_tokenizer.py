@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchword.errors import PatchwordError
-from patchword.toytown.world import CLASSES, COLOURS, Scene
+from patchword.toytown.classes import CLASSES, COLOURS
+from patchword.toytown.world import Scene
 from tools.miniatures.pool import draw_pool
 from tools.miniatures.tokenizer import END, START, train_tokenizer
 

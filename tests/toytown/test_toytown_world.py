@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from patchword.toytown.textures import NAMES, texture
 
 from patchword.errors import PatchwordError
+from patchword.toytown.classes import CLASSES, COLOURS, SEEN, STYLES, UNSEEN
 from patchword.toytown.seeds import scene_seed
-from patchword.toytown.shapes import THINGS
-from patchword.toytown.textures import NAMES, texture
-from patchword.toytown.world import CLASSES, COLOURS, SEEN, STUFF, STYLES, UNSEEN, Scene, draw_scene
+from patchword.toytown.surfaces import STUFF
+from patchword.toytown.things import THINGS
+from patchword.toytown.world import Scene, draw_scene
 from tools.miniatures.pool import draw_pool, stack_images, style_of
 
 MASKS = "577702340007539d0a4d8d076f7637138db15e950c3fecbed54729290cf8749e"

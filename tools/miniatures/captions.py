@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.toytown.classes import COLOURS, SYNONYMS
+from patchword.toytown.painting import Placed
+from patchword.toytown.things import THINGS
 from patchword.toytown.world import Scene
 
 _OPENINGS = (
@@ -20,6 +23,10 @@ _OPENINGS = (
     "",
 )
 _SIZES = ("small", "large")
+_KINDS = {thing.name: thing.kind for thing in THINGS if thing.kind}
+_IN_THE_SKY = frozenset(thing.name for thing in THINGS if thing.place == "sky")
+# How often a person says what: attributes, a looser or another word, and where a thing is.
+_COLOUR, _PATTERN, _SIZE, _KIND, _SYNONYM, _PLACE = 0.3, 0.55, 0.1, 0.14, 0.16, 0.2
 
 
 def describe(
@@ -34,8 +41,8 @@ def describe(
         most: at most so many things and regions are mentioned.
 
     Returns:
-        "the red car, grass and a bird"; a thing is likelier mentioned the more of the window it fills, and a region of
-        stuff about as often as a thing a fifth of its size. Empty when nothing fills enough of the window.
+        "the red car, grass and a striped fish in the water"; a thing is likelier mentioned the more of the window it
+        fills, and a region of stuff about as often as a thing a fifth of its size. Empty when nothing fills enough.
     """
     instances = scene.instances
     if window is not None:
@@ -66,18 +73,38 @@ def _candidates(
     for number, (name, colour) in enumerate(scene.stuff, start=1):
         share = areas[number] / total
         if share > 0.05:
-            phrases.append(f"{colour} {name}" if generator.random() < 0.2 else name)
+            said = SYNONYMS[name] if name in SYNONYMS and generator.random() < _SYNONYM else name
+            phrases.append(f"{colour} {said}" if colour in COLOURS and generator.random() < 0.15 else said)
             weights.append(share / 5)
     for thing in scene.things:
         share = areas[thing.instance] / total
         if areas[thing.instance] < 0.35 * thing.area or share < 0.01:
             continue
-        words = [thing.name]
-        if generator.random() < 0.35:
-            words.insert(0, thing.colour)
-        if generator.random() < 0.12:
-            words.insert(0, _SIZES[int(share > 0.12)])
-        article = ("a", "the")[int(generator.random() < 0.25)]
-        phrases.append(" ".join([article, *words]))
+        phrases.append(_phrase(thing, share=share, generator=generator))
         weights.append(share)
     return phrases, np.array(weights)
+
+
+def _phrase(thing: Placed, *, share: float, generator: np.random.Generator) -> str:
+    """What a person might call one thing, such as "a small striped ball on the sand", "an animal" or "the ship"."""
+    words = [_word(thing.name, generator)]
+    if thing.pattern and generator.random() < _PATTERN:
+        words.insert(0, thing.pattern)
+    if generator.random() < _COLOUR:
+        words.insert(0, thing.colour)
+    if generator.random() < _SIZE:
+        words.insert(0, _SIZES[int(share > 0.12)])
+    article = "the" if generator.random() < 0.25 else "an" if words[0][0] in "aeiou" else "a"
+    place = ""
+    if thing.on and generator.random() < _PLACE:
+        place = "in the sky" if thing.name in _IN_THE_SKY else f"{'in' if thing.on == 'water' else 'on'} the {thing.on}"
+    return " ".join([article, *words, *([place] if place else [])])
+
+
+def _word(name: str, generator: np.random.Generator) -> str:
+    said = generator.random()
+    if name in _KINDS and said < _KIND:
+        return _KINDS[name]
+    if name in SYNONYMS and said > 1 - _SYNONYM:
+        return SYNONYMS[name]
+    return name

@@ -13,8 +13,9 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.loading import load_image_text
 from patchword.models.text_embeddings import encode_vocabulary
-from patchword.toytown.shapes import THINGS
-from patchword.toytown.world import STYLES, Scene
+from patchword.toytown.classes import STYLES
+from patchword.toytown.things import THINGS
+from patchword.toytown.world import Scene
 from tools.miniatures.pool import draw_pool
 
 

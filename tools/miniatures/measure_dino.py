@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models.loading import load_patch_encoder
-from patchword.toytown.world import CLASSES, Scene
+from patchword.toytown.classes import CLASSES
+from patchword.toytown.world import Scene
 from tools.miniatures.checkpoints import check_counts
 from tools.miniatures.dino_targets import PATCH
 from tools.miniatures.pool import draw_pool

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from patchword.errors import PatchwordError
-from patchword.toytown.world import COLOURS, Scene
+from patchword.toytown.classes import COLOURS
+from patchword.toytown.world import Scene
 from tools.miniatures.captions import caption, describe
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.labeling.image import fuse
 from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN, UNSEEN
 from patchword.toytown.demo_compare import Comparison, compare_all
 from patchword.toytown.demo_report import Pictures, render
 from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
@@ -38,7 +39,6 @@ from patchword.toytown.demo_work import (
     train_oracle,
 )
 from patchword.toytown.quality_check import FEWEST_IMAGES, check_quality
-from patchword.toytown.world import SEEN, UNSEEN
 from patchword.versions import versions
 
 MARKER = "demo"

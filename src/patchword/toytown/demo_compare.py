@@ -22,9 +22,9 @@ from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.methods import METHODS
 from patchword.segmentation.opening import open_segmenter
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import Workers, finish_all
-from patchword.toytown.world import SEEN
 
 # Self-attention that is to find a patch's like spreads over a grid that is larger than CLIP was trained with.
 WINDOWS = {"image_size": SIZE, "window": 64, "stride": 32, "join": "logits"}

@@ -13,9 +13,9 @@ from patchword.data.colours import palette
 from patchword.data.masks import LabelMap
 from patchword.evaluation.report import EvaluationReport
 from patchword.segmentation.methods import METHODS
+from patchword.toytown.classes import UNSEEN
 from patchword.toytown.demo_compare import EDGE_SCENES, METHOD_SCENES
 from patchword.toytown.demo_scenes import ALL
-from patchword.toytown.world import UNSEEN
 from patchword.visualization.overlays import overlay
 from patchword.visualization.pages import encoded, hex_colour, render_page
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.data.masks import LabelMap
+from patchword.toytown.classes import CLASSES, SEEN, UNSEEN
 from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene
 
 SIZE = 192
 ALL = SEEN + UNSEEN

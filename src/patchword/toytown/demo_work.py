@@ -28,8 +28,8 @@ from patchword.models.loading import load_image_text
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.toytown import miniatures
+from patchword.toytown.classes import SEEN
 from patchword.toytown.demo_scenes import SIZE, Place
-from patchword.toytown.world import SEEN
 
 _PROCESSES, _PARTS = 2, 6  # more parts than processes, so that none waits long for the other at the end
 _LOOK_EVERY = 0.5  # seconds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tools.redrawn.surfaces import STUFF
-from tools.redrawn.things import THINGS
+from patchword.toytown.surfaces import STUFF
+from patchword.toytown.things import THINGS
 
 STYLES = ("day", "dusk")
 PATTERNS = ("plain", "striped", "spotted")

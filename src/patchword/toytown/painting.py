@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tools.redrawn.classes import CLASSES, PATTERNS, SAID, SHADES
-from tools.redrawn.shapes import DARK, LIGHT, MAIN, Pen
-from tools.redrawn.surfaces import STUFF, grain
-from tools.redrawn.things import THINGS, Thing
+from patchword.toytown.classes import CLASSES, PATTERNS, SAID, SHADES
+from patchword.toytown.shapes import DARK, LIGHT, MAIN, Pen
+from patchword.toytown.surfaces import STUFF, grain
+from patchword.toytown.things import THINGS, Thing
 
 FINE = 2  # canvas pixels a picture pixel and side: edges are averaged
 _SHADOW = 0.74

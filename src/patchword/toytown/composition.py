@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tools.redrawn.classes import CLASSES
-from tools.redrawn.painting import Canvas, Placed, Plan, paint_thing, pick, shade
-from tools.redrawn.surfaces import STUFF, View
-from tools.redrawn.things import THINGS, Thing
+from patchword.toytown.classes import CLASSES
+from patchword.toytown.painting import Canvas, Placed, Plan, paint_thing, pick, shade
+from patchword.toytown.surfaces import STUFF, View
+from patchword.toytown.things import THINGS, Thing
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tools.redrawn import shapes
-from tools.redrawn.shapes import Pen
+from patchword.toytown import shapes
+from patchword.toytown.shapes import Pen
 
 Palette = tuple[str, ...]
 
