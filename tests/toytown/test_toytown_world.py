@@ -3,46 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from patchword.toytown.textures import NAMES, texture
 
 from patchword.errors import PatchwordError
-from patchword.toytown.classes import CLASSES, COLOURS, SEEN, STYLES, UNSEEN
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.surfaces import STUFF
+from patchword.toytown.classes import CLASSES, COLOURS, KINDS, PATTERNS, SEEN, STYLES, SYNONYMS, UNSEEN
+from patchword.toytown.surfaces import STUFF, grain
 from patchword.toytown.things import THINGS
 from patchword.toytown.world import Scene, draw_scene
-from tools.miniatures.pool import draw_pool, stack_images, style_of
 
-MASKS = "577702340007539d0a4d8d076f7637138db15e950c3fecbed54729290cf8749e"
+MASKS = "c6203ed0aac555a489a46c97819ae1a87da9c6a2688e96c9032cfdf05b833003"
 """SHA-256 of class and instance masks of the seeds 0 to 19 at 96 x 128 pixels."""
 PICTURES = {
     "day": [
-        [126.57, 128.5, 167.07, 4.18],
-        [144.25, 139.11, 171.82, 5.52],
-        [126.03, 139.8, 170.56, 3.68],
-        [111.5, 130.76, 131.96, 6.51],
-        [133.94, 129.06, 130.27, 12.55],
-        [118.9, 135.1, 131.89, 8.6],
-        [124.92, 152.12, 152.62, 9.11],
-        [122.22, 134.66, 130.75, 11.21],
-        [106.96, 133.45, 123.3, 5.53],
+        [133.66, 169.34, 206.78, 3.81],
+        [134.88, 168.71, 200.84, 5.72],
+        [136.04, 170.98, 205.42, 3.96],
+        [168.79, 164.87, 147.18, 6.56],
+        [171.06, 157.49, 137.65, 8.9],
+        [170.5, 157.91, 136.58, 8.87],
+        [119.6, 157.28, 106.64, 5.78],
+        [119.9, 154.19, 109.72, 7.03],
+        [124.55, 155.27, 113.09, 7.0],
     ],
     "dusk": [
-        [86.31, 66.91, 74.79, 6.68],
-        [98.39, 72.18, 77.08, 7.62],
-        [87.14, 72.8, 76.82, 6.25],
-        [60.87, 60.2, 68.06, 7.77],
-        [71.75, 57.72, 64.99, 13.28],
-        [63.54, 60.97, 66.66, 9.88],
-        [53.43, 65.08, 92.23, 9.06],
-        [51.73, 56.76, 78.02, 11.24],
-        [46.55, 58.07, 76.45, 5.54],
+        [95.2, 87.26, 104.84, 4.5],
+        [96.28, 87.07, 101.97, 5.55],
+        [96.9, 88.14, 104.29, 4.56],
+        [100.39, 79.54, 81.7, 5.44],
+        [101.9, 75.69, 76.35, 6.57],
+        [100.83, 75.94, 75.25, 6.68],
+        [56.13, 69.04, 63.5, 4.76],
+        [56.28, 67.58, 65.34, 5.4],
+        [58.66, 68.27, 67.39, 5.39],
     ],
 }
 """What `coarse` says of the seeds 0 to 7, on average."""
@@ -84,7 +82,7 @@ def test_masks_are_the_ones_that_the_miniatures_were_trained_on() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_pictures_are_the_ones_that_the_miniatures_were_trained_on(style: str) -> None:
+def test_pictures_stay_what_they_are(style: str) -> None:
     # Averages, not bytes: the last bit of a sine is the processor's own.
     found = np.mean([coarse(draw_scene(seed, size=96, style=style)) for seed in range(8)], axis=0)
     np.testing.assert_allclose(found, PICTURES[style], atol=0.05)
@@ -107,7 +105,7 @@ def test_masks_are_exact(seed: int, height: int, width: int, style: str) -> None
     assert [named[number] < len(STUFF) for number in sorted(named)] == [True] * len(scene.stuff) + [False] * len(
         scene.things
     )
-    assert {colour for _, colour in scene.stuff} | {thing.colour for thing in scene.things} <= COLOURS.keys()
+    assert {thing.colour for thing in scene.things} <= COLOURS.keys()
     for thing in scene.things:
         rows, columns = np.nonzero(scene.instances == thing.instance)
         assert thing.area == len(rows) > 0
@@ -152,12 +150,12 @@ def test_one_number_is_a_square() -> None:
 @pytest.mark.parametrize("size", [15, 0, -20, (15, 40), (40, 15)])
 def test_smaller_sizes_are_refused(size: int | tuple[int, int]) -> None:
     shown = f"{size} x {size}" if isinstance(size, int) else f"{size[0]} x {size[1]}"
-    with pytest.raises(PatchwordError, match=f"{shown} pixels; each side must be at least 16"):
+    with pytest.raises(PatchwordError, match=f"at least 16 pixels high and wide, not {shown}"):
         draw_scene(0, size=size)
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(PatchwordError, match=r"'noon' \(choose from day, dusk"):
+    with pytest.raises(PatchwordError, match=r"'noon' \(choose from day, dusk\)"):
         draw_scene(0, style="noon")
 
 
@@ -176,42 +174,76 @@ def test_every_class_occurs(scenes: list[Scene]) -> None:
     assert not [name for name, count in zip(CLASSES, seen, strict=True) if count < 5]
 
 
-def test_things_hide_each_other_the_nearer_in_front(scenes: list[Scene]) -> None:
-    hidden = 0
+def test_the_nearer_thing_stands_in_front(scenes: list[Scene]) -> None:
+    grounded = {thing.name for thing in THINGS if thing.place != "sky"}
+    pairs = 0
     for scene in scenes:
-        for far in scene.things:
-            for near in scene.things:
-                if near.instance <= far.instance:
-                    continue
-                # Rounding of the top and of the height may each move the base by half a pixel.
-                assert near.box[1] + near.box[3] >= far.box[1] + far.box[3] - 1
-                left, top, wide, tall = far.box
-                inside = scene.instances[max(top, 0) : top + tall, max(left, 0) : left + wide]
-                hidden += int((inside == near.instance).sum() > 0.2 * wide * tall)
-    assert hidden > 0.3 * len(scenes)
+        standing = [thing for thing in scene.things if thing.name in grounded]
+        for far, near in itertools.combinations(standing, 2):
+            # Rounding of the top and of the height may each move the base by half a pixel.
+            assert near.box[1] + near.box[3] >= far.box[1] + far.box[3] - 1
+            pairs += 1
+    assert pairs > len(scenes)
+
+
+def test_things_are_hardly_hidden_and_large_enough_to_be_recognised(scenes: list[Scene]) -> None:
+    drawn = [(thing.area, thing.box) for scene in scenes for thing in scene.things]
+    shares = [area / (box[2] * box[3]) for area, box in drawn]
+    assert np.mean(np.array(shares) > 0.2) > 0.9
+    assert np.median([min(box[2], box[3]) for _, box in drawn]) > 0.1 * 96
+
+
+def test_what_belongs_on_water_is_on_water(scenes: list[Scene]) -> None:
+    places = {thing.name: thing.place for thing in THINGS}
+    for scene in scenes:
+        for thing in scene.things:
+            if places[thing.name] == "water":
+                assert thing.on == "water"
+            elif places[thing.name] == "ground":
+                assert thing.on not in ("water", "sky", "mountain")
+
+
+def test_patterns_are_of_things_that_have_them_and_as_often(scenes: list[Scene]) -> None:
+    patterned = {thing.name for thing in THINGS if thing.patterned}
+    found = [thing.pattern for scene in scenes for thing in scene.things if thing.name in patterned]
+    assert all(not thing.pattern for scene in scenes for thing in scene.things if thing.name not in patterned)
+    for pattern in PATTERNS:
+        assert found.count(pattern) > 0.2 * len(found)
+
+
+def test_a_pattern_is_seen() -> None:
+    varied: dict[str, list[float]] = {pattern: [] for pattern in PATTERNS}
+    for seed in range(120):
+        scene = draw_scene(seed, size=128)
+        for thing in scene.things:
+            if thing.name in ("ball", "balloon") and thing.area > 200:
+                varied[thing.pattern].append(scene.image[scene.instances == thing.instance].std(0).mean())
+    assert np.median(varied["plain"]) < 0.75 * min(np.median(varied["striped"]), np.median(varied["spotted"]))
+
+
+def test_kinds_and_synonyms_are_words_for_several_and_for_one() -> None:
+    for kind, members in KINDS.items():
+        assert len(members) >= 3
+        assert set(members) < set(CLASSES)
+        assert kind not in CLASSES
+    assert SYNONYMS.keys() < set(CLASSES)
+    assert not set(SYNONYMS.values()) & {*CLASSES, *KINDS}
+    assert len(set(SYNONYMS.values())) == len(SYNONYMS)
 
 
 def test_things_come_in_many_sizes(scenes: list[Scene]) -> None:
-    heights = {
-        name: [thing.box[3] for scene in scenes for thing in scene.things if thing.name == name]
-        for name in CLASSES[len(STUFF) :]
-    }
-    for name, found in heights.items():
-        assert max(found) > 1.6 * min(found), name
-    every = [height for found in heights.values() for height in found]
+    for name in CLASSES[len(STUFF) :]:
+        found = [thing.box[3] for scene in scenes for thing in scene.things if thing.name == name]
+        assert max(found) > 1.25 * min(found), name
+    every = [thing.box[3] for scene in scenes for thing in scene.things]
     assert np.quantile(every, 0.9) > 1.8 * np.quantile(every, 0.1)
 
 
-def test_colour_is_a_hint_and_no_proof(scenes: list[Scene]) -> None:
+def test_no_colour_is_one_class_alone(scenes: list[Scene]) -> None:
     drawn = [(thing.name, thing.colour) for scene in scenes for thing in scene.things]
-    drawn += [pair for scene in scenes for pair in scene.stuff]
-    for name in CLASSES:
-        found = [colour for drawn_name, colour in drawn if drawn_name == name]
-        assert len(set(found)) >= 3, name  # every class comes in colours that are not its usual ones
-        assert max(found.count(colour) for colour in found) < 0.95 * len(found), name
     for colour in COLOURS:
         owners = [name for name, drawn_colour in drawn if drawn_colour == colour]
-        assert max(owners.count(name) for name in owners) < 0.6 * len(owners), colour  # and no colour is one class's
+        assert max(owners.count(name) for name in owners) <= 0.95 * len(owners), colour
 
 
 def test_a_named_colour_is_the_colour_drawn() -> None:
@@ -220,7 +252,11 @@ def test_a_named_colour_is_the_colour_drawn() -> None:
     for seed in range(60):
         scene = draw_scene(seed, size=96)
         for thing in scene.things:
-            if thing.name in ("cloud", "snowman", "cactus", "moon", "star") and thing.area > 200:
+            if (
+                thing.name in ("cloud", "cactus", "moon", "cow", "ball")
+                and thing.pattern in ("", "plain")
+                and thing.area > 200
+            ):
                 pixels = scene.image[scene.instances == thing.instance].mean(0)
                 order = np.linalg.norm(table - pixels, axis=1).argsort()
                 nearest.append(list(order).index(list(COLOURS).index(thing.colour)))
@@ -229,32 +265,8 @@ def test_a_named_colour_is_the_colour_drawn() -> None:
     assert np.mean(np.array(nearest) <= 2) > 0.85
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_textures_are_bounded_and_differ_from_place_to_place(name: str) -> None:
-    generator = np.random.default_rng(1)
-    pieces = [texture(name, height=40, width=30, generator=generator) for _ in range(4)]
-    for piece in pieces:
-        assert piece.shape == (40, 30)
-        assert piece.dtype == np.float32
-        assert np.abs(piece).max() <= 1
-        assert piece.std() > 0.01
-    assert not np.array_equal(pieces[0], pieces[1])
-
-
-def test_a_texture_larger_than_its_tile_repeats_it() -> None:
-    piece = texture("dots", height=530, width=1100, generator=np.random.default_rng(0))
+def test_grain_has_unit_deviation_and_repeats_beyond_its_tile() -> None:
+    piece = grain(530, 1100, np.random.default_rng(0), blur=2.0, seed=3)
+    assert abs(float(piece[:512, :512].std()) - 1) < 0.01
     np.testing.assert_array_equal(piece[:18], piece[512:])
     np.testing.assert_array_equal(piece[:, :588], piece[:, 512:])
-
-
-def test_a_pool_is_the_scenes_of_its_purpose_in_order() -> None:
-    pool = draw_pool("probe", count=4, size=32, dusk_every=2, first=5)
-    for index, scene in enumerate(pool, start=5):
-        alone = draw_scene(scene_seed("probe", index=index), size=32, style="dusk" if index % 2 else "day")
-        np.testing.assert_array_equal(scene.image, alone.image)
-    np.testing.assert_array_equal(stack_images(pool)[2], pool[2].image)
-
-
-@pytest.mark.parametrize(("every", "dusk"), [(0, 0), (1, 12), (3, 4), (4, 3)])
-def test_every_so_manyth_scene_is_at_dusk(every: int, dusk: int) -> None:
-    assert sum(style_of(index, dusk_every=every) == "dusk" for index in range(12)) == dusk

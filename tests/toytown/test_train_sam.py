@@ -209,7 +209,7 @@ def test_first_filters_are_the_strongest_components_of_patches() -> None:
     with torch.no_grad():
         responses = projection(to_input(images))
     assert responses.mean((0, 2, 3)).abs().max() < 0.01
-    assert float(responses.std()) == pytest.approx(1, abs=0.05)
+    assert float(responses.std()) == pytest.approx(1, abs=0.1)
     patches = torch.nn.functional.unfold(to_input(images), 8, stride=8).transpose(1, 2).flatten(0, 1)
     _, directions = torch.linalg.eigh(torch.cov(patches.T))
     filters = projection.weight.detach().flatten(1)
