@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
-from tools.miniatures.captions import caption, describe
 
 from patchword.toytown.classes import CLASSES, COLOURS, KINDS, PATTERNS, SYNONYMS
 from patchword.toytown.painting import Placed
 from patchword.toytown.surfaces import STUFF
 from patchword.toytown.world import Scene, draw_scene
+from tools.miniatures.captions import caption, describe
 
 Window = tuple[int, int, int, int]
 
