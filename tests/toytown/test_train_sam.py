@@ -214,7 +214,7 @@ def test_first_filters_are_the_strongest_components_of_patches() -> None:
     _, directions = torch.linalg.eigh(torch.cov(patches.T))
     filters = projection.weight.detach().flatten(1)
     left_out = filters @ directions[:, : 192 - len(filters)]
-    assert left_out.norm() < 1e-3 * filters.norm()
+    assert left_out.norm() < 5e-3 * filters.norm()
 
 
 def test_flipping_moves_picture_and_instances_together() -> None:

@@ -44,11 +44,9 @@ from patchword.versions import versions
 MARKER = "demo"
 GENERATORS = (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
 _STRIDE = 100_000
-# All else is the default. In scenes of 192 pixels things are small and few: finer crops find more of them, and half the
-# points do. Training looks at a quarter of the pairs of patches, so that a demo lasts five minutes.
-LABEL_SETTINGS = LabelSettings(
-    grids=(1, 2, 3, 4), minimum_share=0.03, peaks=2, sampling_budget=64, sampling_clusters=32, sampling_uncovered=16
-)
+# All else is the default. In scenes of 192 pixels things are small: finer crops find more of them. Training looks at a
+# quarter of the pairs of patches, so that a demo lasts five minutes.
+LABEL_SETTINGS = LabelSettings(grids=(1, 2, 3, 4))
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, patch_sample=1024)
 
 
