@@ -314,10 +314,10 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "quick"], "--preset is 'quick'; input should be 'fast'"),
+        (["--preset", "quick"], "--preset is 'quick'; choose from fast, balanced, thorough"),
         (["--device", "abacus"], "device 'abacus'"),
-        (["--dtype", "float8"], "--dtype is 'float8'; input should be 'auto'"),
-        (["--limit", "0"], "--limit is '0'; input should be greater than or equal to 1"),
+        (["--dtype", "float8"], "--dtype is 'float8'; choose from auto, float32, bfloat16, float16"),
+        (["--limit", "0"], "--limit is '0'; it must be at least 1"),
         (["--set", "overlap=2"], "setting 'overlap' is 2"),
         (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown (choose from generator, grids, overlap"),
         (["--set", "overlap"], "must be NAME=VALUE"),

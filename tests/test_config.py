@@ -55,7 +55,7 @@ def test_what_is_typed_wins_over_the_file(tmp_path: Path) -> None:
     [
         ("out: [", "this is not YAML"),
         ("just words", "must hold options, a line each"),
-        ("out: x\nclasses: cat\ndtype: half", "--dtype is 'half'; input should be 'auto', 'float32'"),
+        ("out: x\nclasses: cat\ndtype: half", "--dtype is 'half'; choose from auto, float32, bfloat16, float16"),
         ("classes: cat", "label needs --out"),
     ],
 )

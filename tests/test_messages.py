@@ -17,7 +17,7 @@ from small_world import must, run
     ("values", "told"),
     [
         ({"jbu": {"colr": 3}}, "jbu: setting 'colr' is unknown (choose from radius, distance, colour"),
-        ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; input should be less than or equal to 10"),
+        ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; it must be at most 10"),
         ({"jbu": 3}, "setting 'jbu' is 3; "),
         ({"stride": 100}, "stride is 100; it requires window"),
         ({"stride": 100, "window": 64}, "stride is 100; it must be 1 to the window's side, 64"),

@@ -31,7 +31,7 @@ def test_defaults_are_those_of_the_method() -> None:
     [
         ({"overlap": 1.5}, "overlap", "1.5", "0.9"),
         ({"overlap": float("nan")}, "overlap", "nan", "finite"),
-        ({"grids": (1, 0)}, "grids.1", "0", "greater than or equal to 1"),
+        ({"grids": (1, 0)}, "grids.1", "0", "at least 1"),
         ({"grids": ()}, "grids", "()", "at least 1"),
         ({"grids": (2, 2)}, "grid", "twice", "give each grid once"),
         ({"proposal_grids": (2, 2)}, "grid", "twice", "give each grid once"),
@@ -72,7 +72,7 @@ def test_former_names_are_read_and_written() -> None:
     assert label_settings(former, preset="thorough").points_per_side == 9
     with pytest.raises(PatchwordError, match=r"'seeds' is now called 'point_sampling'"):
         LabelSettings(seeds="grid", point_sampling="grid")
-    with pytest.raises(PatchwordError, match=r"point_sampling.*'lines'.*'grid'"):
+    with pytest.raises(PatchwordError, match=r"point_sampling.*'lines'.*choose from .*grid"):
         LabelSettings(seeds="lines")
 
 
@@ -108,7 +108,7 @@ def test_what_is_named_wins_over_the_preset() -> None:
     for settings in ({"generator": "clip-prompts-sam"}, None):
         assert label_settings(settings, preset="fast", generator="sam-then-clip").generator == "sam-then-clip"
     assert label_settings(whole, generator="sam-then-clip") == LabelSettings(peaks=7, generator="sam-then-clip")
-    with pytest.raises(PatchwordError, match=r"generator.*'all'.*'both'"):
+    with pytest.raises(PatchwordError, match=r"generator.*'all'.*choose from .*both"):
         label_settings(None, generator="all")
 
 

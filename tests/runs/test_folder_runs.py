@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import random
@@ -264,6 +265,7 @@ def _quietly(merge: Callable[..., Any], shards: list[Path], out: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="children are forked beside torch")
 def test_killed_at_any_write_it_goes_on_to_the_same_bytes(user: User) -> None:
     user.run("whole")
+    gc.freeze()  # a child that collects a decoder of this process, whose threads it lacks, would crash
     instants, killed = random.Random(0), 0
 
     def die() -> None:
@@ -282,12 +284,12 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bytes(user: User) -> None:
                 traceback.print_exc()
             os._exit(code)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        # A video's decoder may crash in a child that was forked beside threads, which is as good as a kill.
-        assert code in (0, -signal.SIGKILL, -signal.SIGSEGV)
+        assert code in (0, -signal.SIGKILL)
         killed += code == -signal.SIGKILL
         if not code:  # it came to its end before
             assert user.differences("out", "whole") == []
             shutil.rmtree(user.data / "out")
+    gc.unfreeze()
     user.run("out", resume=True)
     assert user.differences("out", "whole") == []
     assert {session.ended for session in read_sessions(user.data / "out")} <= {None, "finished"}

@@ -14,7 +14,6 @@ import torch
 from colour_world import COLOURS, VOCABULARY, ColourPatches, ColourText, draw
 from PIL import Image
 
-from patchword.config.inputs import trained_classes
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.text_embeddings import StoredText, encode_in_batches
@@ -174,13 +173,13 @@ class TestSaved:
 
     def test_classes_are_those_of_stored_text_vectors(self, model_folder: Path) -> None:
         segmenter = Segmenter.from_pretrained(model_folder, encoder=ColourPatches(), text_encoder=ColourText())
-        assert trained_classes(segmenter) == segmenter.config.parsed_vocabulary()
+        assert segmenter.vocabulary_of() == segmenter.config.parsed_vocabulary()
         words = Vocabulary.parse("mauve", source="test")
         stored = StoredText(
             torch.eye(1, segmenter.text.record.dim), record=segmenter.text.record, vocabulary=words, place="c.npz"
         )
         parts = {"encoder": segmenter.encoder, "module": segmenter.module, "config": segmenter.config}
-        assert trained_classes(Segmenter(**parts, text=stored)) == words
+        assert Segmenter(**parts, text=stored).vocabulary_of() == words
 
 
 class TestDense:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from patchword.runs.records import SessionRecord
     from patchword.segmentation.records import SegmentedFolder
 
-from patchword.data.vocabulary_words import read_words, split_commas
+from patchword.data.vocabulary_words import split_commas
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.runs.progress import duration, rate
 
@@ -333,12 +333,6 @@ def parse_words(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [word.strip() for word in split_commas(text.replace(";", ",")) if word.strip()]
-
-
-def parse_names(text: str | None, *, option: str) -> tuple[str, ...]:
-    """Names of classes, out of their quotes; none for None."""
-    words = parse_words(text) or []
-    return tuple(name for word in words for name in read_words(word, place=option, separated="write names"))
 
 
 def command_line() -> str:

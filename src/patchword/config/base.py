@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -54,9 +54,6 @@ class Settings(BaseModel):
         parts = {name: getattr(self, name).recorded() for name in _parts(type(self))}
         values = self.model_dump(mode="json") | parts
         return {former.get(name, name): value for name, value in values.items()}
-
-
-C = TypeVar("C", bound="Config")
 
 
 @dataclass(frozen=True)
@@ -142,10 +139,6 @@ class Config(Settings):
         whole = re.match(r"Annotated\[(.*?), (?:Field|Option|BeforeValidator)\(", str(written))
         return whole[1] if whole else str(written)
 
-    def as_kind(self, kind: type[C]) -> C:
-        """The options that another command has as well."""
-        return kind(**{name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields})
-
     def changed(self, **values: Any) -> Self:
         """The same with other values."""
         return self.model_copy(update=values)
@@ -197,5 +190,29 @@ def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = (
         elif detail["type"] == "value_error":
             parts.append(str(detail["ctx"]["error"]))
         else:
-            parts.append(f"{place} {name!r} is {detail['input']!r}; {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+            parts.append(f"{place} {name!r} is {detail['input']!r}; {_wanted(detail['type'], detail)}")
     return "; ".join(parts)
+
+
+_WANTED = {
+    "greater_than_equal": "it must be at least {ge}",
+    "greater_than": "it must be above {gt}",
+    "less_than_equal": "it must be at most {le}",
+    "less_than": "it must be below {lt}",
+    "finite_number": "it must be a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "it must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "it must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "it must be true or false"),
+    "string_type": "it must be text",
+}
+
+
+def _wanted(kind: str, detail: Mapping[str, Any]) -> str:
+    """What a value should have been, by the type of its error; pydantic's own words for rare ones."""
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        if choices:
+            return f"choose from {', '.join(choices)}"
+    if kind in _WANTED:
+        return _WANTED[kind].format(**detail.get("ctx", {}))
+    return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"

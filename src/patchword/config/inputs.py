@@ -6,15 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from patchword.config.shared import read_vocabulary as read_vocabulary
 from patchword.data.folders import MARKER_FILE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-
-if TYPE_CHECKING:
-    from patchword.segmentation.dense import AnySegmenter
 
 Classes = str | Path | Sequence[str] | Vocabulary
 
@@ -86,19 +82,7 @@ def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None
         print(vocabulary.spoken() + also, file=sys.stderr)
 
 
-def trained_classes(segmenter: AnySegmenter) -> Vocabulary:
-    """The classes that a segmenter was trained on, or those of the file that its text vectors come from."""
-    return segmenter.vocabulary_of()
-
-
 def check_limit(limit: int | None) -> None:
     """Refuse a limit below 1."""
     if limit is not None and limit < 1:
         raise PatchwordError(f"--limit must be at least 1, not {limit}")
-
-
-def check_needs_resume(resume: bool, **asked: bool) -> None:
-    """Refuse what concerns an earlier run where none is gone on with."""
-    name = next((name for name, is_set in asked.items() if is_set), None)
-    if name is not None and not resume:
-        raise PatchwordError(f"{name} requires resume.")

@@ -320,12 +320,6 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
 }
 
 
-def label_preset(name: str) -> LabelSettings:
-    """The settings of the preset of that name."""
-    find_preset(name)
-    return LABEL_PRESETS[name]
-
-
 class LabelConfig(Run):
     """Stage 1: pseudo masks from photographs and class names."""
 
@@ -397,5 +391,6 @@ def label_settings(
     if isinstance(settings, LabelSettings):
         values = settings.model_dump()
     else:
-        values = {**label_preset(preset).model_dump(), **LabelSettings.current(settings or {})}
+        find_preset(preset)
+        values = {**LABEL_PRESETS[preset].model_dump(), **LabelSettings.current(settings or {})}
     return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
