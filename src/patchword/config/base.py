@@ -204,6 +204,7 @@ _WANTED = {
     **dict.fromkeys(("float_type", "float_parsing"), "it must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "it must be true or false"),
     "string_type": "it must be text",
+    **dict.fromkeys(("tuple_type", "list_type"), "it must be a list, such as [1, 2]"),
 }
 
 

@@ -279,7 +279,7 @@ def _check_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -
     if found != marker:
         raise PatchwordError(f"output folder {path} holds {found!r}, not {marker!r}; choose another folder")
     if not resume and not overwrite:
-        raise PatchwordError(f"output folder {path} is not empty; choose another, or --resume or --overwrite it")
+        raise PatchwordError(f"output folder {path} is not empty; choose another, or pass --resume or --overwrite")
     with sole_use(path):
         pass
 
