@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import warnings
@@ -18,6 +19,7 @@ from patchword.alignment.data import AlignmentData
 from patchword.config.align import AlignConfig
 from patchword.config.inputs import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
+from patchword.labeling.quality.report import write_report
 from patchword.models.loading import Loader
 from patchword.models.registry import ModelName
 from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_photos, pixels
@@ -240,6 +242,41 @@ def test_no_classes_are_those_of_the_training(segmenter: pw.Segmenter, photos: P
     assert segmenter.segment(photo, background=[]).label_map.names == ("cat", "dog", "sofa")
     with pytest.raises(PatchwordError, match="this segmenter was trained on none; name some"):
         pw.DenseSegmenter(segmenter.text).segment(photo)
+
+
+def test_results_show_themselves(
+    labels: pw.LabelledDataset, segmenter: pw.Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    result = segmenter.segment(photos / "0.png")
+    assert result.mask.shape == (24, 32)
+    assert result["background"].dtype == bool
+    with pytest.raises(PatchwordError, match=r"^unknown class 'dgo' \(choose from cat, dog, sofa, background\)$"):
+        result["dgo"]
+    report = pw.evaluate(photos, masks=labels.folder / "masks", classes=labels.vocabulary, model=segmenter, quiet=True)
+    folder = pw.segment(photos, model=segmenter, out=tmp_path / "masks", quiet=True)
+    shown: dict[str, Any] = {
+        "SegmentationResult(32 x 24 pixels: ": result,
+        f"LabelledDataset('{labels.folder}': 2 photographs; 3 classes: cat, dog, sofa": labels,
+        "LabelledItem('0.png': ": labels["0.png"],
+        "EvaluationReport(2 images: mIoU ": report,
+        "QualitySummary(2 photographs, 2 with labels: mean score 0.": write_report(labels.folder),
+        f"SegmentedFolder('{tmp_path / 'masks'}': 2 images)": folder,
+    }
+    for text, value in shown.items():
+        assert repr(value).startswith(text)
+        assert len(repr(value)) < 300
+        html = value._repr_html_() if hasattr(value, "_repr_html_") else "<div></div>"
+        assert html.count("<div") == html.count("</div")
+        assert "http" not in html
+
+
+def test_a_data_set_is_gone_through(labels: pw.LabelledDataset) -> None:
+    assert [item.record.name for item in labels] == ["0.png", "1.png"]
+    assert labels[-1] is labels["1.png"]
+    assert labels[0].labels().names == ("cat", "dog", "sofa")
+    assert Image.open(io.BytesIO(labels[0]._repr_png_())).width >= 32
+    with pytest.raises(PatchwordError, match=r"has no labels of '2\.png'; its photographs have names such as '0\.png'"):
+        labels["2.png"]
 
 
 @pytest.mark.parametrize("classes", [None, 3, [3], {0: "cat"}])

@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from patchword.data.vocabulary import Vocabulary as Vocabulary
     from patchword.errors import PatchwordError as PatchwordError
     from patchword.evaluation.confusion import ConfusionMatrix as ConfusionMatrix
+    from patchword.evaluation.report import EvaluationReport as EvaluationReport
     from patchword.export.importers import import_labels as import_labels
     from patchword.export.run import export_labels as export_labels
     from patchword.labeling.dataset import LabelledDataset as LabelledDataset
+    from patchword.labeling.dataset import LabelledItem as LabelledItem
     from patchword.labeling.folder import merge_labels as merge_labels
+    from patchword.labeling.quality.records import QualitySummary as QualitySummary
     from patchword.models.loading import load_image_text as load_image_text
     from patchword.models.loading import load_mask_proposer as load_mask_proposer
     from patchword.models.loading import load_patch_encoder as load_patch_encoder
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
     from patchword.segmentation.opening import load as load
+    from patchword.segmentation.records import SegmentedFolder as SegmentedFolder
+    from patchword.segmentation.result import SegmentationResult as SegmentationResult
     from patchword.segmentation.segmenter import Segmenter as Segmenter
+    from patchword.suggestion.result import Suggestion as Suggestion
 
 __version__ = "0.1.0"
 
@@ -49,12 +55,18 @@ _HOMES = {
     "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",
     "DenseSegmenter": "patchword.segmentation.dense",
+    "EvaluationReport": "patchword.evaluation.report",
     "LabelMap": "patchword.data.masks",
     "LabelSettings": "patchword.config.label",
     "LabelledDataset": "patchword.labeling.dataset",
+    "LabelledItem": "patchword.labeling.dataset",
     "PatchwordError": "patchword.errors",
+    "QualitySummary": "patchword.labeling.quality.records",
     "Segment": "patchword.data.masks",
+    "SegmentationResult": "patchword.segmentation.result",
+    "SegmentedFolder": "patchword.segmentation.records",
     "Segmenter": "patchword.segmentation.segmenter",
+    "Suggestion": "patchword.suggestion.result",
     "Vocabulary": "patchword.data.vocabulary",
     "export_labels": "patchword.export.run",
     "import_labels": "patchword.export.importers",

@@ -20,7 +20,7 @@ from patchword.evaluation.counts import (
     resampled_sums,
 )
 from patchword.evaluation.masks import DataRecord
-from patchword.evaluation.records import ImageScore, ScoringSettings, SetupRecord
+from patchword.evaluation.records import ImageScore, ScoringSettings, SetupRecord, colours_of
 from patchword.runs.records import Record, ShardRecord
 from patchword.versions import versions
 
@@ -53,7 +53,7 @@ class ClassReport(Record):
 
 
 class EvaluationReport(Record):
-    """A score and all that it depends on.
+    """A score and all that it depends on. A notebook shows it as tables.
 
     Attributes:
         miou: mean IoU in [0, 1] over the classes in masks or predictions; None when no pixel counts.
@@ -100,6 +100,36 @@ class EvaluationReport(Record):
     command: str | None
     versions: dict[str, str]
     rule: str = RULE
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {percent(value)}" for name, value in self.scores().items())
+        return f"EvaluationReport({self.images} images: {told})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from patchword.visualization.notebook import notebook_html
+        from patchword.visualization.pages import hex_colour
+
+        classes = [entry for entry in self.classes if entry.iou is not None]
+        colours = colours_of([entry.name for entry in self.classes], vocabulary=self.vocabulary).tolist()
+        return notebook_html(
+            f"Evaluation of {self.images:,} images",
+            facts=[(name, percent(value)) for name, value in self.scores().items()],
+            columns=("class", "IoU", "interval", "accuracy", "images", "most confused with"),
+            rows=[
+                (
+                    entry.name,
+                    percent(entry.iou),
+                    percent_between(entry.iou_interval),
+                    percent(entry.accuracy),
+                    f"{entry.images:,}",
+                    entry.confused_with or "",
+                )
+                for entry in classes
+            ],
+            colours={entry.name: hex_colour(colour) for entry, colour in zip(self.classes, colours, strict=True)},
+        )
 
     def scores(self) -> dict[str, float | None]:
         """The scores over all classes by name, those that were measured."""

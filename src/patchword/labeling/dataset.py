@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest
-from patchword.data.masks import Segment
+from patchword.data.images import read_image
+from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.records import (
@@ -30,25 +32,45 @@ from patchword.runs.records import check_counted
 if TYPE_CHECKING:
     from patchword.labeling.quality.records import QualityRecord
 
+_SHOWN = 6  # photographs in a notebook
 GONE = "the photograph is gone"
 CHANGED = "the photograph has changed since it was labelled"
 
 
 @dataclass(frozen=True)
 class LabelledItem:
-    """One photograph that was labelled.
+    """One photograph that was labelled. A notebook shows it with its labels.
 
     Attributes:
         image: the photograph.
         label_map: its label map, an indexed PNG of the same size.
         segments_file: its segments, JSON.
         record: its line of the manifest.
+        vocabulary: the classes of the label map.
     """
 
     image: Path
     label_map: Path
     segments_file: Path
     record: ImageRecord
+    vocabulary: Vocabulary
+
+    def labels(self) -> LabelMap:
+        """Read the label map."""
+        found = LabelMap.load(self.label_map, names=self.vocabulary.names)
+        return replace(found, colours=self.vocabulary.colours)
+
+    def __repr__(self) -> str:
+        return f"LabelledItem({self.record.name!r}: {', '.join(self.record.classes) or 'no labels'})"
+
+    def _repr_png_(self) -> bytes:
+        return self.picture()
+
+    def picture(self, *, side: int = 720, legend: bool = True) -> bytes:
+        """PNG of the labels over the photograph, `side` pixels at most."""
+        from patchword.visualization.notebook import notebook_picture
+
+        return notebook_picture(read_image(self.image), self.labels(), side=side, legend=legend)
 
     def segments(self) -> tuple[Segment, ...]:
         """Read the segments."""
@@ -63,7 +85,7 @@ class LabelledItem:
 
 @dataclass(frozen=True)
 class LabelledDataset:
-    """A folder of pseudo labels.
+    """A folder of pseudo labels. `len`, iteration, `labels[0]` and `labels["a.jpg"]` go by its items.
 
     Attributes:
         folder: where it is.
@@ -114,14 +136,24 @@ class LabelledDataset:
         records = read_manifest(Manifest(folder / MANIFEST_FILE))
         check_manifest(folder, dataset, found=len(records))
         labelled = [record for record in records.values() if record.status != "failed"]
-        items = tuple(_item(record, folder=folder, root=root) for record in labelled)
+        vocabulary = Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}")
+        items = tuple(
+            LabelledItem(
+                root / PurePosixPath(record.name),
+                label_map_path(folder, record.name),
+                segments_path(folder, record.name),
+                record,
+                vocabulary,
+            )
+            for record in labelled
+        )
         _check_files(items, folder=folder, root=root, allow_missing=allow_missing)
         return cls(
             folder=folder,
             root=root,
             items=items,
             failed=tuple(record for record in records.values() if record.status == "failed"),
-            vocabulary=Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}"),
+            vocabulary=vocabulary,
             settings=dataset.settings,
             image_text=dataset.image_text,
             mask_proposer=dataset.mask_proposer,
@@ -132,6 +164,54 @@ class LabelledDataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __iter__(self) -> Iterator[LabelledItem]:
+        return iter(self.items)
+
+    def __getitem__(self, key: int | str) -> LabelledItem:
+        if isinstance(key, str):
+            found = next((item for item in self.items if item.record.name == key), None)
+            if found is None:
+                raise PatchwordError(f"{self.folder} has no labels of {key!r}{_example(self.items)}")
+            return found
+        return self.items[key]
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"LabelledDataset({str(self.folder)!r}: {len(self)} photographs{failed}; {self.vocabulary.spoken()})"
+
+    def _repr_html_(self) -> str:
+        from patchword.visualization.notebook import notebook_html
+        from patchword.visualization.pages import colours_by_name
+
+        counts = self.counts
+        colours = colours_by_name(self.vocabulary)
+        rows = [(name, f"{counts.images_with_class.get(name, 0):,}") for name in self.vocabulary.names]
+        return notebook_html(
+            f"Labels in {self.folder}",
+            facts=[
+                (name, f"{value:,}")
+                for name, value in (
+                    ("photographs", counts.images),
+                    ("without any label", counts.empty),
+                    ("failed", counts.failed),
+                    ("masks", counts.segments),
+                )
+            ],
+            pictures=self._pictures(),
+            columns=("class", "photographs"),
+            rows=rows,
+            colours=colours,
+        )
+
+    def _pictures(self) -> list[tuple[str, bytes]]:
+        """The first photographs that are there, small, for a notebook."""
+        found: list[tuple[str, bytes]] = []
+        for item in self.items[: 4 * _SHOWN]:
+            if len(found) < _SHOWN and item.record.status == "ok":
+                with suppress(PatchwordError):
+                    found.append((item.record.name, item.picture(side=180, legend=False)))
+        return found
 
     def unusable(self, *, quiet: bool = True) -> dict[str, str]:
         """Which photographs are gone or are no longer those that were labelled, by the hash of their content.
@@ -194,9 +274,8 @@ def check_manifest(folder: Path, dataset: DatasetRecord, *, found: int) -> None:
         )
 
 
-def _item(record: ImageRecord, *, folder: Path, root: Path) -> LabelledItem:
-    image = root / PurePosixPath(record.name)
-    return LabelledItem(image, label_map_path(folder, record.name), segments_path(folder, record.name), record)
+def _example(items: Sequence[LabelledItem]) -> str:
+    return f"; its photographs have names such as {items[0].record.name!r}" if items else ""
 
 
 def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, allow_missing: bool) -> None:

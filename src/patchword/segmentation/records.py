@@ -226,6 +226,23 @@ class SegmentedFolder:
     names: tuple[str, ...]
     failed: dict[str, str]
 
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"SegmentedFolder({str(self.folder)!r}: {len(self.names)} images{failed})"
+
+    def _repr_html_(self) -> str:
+        from patchword.visualization.notebook import notebook_html
+
+        return notebook_html(
+            f"Masks in {self.folder}",
+            facts=[("images", f"{len(self.names):,}"), ("failed", f"{len(self.failed):,}"), ("page", "report.html")],
+            columns=("failed", "reason"),
+            rows=list(self.failed.items()),
+        )
+
 
 def check_results(folder: Path, record: SegmentationRecord, results: Mapping[str, ResultRecord]) -> None:
     """Refuse the results of a finished folder that have lost lines."""

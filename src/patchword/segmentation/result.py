@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.pixels import class_shares
 from patchword.segmentation.records import ClassArea, ResultRecord, RunLengthsRecord
 from patchword.segmentation.scores import PixelScores
+from patchword.visualization.notebook import notebook_html, notebook_picture
 from patchword.visualization.overlays import overlay
+from patchword.visualization.pages import encoded, hex_colour, number, percent, share
 
 MASKS, OVERLAYS = "masks", "overlays"
 CONFIDENCE, SOFT = "confidence", "soft"
@@ -31,7 +32,9 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """A class for every pixel of an image.
+    """A class for every pixel of an image. A notebook shows it as a picture with a table of its classes.
+
+    `result["cat"]` is the mask (h, w) of a class, boolean.
 
     Attributes:
         label_map: indices of the classes asked for; ignore where the confidence is below the threshold.
@@ -48,6 +51,54 @@ class SegmentationResult:
     scores: PixelScores | None = None
     class_of: NDArray[np.int64] | None = None
     temperature: float | None = None
+
+    @property
+    def mask(self) -> NDArray[np.integer[Any]]:
+        """The classes' indices (h, w) in `label_map.names`; `label_map.ignore` where the confidence is too low."""
+        return self.label_map.indices
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        (index,) = self._positions([name])
+        found: NDArray[np.bool_] = self.label_map.indices == index
+        return found
+
+    def __repr__(self) -> str:
+        height, width = self.label_map.indices.shape
+        found = [f"{name} {percent(area / (height * width))}" for name, area in self.areas().items()]
+        more = f", {len(found) - 5} more" if len(found) > 5 else ""
+        return f"SegmentationResult({width} x {height} pixels: {', '.join(found[:5]) or 'no class'}{more})"
+
+    def _repr_png_(self) -> bytes:
+        return notebook_picture(self.image, self.label_map)
+
+    def _repr_html_(self) -> str:
+        indices, names = self.label_map.indices, self.label_map.names
+        height, width = indices.shape
+        areas = self.areas()
+        counts = np.bincount(indices.ravel(), minlength=len(names))
+        sums = np.bincount(indices.ravel(), weights=self.confidence.ravel(), minlength=len(names))
+        means = dict(zip(names, sums[: len(names)] / np.maximum(counts[: len(names)], 1), strict=True))
+        rows = [(name, share(area / indices.size), number(means[name])) for name, area in areas.items()]
+        unnamed = indices.size - sum(areas.values())
+        if unnamed:
+            below = float(self.confidence[indices == self.label_map.ignore].mean(dtype=np.float64))
+            rows.append(("no class", share(unnamed / indices.size), number(below)))
+        colours = self.label_map.class_colours().tolist()
+        return notebook_html(
+            f"Segmentation, {width} x {height} pixels",
+            facts=[("mean confidence", number(float(self.confidence.mean(dtype=np.float64))))],
+            pictures=[("", self._repr_png_())],
+            columns=("class", "share", "confidence"),
+            rows=rows,
+            colours={name: hex_colour(colour) for name, colour in zip(names, colours, strict=True)},
+        )
+
+    def _positions(self, names: Sequence[str]) -> list[int]:
+        known = self.label_map.names
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise PatchwordError(f"unknown class {unknown!r} (choose from {', '.join(known)})")
+        return [known.index(name) for name in names]
 
     def overlay(self, *, opacity: float = 0.55, legend: bool = True) -> Image.Image:
         """Paint the label map over the image; see `patchword.visualization.overlays.overlay`."""
@@ -80,15 +131,11 @@ class SegmentationResult:
         asked = range(height) if rows is None else rows
         if asked.step != 1 or not 0 <= asked.start <= asked.stop <= height:
             raise PatchwordError(f"rows is {asked}; it must be a range within 0 to {height}, in steps of 1")
-        names = self.label_map.names
-        named = names if classes is None else [classes] if isinstance(classes, str) else classes
-        unknown = [name for name in named if name not in names]
-        if unknown:
-            raise PatchwordError(f"unknown class {unknown[0]!r} (choose from {', '.join(names)})")
+        named = self.label_map.names if classes is None else [classes] if isinstance(classes, str) else classes
         shares = class_shares(
             self.scores,
             class_of=self.class_of,
-            classes=[names.index(name) for name in named],
+            classes=self._positions(named),
             temperature=self.temperature,
             rows=asked,
             dtype=getattr(torch, dtype),
@@ -188,9 +235,9 @@ def write_files(result: SegmentationResult, folder: Path, *, name: str, settings
     for path in files_of(folder, name, settings=settings):
         kind = path.relative_to(folder).parts[0]
         if kind == OVERLAYS:
-            write_bytes(path, _encoded(result.overlay(), "JPEG", quality=JPEG_QUALITY))
+            write_bytes(path, encoded(result.overlay(), "JPEG", quality=JPEG_QUALITY))
         elif kind == CONFIDENCE:
-            write_bytes(path, _encoded(confidence_picture(result.confidence, bits=settings.confidence_bits), "PNG"))
+            write_bytes(path, encoded(confidence_picture(result.confidence, bits=settings.confidence_bits), "PNG"))
         elif kind == SOFT:
             write_bytes(path, soft_file(result, classes=soft_classes(settings, names=result.label_map.names)))
         else:
@@ -280,9 +327,3 @@ def soft_file(result: SegmentationResult, *, classes: tuple[str, ...]) -> bytes:
 
     probabilities = np.ascontiguousarray(result.soft(classes), dtype=np.float16)
     return save({"probabilities": probabilities}, metadata={"classes": json.dumps(classes)})
-
-
-def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
-    return buffer.getvalue()

@@ -10,6 +10,7 @@ from typing import Any
 from patchword.config.suggest import SuggestSettings
 from patchword.data.vocabulary import Vocabulary, class_lines, directive_lines
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
+from patchword.visualization.notebook import notebook_html
 from patchword.visualization.pages import colours_by_name, render_page
 
 _MOST_NEAR = 5
@@ -80,6 +81,26 @@ class Suggestion:
     failed: Mapping[str, str]
     model: str
     settings: SuggestSettings
+
+    def __repr__(self) -> str:
+        return f"Suggestion({_photographs(self.photographs)}: {self.vocabulary.spoken()})"
+
+    def _repr_html_(self) -> str:
+        return notebook_html(
+            f"Proposed classes, from {_photographs(self.photographs)}",
+            columns=("class", "photographs", "share", "crops", "near"),
+            rows=[
+                (
+                    entry.name,
+                    f"{found.photographs:,}",
+                    percent(found.photographs, of=self.photographs),
+                    f"{found.crops:,}",
+                    ", ".join(found.near[:_MOST_NEAR]),
+                )
+                for entry, found in zip(self.vocabulary.classes, self.classes, strict=True)
+            ],
+            colours=colours_by_name(self.vocabulary),
+        )
 
     @property
     def model_name(self) -> str:

@@ -242,6 +242,33 @@ class QualitySummary(Record):
     worst: tuple[QualityRecord, ...]
     best: tuple[QualityRecord, ...]
 
+    def __repr__(self) -> str:
+        score = "no score" if self.mean_score is None else f"mean score {self.mean_score:.3f}"
+        return f"QualitySummary({self.images} photographs, {self.ok} with labels: {score})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from patchword.visualization.notebook import notebook_html
+        from patchword.visualization.pages import number, percent
+
+        parts = [(f"mean {name.replace('_', ' ')}", number(value)) for name, value in self.mean_parts.items()]
+        return notebook_html(
+            f"Label quality of {self.images:,} photographs",
+            facts=[
+                ("with labels", f"{self.ok:,}"),
+                ("without any", f"{self.empty:,}"),
+                ("failed", f"{self.failed:,}"),
+                ("mean score", number(self.mean_score)),
+                *parts,
+            ],
+            columns=("class", "photographs", "masks", "share of labels", "mean score"),
+            rows=[
+                (row.name, f"{row.images:,}", f"{row.masks:,}", percent(row.share), number(row.score))
+                for row in self.classes
+            ],
+        )
+
 
 def summarise(
     records: Iterable[QualityRecord],
