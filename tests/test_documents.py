@@ -15,8 +15,7 @@ import typer
 from pydantic import BaseModel, Field
 
 import patchword
-from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower, TrainingFacts
-from patchword.alignment.state import StepRecord
+from patchword.alignment.artifact import ArtifactConfig, ModuleShape, StepRecord, Tower, TrainingFacts
 from patchword.cli.app import app
 from patchword.cli.terminal import parse_settings
 from patchword.config.align import AlignSettings

@@ -11,8 +11,8 @@ import pytest
 
 from patchword.config.label import LABEL_PRESETS, LabelConfig
 from patchword.errors import PatchwordError
-from patchword.labeling.api import load_parts, models_of, portion_of
-from patchword.labeling.preview import estimate_labelling, page_for
+from patchword.labeling.api import load_parts, models_of, page_for, portion_of
+from patchword.labeling.preview import estimate_labelling
 from patchword.runs import plan as plans
 from patchword.runs.estimate import Estimate, spread
 from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_photos, must, run

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from PIL import Image
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.segmentation.folder import class_lists
-from small_world import must, run
+from small_world import make_photos, must, run
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,84 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
 def test_help_says_what_a_mask_proposer_is_for(command: str) -> None:
     assert "the setting refine=sam" in " ".join(must(run(command, "--help")).out.split())
+
+
+# Beside a folder `photos` with two photographs and nothing else.
+MISTAKES = [
+    "label absent --classes cat -o out",
+    "label absent --classes cat -o out --dry-run",
+    "label absent --classes cat -o out --preview 3",
+    "label photos --classes classes.tx -o out",
+    "label photos --classes cat -o out --preset fats",
+    "label photos --classes cat -o out --set margn=1",
+    "label photos --classes cat -o out --image-text absent/",
+    "label photos --classes cat -o out --encoder absent/",
+    "label photos --classes cat -o photos/0.png",
+    "label photos --classes cat -o photos",
+    "label photos --classes cat -o out --preview 0",
+    "align absent -o out",
+    "align absent -o out --dry-run",
+    "align photos -o out",
+    "segment absent --method maskclip --image-text absent/ --classes cat -o out",
+    "segment photos --model absent/ --classes cat -o out",
+    "segment photos --model absent/ --classes cat -o out --dry-run",
+    "segment photos --model photos --classes cat -o out",
+    "segment photos --method maskclp --image-text absent/ --classes cat -o out",
+    "evaluate absent --masks photos --classes cat --model absent/",
+    "evaluate photos --masks absent --classes cat --model absent/",
+    "evaluate photos --masks photos --classes classes.tx --model absent/",
+    "evaluate --benchmark voc22 --data photos --model absent/",
+    "evaluate --benchmark voc21 --data absent --model absent/",
+    "export absent --format coco -o out.json",
+    "export photos --format coco -o out.json",
+    "export photos --format cocco -o out.json",
+    "export absent/ --format onnx -o out.onnx",
+    "export absent/ --format text-embeddings -o out.npz",
+    "import absent --format coco --photos photos --classes cat -o out",
+    "import photos --format cvat --photos photos --classes cat -o out",
+    "import photos --format voc --photos absent --classes cat -o out",
+    "import photos --format voc --photos photos --classes classes.tx -o out",
+    "quality absent",
+    "quality photos",
+    "suggest absent -o out.txt",
+    "suggest photos -o out.txt --preset fats",
+    "suggest photos -o out.txt --nouns nuons.txt",
+    "merge absent -o out",
+    "ablate absent -o out",
+    "push absent user/name",
+    "benchmarks voc22",
+]
+WITHOUT_TORCH = """
+import json, sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise RuntimeError("torch was imported")
+
+sys.meta_path.insert(0, NoTorch())
+from typer.testing import CliRunner
+from patchword.cli.app import app
+
+for line in sys.stdin:
+    result = CliRunner().invoke(app, line.split())
+    raised = None if isinstance(result.exception, SystemExit) else repr(result.exception)
+    print(json.dumps([result.exit_code, result.stderr, raised]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sequence[object]]:
+    """Exit code, what was said and what was raised, of each mistake, made in a process that has no torch."""
+    folder = make_photos(tmp_path_factory.mktemp("mistakes") / "photos").parent
+    command = [sys.executable, "-c", WITHOUT_TORCH]
+    done = subprocess.run(command, input="\n".join(MISTAKES), capture_output=True, text=True, check=True, cwd=folder)
+    return dict(zip(MISTAKES, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_before_torch_is_imported(mistake: str, answers: dict[str, Sequence[object]]) -> None:
+    code, said, raised = answers[mistake]
+    assert (code, raised) == (2, None)
+    assert str(said).startswith("patchword: ")
+    assert str(said).count("\n") == 1

@@ -50,9 +50,10 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
         the segmenter; it is in `out` as well.
     """
     from patchword.alignment.api import align_dataset
-    from patchword.segmentation.segmenter import Segmenter
 
     vision, text = align_dataset(labels, config)
+    from patchword.segmentation.segmenter import Segmenter
+
     return Segmenter.from_pretrained(config.out, encoder=vision, text_encoder=text)
 
 

@@ -16,13 +16,13 @@ from patchword.alignment.artifact import (
     Artifact,
     ArtifactConfig,
     ModuleShape,
+    StepRecord,
     Tower,
     TrainingFacts,
     model_card,
     read_artifact,
     write_artifact,
 )
-from patchword.alignment.state import StepRecord
 from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 

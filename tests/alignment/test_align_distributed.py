@@ -15,10 +15,11 @@ from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
 from colour_world import VOCABULARY, ColourPatches, ColourText, make_data
 from torch import Tensor, multiprocessing
 
+from patchword.alignment.artifact import StepRecord
 from patchword.alignment.data import AlignmentData
 from patchword.alignment.distributed import Processes
 from patchword.alignment.run import align_labels
-from patchword.alignment.state import StepRecord, start_state
+from patchword.alignment.state import start_state
 from patchword.alignment.step import training_step
 from patchword.alignment.trainer import TrainingResult, train
 from patchword.config.align import AlignSettings

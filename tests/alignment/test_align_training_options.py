@@ -12,6 +12,7 @@ import torch
 from cluster_world import SETTINGS, accuracy, same_weights, training_set
 from torch import Tensor
 
+from patchword.alignment.artifact import StepRecord
 from patchword.alignment.schedule import (
     agreement,
     count_hits,
@@ -21,7 +22,7 @@ from patchword.alignment.schedule import (
     seeded_generator,
     split_images,
 )
-from patchword.alignment.state import StepRecord, TrainingState, compute_type, start_state
+from patchword.alignment.state import TrainingState, compute_type, start_state
 from patchword.alignment.trainer import TrainingResult, require_tracker, start_tracker, train
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError

@@ -7,9 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from patchword.alignment.artifact import Artifact, ArtifactConfig, ModuleShape, Tower, TrainingFacts, write_artifact
+from patchword.alignment.artifact import (
+    Artifact,
+    ArtifactConfig,
+    ModuleShape,
+    StepRecord,
+    Tower,
+    TrainingFacts,
+    write_artifact,
+)
 from patchword.alignment.module import AlignmentModule
-from patchword.alignment.state import StepRecord
 from patchword.config.align import AlignSettings, ModuleKind
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.loading import load_image_text, load_patch_encoder

@@ -9,7 +9,8 @@ import pytest
 
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError
-from patchword.suggestion.run import BUILT_IN, plainer_names, read_nouns
+from patchword.suggestion.api import BUILT_IN, read_nouns
+from patchword.suggestion.run import plainer_names
 from patchword.toytown.classes import CLASSES
 
 

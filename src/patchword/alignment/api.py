@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from patchword.alignment.artifact import MARKER
-from patchword.alignment.data import LabelledImages
-from patchword.alignment.estimate import estimate_run
-from patchword.alignment.run import FEATURES, align_labels
-from patchword.alignment.schedule import schedule_for
 from patchword.config.align import AlignConfig
 from patchword.config.inputs import refuse_empty
 from patchword.data.folders import check_output
@@ -17,9 +14,12 @@ from patchword.labeling.dataset import LabelledDataset
 from patchword.models.catalog import describe_models
 from patchword.models.hub import check_part
 from patchword.models.loading import Loader
-from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.models.registry import ModelName, find_preset, name_of
 from patchword.runs.plan import Plan, describe_output
+
+if TYPE_CHECKING:
+    from patchword.alignment.data import LabelledImages
+    from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 
 _COMMON_TEXT_DIM = 512  # of CLIP's base models
 
@@ -34,6 +34,8 @@ def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> t
     check_part(encoder, kind="patch")
     check_part(named_text, kind="image-text")
     check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
+    from patchword.alignment.run import align_labels  # after what can be refused without torch
+
     loader = Loader(device=config.device, dtype=config.dtype)
     vision, text = loader.patch_encoder(encoder), loader.image_text(named_text)
     align_labels(
@@ -53,6 +55,10 @@ def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> t
 def plan_align(labels: str | Path, config: AlignConfig) -> Plan:
     """What `align` would do. Where the vision encoder is on this machine it is loaded and timed."""
     dataset, labelled_by = open_labels(labels, photos=config.photos)
+    from patchword.alignment.estimate import estimate_run
+    from patchword.alignment.run import FEATURES
+    from patchword.alignment.schedule import schedule_for
+
     counts = {
         "photographs": len(dataset.items),
         "classes": len(dataset.vocabulary),

@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from patchword.alignment.module import AlignmentModule
-from patchword.alignment.state import StepRecord
 from patchword.config.align import AlignSettings, ModuleKind
 from patchword.config.base import one_line
 from patchword.data.folders import expand_home, write_bytes, write_json, write_text
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
+
+if TYPE_CHECKING:
+    from patchword.alignment.module import AlignmentModule
 
 MARKER = "model"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -87,6 +85,8 @@ class ModuleShape(_Record):
 
     def build(self, *, seed: int = 0) -> AlignmentModule:
         """A module of this shape with fresh weights."""
+        from patchword.alignment.module import AlignmentModule
+
         return AlignmentModule(
             dim=self.dim,
             text_dim=self.text_dim,
@@ -95,6 +95,28 @@ class ModuleShape(_Record):
             mlp_ratio=self.mlp_ratio,
             seed=seed,
         )
+
+
+class StepRecord(_Record):
+    """One line of a training's history: the means over the steps since the line before.
+
+    Attributes:
+        step: how many steps were done.
+        learning_rate: of the last of them.
+        temperature: of the patch-text term, after it.
+        total, patch_patch, text_anchor, patch_anchor: the loss and its terms before their weights; 0 for a term that is
+            off.
+        held_out: agreement with the labels that are held out, in [0, 1]; None when it was not measured there.
+    """
+
+    step: int
+    learning_rate: float
+    temperature: float
+    total: float
+    patch_patch: float
+    text_anchor: float
+    patch_anchor: float
+    held_out: float | None = None
 
 
 class TrainingFacts(_Record):
@@ -164,6 +186,8 @@ class Artifact:
 
 def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
     """Write the three files; `config.json` comes last, so that a folder that has it is complete."""
+    from safetensors.torch import save
+
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in artifact.module.state_dict().items()}
     write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
     write_text(folder / CARD, card)
@@ -173,12 +197,13 @@ def write_artifact(folder: Path, *, artifact: Artifact, card: str) -> None:
 def read_artifact(folder: str | Path) -> Artifact:
     """Read what `write_artifact` wrote."""
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     config.parsed_vocabulary()
     return Artifact(_read_module(folder / WEIGHTS, config.module), config)
 
 
-def _read_config(folder: Path) -> ArtifactConfig:
+def read_config(folder: Path) -> ArtifactConfig:
+    """What a model folder says of itself; read without torch."""
     path = folder / CONFIG
     if not folder.is_dir():
         raise PatchwordError(f"no model folder {folder}; pass a folder that `patchword align` has written")
@@ -201,6 +226,10 @@ def _read_config(folder: Path) -> ArtifactConfig:
 
 
 def _read_module(path: Path, shape: ModuleShape) -> AlignmentModule:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
         weights = load(path.read_bytes())
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from patchword.alignment.artifact import (
     Artifact,
     ArtifactConfig,
     ModuleShape,
+    StepRecord,
     Tower,
     TrainingFacts,
     model_card,
@@ -31,7 +32,7 @@ from patchword.alignment.estimate import prepare_features
 from patchword.alignment.losses import IGNORED
 from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
 from patchword.alignment.schedule import kept_agreement
-from patchword.alignment.state import StepRecord, compute_type
+from patchword.alignment.state import compute_type
 from patchword.alignment.trainer import (
     TrainingResult,
     TrainingSet,

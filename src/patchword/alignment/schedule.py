@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from patchword.alignment.state import StepRecord
+from patchword.alignment.artifact import StepRecord
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 

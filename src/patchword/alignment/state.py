@@ -8,41 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from patchword.alignment.artifact import StepRecord
 from patchword.alignment.module import AlignmentModule
 from patchword.config.align import AlignSettings
 from patchword.data.folders import write_bytes
 from patchword.errors import PatchwordError
 from patchword.models.loading import fast_dtype
-
-
-class StepRecord(BaseModel):
-    """One line of a training's history: the means over the steps since the line before.
-
-    Attributes:
-        step: how many steps were done.
-        learning_rate: of the last of them.
-        temperature: of the patch-text term, after it.
-        total, patch_patch, text_anchor, patch_anchor: the loss and its terms before their weights; 0 for a term that is
-            off.
-        held_out: agreement with the labels that are held out, in [0, 1]; None when it was not measured there.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: int
-    learning_rate: float
-    temperature: float
-    total: float
-    patch_patch: float
-    text_anchor: float
-    patch_anchor: float
-    held_out: float | None = None
-
 
 Weights = dict[str, Tensor]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

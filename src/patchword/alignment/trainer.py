@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from patchword.alignment.artifact import StepRecord
 from patchword.alignment.distributed import Processes
 from patchword.alignment.losses import TERMS, LossTerms
 from patchword.alignment.module import AlignmentModule, Compiled
@@ -27,7 +28,7 @@ from patchword.alignment.schedule import (
     seeded_generator,
     split_images,
 )
-from patchword.alignment.state import StepRecord, copy_weights, read_checkpoint, start_state, write_checkpoint
+from patchword.alignment.state import copy_weights, read_checkpoint, start_state, write_checkpoint
 from patchword.alignment.step import Forward, training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError

@@ -39,7 +39,6 @@ def merge(shards: list[str], config: MergeConfig) -> None:
     from patchword.data.folders import read_marker
     from patchword.evaluation.records import MARKER as EVALUATION
     from patchword.labeling.folder import merge_labels
-    from patchword.segmentation.folder import merge_segmentations
     from patchword.segmentation.records import MARKER as SEGMENTATION
 
     first, out = Path(shards[0]), Path(config.out)
@@ -60,6 +59,8 @@ def merge(shards: list[str], config: MergeConfig) -> None:
         "command": command_line(),
     }
     if kind == SEGMENTATION:
+        from patchword.segmentation.folder import merge_segmentations
+
         report_segmented(merge_segmentations(shards, **options), out=out, as_json=config.as_json)
     else:
         report_labels(merge_labels(shards, **options), out=out, done="labelled", as_json=config.as_json)
@@ -87,11 +88,12 @@ def _merge_evaluations(shards: list[str], config: MergeConfig) -> None:
 def ablate(grid: str, config: AblateConfig) -> None:
     """Train and judge variants of stage 2."""
     from patchword.ablation.grid import AblationGrid
+
+    out, variants = Path(config.out), AblationGrid.load(Path(grid))
     from patchword.ablation.run import RECORD, run_ablation
 
-    out = Path(config.out)
     table = run_ablation(
-        AblationGrid.load(Path(grid)),
+        variants,
         out=out,
         device=config.device,
         dtype=config.dtype,

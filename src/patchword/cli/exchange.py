@@ -49,6 +49,9 @@ def export_model(
     as_json: bool,
 ) -> None:
     """Write an ONNX file or a file of text embeddings, and say what was written."""
+    from patchword.models.hub import segmenter_folder
+
+    segmenter_folder(model)  # refuses what is none before torch is imported
     if export_format == ONNX:
         options.refuse_others(export_format, "opset", "int8", "encoder")
         _export_onnx(model, out=out, options=options, settings=settings, overwrite=overwrite, as_json=as_json)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def quality(labels: str, config: QualityConfig) -> None:
     """Print scores, the worst first, and write the report."""
     from patchword.labeling.dataset import LabelledDataset
-    from patchword.labeling.quality.report import REPORT_FILE, write_report
 
     photos = None if config.photos is None else Path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    from patchword.labeling.quality.report import REPORT_FILE, write_report  # after what can be refused without torch
+
     unusable = dataset.unusable(quiet=config.quiet)
     say_where(dataset, photos=photos, unusable=unusable, quiet=config.quiet)
     doubted = _ask(config, dataset, unusable=unusable)[: config.worst] if config.model is not None else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from patchword.config.inputs import choose_images, root_of, tell_classes
 from patchword.config.label import LabelConfig
@@ -12,16 +12,20 @@ from patchword.data.folders import Manifest, check_output
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import CORRECTIONS, refuse_corrections
-from patchword.labeling.image import LabelParts
-from patchword.labeling.preview import Preview, check_count, estimate_labelling, page_for, preview_labels
 from patchword.labeling.records import MANIFEST_FILE, MARKER
-from patchword.labeling.run import label_folder
 from patchword.models.catalog import describe_models
 from patchword.models.hub import check_part, is_here
 from patchword.models.loading import Loader
 from patchword.models.registry import find_preset, name_of
 from patchword.runs.plan import NOTHING_WRITTEN, Cost, Plan, cost_of, describe_output, from_sample
 from patchword.runs.shards import chunks_of
+from patchword.visualization.pages import is_page
+
+if TYPE_CHECKING:
+    from patchword.labeling.image import LabelParts
+    from patchword.labeling.preview import Preview
+
+_MOST_SHOWN = 1000  # photographs on a preview's page
 
 
 def label_photos(photos: str | Path, config: LabelConfig) -> LabelledDataset:
@@ -31,6 +35,8 @@ def label_photos(photos: str | Path, config: LabelConfig) -> LabelledDataset:
     models = models_of(config)
     check_output(config.out, resume=config.resume, overwrite=overwrite, marker=MARKER)
     tell_classes(config.vocabulary, quiet=config.quiet)
+    from patchword.labeling.run import label_folder  # after what can be refused without torch
+
     return label_folder(
         images,
         root=root_of(photos),
@@ -82,11 +88,14 @@ def preview_label(photos: str | Path, config: LabelConfig, *, count: int) -> Pre
 
     The page is `out`, where that ends in `.html`; else it goes beside the folder that `label` would write.
     """
-    check_count(count)
+    if not 1 <= count <= _MOST_SHOWN:
+        raise PatchwordError(f"a preview of {count} photographs; choose 1 to {_MOST_SHOWN}")
     page = page_for(config.out)
     portion = portion_of(photos, config)
     models = models_of(config)
     tell_classes(config.vocabulary, quiet=config.quiet)
+    from patchword.labeling.preview import preview_labels
+
     return preview_labels(
         [path for _, path in portion],
         root=root_of(photos),
@@ -97,6 +106,15 @@ def preview_label(photos: str | Path, config: LabelConfig, *, count: int) -> Pre
         command=config.command,
         quiet=config.quiet,
     )
+
+
+def page_for(out: str | Path) -> Path:
+    """Where the page of a preview goes: `out` itself where it ends in `.html`, else beside it."""
+    out = Path(out)
+    page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
+    if page.is_dir() or (page.exists() and not is_page(page)):
+        raise PatchwordError(f"{page} was not written by patchword and is not replaced; choose another name")
+    return page
 
 
 def portion_of(photos: str | Path, config: LabelConfig) -> list[tuple[str, Path]]:
@@ -124,6 +142,8 @@ def models_of(config: LabelConfig) -> dict[str, Any]:
 
 def load_parts(models: dict[str, Any], config: LabelConfig) -> LabelParts:
     """Load the models and encode the vocabulary."""
+    from patchword.labeling.image import LabelParts
+
     loader = Loader(device=config.device, dtype=config.dtype)
     encoder = models.get("vision encoder")
     return LabelParts.of(
@@ -149,6 +169,8 @@ def _estimate(
         return None, f"none, for it needs {', '.join(absent)} on this machine; {NOTHING_WRITTEN}"
     if not portion:
         return None, f"none, for nothing is left to label; {NOTHING_WRITTEN}"
+    from patchword.labeling.preview import estimate_labelling
+
     parts = load_parts(models, config)
     try:
         found = estimate_labelling(portion, parts=parts, settings=config.numbers)

@@ -10,7 +10,6 @@ from patchword.data.folders import Manifest, read_marker, write_text
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, check_manifest
 from patchword.labeling.quality.records import DISAGREEMENT_FILE
-from patchword.labeling.quality.report import gather_quality, write_report
 from patchword.labeling.records import (
     CARD_FILE,
     DATASET_FILE,
@@ -136,6 +135,8 @@ def finish(
             manifest.append(changed.line())
     manifest.finish()
     if record.settings is not None:  # labels that were imported have no quality
+        from patchword.labeling.quality.report import write_report
+
         write_report(folder)
     counts = Counts.of(read_manifest(manifest).values(), names=record.vocabulary.names, left_out=left_out)
     complete = record.model_copy(update={"complete": True, "counts": counts})
@@ -192,6 +193,8 @@ def merge_labels(
     whole = {"shard": None, "complete": False, "counts": None, "photographs": relative_root(root, folder=folder)}
 
     def end(record: DatasetRecord, manifest: Manifest) -> None:
+        from patchword.labeling.quality.report import gather_quality
+
         gather_quality([part.folder for part in parts], into=folder)
         finish(folder, record=record, manifest=manifest)
 

@@ -22,9 +22,6 @@ from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk, spre
 from patchword.runs.pipeline import decoded
 from patchword.runs.progress import duration, rate
 from patchword.runs.records import read_sessions
-from patchword.visualization.pages import is_page
-
-MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -49,21 +46,6 @@ class Preview:
         return self.counts.images / max(self.seconds, 1e-3)
 
 
-def check_count(count: int) -> None:
-    """Refuse a number of photographs that no page shows."""
-    if not 1 <= count <= MOST:
-        raise PatchwordError(f"a preview of {count} photographs; choose 1 to {MOST}")
-
-
-def page_for(out: str | Path) -> Path:
-    """Where the page of a preview goes: `out` itself where it ends in `.html`, else beside it."""
-    out = Path(out)
-    page = out if out.suffix.lower() == ".html" else out.with_name(f"{out.resolve().name}-preview.html")
-    if page.is_dir() or (page.exists() and not is_page(page)):
-        raise PatchwordError(f"{page} was not written by patchword and is not replaced; choose another name")
-    return page
-
-
 def preview_labels(
     images: Sequence[Path],
     *,
@@ -83,11 +65,10 @@ def preview_labels(
         page: the HTML file; needs no other file and no network.
         parts: models and vocabulary.
         settings: of the labelling; the page lists all of them.
-        count: photographs to show, 1 to 1000.
+        count: photographs to show, 1 or more.
         command: what the user typed; the page shows it.
         quiet: whether to show no progress.
     """
-    check_count(count)
     with tempfile.TemporaryDirectory(prefix="patchword-") as temporary:
         dataset = label_folder(
             spread(images, count),

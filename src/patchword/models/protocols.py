@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from patchword.errors import PatchwordError
-from patchword.models.pixels import MaskFrame, full_logits
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from patchword.models.pixels import MaskFrame
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class MaskProposals:
         Returns:
             logits (n, h', w') and predicted IoU (n,).
         """
+        import torch  # here, so that records of models can be read without it
+
         scores, choice = self.predicted_iou.max(dim=1)
         rows = torch.arange(len(choice), device=choice.device)
         return self.logits[rows, choice], scores
@@ -98,6 +102,8 @@ class MaskProposals:
         Returns:
             boolean masks (n, height, width).
         """
+        from patchword.models.pixels import full_logits
+
         return full_logits(logits, size=self.image_size) > 0
 
 

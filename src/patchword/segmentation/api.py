@@ -41,12 +41,12 @@ class SegmentRequest:
         """Check what can be refused before a model is loaded, and choose the images."""
         check_source(config, refine=config.numbers.refine)
 
-        from patchword.segmentation.result import soft_classes  # after what can be refused without torch
-        from patchword.segmentation.words import mask_names
-
         images, left_out = _choose(photos, out=config.out, video=config.video)
         if config.classes is not None:
             vocabulary = read_vocabulary(config.classes, background=config.background)
+            from patchword.segmentation.result import soft_classes  # after what can be refused without torch
+            from patchword.segmentation.words import mask_names
+
             soft_classes(config.how, names=mask_names(vocabulary, settings=config.numbers))
         return cls(config, images, left_out, root_of(photos))
 

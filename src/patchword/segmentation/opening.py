@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.alignment.artifact import read_config
 from patchword.errors import PatchwordError
 from patchword.models.hub import segmenter_folder
 from patchword.models.loading import Loader
@@ -129,7 +130,9 @@ def check_parts(
         if image_text is not None:
             raise PatchwordError("image_text needs a method; with a model, pass text_encoder")
         if isinstance(model, str | Path) and Path(model).suffix != ONNX:
-            segmenter_folder(model)
+            folder = segmenter_folder(model)
+            if folder is not None:
+                read_config(folder)
         elif isinstance(model, str | Path) and not Path(model).is_file():
             raise PatchwordError(f"{model} does not exist; give a file that `patchword export` wrote")
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchword.config.inputs import Classes, root_of
 from patchword.data.folders import write_text
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
 from patchword.models.registry import find_preset
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from patchword.config.suggest import SuggestSettings
     from patchword.models.protocols import ImageTextEncoder
     from patchword.suggestion.result import Suggestion
+
+BUILT_IN = Path(__file__).with_name("nouns.txt")
 
 
 def suggest(
@@ -60,7 +63,6 @@ def suggest(
     from patchword.config.suggest import SuggestSettings
     from patchword.data.images import find_images
     from patchword.suggestion.result import render
-    from patchword.suggestion.run import read_nouns, suggest_classes
 
     targets = _targets(out=out, page=page, nouns=nouns, overwrite=overwrite)
     numbers = settings if isinstance(settings, SuggestSettings) else SuggestSettings(**(settings or {}))
@@ -68,6 +70,8 @@ def suggest(
     names = find_preset(preset)
     images = find_images(photos)
     _check_spared(images, targets=targets.values())
+    from patchword.suggestion.run import suggest_classes  # after what can be refused without torch
+
     encoder = Loader(device=device, dtype=dtype).image_text(image_text or names.image_text)
     suggestion = suggest_classes(
         images,
@@ -83,6 +87,14 @@ def suggest(
     if "out" in targets:
         write_text(targets["out"], suggestion.to_text())
     return suggestion
+
+
+def read_nouns(nouns: Classes | None) -> Vocabulary:
+    """The candidates for a class list; None for the everyday nouns that come with the package."""
+    vocabulary = Vocabulary.of(BUILT_IN if nouns is None else nouns)
+    if len(vocabulary) + len(vocabulary.background) < 2:
+        raise PatchwordError(f"there is one noun, {vocabulary.names[0]!r}; at least two are needed for a vote")
+    return vocabulary
 
 
 def _targets(

@@ -28,20 +28,6 @@ from patchword.runs.progress import Progress
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggestion.votes import ClassRankings, SelectedClass, Selection, select_classes
 
-BUILT_IN = Path(__file__).with_name("nouns.txt")
-
-
-def read_nouns(nouns: str | Path | Sequence[str] | Vocabulary | None) -> Vocabulary:
-    """The candidates for a class list.
-
-    Args:
-        nouns: anything that `Vocabulary.of` takes; None for the list of everyday nouns that comes with the package.
-    """
-    vocabulary = Vocabulary.of(BUILT_IN if nouns is None else nouns)
-    if len(vocabulary) + len(vocabulary.background) < 2:
-        raise PatchwordError(f"there is one noun, {vocabulary.names[0]!r}; at least two are needed for a vote")
-    return vocabulary
-
 
 def plainer_names(names: Sequence[str]) -> dict[int, frozenset[int]]:
     """For each name those that are a word of it: "toy car" has "car", "car" has none.
