@@ -415,7 +415,7 @@ def test_evaluations_that_cannot_be(made: Path, tmp_path: Path) -> None:
         (("--masks", masks, "--classes", "cat", "--predictions", made / "labels"), "made for 3 classes"),
         (("--masks", masks, *options, "--model", made / "model"), "one of them; given: a model and predictions"),
         (("--masks", masks, "--classes", "cat"), "one of them; given: none"),
-        (("--masks", masks, *options, "--zero-is", "sky"), "(choose from class, background, ignore"),
+        (("--masks", masks, *options, "--zero-is", "sky"), "; choose from class, background, ignore"),
         (("--masks", masks, *options, "--ignore-index", "1"), "ignore index is 1"),
         (("--masks", masks, *options, "--names", tmp_path / "absent.txt"), "cannot read the list of names"),
     ]

@@ -11,6 +11,7 @@ import patchword as pw
 from patchword.cli.build import parameters_of
 from patchword.config.align import AlignCommand
 from patchword.config.base import Config
+from patchword.config.evaluate import EvaluateCommand
 from patchword.config.label import LabelCommand, LabelConfig
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
@@ -22,6 +23,7 @@ TYPED: dict[type[Config], tuple[str, ...]] = {
     LabelCommand: ("photos", "--classes", 'cat, "a, b"', "-o", "out", "--mask-proposer", "sam", "--set", "seeds=grid"),
     AlignCommand: ("labels", "-o", "out", "--seed", "3", "--set", "tracker=off", "--set", "learning_rate=1e-5"),
     SegmentCommand: ("p", "--model", "m", "-o", "out", "--refine", "none", "--soft", "cat", "--set", "jbu.radius=3"),
+    EvaluateCommand: ("p", "--benchmark", "b", "--reduce-zero-label", "--worst", "3", "--set", "window=9"),
     MergeConfig: ("a", "b", "-o", "out"),
     QualityConfig: ("labels", "--worst", "3"),
     AblateConfig: ("grid.json", "-o", "out", "--dtype", "float16"),
@@ -38,6 +40,11 @@ def test_what_is_printed_is_read_again(kind: type[Config], tmp_path: Path) -> No
     file.write_text(first + "nothing: 1\n")
     complaint = must(run(kind.COMMAND, "--config", file), code=2).complaint
     assert f"{file}: option 'nothing' is unknown (choose from " in complaint
+
+
+def test_a_flag_of_another_library_stands_for_a_value() -> None:
+    assert "\nzero_is: ignore\n" in must(run("evaluate", "p", "--reduce-zero-label", "--print-config")).out
+    assert "--reduce-zero-label" not in must(run("evaluate", "--help")).out
 
 
 def test_what_is_typed_wins_over_the_file(tmp_path: Path) -> None:
@@ -94,7 +101,8 @@ def test_python_functions_show_their_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("label", LabelCommand), ("align", AlignCommand), ("segment", SegmentCommand)]
+    ("page", "kind"),
+    [("label", LabelCommand), ("align", AlignCommand), ("segment", SegmentCommand), ("evaluate", EvaluateCommand)],
 )
 def test_the_reference_has_every_option_once(page: str, kind: type[Config]) -> None:
     text = (Path(__file__).parents[1] / "docs" / "reference" / f"{page}.md").read_text()

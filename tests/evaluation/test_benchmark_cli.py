@@ -88,7 +88,7 @@ def test_a_suite_is_one_table(voc: Path, predictions: Path, tmp_path: Path):
         (("--benchmark", "voc21"), "--benchmark needs --data"),
         (("--suite", "standard8"), "--suite needs --data"),
         (("--suite", "standard8", "--data", "."), "--suite needs --out"),
-        (("--suite", "standard8", "--data", ".", "--shard", "1/2"), "--shard cannot be used with --suite"),
+        (("--suite", "standard8", "--data", ".", "--shard", "1/2", "-o", "o"), "--shard cannot be used with --suite"),
         (("--benchmark", "voc21", "--suite", "standard8"), "either --benchmark or --suite"),
         (("photos", "--benchmark", "voc21", "--data", "."), "PHOTOS cannot be used with --benchmark"),
         (("--benchmark", "voc21", "--data", ".", "--zero-is", "ignore"), "--zero-is cannot be used with --benchmark"),

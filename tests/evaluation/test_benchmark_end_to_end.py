@@ -11,8 +11,8 @@ from benchmark_folders import make_split, write_list
 from PIL import Image
 from torch import Tensor
 
+from patchword.config.evaluate import EvaluatedModel
 from patchword.errors import PatchwordError
-from patchword.evaluation.api import EvaluatedModel
 from patchword.evaluation.benchmark_api import ProtocolRun, evaluate_benchmark, evaluate_suite
 from patchword.evaluation.benchmarks.lists import class_list, templates
 from patchword.evaluation.benchmarks.record import BENCHMARKS
@@ -221,7 +221,7 @@ def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):
     [
         ({"protocol": "sclip"}, "unknown protocol 'sclip'"),
         ({"templates": 3}, r"templates is 3 \(choose from 7, 80"),
-        ({"limit": 0}, "--limit must be at least 1"),
+        ({"limit": 0}, "'limit' is 0; it must be at least 1"),
     ],
 )
 def test_options_are_refused_before_the_data_are_looked_at(tmp_path: Path, options: dict[str, Any], said: str):
@@ -229,10 +229,9 @@ def test_options_are_refused_before_the_data_are_looked_at(tmp_path: Path, optio
         evaluate_benchmark("voc21", data=tmp_path, judged=EvaluatedModel(model=segmenter()), **options)
 
 
-def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path):
-    judged = EvaluatedModel(model=segmenter(), settings={"widow": 3})
+def test_a_setting_that_does_not_exist_is_refused():
     with pytest.raises(PatchwordError, match="setting 'widow' is unknown"):
-        evaluate_benchmark("voc21", data=tmp_path, judged=judged)
+        EvaluatedModel(model=segmenter(), settings={"widow": 3})
 
 
 def make_ade(root: Path) -> Path:

@@ -88,9 +88,9 @@ def test_shards_and_merge(data: Path) -> None:
         (["--worst", "900"], "'worst' is 900"),
         (["--set", "image_size=4"], "settings of segmenting are given beside predictions"),
         (["--method", "maskclip"], "given: a method and predictions"),
-        (["--predictions-are", "fine"], "predictions_are is 'fine'"),
-        (["--limit", "0"], "--limit must be at least 1"),
-        (["--zero-is", "sky"], "zero_is is 'sky'"),
+        (["--predictions-are", "fine"], "--predictions-are is 'fine'; choose from auto, masks, positions"),
+        (["--limit", "0"], "--limit is '0'; it must be at least 1"),
+        (["--zero-is", "sky"], "--zero-is is 'sky'; choose from class, background, ignore"),
     ],
 )
 def test_wrong_requests_are_one_line_and_code_2(data: Path, arguments: list[str], said: str) -> None:

@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from patchword.config.evaluate import ZeroIs
 from patchword.data.masks import LabelMap, read_indices
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.masks import MaskRule, Pair, ZeroIs, find_pairs
+from patchword.evaluation.masks import MaskRule, Pair, find_pairs
 
 THREE = Vocabulary.of(["cat", "dog", "sofa"], background=["sky", "wall"])
 
@@ -121,7 +122,6 @@ def test_masks_that_are_no_index_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"zero_is": "sky"}, r"'sky' \(choose from class, background, ignore"),
         ({"ignore_index": 2}, "ignore index is 2; .* 3 to 65535"),
         ({"ignore_index": 3, "zero_is": "ignore"}, "4 to 65535"),
         ({"ignore_index": 70000}, "70000"),

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from patchword.config.evaluate import ZeroIs
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.finish import UnscoredError
-from patchword.evaluation.masks import EvaluationTask, MaskRule, ZeroIs, folder_task
+from patchword.evaluation.masks import EvaluationTask, MaskRule, folder_task
 from patchword.evaluation.predictors import find_predictions
 from patchword.evaluation.report import EvaluationReport, class_table
 from patchword.evaluation.run import evaluate_task

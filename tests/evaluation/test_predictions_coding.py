@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scored_folder import save
 
+from patchword.config.evaluate import PredictionsAre, ZeroIs
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.api import evaluate
-from patchword.evaluation.masks import ZeroIs
-from patchword.evaluation.predictors import PredictionsAre
 from patchword.evaluation.report import EvaluationReport
 
 CLASSES = ["cat", "dog", "sofa"]
@@ -110,5 +109,5 @@ def test_pictures_in_colour_and_damaged_files(tmp_path: Path) -> None:
 
 def test_another_word_for_the_coding(tmp_path: Path) -> None:
     save(tmp_path / "photos/a.png", np.zeros((2, 4, 3), dtype=np.uint8))
-    with pytest.raises(PatchwordError, match=r"predictions_are is 'labels' \(choose from auto, masks, positions"):
+    with pytest.raises(PatchwordError, match="'predictions_are' is 'labels'; choose from auto, masks, positions"):
         score(tmp_path, MASK, predictions_are="labels")  # type: ignore[arg-type]

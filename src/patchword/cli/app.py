@@ -29,6 +29,7 @@ from patchword.cli.terminal import (
     print_whatever_names,
 )
 from patchword.config.align import AlignCommand
+from patchword.config.evaluate import EvaluateCommand
 from patchword.config.label import LabelCommand
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
@@ -187,13 +188,9 @@ app.command()(suggest)
 add_command(app, LabelCommand, label)
 add_command(app, MergeConfig, merge)
 add_command(app, QualityConfig, quality)
-
-
 add_command(app, AlignCommand, align)
 add_command(app, SegmentCommand, segment)
-
-
-app.command()(evaluate)
+add_command(app, EvaluateCommand, evaluate)
 app.command()(benchmarks)
 add_command(app, AblateConfig, ablate)
 app.command()(encoders)

@@ -1,23 +1,19 @@
-"""`patchword benchmarks`, and what `patchword evaluate` does with benchmarks."""
+"""`patchword benchmarks`: what the standard benchmarks are, and how they lie on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchword.cli.options import AsJson
-from patchword.cli.terminal import FAILED, print_columns, print_json
+from patchword.cli.terminal import print_columns, print_json
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.evaluation.benchmarks.record import Benchmark
     from patchword.evaluation.protocols import ProtocolRow
-    from patchword.evaluation.report import EvaluationReport
-    from patchword.evaluation.suite_report import SuiteRecord
 
 
 def benchmarks(
@@ -44,77 +40,6 @@ def benchmarks(
     if name is not None:
         for line in _in_full(chosen[0]):
             typer.echo(line)
-
-
-def check_data(
-    benchmark: str | None, *, suite: str | None, of_folder: Mapping[str, Any], of_benchmarks: Mapping[str, Any]
-) -> Literal["folder", "benchmark", "suite"]:
-    """Which of the three an evaluation is of.
-
-    Args:
-        benchmark, suite: their names, where one was typed.
-        of_folder, of_benchmarks: what was typed that belongs to a folder, or to a benchmark or suite.
-    """
-    needed = [f"--{name}" for name in ("masks", "classes") if of_folder[name] is None]
-    typed = [name for name, value in of_folder.items() if value not in (None, "", "class")]
-    typed = ["PHOTOS" if name == "photos" else f"--{name.replace('_', '-')}" for name in typed]
-    if benchmark is not None and suite is not None:
-        raise PatchwordError("use either --benchmark or --suite, not both")
-    if benchmark is None and suite is None:
-        stray = [f"--{name}" for name, value in of_benchmarks.items() if value is not None]
-        if stray:
-            raise PatchwordError(f"{stray[0]} requires --benchmark or --suite")
-        if of_folder["photos"] is None or needed:
-            lacking = ", ".join([*(["PHOTOS"] if of_folder["photos"] is None else []), *needed])
-            raise PatchwordError(
-                f"nothing to evaluate on: {lacking} missing; give PHOTOS with --masks and --classes, "
-                "--benchmark with --data, or --suite with --data"
-            )
-        return "folder"
-    kind: Literal["benchmark", "suite"] = "benchmark" if suite is None else "suite"
-    if typed:
-        raise PatchwordError(f"{typed[0]} cannot be used with --{kind}, which has its own")
-    if of_benchmarks["data"] is None:
-        raise PatchwordError(
-            f"--{kind} needs --data, the folder that it is in; `patchword benchmarks` says what that holds"
-        )
-    return kind
-
-
-def run_benchmark(name: str, judged: Mapping[str, Any], **options: Any) -> EvaluationReport:
-    """Evaluate on a benchmark; arguments as of `evaluate_benchmark`, and of `EvaluatedModel` in one."""
-    from patchword.evaluation.api import EvaluatedModel
-    from patchword.evaluation.benchmark_api import evaluate_benchmark
-
-    return evaluate_benchmark(name, judged=EvaluatedModel(**judged), **options)
-
-
-def run_suite(name: str, judged: Mapping[str, Any], *, shard: str | None, **options: Any) -> SuiteRecord:
-    """Evaluate on a suite; arguments as of `evaluate_suite`, and of `EvaluatedModel` in one."""
-    from patchword.evaluation.api import EvaluatedModel
-    from patchword.evaluation.benchmark_api import evaluate_suite
-
-    if shard is not None:
-        raise PatchwordError("--shard cannot be used with --suite; use --benchmark, one benchmark at a time")
-    if options["out"] is None:
-        raise PatchwordError("--suite needs --out, a folder for the reports of all benchmarks")
-    return evaluate_suite(name, judged=EvaluatedModel(**judged), **options)
-
-
-def print_suite(record: SuiteRecord, *, out: Path | None, as_json: bool) -> None:
-    """Print a suite's table and what must be known of it, or all as JSON; exit code 1 where nothing was scored."""
-    from patchword.evaluation.suite_report import TABLE_FILE
-
-    if as_json:
-        print_json(record.model_dump(mode="json"))
-    else:
-        print_columns(record.rows())
-        for remark in record.remarks():
-            typer.echo(f"- {remark}")
-        if out is not None:
-            typer.echo(f"{out / TABLE_FILE} is this table")
-    if any(entry.images and entry.miou is None for entry in record.entries):
-        raise typer.Exit(FAILED)
 
 
 def _facts(benchmark: Benchmark) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
     for former, name in kind.FORMER.items():
         field = kind.model_fields[name]
         found.append((former, _parameter(field, _flag(former), metavar="NAME", help="", hidden=True)))
+    found += [(name, Annotated[bool | None, typer.Option(_flag(name), hidden=True)]) for name in kind.FLAGS]
     if kind.PARTS:
         help_ = "A setting, such as margin=0.05; may be given several times."
         found.append((_SET, Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=help_)]))
@@ -128,6 +129,9 @@ def read_typed(kind: type[C], typed: Mapping[str, Any]) -> tuple[Any, C]:
     for former, name in kind.FORMER.items():
         if typed.get(former) is not None:
             given.setdefault(name, typed[former])
+    for flag, (name, value) in kind.FLAGS.items():
+        if typed.get(flag):
+            given.setdefault(name, value)
     numbers = _numbers(kind, typed)
     values |= given
     for part, settings in numbers.items():

@@ -3,186 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import typer
 
-from patchword.cli.benchmarks import check_data, print_suite, run_benchmark, run_suite
-from patchword.cli.options import (
-    AnyModel,
-    AsJson,
-    Assignments,
-    Background,
-    Device,
-    Dtype,
-    ImageText,
-    Limit,
-    Method,
-    Overwrite,
-    Part,
-    Quiet,
-    Resume,
-    Snapper,
-    TextEncoder,
-    VisionEncoder,
-)
-from patchword.cli.terminal import (
-    FAILED,
-    command_line,
-    complain,
-    parse_settings,
-    parse_words,
-    print_columns,
-    print_json,
-)
+from patchword.cli.terminal import FAILED, command_line, complain, print_columns, print_json
+from patchword.config.evaluate import BenchmarkConfig, EvaluateCommand, SuiteConfig
+from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     from patchword.evaluation.finish import UnscoredError
     from patchword.evaluation.report import EvaluationReport
+    from patchword.evaluation.suite_report import SuiteRecord
 
 _NAMED = 10  # images that could not be scored and are named on the screen
+_OF_FOLDER = ("masks", "classes", "zero_is", "ignore_index", "mask_suffix", "background", "names")
+_OF_BENCHMARKS = ("data", "protocol", "templates", "unlabelled")
+
+B = TypeVar("B", bound=BenchmarkConfig)
 
 
-def evaluate(
-    photos: Annotated[
-        Path | None, typer.Argument(metavar="PHOTOS", help="Folder of photographs, with --masks and --classes.")
-    ] = None,
-    masks: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Masks: indexed, grey or 16-bit PNG.")] = None,
-    classes: Annotated[str | None, typer.Option(help='A class list file, or names: "cat, dog".')] = None,
-    benchmark: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead, with --data: one of `patchword benchmarks`.")
-    ] = None,
-    suite: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead, with --data: standard8, all of them that are there.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="Where --benchmark is, or --suite; or a file of lines 'voc21: FOLDER'."),
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of benchmarks: tcl448, sclip336, native, or published (as the authors of --method ran it). "
-            "[default: native]",
-        ),
-    ] = None,
-    templates: Annotated[
-        int | None, typer.Option(metavar="N", help="Prompt templates instead of the protocol's, 7 or 80.")
-    ] = None,
-    unlabelled: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Pixels of coco-object that nobody labelled: background, as in published numbers, or ignored. "
-            "[default: background]",
-        ),
-    ] = None,
-    model: AnyModel = None,
-    method: Method = None,
-    image_text: ImageText = None,
-    encoder: VisionEncoder = None,
-    text_encoder: TextEncoder = None,
-    mask_proposer: Snapper = None,
-    predictions: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Instead, label maps that any program has made.")
-    ] = None,
-    predictions_are: Annotated[
-        str,
-        typer.Option(
-            metavar="CODE",
-            help="Values of --predictions: masks (as the masks'), positions (in the class list, from 0), or auto: "
-            "positions in folders of patchword, else masks.",
-        ),
-    ] = "auto",
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the report.")] = None,
-    zero_is: Annotated[
-        str, typer.Option(help="What mask value 0 is: class (the first), background or ignore.")
-    ] = "class",
-    ignore_index: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Mask value that does not count [default: 255; 16-bit 65535]."),
-    ] = None,
-    mask_suffix: Annotated[str, typer.Option(metavar="TEXT", help="Before .png in masks' names: _labelTrainIds.")] = "",
-    background: Background = None,
-    names: Annotated[Path | None, typer.Option(metavar="FILE", help="Take only photographs named here.")] = None,
-    settings: Assignments = None,
-    boundary: Annotated[bool, typer.Option(help="Measure Boundary IoU too.")] = True,
-    resamples: Annotated[
-        int | None, typer.Option(metavar="N", help="Of the images, for intervals; 0 for none. [default: 1000]")
-    ] = None,
-    worst: Annotated[
-        int | None, typer.Option(metavar="N", help="Images of lowest score in the report. [default: 30]")
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    limit: Limit = None,
-    shard: Part = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure a segmenter or label maps against masks."""
+def evaluate(photos: str | None, config: EvaluateCommand) -> None:
+    """Measure on a folder, a benchmark or a suite."""
+    from patchword import api
     from patchword.evaluation.finish import UnscoredError
 
-    judged: dict[str, Any] = {
-        "model": model,
-        "method": method,
-        "image_text": image_text,
-        "encoder": encoder,
-        "text_encoder": text_encoder,
-        "mask_proposer": mask_proposer,
-        "predictions": predictions,
-        "predictions_are": predictions_are,
-        "settings": parse_settings(settings or []),
-        "device": device,
-        "dtype": dtype,
-    }
-    run: dict[str, Any] = {
-        "scoring": scoring_options(boundary=boundary, resamples=resamples, worst=worst),
-        "out": out,
-        "limit": limit,
-        "shard": shard,
-        "resume": resume,
-        "overwrite": overwrite,
-        "quiet": quiet,
-        "command": command_line(),
-    }
-    of_folder: dict[str, Any] = {
-        "photos": photos,
-        "masks": masks,
-        "classes": classes,
-        "zero_is": zero_is,
-        "ignore_index": ignore_index,
-        "mask_suffix": mask_suffix,
-        "background": parse_words(background),
-        "names": names,
-    }
-    of_benchmarks: dict[str, Any] = {
-        "data": data,
-        "protocol": protocol,
-        "templates": templates,
-        "unlabelled": unlabelled,
-    }
-    kind = check_data(benchmark, suite=suite, of_folder=of_folder, of_benchmarks=of_benchmarks)
+    config = config.changed(command=command_line())
+    kind, out, as_json = check_data(photos, config), config.out, config.as_json
     try:
         if kind == "folder":
-            from patchword import api
-
-            print_report(api.evaluate(**of_folder, **judged, **run), out=out, as_json=as_json)
+            print_report(api.evaluate(str(photos), config=config), out=out, as_json=as_json)
         elif kind == "benchmark":
-            print_report(run_benchmark(str(benchmark), judged, **of_benchmarks, **run), out=out, as_json=as_json)
+            report = api.evaluate_benchmark(str(config.benchmark), config=_on(config, BenchmarkConfig))
+            print_report(report, out=out, as_json=as_json)
         else:
-            print_suite(run_suite(str(suite), judged, **of_benchmarks, **run), out=out, as_json=as_json)
+            _print_suite(api.evaluate_suite(str(config.suite), config=_on(config, SuiteConfig)), config)
     except UnscoredError as error:
         exit_unscored(error)
 
 
-def scoring_options(*, boundary: bool, resamples: int | None, worst: int | None) -> dict[str, Any]:
-    """What was typed of `ScoringSettings`."""
-    given = {"boundary": boundary, "resamples": resamples, "worst": worst}
-    return {name: value for name, value in given.items() if value is not None}
+def _on(config: EvaluateCommand, kind: type[B]) -> B:
+    """What was typed, as an evaluation on a benchmark or suite takes it."""
+    values = {name: getattr(config, name) for name in kind.model_fields if name != "judged"}
+    return kind(judged=config, **values)
+
+
+def check_data(photos: str | None, config: EvaluateCommand) -> Literal["folder", "benchmark", "suite"]:
+    """Which of the three an evaluation is of."""
+    typed = [name for name in _OF_FOLDER if getattr(config, name) not in (None, "", "class")]
+    flags = [*(["PHOTOS"] if photos else []), *(f"--{name.replace('_', '-')}" for name in typed)]
+    if config.benchmark is not None and config.suite is not None:
+        raise PatchwordError("use either --benchmark or --suite, not both")
+    if config.benchmark is None and config.suite is None:
+        stray = [name for name in _OF_BENCHMARKS if getattr(config, name) is not None]
+        if stray:
+            raise PatchwordError(f"--{stray[0]} requires --benchmark or --suite")
+        lacking = [name for name in ("PHOTOS", "--masks", "--classes") if name not in flags]
+        if lacking:
+            raise PatchwordError(
+                f"nothing to evaluate on: {', '.join(lacking)} missing; give PHOTOS with --masks and --classes, "
+                "--benchmark with --data, or --suite with --data"
+            )
+        return "folder"
+    kind: Literal["benchmark", "suite"] = "benchmark" if config.suite is None else "suite"
+    if flags:
+        raise PatchwordError(f"{flags[0]} cannot be used with --{kind}, which has its own")
+    if config.data is None:
+        raise PatchwordError(
+            f"--{kind} needs --data, the folder that it is in; `patchword benchmarks` says what that holds"
+        )
+    if kind == "suite" and config.shard is not None:
+        raise PatchwordError("--shard cannot be used with --suite; use --benchmark, one benchmark at a time")
+    if kind == "suite" and config.out is None:
+        raise PatchwordError("--suite needs --out, a folder for the reports of all benchmarks")
+    return kind
 
 
 def exit_unscored(error: UnscoredError) -> NoReturn:
@@ -193,14 +87,14 @@ def exit_unscored(error: UnscoredError) -> NoReturn:
     raise typer.Exit(FAILED) from None
 
 
-def print_report(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None:
+def print_report(report: EvaluationReport, *, out: str | Path | None, as_json: bool) -> None:
     """Print scores for a person, or all as JSON; leave with exit code 1 when no pixel is scored."""
     _print(report, out=out, as_json=as_json)
     if not report.pixels and report.shard is None:
         raise typer.Exit(FAILED)  # the warning has said so
 
 
-def _print(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None:
+def _print(report: EvaluationReport, *, out: str | Path | None, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
@@ -212,7 +106,7 @@ def _print(report: EvaluationReport, *, out: Path | None, as_json: bool) -> None
     _print_scores(report, out=out)
 
 
-def _print_scores(report: EvaluationReport, *, out: Path | None) -> None:
+def _print_scores(report: EvaluationReport, *, out: str | Path | None) -> None:
     from rich.console import Console
 
     from patchword.evaluation.page import PAGE_FILE, chance_line
@@ -232,4 +126,19 @@ def _print_scores(report: EvaluationReport, *, out: Path | None) -> None:
     for remark in filter(None, (*report.remarks(), chance_line(report))):
         typer.echo(remark)
     if out is not None:
-        typer.echo(f"{out / PAGE_FILE} shows classes, confusions and the worst images")
+        typer.echo(f"{Path(out) / PAGE_FILE} shows classes, confusions and the worst images")
+
+
+def _print_suite(record: SuiteRecord, config: EvaluateCommand) -> None:
+    """Print a suite's table and what must be known of it, or all as JSON; exit code 1 where nothing was scored."""
+    from patchword.evaluation.suite_report import TABLE_FILE
+
+    if config.as_json:
+        print_json(record.model_dump(mode="json"))
+    else:
+        print_columns(record.rows())
+        for remark in record.remarks():
+            typer.echo(f"- {remark}")
+        typer.echo(f"{Path(str(config.out)) / TABLE_FILE} is this table")
+    if any(entry.images and entry.miou is None for entry in record.entries):
+        raise typer.Exit(FAILED)

@@ -98,6 +98,8 @@ class Config(Settings):
     """Options that hold numbers by name -> their settings; `--set` reaches all of them."""
     SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {}
     """Of those options, the settings that are options of the command line too, with their metavar."""
+    FLAGS: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Hidden flags by the names that other libraries have -> the option and the value that they stand for."""
 
     if not TYPE_CHECKING:
 

@@ -14,6 +14,7 @@ from patchword.config.shared import (
     AsJson,
     Background,
     Classes,
+    Devices,
     DryRun,
     MaskModel,
     Out,
@@ -320,7 +321,7 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
 }
 
 
-class LabelConfig(Run):
+class LabelConfig(Run, Devices):
     """Stage 1: pseudo masks from photographs and class names."""
 
     COMMAND: ClassVar[str] = "label"

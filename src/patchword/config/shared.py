@@ -86,7 +86,7 @@ class Devices(Config):
     dtype: Dtype = "auto"
 
 
-class Run(Devices):
+class Run(Config):
     """A run over a folder that can be stopped, resumed and split."""
 
     limit: Limit = None

@@ -3,224 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchword.config.inputs import check_limit
+from patchword.config.command import command
+from patchword.config.evaluate import BenchmarkConfig, EvaluatedModel, SuiteConfig, Unlabelled
 from patchword.config.segment import SegmentSettings
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
-from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, Unlabelled
+from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, find_benchmark
 from patchword.evaluation.masks import DataRecord, EvaluationTask
-from patchword.evaluation.protocols import ProtocolRow
+from patchword.evaluation.protocols import ProtocolRow, protocol_row
 
 if TYPE_CHECKING:
-    from patchword.evaluation.api import EvaluatedModel
     from patchword.evaluation.benchmarks.record import Benchmark
-    from patchword.evaluation.records import ScoringSettings
     from patchword.evaluation.report import EvaluationReport
     from patchword.evaluation.suite_report import SuiteRecord
-    from patchword.runs.shards import Shard
 
 
 NATIVE, PUBLISHED = "native", "published"
 
 
-def evaluate_benchmark(
-    benchmark: str,
-    *,
-    data: str | Path,
-    judged: EvaluatedModel,
-    protocol: str | None = None,
-    templates: int | None = None,
-    unlabelled: Unlabelled | None = None,
-    out: str | Path | None = None,
-    scoring: ScoringSettings | Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    shard: str | Shard | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    quiet: bool = False,
-    command: str = "",
-) -> EvaluationReport:
+@command(BenchmarkConfig)
+def evaluate_benchmark(benchmark: str, config: BenchmarkConfig) -> EvaluationReport:
     """Measure on a standard benchmark, as it lies on disk and as a protocol has it.
-
-    Args:
-        benchmark: its name; `patchword benchmarks` lists them.
-        data: the folder that it is in, one above it, or one of its own folders.
-        judged: a model, a method or predictions. Its settings are those that differ from the protocol's.
-        protocol: "tcl448", "sclip336" or "native", which is what None means; or "published", as the authors of a
-            training-free method run it. None beside predictions.
-        templates: prompt templates a word instead of the protocol's, 7 or 80.
-        unlabelled: "background" or "ignored", what pixels of coco-object are that nobody labelled; None for background,
-            as in the published numbers.
-        limit: take the first so many photographs, at least 1; None for all.
-        out, scoring, shard, resume, overwrite, quiet, command: as for `evaluate`.
 
     Returns:
         the scores and all that they depend on.
 
     Raises:
         UnscoredError: as `evaluate`.
-        PatchwordError: when the benchmark is not there, naming what is missing and where it was looked for, and for
-            anything above that is not as described.
     """
-    from patchword.evaluation.benchmarks.record import find_benchmark
+    from patchword.evaluation.api import check_judged
 
     chosen = find_benchmark(benchmark)
-    judged.check()
-    check_limit(limit)
-    chosen.check_unlabelled(unlabelled)
-    run = _run_of(chosen, judged, protocol=protocol, templates=templates, unlabelled=unlabelled)
-    return _measure(
-        chosen.open(data).with_unlabelled(unlabelled),
-        judged,
-        run=run,
-        limit=limit,
-        out=out,
-        scoring=scoring,
-        shard=shard,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        command=command,
-    )
+    check_judged(config.judged)
+    chosen.check_unlabelled(config.unlabelled)
+    run = _run_of(chosen, config, unlabelled=config.unlabelled)
+    return _measure(chosen.open(config.data).with_unlabelled(config.unlabelled), config, run=run)
 
 
-def evaluate_suite(
-    suite: str,
-    *,
-    data: str | Path,
-    judged: EvaluatedModel,
-    out: str | Path,
-    protocol: str | None = None,
-    templates: int | None = None,
-    unlabelled: Unlabelled | None = None,
-    scoring: ScoringSettings | Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    quiet: bool = False,
-    command: str = "",
-) -> SuiteRecord:
+@command(SuiteConfig)
+def evaluate_suite(suite: str, config: SuiteConfig) -> SuiteRecord:
     """Measure on all benchmarks of a suite that are on disk, and set published numbers of the same family beside.
 
-    Args:
-        suite: its name, "standard8".
-        data: a folder that holds the benchmarks, or a text file with lines such as `voc21: data/VOCdevkit`.
-        judged: a model, a method, or a folder of predictions with a folder a benchmark.
-        out: folder of the suite; each benchmark's report is in a folder of its name.
-        protocol, templates, unlabelled: as for `evaluate_benchmark`.
-        limit: of each benchmark.
-        scoring, resume, overwrite, quiet, command: as for `evaluate`.
+    Each benchmark's report is in a folder of its name; predictions are in such folders too.
 
     Returns:
         the table; there is an average only where all benchmarks were measured over their whole split.
 
     Raises:
-        UnscoredError, PatchwordError: as `evaluate_benchmark`, and when none of the benchmarks is there.
+        UnscoredError: as `evaluate`.
     """
-    from patchword.evaluation.benchmarks.record import BENCHMARKS
+    from patchword.evaluation.api import check_judged
     from patchword.evaluation.suite import MARKER, SUITES, plan_suite, run_suite
     from patchword.evaluation.suite_report import published_beside
+    from patchword.segmentation.api import open_source
 
-    judged.check()
-    check_limit(limit)
-    plan = plan_suite(suite, data=Path(data))
-    if judged.predictions is not None:
-        plan = plan.with_predictions(Path(judged.predictions))
+    judged, unlabelled = config.judged, config.unlabelled
+    check_judged(judged)
+    plan = plan_suite(suite, data=Path(config.data))
+    predictions = None if judged.predictions is None else Path(judged.predictions)
+    if predictions is not None:
+        plan = plan.with_predictions(predictions)
     rules: dict[str, Unlabelled | None] = dict.fromkeys(SUITES[suite])
     if unlabelled is not None:
         rules["coco-object"] = unlabelled
         BENCHMARKS["coco-object"].check_unlabelled(unlabelled)
-    runs = {
-        name: _run_of(BENCHMARKS[name], judged, protocol=protocol, templates=templates, unlabelled=rule)
-        for name, rule in rules.items()
-    }
-    check_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
-    row, method = _row_name(judged), judged.method
-    if judged.predictions is None:
-        judged = _loaded(judged, protocol=protocol)
+    runs = {name: _run_of(BENCHMARKS[name], config, unlabelled=rule) for name, rule in rules.items()}
+    check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
+    loaded = judged
+    if predictions is None:  # once for all benchmarks
+        segmenter = open_source(judged, as_published=config.protocol == PUBLISHED)
+        loaded = EvaluatedModel(model=segmenter, settings=judged.settings)
 
     def score(opened: OpenBenchmark, folder: Path) -> EvaluationReport:
         name = opened.benchmark.name
-        asked = judged if judged.predictions is None else replace(judged, predictions=Path(judged.predictions) / name)
-        return _measure(
-            opened.with_unlabelled(rules[name]),
-            asked,
-            run=runs[name],
-            limit=limit,
-            out=folder,
-            scoring=scoring,
-            resume=resume,
-            quiet=quiet,
-            command=command,
-        )
+        asked = loaded if predictions is None else loaded.changed(predictions=predictions / name)
+        run = config.changed(judged=asked, out=folder, overwrite=False)
+        return _measure(opened.with_unlabelled(rules[name]), run, run=runs[name])
 
     changed: dict[str, Any] = {}
     for run in runs.values():
         changed |= {} if run is None else run.changed
-    named = None if judged.predictions is not None else protocol or NATIVE
+    named = None if predictions is not None else config.protocol or NATIVE
     return run_suite(
         plan,
         protocol=named,
-        row=row,
-        published=() if named is None else published_beside(named, method=method),
+        row=_row_name(judged),
+        published=() if named is None else published_beside(named, method=judged.method),
         changed=changed,
         score=score,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        command=command,
+        out=config.out,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        command=config.command,
     )
 
 
-def _measure(
-    opened: OpenBenchmark, judged: EvaluatedModel, *, run: ProtocolRun | None, limit: int | None, **options: Any
-) -> EvaluationReport:
+def _measure(opened: OpenBenchmark, config: BenchmarkConfig, *, run: ProtocolRun | None) -> EvaluationReport:
     from patchword.evaluation.api import judge
-    from patchword.evaluation.benchmark_api import benchmark_task
 
-    task = benchmark_task(opened, run=run, limit=limit)
-    asked = judged
-    if run is not None:
-        asked = replace(judged, settings=run.segment_settings(), as_published=run.row.protocol == PUBLISHED)
-    return judge(task, asked, **options)
+    task = benchmark_task(opened, run=run, limit=config.limit)
+    if run is None:
+        return judge(task, config.judged, run=config)
+    asked = config.judged.changed(settings=run.segment_settings())
+    return judge(task, asked, run=config, as_published=run.row.protocol == PUBLISHED)
 
 
-def _run_of(
-    benchmark: Benchmark,
-    judged: EvaluatedModel,
-    *,
-    protocol: str | None,
-    templates: int | None,
-    unlabelled: Unlabelled | None,
-) -> ProtocolRun | None:
+def _run_of(benchmark: Benchmark, config: BenchmarkConfig, *, unlabelled: Unlabelled | None) -> ProtocolRun | None:
     """How a model is run; None for predictions."""
-    from patchword.config.segment import SegmentSettings
-    from patchword.evaluation.benchmark_api import ProtocolRun
-    from patchword.evaluation.protocols import protocol_row
-
+    judged, protocol, templates = config.judged, config.protocol, config.templates
     if judged.predictions is not None:
         if protocol is not None or templates is not None:
             raise PatchwordError("a protocol or templates are given beside predictions, which they cannot change")
         return None
     row = protocol_row(protocol or NATIVE, benchmark=benchmark, method=judged.method)
-    settings = judged.settings
-    given = settings.model_dump(exclude_unset=True) if isinstance(settings, SegmentSettings) else settings
+    given = judged.numbers.model_dump(exclude_unset=True)
     run = ProtocolRun(row, templates=templates, settings=given, unlabelled=unlabelled)
     row.vocabulary(count=templates)
     run.segment_settings()
     return run
-
-
-def _loaded(judged: EvaluatedModel, *, protocol: str | None) -> EvaluatedModel:
-    """The same with its model loaded, once for all benchmarks."""
-    segmenter = replace(judged, as_published=protocol == PUBLISHED).open()
-    return replace(
-        judged, model=segmenter, method=None, image_text=None, encoder=None, text_encoder=None, mask_proposer=None
-    )
 
 
 def _row_name(judged: EvaluatedModel) -> str:

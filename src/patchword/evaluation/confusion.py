@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.evaluate import DILATION
 from patchword.errors import PatchwordError
 
 
@@ -229,9 +230,6 @@ def _weighted(labels: Counts, lengths: Counts, *, size: int) -> Counts:
 
 
 Indices = NDArray[np.integer[Any]]
-
-
-DILATION = 0.02
 
 
 def boundary_reach(shape: tuple[int, ...], *, dilation: float = DILATION) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.evaluate import ZeroIs
 from patchword.config.inputs import outside_results
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap, find_mask, read_indices
@@ -105,7 +106,6 @@ def _without_suffix(name: str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
-ZeroIs = Literal["class", "background", "ignore"]
 IGNORE = -1
 Positions = NDArray[np.signedinteger[Any]]
 
@@ -149,9 +149,6 @@ class MaskRule:
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        choices = get_args(ZeroIs)
-        if self.zero_is not in choices:
-            raise PatchwordError(f"zero_is is {self.zero_is!r} (choose from {', '.join(choices)})")
         if self.ignore_index is not None and not self.largest < self.ignore_index <= 65535:
             raise PatchwordError(
                 f"ignore index is {self.ignore_index}; the masks' classes go to {self.largest}, "

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Protocol, cast
 
+from patchword.config.evaluate import PredictionsAre
 from patchword.config.segment import SegmentSettings
 from patchword.data.folders import Manifest
 from patchword.data.images import read_image
@@ -146,9 +147,6 @@ class FolderPredictor:
             return error
 
 
-PredictionsAre = Literal["auto", "masks", "positions"]
-
-
 def find_predictions(
     folder: Path, *, pairs: Sequence[Pair], truth: GroundTruth, coded: PredictionsAre = "auto"
 ) -> FolderPredictor:
@@ -164,8 +162,6 @@ def find_predictions(
         truth: what is scored.
         coded: "auto" for "positions" in a folder that `label` or `segment` made, and "masks" in any other.
     """
-    if coded not in get_args(PredictionsAre):
-        raise PatchwordError(f"predictions_are is {coded!r} (choose from {', '.join(get_args(PredictionsAre))})")
     if not folder.is_dir():
         raise PatchwordError(f"no such folder of predictions: {folder}")
     recorded = _recorded_vocabulary(folder)

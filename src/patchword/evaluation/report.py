@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from patchword.config.evaluate import ScoringSettings
 from patchword.errors import warn
 from patchword.evaluation.confusion import ConfusionMatrix, Counts
 from patchword.evaluation.counts import (
@@ -20,7 +21,7 @@ from patchword.evaluation.counts import (
     resampled_sums,
 )
 from patchword.evaluation.masks import DataRecord
-from patchword.evaluation.records import ImageScore, ScoringSettings, SetupRecord, colours_of
+from patchword.evaluation.records import ImageScore, SetupRecord, colours_of
 from patchword.runs.records import Record, ShardRecord
 from patchword.versions import versions
 

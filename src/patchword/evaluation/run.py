@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from patchword.config.evaluate import ScoringSettings
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
@@ -15,7 +16,7 @@ from patchword.evaluation.failure_cases import FailureCases
 from patchword.evaluation.finish import EVALUATIONS, UnscoredError, finish
 from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
 from patchword.evaluation.predictors import Predictor
-from patchword.evaluation.records import IMAGES_FILE, ImageScore, ScoringSettings, SetupRecord
+from patchword.evaluation.records import IMAGES_FILE, ImageScore, SetupRecord
 from patchword.evaluation.report import EvaluationReport, gather, make_report
 from patchword.runs.folder_run import FolderRun
 from patchword.runs.pipeline import Chunk, Executor, InThreads, Photograph, Pixels, Written, content_of

@@ -12,10 +12,10 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.config.evaluate import DILATION
 from patchword.config.segment import Refine
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.evaluation.confusion import DILATION
 from patchword.evaluation.counts import Gathered, ImageCounts, bootstrap_interval, count_image
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import AnySegmenter

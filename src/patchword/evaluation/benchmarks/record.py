@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
+from patchword.config.evaluate import Unlabelled
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.datasets import ADE20K, CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, VOC
@@ -13,8 +13,6 @@ from patchword.evaluation.benchmarks.layout import Layout, find_layout
 from patchword.evaluation.benchmarks.lists import Words, class_list
 from patchword.evaluation.benchmarks.truth import UNLABELLED, BenchmarkTruth
 from patchword.evaluation.masks import Pair
-
-Unlabelled = Literal["background", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,8 @@ class Benchmark:
             vocabulary = replace(vocabulary, background=(), shared=())
         return vocabulary if templates is None else replace(vocabulary, templates=templates)
 
-    def check_unlabelled(self, unlabelled: str | None) -> None:
+    def check_unlabelled(self, unlabelled: Unlabelled | None) -> None:
         """Refuse a rule for unlabelled pixels that this benchmark gives no choice of."""
-        if unlabelled is not None and unlabelled not in get_args(Unlabelled):
-            raise PatchwordError(f"unlabelled is {unlabelled!r}; choose background or ignored")
         if unlabelled is not None and self.unlabelled == "ignored":
             raise PatchwordError(
                 f"unlabelled is given for {self.name}, where unlabelled pixels never count; only coco-object has the "
