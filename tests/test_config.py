@@ -15,6 +15,7 @@ from patchword.config.evaluate import EvaluateCommand
 from patchword.config.label import LabelCommand, LabelConfig
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
+from patchword.config.suggest import SuggestCommand
 from patchword.errors import PatchwordError
 from small_world import must, run
 from tools.docs_settings import on_page_markdown
@@ -24,6 +25,7 @@ TYPED: dict[type[Config], tuple[str, ...]] = {
     AlignCommand: ("labels", "-o", "out", "--seed", "3", "--set", "tracker=off", "--set", "learning_rate=1e-5"),
     SegmentCommand: ("p", "--model", "m", "-o", "out", "--refine", "none", "--soft", "cat", "--set", "jbu.radius=3"),
     EvaluateCommand: ("p", "--benchmark", "b", "--reduce-zero-label", "--worst", "3", "--set", "window=9"),
+    SuggestCommand: ("p", "-o", "out", "--sample", "3", "--set", "crops.grids=[1, 2]"),
     MergeConfig: ("a", "b", "-o", "out"),
     QualityConfig: ("labels", "--worst", "3"),
     AblateConfig: ("grid.json", "-o", "out", "--dtype", "float16"),

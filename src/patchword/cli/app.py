@@ -33,6 +33,7 @@ from patchword.config.evaluate import EvaluateCommand
 from patchword.config.label import LabelCommand
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
+from patchword.config.suggest import SuggestCommand
 
 
 def merge(shards: list[str], config: MergeConfig) -> None:
@@ -184,7 +185,7 @@ def demo(_: None, config: DemoConfig) -> None:
 
 
 add_command(app, DemoConfig, demo)
-app.command()(suggest)
+add_command(app, SuggestCommand, suggest)
 add_command(app, LabelCommand, label)
 add_command(app, MergeConfig, merge)
 add_command(app, QualityConfig, quality)

@@ -222,7 +222,7 @@ class AlignConfig(Devices):
     @cached_property
     def numbers(self) -> AlignSettings:
         """All numbers."""
-        return self.settings if isinstance(self.settings, AlignSettings) else AlignSettings(**(self.settings or {}))
+        return AlignSettings.of(self.settings)
 
 
 class AlignCommand(AlignConfig):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
@@ -33,6 +33,11 @@ class Settings(BaseModel):
                 super().__init__(**values)
             except ValidationError as error:
                 raise PatchwordError(one_line(error, place="setting", allowed=tuple(type(self).model_fields))) from None
+
+    @classmethod
+    def of(cls, settings: Self | Mapping[str, Any] | None) -> Self:
+        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none."""
+        return settings if isinstance(settings, cls) else cls(**cast("Mapping[str, Any]", settings or {}))
 
     @classmethod
     def current(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,8 +132,7 @@ class Config(Settings):
 
     def numbers_of(self, part: str) -> Settings:
         """The settings that an option holds, read and checked."""
-        value, kind = getattr(self, part), self.PARTS[part]
-        return value if isinstance(value, kind) else kind(**(value or {}))
+        return self.PARTS[part].of(getattr(self, part))
 
     def written(self, part: str) -> object:
         """What a config file holds of such an option: all numbers, as they would be."""

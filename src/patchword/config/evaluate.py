@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -64,11 +64,6 @@ class ScoringSettings(Settings):
     picture_quality: int = Field(
         75, ge=1, le=95, description="Of its JPEG compression, 1 to 95; more is sharper and larger."
     )
-
-    @classmethod
-    def of(cls, settings: ScoringSettings | Mapping[str, Any] | None) -> Self:
-        """Settings from what a user may pass: all of them, or by name those that differ from the defaults."""
-        return settings if isinstance(settings, cls) else cls(**dict(settings or {}))
 
 
 class EvaluatedModel(ModelSource):

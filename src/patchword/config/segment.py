@@ -187,11 +187,6 @@ class SegmentSettings(Settings):
         description="Windows (or images of one size) in a batch, 1 and more; halves itself where memory runs out.",
     )
 
-    @classmethod
-    def of(cls, settings: SegmentSettings | Mapping[str, Any] | None) -> SegmentSettings:
-        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none."""
-        return settings if isinstance(settings, SegmentSettings) else cls(**(settings or {}))
-
     @model_validator(mode="after")
     def _fit(self) -> Self:
         if self.image_size is not None and self.shorter_side is not None:
@@ -258,11 +253,6 @@ class FolderSettings(Settings):
         description="Megapixels, above 0: of photographs that are segmented together, as they are stored; a larger one "
         "is segmented alone. Bounds the memory that results take before they are written.",
     )
-
-    @classmethod
-    def of(cls, settings: FolderSettings | Mapping[str, Any] | None) -> FolderSettings:
-        """Settings from what a caller may pass: all of them, those that differ from the defaults by name, or none."""
-        return settings if isinstance(settings, FolderSettings) else cls(**(settings or {}))
 
     def of_frames(self) -> FolderSettings:
         """What is written of each frame of a video."""

@@ -1,11 +1,31 @@
-"""Every number of `suggest` that a person may want to change."""
+"""What `suggest` takes, and every number of it that a person may want to change."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
 from pydantic import Field
 
-from patchword.config.base import Settings
+from patchword.config.base import Option, Settings, Source, option_of
 from patchword.config.label import LabelSettings
+from patchword.config.shared import (
+    PHOTOS,
+    AsJson,
+    ClassesValue,
+    CommandLine,
+    Devices,
+    Preset,
+    Quiet,
+    TextModel,
+)
+
+if TYPE_CHECKING:
+    SuggestValues: TypeAlias = "SuggestSettings | Mapping[str, Any] | None"
+else:
+    SuggestValues = Any
 
 
 class SuggestSettings(Settings):
@@ -48,3 +68,45 @@ class SuggestSettings(Settings):
         description="Settings of the labelling of which `grids`, `overlap`, `crop_size`, `crop_batch`, "
         "`minimum_crops` and `minimum_share` count: the crops, and how many make a class seen in a photograph",
     )
+
+
+class SuggestConfig(Devices):
+    """No class list yet? Propose one from the photographs."""
+
+    COMMAND: ClassVar[str] = "suggest"
+    SOURCE: ClassVar[Source] = PHOTOS
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword suggest photos/ -o classes.txt",
+        "patchword suggest photos/ -o classes.txt --page classes.html --nouns nouns.txt",
+    )
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": SuggestSettings}
+    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
+        "settings": {"sample": "N", "minimum_share": "SHARE", "limit_classes": "N"}
+    }
+
+    out: Annotated[str | Path | None, Option("Class list to write.", "FILE", short="-o")] = None
+    page: Annotated[str | Path | None, Option("HTML page to write, with examples of every class.", "FILE")] = None
+    nouns: Annotated[
+        ClassesValue | None, Option("Nouns to choose from, as a class list; by default 850 everyday ones.", "FILE")
+    ] = None
+    preset: Preset = "balanced"
+    image_text: Annotated[TextModel | None, Option("CLIP: hub name, name@revision or folder.", "NAME")] = None
+    settings: Annotated[SuggestValues, Option("Numbers of the proposal.")] = None
+    overwrite: Annotated[bool, Option("Replace files that exist.")] = False
+    quiet: Quiet = False
+    command: CommandLine = ""
+
+    def check(self) -> None:
+        _ = self.numbers
+
+    @cached_property
+    def numbers(self) -> SuggestSettings:
+        """All numbers."""
+        return SuggestSettings.of(self.settings)
+
+
+class SuggestCommand(SuggestConfig):
+    """No class list yet? Propose one from the photographs."""
+
+    out: Annotated[str | Path, option_of(SuggestConfig.model_fields["out"])]
+    as_json: AsJson = False
