@@ -1,17 +1,37 @@
-"""What a notebook shows of results."""
+"""What a notebook shows of results; the notebooks of examples/ run."""
 
 from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 import patchword as pw
 from patchword.config.suggest import SuggestSettings
 from patchword.suggestion.result import Proposed
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOKS = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
+# In place of the hub's models those of Toytown, which the notebook does not know of.
+STAND_INS = """
+from patchword.models import registry
+from patchword.toytown import miniatures
+from patchword.toytown.demo_scenes import draw
+registry.PRESETS["balanced"] = registry.Preset(*map(str, (miniatures.CLIP, miniatures.SAM, miniatures.DINO)))
+place = draw(Path("drawn"), "scenes", purpose="label", count=3, first=0, style="day")
+place.photos.rename("photos")
+"""
+IN_TOYTOWN = """
+classes, background = ["tree; plant", "house", "cloud"], ["sky", "grass"]
+_align = pw.align
+pw.align = lambda *given, **named: _align(*given, **named, settings={"image_size": 96, "steps": 2})
+"""
 
 
 def cells(html: str) -> list[list[str]]:
@@ -76,5 +96,67 @@ def test_a_proposal_is_a_table_and_long_ones_are_cut() -> None:
     assert len(repr(suggestion)) < 300
     html = suggestion._repr_html_()
     assert cells(html)[1] == ["noun 0", "4", "50%", "1,234", "a, b"]
-    assert len(cells(html)) == 1 + 30
-    assert "and 10 more" in html
+    assert len(cells(html)) == 1 + 20
+    assert "and 20 more" in html
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_kept_without_outputs_and_places(name: str) -> None:
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
+        assert not re.search(r"https?:|huggingface|[\"'](?:/|~|[A-Z]:)", cell.source)
+
+
+def execute(
+    name: str, folder: Path, *, skip: str = "", before: str = "", parameters: str = ""
+) -> nbformat.NotebookNode:
+    """Run a notebook in a folder, with cells put in at its beginning and after its parameters."""
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    tagged = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+    for place, text in [(each + 1, parameters) for each in tagged] + [(2, before)]:
+        notebook.cells.insert(place, nbformat.v4.new_code_cell(text))
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=200, resources=where, skip_cells_with_tag=skip or "no-such-tag").execute()
+    return notebook
+
+
+def shown(notebook: nbformat.NotebookNode) -> list[str]:
+    """The HTML of its results."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+
+
+def titles(notebook: nbformat.NotebookNode) -> list[str]:
+    """The first words of its results."""
+    return re.findall(r"<b>(\w+).*?</b>", " ".join(shown(notebook)))
+
+
+@pytest.fixture
+def own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder; the kernel writes what it keeps elsewhere."""
+    kernels = tmp_path_factory.mktemp("jupyter")
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(kernels))
+    return tmp_path
+
+
+def test_the_notebook_of_toytown_runs(own: Path) -> None:
+    notebook = execute("toytown.ipynb", own)
+    assert titles(notebook) == ["Labels", "Segmentation", "Segmentation", "Evaluation", "Evaluation"]
+    assert list(own.iterdir()) == []
+
+
+def test_the_notebook_of_own_photographs_runs_without_weights(own: Path) -> None:
+    (own / "photos").mkdir()
+    Image.new("RGB", (32, 24)).save(own / "photos" / "a.jpg")
+    assert titles(execute("own_photographs.ipynb", own, skip="needs-hub")) == []
+    assert list(own.iterdir()) == [own / "photos"]
+
+
+def test_the_notebook_of_own_photographs_runs_with_other_weights(own: Path) -> None:
+    notebook = execute("own_photographs.ipynb", own, before=STAND_INS, parameters=IN_TOYTOWN)
+    assert titles(notebook) == ["Proposed", "Labels", "Segmentation", "Masks"]
+    assert (own / "labels.json").is_file()

@@ -185,8 +185,7 @@ class LabelledDataset:
         from patchword.visualization.pages import colours_by_name
 
         counts = self.counts
-        colours = colours_by_name(self.vocabulary)
-        rows = [(name, f"{counts.images_with_class.get(name, 0):,}") for name in self.vocabulary.names]
+        having = sorted(counts.images_with_class.items(), key=lambda entry: -entry[1])
         return notebook_html(
             f"Labels in {self.folder}",
             facts=[
@@ -200,8 +199,8 @@ class LabelledDataset:
             ],
             pictures=self._pictures(),
             columns=("class", "photographs"),
-            rows=rows,
-            colours=colours,
+            rows=[(name, f"{count:,}") for name, count in having],
+            colours=colours_by_name(self.vocabulary),
         )
 
     def _pictures(self) -> list[tuple[str, bytes]]:

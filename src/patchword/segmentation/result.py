@@ -87,7 +87,7 @@ class SegmentationResult:
         return notebook_html(
             f"Segmentation, {width} x {height} pixels",
             facts=[("mean confidence", number(float(self.confidence.mean(dtype=np.float64))))],
-            pictures=[("", self._repr_png_())],
+            pictures=[("", notebook_picture(self.image, self.label_map, legend=False))],  # the table has the colours
             columns=("class", "share", "confidence"),
             rows=rows,
             colours={name: hex_colour(colour) for name, colour in zip(names, colours, strict=True)},

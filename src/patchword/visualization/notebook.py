@@ -12,7 +12,7 @@ from patchword.data.masks import LabelMap
 from patchword.visualization.overlays import overlay
 from patchword.visualization.pages import encoded, render_page
 
-_MOST_ROWS = 30
+_MOST_ROWS = 20
 _SIDE = 720  # of a picture at most, so that a notebook of many stays light
 
 
@@ -32,7 +32,7 @@ def notebook_html(
         facts: name and value of what to know first.
         pictures: caption and PNG or JPEG file of each.
         columns: headings of the table; text in the first, numbers in the others.
-        rows: its cells; of more than 30 rows the rest is counted.
+        rows: its cells; of more than 20 rows the rest is counted.
         colours: of the first cells, as CSS has them, where they are classes with a colour.
     """
     return render_page(
