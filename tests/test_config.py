@@ -12,6 +12,7 @@ from patchword.cli.build import parameters_of
 from patchword.config.align import AlignCommand
 from patchword.config.base import Config
 from patchword.config.evaluate import EvaluateCommand
+from patchword.config.exchange import ExportCommand, ImportCommand
 from patchword.config.label import LabelCommand, LabelConfig
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
@@ -26,6 +27,8 @@ TYPED: dict[type[Config], tuple[str, ...]] = {
     SegmentCommand: ("p", "--model", "m", "-o", "out", "--refine", "none", "--soft", "cat", "--set", "jbu.radius=3"),
     EvaluateCommand: ("p", "--benchmark", "b", "--reduce-zero-label", "--worst", "3", "--set", "window=9"),
     SuggestCommand: ("p", "-o", "out", "--sample", "3", "--set", "crops.grids=[1, 2]"),
+    ExportCommand: ("m", "--format", "onnx", "-o", "m.onnx", "--opset", "18", "--set", "tolerance=1e-3"),
+    ImportCommand: ("f", "--format", "coco", "--photos", "p", "--classes", "cat", "-o", "out"),
     MergeConfig: ("a", "b", "-o", "out"),
     QualityConfig: ("labels", "--worst", "3"),
     AblateConfig: ("grid.json", "-o", "out", "--dtype", "float16"),

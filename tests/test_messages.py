@@ -62,8 +62,8 @@ def test_merge_of_what_is_no_result(tmp_path: Path, name: str, told: str) -> Non
 
 def test_export_tells_all_formats(tmp_path: Path) -> None:
     complaint = must(run("export", tmp_path, "--format", "foo", "-o", tmp_path / "out"), code=2).complaint
-    assert "(choose from coco, " in complaint
-    assert complaint.endswith("for labels, onnx, text-embeddings for a segmenter)")
+    assert "--format is 'foo'; choose from coco, " in complaint
+    assert complaint.endswith(", hf, onnx, text-embeddings")
 
 
 def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_path: Path) -> None:

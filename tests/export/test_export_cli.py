@@ -53,7 +53,7 @@ def test_json_says_what_polygons_lose(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--format", "pascal", "-o", "x"], "format 'pascal' is unknown (choose from coco,"),
+        (["--format", "pascal", "-o", "x"], "--format is 'pascal'; choose from coco,"),
         (["--format", "coco", "-o", "x"], "must be a file that ends in .json"),
         (["--format", "voc", "-o", "x", "--set", "shapes=boxes"], "setting 'shapes' is 'boxes'"),
     ],

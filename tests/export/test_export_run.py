@@ -113,7 +113,7 @@ def test_cvat_archive_holds_what_the_folder_holds(labels: LabelledDataset, tmp_p
 
 
 def test_wrong_ways_in_are_refused(labels: LabelledDataset, tmp_path: Path) -> None:
-    with pytest.raises(PatchwordError, match=r"format 'coca' is unknown \(choose from coco, "):
+    with pytest.raises(PatchwordError, match="'format' is 'coca'; choose from coco, "):
         export_labels(labels, format="coca", out=tmp_path / "x", quiet=True)
     with pytest.raises(PatchwordError, match=r"must be a file that ends in \.json"):
         export_labels(labels, format="coco", out=tmp_path / "x", quiet=True)

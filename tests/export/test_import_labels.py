@@ -270,7 +270,7 @@ def test_wrong_sources_are_refused(labels: LabelledDataset, tmp_path: Path) -> N
         ("voc", "nowhere", "cannot read"),
         ("voc", "bad.json", r"is not a VOC folder, nor a \.zip of one"),
         ("voc", "photos", "no folder SegmentationClass"),
-        ("yolo-seg", "nowhere", "cannot be imported; choose coco, voc, label-studio$"),
+        ("yolo-seg", "nowhere", "'format' is 'yolo-seg'; choose from coco, voc, label-studio$"),
         ("cvat", "nowhere", "'Segmentation mask 1.1' is read by voc"),
     ]
     for name, source, message in cases:

@@ -294,7 +294,7 @@ class TestRefusals:
         ("arguments", "said"),
         [
             (["--format", "onnx", "-o", "model.bin"], "must end in .onnx"),
-            (["--format", "onnx", "-o", "m.onnx", "--opset", "17"], "setting 'opset' is 17"),
+            (["--format", "onnx", "-o", "m.onnx", "--opset", "17"], "--opset is '17'; it must be at least 18"),
             (["--format", "onnx", "-o", "m.onnx", "--classes", "cat"], "--classes is not for the format onnx"),
             (["--format", "text-embeddings", "-o", "m.npz", "--int8"], "--int8 is not for the format text-embeddings"),
             (["--format", "text-embeddings", "-o", "m.npz", "--set", "opset=20"], "--set is not for the format"),

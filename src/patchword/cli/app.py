@@ -30,6 +30,7 @@ from patchword.cli.terminal import (
 )
 from patchword.config.align import AlignCommand
 from patchword.config.evaluate import EvaluateCommand
+from patchword.config.exchange import ExportCommand, ImportCommand
 from patchword.config.label import LabelCommand
 from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
 from patchword.config.segment import SegmentCommand
@@ -196,8 +197,8 @@ app.command()(benchmarks)
 add_command(app, AblateConfig, ablate)
 app.command()(encoders)
 app.command()(methods)
-app.command("export")(export)
-app.command("import")(import_)
+add_command(app, ExportCommand, export)
+add_command(app, ImportCommand, import_)
 app.command()(push)
 
 

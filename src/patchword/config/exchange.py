@@ -1,12 +1,42 @@
-"""Every choice of an export that a person may want to change."""
+"""What `export` and `import` take, and every choice of them that a person may want to change."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from patchword.config.base import Settings
+from patchword.config.base import Config, Option, Settings, Source
+from patchword.config.shared import (
+    LABELS,
+    AsJson,
+    Classes,
+    ClassesValue,
+    CommandLine,
+    Out,
+    Overwrite,
+    OverwriteCorrections,
+    Photos,
+    Quiet,
+    TextModel,
+    VisionModel,
+)
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    ExportValues: TypeAlias = "ExportSettings | Mapping[str, Any] | None"
+    ImportValues: TypeAlias = "ImportSettings | Mapping[str, Any] | None"
+else:
+    ExportValues = ImportValues = Any
+
+LabelFormat = Literal[
+    "coco", "coco-panoptic", "voc", "yolo-seg", "cvat", "label-studio", "fiftyone", "cityscapes", "hf"
+]
+ImportFormat = Literal["coco", "voc", "label-studio"]
+ONNX: Literal["onnx"] = "onnx"
+TEXT_EMBEDDINGS: Literal["text-embeddings"] = "text-embeddings"
 
 
 class ExportSettings(Settings):
@@ -110,3 +140,127 @@ class OnnxSettings(Settings):
         description="Class scores of pixels in memory at once inside the model, 1 and more (at least a row's are): "
         "fewer need less memory, with the same result.",
     )
+
+
+class ExportConfig(Config):
+    """Labels in the format of another tool."""
+
+    COMMAND: ClassVar[str] = "export"
+    SOURCE: ClassVar[Source] = LABELS
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword export labels/ --format coco -o labels.json",
+        "patchword export model/ --format onnx -o model.onnx",
+    )
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": ExportSettings}
+
+    format: Annotated[LabelFormat, Option("Format of the other tool.")]
+    out: Annotated[str | Path, Option("Folder, or the file that the format is.", "PATH", short="-o")]
+    photos: Photos = None
+    settings: Annotated[ExportValues, Option("Choices of the format.")] = None
+    overwrite: Annotated[bool, Option("Replace what an earlier export left there.")] = False
+    quiet: Quiet = False
+
+    def check(self) -> None:
+        _ = self.numbers_of("settings")
+
+
+class ExportCommand(ExportConfig):
+    """Labels in the format of another tool, or a segmenter as a file that needs no torch."""
+
+    SOURCE: ClassVar[Source] = Source(
+        "source", "FOLDER", "Labels that `patchword label` made, or a segmenter of `align`."
+    )
+
+    format: Annotated[  # type: ignore[assignment]
+        Literal[LabelFormat, "onnx", "text-embeddings"],
+        BeforeValidator(lambda value: TEXT_EMBEDDINGS if value == "text-vectors" else value),
+        Option("Format: of a segmenter onnx or text-embeddings, of labels the others."),
+    ]
+    opset: Annotated[
+        int | None, Field(ge=18, le=23), Option("Of onnx: operator set, 18 to 23; by default 20.", "N")
+    ] = None
+    int8: Annotated[bool, Option("Of onnx: 8-bit weights, which are smaller and a little less exact.")] = False
+    classes: Annotated[
+        ClassesValue | None,
+        Option("Of text-embeddings: class names or a class list file; by default those of the training.", "CLASSES"),
+    ] = None
+    encoder: Annotated[VisionModel | None, Option("Of onnx: where the vision encoder is now.", "NAME")] = None
+    text_encoder: Annotated[TextModel | None, Option("Of text-embeddings: where the text encoder is now.", "NAME")] = (
+        None
+    )
+    as_json: AsJson = False
+
+    def check(self) -> None:
+        of_formats: dict[str, tuple[str, ...]] = {
+            ONNX: ("--opset", "--int8", "--encoder", "--set"),
+            TEXT_EMBEDDINGS: ("--classes", "--text-encoder"),
+        }
+        allowed = of_formats.get(self.format, ("--photos", "--set"))
+        given = {
+            "--photos": self.photos,
+            "--opset": self.opset,
+            "--int8": self.int8,
+            "--classes": self.classes,
+            "--encoder": self.encoder,
+            "--text-encoder": self.text_encoder,
+            "--set": self.settings,
+        }
+        wrong = next((flag for flag, value in given.items() if value and flag not in allowed), None)
+        if wrong:
+            raise PatchwordError(f"{wrong} is not for the format {self.format}; allowed: {', '.join(allowed)}")
+        super().check()
+
+    def numbers_of(self, part: str) -> Settings:
+        kinds: dict[str, type[Settings]] = {ONNX: OnnxSettings, TEXT_EMBEDDINGS: Settings}
+        return kinds.get(self.format, ExportSettings).of(self.settings)
+
+
+def _importable(value: object) -> object:
+    if isinstance(value, str) and value.casefold() == "cvat":
+        raise ValueError(
+            "format 'cvat' cannot be imported; CVAT's export 'Segmentation mask 1.1' is read by voc, its 'COCO 1.0' "
+            "by coco"
+        )
+    return value
+
+
+class ImportConfig(Config):
+    """Labels that a person corrected in another tool, for `align`.
+
+    Exit code 1 when something could not be used and was left out.
+    """
+
+    COMMAND: ClassVar[str] = "import"
+    SOURCE: ClassVar[Source] = Source("source", "SOURCE", "File or folder of the other tool; of voc also a .zip.")
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword import labels.json --format coco --photos photos/ --classes classes.txt -o corrected/",
+    )
+    FORMER: ClassVar[Mapping[str, str]] = {"vocabulary": "classes"}
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": ImportSettings}
+
+    format: Annotated[
+        ImportFormat, BeforeValidator(_importable), Option("Format of the files; what CVAT exports is voc or coco.")
+    ]
+    photos: Annotated[str | Path, Option("Folder of the photographs.", "FOLDER")]
+    classes: Classes
+    out: Out
+    settings: Annotated[ImportValues, Option("Choices of the format.")] = None
+    overwrite: Overwrite = False
+    overwrite_corrections: OverwriteCorrections = False
+    quiet: Quiet = False
+    command: CommandLine = ""
+
+    def check(self) -> None:
+        numbers = self.numbers_of("settings")
+        for name, owner in (("image_field", "label-studio"), ("values", "voc")):
+            if owner != self.format and getattr(numbers, name) != ImportSettings.model_fields[name].default:
+                raise PatchwordError(f"setting {name!r} is for the format {owner}, not for {self.format}")
+
+
+class ImportCommand(ImportConfig):
+    """Labels that a person corrected in another tool, for `align`.
+
+    Exit code 1 when something could not be used and was left out.
+    """
+
+    as_json: AsJson = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast
 
 import numpy as np
 
-from patchword.config.exchange import ImportSettings
-from patchword.config.inputs import Classes, refuse_empty, tell_classes
+from patchword.config.command import command
+from patchword.config.exchange import ImportConfig, ImportFormat, ImportSettings
+from patchword.config.inputs import tell_classes
 from patchword.data.components import NOTHING
 from patchword.data.folders import Manifest, prepare_output, write_json
 from patchword.data.images import orientation_hint
@@ -37,32 +37,16 @@ from patchword.runs.pipeline import content_of
 from patchword.runs.progress import Progress
 from patchword.runs.records import Session, VocabularyRecord, relative_root
 
-IMPORT_FORMATS: dict[str, Callable[..., Findings]] = {
+IMPORT_FORMATS: dict[ImportFormat, Callable[..., Findings]] = {
     "coco": read_coco,
     "voc": read_voc,
     "label-studio": read_label_studio,
 }
-
-
-_ANOTHER_WAY = {"cvat": "; CVAT's export 'Segmentation mask 1.1' is read by voc, its 'COCO 1.0' by coco"}
-_OF_FORMAT = {"image_field": "label-studio", "values": "voc"}
 _GENERATOR = "imported"
 
 
-def import_labels(
-    source: str | Path,
-    *,
-    format: str,
-    photos: str | Path,
-    out: str | Path,
-    classes: Classes | None = None,
-    vocabulary: Classes | None = None,
-    settings: ImportSettings | Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    overwrite_corrections: bool = False,
-    quiet: bool = False,
-    command: str = "",
-) -> LabelledDataset:
+@command(ImportConfig)
+def import_labels(source: str | Path, config: ImportConfig) -> LabelledDataset:
     """Write a folder of labels from another tool's files.
 
     Classes are matched by name, photographs by path. Only photographs that the files speak of are in the data set.
@@ -70,38 +54,14 @@ def import_labels(
     are written down in the manifest as failed, with the reason; single objects that cannot be used are left out, and
     counted by kind of trouble in the manifest and in the counts. Pixels without a class are ignore.
 
-    Args:
-        source: a file for coco and label-studio, a folder or a .zip of one for voc.
-        format: a key of `IMPORT_FORMATS`.
-        photos: folder of the photographs.
-        out: folder of the data set.
-        classes: of the labels, as for `label`; their order gives the indices.
-        vocabulary: an older name of `classes`.
-        settings: all as `ImportSettings`, or by name those that differ from the defaults.
-        overwrite: empty such a folder first, unless it holds corrected labels of photographs that `source` has none of.
-        overwrite_corrections: empty it even then.
-        quiet: whether to show no progress.
-        command: what the user typed, for the record.
-
     Returns:
         the data set; it has no models and no settings, and its segments have generator "imported" and score 1.
     """
-    refuse_empty(source=source, photos=photos, out=out)
-    given = classes if vocabulary is None else vocabulary
-    if given is None or (classes is not None and vocabulary is not None):
-        raise PatchwordError("classes of the labels are needed, once; pass names, a class list file or a Vocabulary")
-    vocabulary = Vocabulary.of(given)
-    read = IMPORT_FORMATS.get(format)
-    if read is None:
-        other = _ANOTHER_WAY.get(format.casefold(), "")
-        raise PatchwordError(f"format {format!r} cannot be imported; choose {', '.join(IMPORT_FORMATS)}{other}")
-    chosen = settings if isinstance(settings, ImportSettings) else ImportSettings(**(settings or {}))
-    for name in chosen.model_fields_set:
-        if _OF_FORMAT[name] != format:
-            raise PatchwordError(f"setting {name!r} is for the format {_OF_FORMAT[name]}, not for {format}")
-    refuse_inside(Path(out), Path(source), Path(photos))
-    photographs = Photographs(Path(photos))
-    findings = read(Path(source), photographs=photographs, vocabulary=vocabulary, settings=chosen)
+    out, vocabulary = config.out, Vocabulary.of(config.classes)
+    refuse_inside(Path(out), Path(source), Path(config.photos))
+    photographs = Photographs(Path(config.photos))
+    read, settings = IMPORT_FORMATS[config.format], ImportSettings.of(config.settings)
+    findings = read(Path(source), photographs=photographs, vocabulary=vocabulary, settings=settings)
     findings = findings.alone(place=str(source))
     if not findings.corrections:
         first = next(iter(findings.failed.values()), None)
@@ -110,20 +70,20 @@ def import_labels(
             if first is None
             else f"no labels of {source} can be used; the first reason: {first}"
         )
-    if overwrite and not overwrite_corrections:
+    if config.overwrite and not config.overwrite_corrections:
         refuse_corrections(out, keeping={correction.name for correction in findings.corrections}, instead=CORRECTIONS)
-    tell_classes(vocabulary, quiet=quiet)
-    folder = prepare_output(out, overwrite=overwrite or overwrite_corrections, marker=MARKER)
-    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=format)
+    tell_classes(vocabulary, quiet=config.quiet)
+    folder = prepare_output(out, overwrite=config.overwrite or config.overwrite_corrections, marker=MARKER)
+    record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=config.format)
     manifest = Manifest(folder / MANIFEST_FILE)
     reasons = [f"{count} x {trouble}" for trouble, count in findings.left_out.items()]
     usable = False
-    with Session(folder, command=command) as session:
+    with Session(folder, command=config.command) as session:
         entries: list[Correction | ImageRecord] = [
             *findings.corrections,
             *(_failure(name, why) for name, why in findings.failed.items()),
         ]
-        with Progress(len(entries), "importing", "images", quiet=quiet) as progress, manifest:
+        with Progress(len(entries), "importing", "images", quiet=config.quiet) as progress, manifest:
             for entry in sorted(entries, key=lambda each: each.name):
                 brought = (
                     entry
@@ -138,7 +98,7 @@ def import_labels(
         if not usable:
             raise PatchwordError(f"no labels of {source} can be used; the first reason: {reasons[0]}")
         finish(folder, record=record, manifest=manifest, left_out=findings.left_out)
-    return LabelledDataset.open(folder, photos=photos)
+    return LabelledDataset.open(folder, photos=config.photos)
 
 
 def _failure(name: str, reason: str, left_out: Mapping[str, int] | None = None) -> ImageRecord:
@@ -154,12 +114,12 @@ def _failure(name: str, reason: str, left_out: Mapping[str, int] | None = None) 
     )
 
 
-def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: str) -> DatasetRecord:
+def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, source: ImportFormat) -> DatasetRecord:
     record = DatasetRecord(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         complete=False,
-        source=cast(Literal["coco", "voc", "label-studio"], source),
+        source=source,
         photographs=relative_root(photographs.root, folder=folder),
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
         settings=None,

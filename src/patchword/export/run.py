@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from patchword.config.exchange import ExportSettings
-from patchword.config.inputs import refuse_empty
+from patchword.config.command import command
+from patchword.config.exchange import ExportConfig, ExportSettings, LabelFormat
 from patchword.data.folders import prepare_output, write_json
 from patchword.errors import PatchwordError
 from patchword.export.coco import write_coco, write_coco_panoptic
@@ -76,7 +76,7 @@ class Format:
     objects: bool = True
 
 
-FORMATS = {
+FORMATS: dict[LabelFormat, Format] = {
     "coco": Format(write_coco, "COCO instances, one JSON file with run lengths or polygons", file=".json"),
     "coco-panoptic": Format(write_coco_panoptic, "COCO panoptic, a JSON file and PNGs of object numbers"),
     "voc": Format(write_voc, "PASCAL VOC, indexed PNGs of classes and objects"),
@@ -89,58 +89,37 @@ FORMATS = {
 }
 
 
-def export_labels(
-    labels: str | Path | LabelledDataset,
-    *,
-    format: str,
-    out: str | Path,
-    photos: str | Path | None = None,
-    settings: ExportSettings | Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> ExportSummary:
+@command(ExportConfig)
+def export_labels(labels: str | Path | LabelledDataset, config: ExportConfig) -> ExportSummary:
     """Write labels in another format.
 
     Names, ids and colours of the classes are the same in all formats (`categories_of`). The label map is the truth:
     formats of masks hold it as it is, formats of objects hold connected pieces of it, told apart by the segments
     (`pieces_of`). The same labels give the same bytes. One photograph is in memory at a time.
 
-    Args:
-        labels: the data set, or its folder.
-        format: a key of `FORMATS`.
-        out: a folder; a file that ends in .json for coco; a folder or a file that ends in .zip for cvat.
-        photos: where the photographs of a folder of labels are now; by default where they were, relative to it.
-        settings: choices, all as `ExportSettings`, or by name those that differ from the defaults.
-        overwrite: replace what an earlier export of the format left there.
-        quiet: whether to show no progress.
-
     Returns:
         what was written and what was lost. A folder has it too, in `export.json`, written last.
     """
-    chosen = FORMATS.get(format)
-    if chosen is None:
-        raise PatchwordError(f"format {format!r} is unknown (choose from {', '.join(FORMATS)})")
-    refuse_empty(labels=labels, out=out, photos=photos)
-    settings = settings if isinstance(settings, ExportSettings) else ExportSettings(**(settings or {}))
+    chosen, out = FORMATS[config.format], Path(config.out)
+    settings = ExportSettings.of(config.settings)
     if isinstance(labels, str | Path):
-        labels = LabelledDataset.open(labels, photos=photos)
-    elif photos is not None:
+        labels = LabelledDataset.open(labels, photos=config.photos)
+    elif config.photos is not None:
         raise PatchwordError("photos are given beside a data set that has its own; pass its folder with them")
-    out = Path(out)
     refuse_inside(out, labels.folder, labels.root)
-    unusable = labels.unusable(quiet=quiet)
+    unusable = labels.unusable(quiet=config.quiet)
     if unusable:
         raise PatchwordError(
             f"{why_unusable(unusable)}; nothing is exported: label again with `patchword label ... --resume` (and "
             "--forget-missing for what is gone), or import again"
         )
-    is_file = _prepare(out, chosen, name=format, overwrite=overwrite)
+    is_file = _prepare(out, chosen, name=config.format, overwrite=config.overwrite)
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
-    with Progress(len(labels), f"exporting to {format}", "images", quiet=quiet) as progress:
+    with Progress(len(labels), f"exporting to {config.format}", "images", quiet=config.quiet) as progress:
         job = Job(labels, categories_of(labels.vocabulary), settings, progress)
         chosen.write(job, out)
     summary = ExportSummary(
-        format=format,
+        format=config.format,
         path=str(out),
         vocabulary_hash=labels.vocabulary.hash,
         images=len(labels),

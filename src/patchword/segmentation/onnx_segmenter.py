@@ -65,7 +65,7 @@ def load_onnx_segmenter(
         if text_encoder is not None:
             raise
         raise PatchwordError(
-            f"{error} (a file of text vectors will do: `patchword export --format text-vectors`)"
+            f"{error} (a file of text embeddings will do: `patchword export --format text-embeddings`)"
         ) from None
     facts.text_encoder.check(text.record, role="text encoder", place=str(path))
     trained = text.vocabulary if isinstance(text, StoredText) else facts.parsed_vocabulary()
