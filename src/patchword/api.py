@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from patchword.config.align import AlignConfig
 from patchword.config.command import command
 from patchword.config.label import LabelConfig
-from patchword.config.segment import SegmentConfig
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from patchword.evaluation.benchmark_api import evaluate_benchmark as evaluate_benchmark
     from patchword.evaluation.benchmark_api import evaluate_suite as evaluate_suite
     from patchword.labeling.dataset import LabelledDataset
+    from patchword.segmentation.api import segment as segment
     from patchword.segmentation.opening import load as load
-    from patchword.segmentation.records import SegmentedFolder
     from patchword.segmentation.segmenter import Segmenter
     from patchword.suggestion.api import suggest as suggest
 
@@ -26,6 +25,7 @@ _HOMES = {
     "evaluate_benchmark": "patchword.evaluation.benchmark_api",
     "evaluate_suite": "patchword.evaluation.benchmark_api",
     "load": "patchword.segmentation.opening",
+    "segment": "patchword.segmentation.api",
     "suggest": "patchword.suggestion.api",
 }
 
@@ -55,18 +55,6 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
     from patchword.segmentation.segmenter import Segmenter
 
     return Segmenter.from_pretrained(config.out, encoder=vision, text_encoder=text)
-
-
-@command(SegmentConfig)
-def segment(photos: str | Path, config: SegmentConfig) -> SegmentedFolder:
-    """Stage 3: segment photographs by any class names into a folder; for one image in memory see `Segmenter.segment`.
-
-    Returns:
-        the folder, the names of the photographs, and which of them could not be segmented.
-    """
-    from patchword.segmentation.api import segment_photos
-
-    return segment_photos(photos, config)
 
 
 def __getattr__(name: str) -> Any:

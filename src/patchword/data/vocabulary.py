@@ -84,6 +84,8 @@ class Vocabulary:
             shared: words allowed in more than one class, beside those that the file allows.
         """
         if isinstance(classes, Vocabulary):
+            if not (background or shared or templates is not None):
+                return classes
             base = replace(classes, shared=(*classes.shared, *shared))
         else:
             base = cls._of_draft(draft_of(classes, shared=shared))

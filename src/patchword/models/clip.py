@@ -103,7 +103,8 @@ class ClipEncoder:
         patch = self.record.patch_size
         check_images(images, multiple_of=patch)
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        return self._patch_vectors(self.before_last_layer(images.float().to(self.device)), grid=grid)
+        hidden = self.before_last_layer(images.float().to(self.device))
+        return self._patch_vectors(hidden, grid=grid)
 
     @torch.no_grad()
     def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +114,8 @@ class ClipEncoder:
             return self.encode_images(images), self.encode_patches(images)
         check_images(images)
         hidden = self.before_last_layer(images.float().to(self.device).clamp(0, 1))
-        return self._class_vectors(hidden), self._patch_vectors(hidden, grid=(side // patch, side // patch))
+        grid = (side // patch, side // patch)
+        return self._class_vectors(hidden), self._patch_vectors(hidden, grid=grid)
 
     @property
     def context_length(self) -> int:
@@ -206,72 +208,39 @@ ADAPTERS = {("clip", "image-text"): Adapter("CLIPModel", clip_sizes, _build)}
 
 
 def dense_last_layer(layer: Any, hidden: Tensor, *, dense: Dense, grid: tuple[int, int], spread: float) -> Tensor:
-    """The last `CLIPEncoderLayer` on its input (b, 1 + h * w, c), class token first, in one of the dense variants."""
-    if dense == "value":
-        return value_path(layer, hidden)
-    if dense == "maskclip":
-        return maskclip(layer, hidden)
-    if dense == "sclip":
-        return sclip(layer, hidden)
-    if dense == "clearclip":
-        return clearclip(layer, hidden)
-    return naclip(layer, hidden, grid=grid, spread=spread)
+    """The last `CLIPEncoderLayer` in one of the dense variants of the table above.
 
+    MaskCLIP's equation is for CLIP's ResNet, whose pooling has neither residual nor MLP. "maskclip" is what its
+    authors' own code does with a vision transformer; "value" carries the equation over to the attention alone, as
+    ClearCLIP found residual and MLP to be noise. In neither does a token see another. SCLIP's sum of two attentions is
+    not halved. NACLIP's neighbourhood is added to the logits after their scaling; its own spread is 5 patches.
 
-def value_path(layer: Any, hidden: Tensor) -> Tensor:
-    """out_proj(v_proj(layer_norm1(x))): attention replaced by identity, no residual, no MLP, no scale.
+    Args:
+        layer: the model's last layer.
+        hidden: its input (b, 1 + h * w, c), class token first, which takes part as query and as key.
+        dense: the variant.
+        grid: (h, w).
+        spread: standard deviation in patches of NACLIP's neighbourhood, above 0.
 
-    Every token keeps its own value. Final layer norm and projection follow in the caller. MaskCLIP's equation is for
-    CLIP's ResNet, whose pooling has neither residual nor MLP; this carries it over to the last layer's attention alone,
-    as ClearCLIP found the residual and the MLP to be noise. `maskclip` is what MaskCLIP's own code does with a vision
-    transformer.
+    Returns:
+        (b, 1 + h * w, c).
     """
-    normed = layer.layer_norm1(hidden)
-    values: Tensor = layer.self_attn.out_proj(layer.self_attn.v_proj(normed))
-    return values
-
-
-def maskclip(layer: Any, hidden: Tensor) -> Tensor:
-    """MaskCLIP as its authors' code has it for vision transformers: identity for attention, the rest of the layer kept.
-
-    u = x + out_proj(v_proj(layer_norm1(x))), then u + mlp(layer_norm2(u)). No scale; no token sees another in this
-    layer, so the class token, which is dropped afterwards, has no part in it.
-    """
-    hidden = hidden + value_path(layer, hidden)
-    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    attention, normed = layer.self_attn, layer.layer_norm1(hidden)
+    projections = {"sclip": (attention.q_proj, attention.k_proj), "clearclip": (attention.q_proj,)}
+    mixed = attention.v_proj(normed)
+    if dense not in ("value", "maskclip"):
+        prior = neighbourhood(grid, spread=spread).to(normed) if dense == "naclip" else None
+        shape = (*normed.shape[:-1], -1, attention.head_dim)
+        values, parts = mixed.view(shape).transpose(1, 2), []  # (b, heads, n, e)
+        for projection in projections.get(dense, (attention.k_proj,)):
+            vectors = projection(normed).view(shape).transpose(1, 2)
+            parts.append(functional.scaled_dot_product_attention(vectors, vectors, values, attn_mask=prior))
+        mixed = sum(parts[1:], parts[0]).transpose(1, 2).flatten(2)
+    out: Tensor = attention.out_proj(mixed)
+    if dense in ("maskclip", "sclip"):
+        hidden = hidden + out
+        out = hidden + layer.mlp(layer.layer_norm2(hidden))
     return out
-
-
-def sclip(layer: Any, hidden: Tensor) -> Tensor:
-    """SCLIP: correlative self-attention, the sum of softmax(q q^T / sqrt e) and softmax(k k^T / sqrt e), applied to v.
-
-    The sum is not halved, residual and MLP are those of the layer, and the class token takes part as query and as key.
-    """
-    query, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    mixed = _attend(query, value) + _attend(key, value)
-    hidden = hidden + _merge(layer.self_attn, mixed)
-    out: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
-    return out
-
-
-def clearclip(layer: Any, hidden: Tensor) -> Tensor:
-    """ClearCLIP: softmax(q q^T / sqrt e) applied to v; no residual, no MLP.
-
-    The class token takes part as query and as key.
-    """
-    query, _, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    return _merge(layer.self_attn, _attend(query, value))
-
-
-def naclip(layer: Any, hidden: Tensor, *, grid: tuple[int, int], spread: float) -> Tensor:
-    """NACLIP: softmax(k k^T / sqrt e + w) applied to v; no residual, no MLP.
-
-    w is added to the logits after their scaling: exp(-d^2 / (2 spread^2)) for two patches d patches apart (1 for a
-    patch and itself), 0 where either is the class token. NACLIP's own spread is 5 patches.
-    """
-    _, key, value = _heads(layer.self_attn, layer.layer_norm1(hidden))
-    prior = neighbourhood(grid, spread=spread).to(key)
-    return _merge(layer.self_attn, _attend(key, value, prior=prior))
 
 
 def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
@@ -284,25 +253,6 @@ def neighbourhood(grid: tuple[int, int], *, spread: float) -> Tensor:
 def _gaussian(count: int, *, spread: float) -> Tensor:
     places = torch.arange(count, dtype=torch.float32)
     return torch.exp(-(places[:, None] - places[None]).square() / (2 * spread**2))  # (count, count)
-
-
-def _heads(attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    shape = (*normed.shape[:-1], -1, attention.head_dim)
-    query, key, value = (
-        projection(normed).view(shape).transpose(1, 2)  # (b, heads, n, e)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    return query, key, value
-
-
-def _attend(vectors: Tensor, value: Tensor, *, prior: Tensor | None = None) -> Tensor:
-    """Attention of (b, heads, n, e) vectors among themselves, scaled by 1 / sqrt e, applied to the values."""
-    return functional.scaled_dot_product_attention(vectors, vectors, value, attn_mask=prior)
-
-
-def _merge(attention: Any, mixed: Tensor) -> Tensor:
-    merged: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return merged
 
 
 class ProxyClip:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.config.command import command
 from patchword.config.inputs import choose_images, root_of, tell_classes
 from patchword.config.segment import SegmentConfig
 from patchword.config.shared import ClassesValue, ModelSource, read_vocabulary
@@ -121,8 +122,13 @@ class SegmentRequest:
         return segmenter.vocabulary_of() if self.config.classes is None else self.config.classes
 
 
-def segment_photos(photos: str | Path, config: SegmentConfig) -> SegmentedFolder:
-    """See `patchword.segment`."""
+@command(SegmentConfig)
+def segment(photos: str | Path, config: SegmentConfig) -> SegmentedFolder:
+    """Stage 3: segment photographs by any class names into a folder; for one image in memory see `Segmenter.segment`.
+
+    Returns:
+        the folder, the names of the photographs, and which of them could not be segmented.
+    """
     request = SegmentRequest.read(photos, config)
     from patchword.segmentation.records import MARKER  # after what can be refused without torch
     from patchword.segmentation.run import segment_folder

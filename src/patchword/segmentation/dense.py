@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import compute_type, resize, resize_uint8
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.runs.records import COMPUTED_ON
-from patchword.segmentation.pixels import apply_thresholds, assign_pixels
+from patchword.segmentation.pixels import PostprocessConfig, apply_thresholds, assign_pixels
 from patchword.segmentation.result import SegmentationResult
 from patchword.segmentation.scores import JbuScores, patch_scores
 from patchword.segmentation.sliding_window import (
@@ -201,54 +202,56 @@ class DenseSegmenter:
             size = (pixels.shape[0], pixels.shape[1])
             plan = inference_windows(size, settings=chosen, image_size=self.image_size, patch_size=self.patch_size)
             seen[place] = SeenImage(pixels, plan)
-        for places in share_batches(seen, most=chosen.batch):
-            found |= self._segment_together({place: seen[place] for place in places}, words, chosen)
+        decided, decision = words.decision(chosen, temperature=self.temperature)
+        groups = deque(share_batches(seen, most=chosen.batch))
+        while groups:
+            places = groups.popleft()
+            try:
+                merged = self._encode_windows([seen[place] for place in places], words, chosen)
+                for place, windows in zip(places, merged, strict=True):
+                    found[place] = self._assign(windows, seen[place], decided, decision, chosen)
+            except PatchwordError as error:
+                if len(places) == 1:
+                    found[places[0]] = error
+                else:  # where one fails, each is on its own
+                    groups.extendleft([place] for place in reversed(places))
         return [found[place] for place in range(len(images))]
 
-    def _segment_together(
-        self, seen: dict[int, SeenImage], words: ClassWords, settings: SegmentSettings
-    ) -> dict[int, SegmentationResult | PatchwordError]:
-        """Segment images whose windows have one size; where one fails, each is on its own."""
-        classes, decision = words.decision(settings, temperature=self.temperature)
-        found: dict[int, SegmentationResult | PatchwordError] = {}
-        try:
-            merged = self._encode_windows(list(seen.values()), words, settings)
-            for (place, image), windows in zip(seen.items(), merged, strict=True):
-                scores = windows.scores(image.size)
-                if settings.refine == "jbu":
-                    guide = torch.from_numpy(image.pixels).permute(2, 0, 1)
-                    scores = JbuScores(patch_scores(scores), image=guide, settings=settings.jbu)
-                if settings.refine == "pamr":
-                    from patchword.segmentation.pamr import refine_by_pamr
+    def _assign(
+        self,
+        windows: FeatureMerge | LogitMerge,
+        image: SeenImage,
+        classes: ClassWords,
+        decision: PostprocessConfig,
+        settings: SegmentSettings,
+    ) -> SegmentationResult:
+        """Give the pixels of an image classes, by its windows' features."""
+        scores = windows.scores(image.size)
+        if settings.refine == "jbu":
+            guide = torch.from_numpy(image.pixels).permute(2, 0, 1)
+            scores = JbuScores(patch_scores(scores), image=guide, settings=settings.jbu)
+        if settings.refine == "pamr":
+            from patchword.segmentation.pamr import refine_by_pamr
 
-                    as_seen = self._resized(image, settings) if settings.pamr.guide == "seen" else None
-                    pixels = refine_by_pamr(
-                        scores, decision=decision, image=image.pixels, seen=as_seen, settings=settings.pamr
-                    )
-                else:
-                    pixels = assign_pixels(scores, decision=decision)
-                if settings.refine == "sam":
-                    from patchword.segmentation.snap import CoarseShares, snap
+            as_seen = self._resized(image, settings) if settings.pamr.guide == "seen" else None
+            pixels = refine_by_pamr(scores, decision=decision, image=image.pixels, seen=as_seen, settings=settings.pamr)
+        else:
+            pixels = assign_pixels(scores, decision=decision)
+        if settings.refine == "sam":
+            from patchword.segmentation.snap import CoarseShares, snap
 
-                    coarse = CoarseShares.of(scores, decision=decision, cells=settings.sam.cells)
-                    guide, proposer = to_tensor(image.pixels), self.refiner
-                    pixels = snap(pixels, coarse=coarse, image=guide, proposer=proposer, settings=settings.sam)
-                pixels = apply_thresholds(pixels, decision=decision)
-                found[place] = SegmentationResult(
-                    LabelMap(pixels.indices, classes.names, classes.colours),
-                    pixels.confidence,
-                    image.pixels,
-                    scores=scores,
-                    class_of=decision.class_of,
-                    temperature=decision.temperature,
-                )
-            return found
-        except PatchwordError as error:
-            if len(seen) == 1:
-                return dict.fromkeys(seen, error)
-        for place, image in seen.items():
-            found |= self._segment_together({place: image}, words, settings)
-        return found
+            coarse = CoarseShares.of(scores, decision=decision, cells=settings.sam.cells)
+            guide, generator = to_tensor(image.pixels), self.refiner
+            pixels = snap(pixels, coarse=coarse, image=guide, proposer=generator, settings=settings.sam)
+        pixels = apply_thresholds(pixels, decision=decision)
+        return SegmentationResult(
+            LabelMap(pixels.indices, classes.names, classes.colours),
+            pixels.confidence,
+            image.pixels,
+            scores=scores,
+            class_of=decision.class_of,
+            temperature=decision.temperature,
+        )
 
     def _resized(self, image: SeenImage, settings: SegmentSettings) -> Tensor:
         """The image at the size that it is seen at, (1, 3, h, w)."""

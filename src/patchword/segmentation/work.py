@@ -73,9 +73,8 @@ class SegmentWork:
     def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[Segmented | VideoEnd]:
         """Segment what can be read of a chunk, in batches that fit into memory; a video is a chunk of its own."""
         if is_video(photographs[0].path):
-            yield from self._video(photographs[0], chunk=chunk)
-        else:
-            yield from self._images(photographs)
+            return self._video(photographs[0], chunk=chunk)
+        return self._images(photographs)
 
     def write(self, made: Segmented | VideoEnd) -> Written:
         """Write an image's files."""
@@ -88,7 +87,9 @@ class SegmentWork:
     def _images(self, photographs: Sequence[Photograph]) -> Iterator[Segmented]:
         for group in batches_of(photographs, most=self.how.batch_megapixels * 1e6):
             readable = [each.pixels for each in group if not isinstance(each.pixels, PatchwordError)]
-            found = iter(self._batch([pixels for pixels in readable if pixels is not NOT_READ]))
+            images = [pixels for pixels in readable if pixels is not NOT_READ]
+            segment = partial(self.segmenter.segment_batch, classes=self.vocabulary, settings=self.settings)
+            found = iter(segment(images) if images else ())
             for each in group:
                 yield Segmented(each.name, self._result(each, found), content=each.content)
 
@@ -97,18 +98,12 @@ class SegmentWork:
     ) -> SegmentationResult | PatchwordError | ResultRecord:
         if isinstance(photograph.pixels, PatchwordError):
             return why_unread(photograph)
-        return self._in_tiles(photograph) if photograph.pixels is NOT_READ else next(found)
-
-    def _batch(self, images: Sequence[Pixels]) -> list[SegmentationResult | PatchwordError]:
-        if not images:
-            return []
-        found = self.segmenter.segment_batch(images, classes=self.vocabulary, settings=self.settings)
-        if self.how.soft:
-            return found
-        # what waits to be written goes without what nobody asks of it
-        return [
-            each if isinstance(each, PatchwordError) else replace(each, scores=None, class_of=None) for each in found
-        ]
+        if photograph.pixels is NOT_READ:
+            return self._in_tiles(photograph)
+        result = next(found)
+        if isinstance(result, PatchwordError) or self.how.soft:
+            return result
+        return replace(result, scores=None, class_of=None)
 
     def _in_tiles(self, photograph: Photograph) -> PatchwordError | ResultRecord:
         """Segment an image tile by tile into its files."""
