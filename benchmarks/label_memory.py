@@ -21,8 +21,7 @@ from PIL import Image
 
 from patchword.toytown.classes import SEEN
 from patchword.toytown.miniatures import CLIP, SAM
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import draw_scene
+from patchword.toytown.world import draw_scene, scene_seed
 
 # Quick, and without influence on how much is kept: few crops, one prompt a class.
 QUICK = ("--set=grids=[1,2]", "--set=peaks=1", "--set=sampling_clusters=8", "--device=cpu", "--quiet")

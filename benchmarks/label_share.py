@@ -46,8 +46,8 @@ from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
 from patchword.models.loading import load_image_text, load_mask_proposer
-from patchword.models.mask_ops import stability_score
 from patchword.models.protocols import ImageEmbedding, MaskGenerator
+from patchword.models.sam import stability_score
 from patchword.toytown import miniatures
 from patchword.versions import versions
 

@@ -36,8 +36,7 @@ from patchword.labeling.point_sampling import sample_points
 from patchword.models.loading import load_mask_proposer, load_patch_encoder
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals, PatchEncoder
 from patchword.toytown import miniatures
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene, scene_seed
 
 STYLES = {"day": "evaluate-seen", "dusk": "evaluate-style"}
 LEAST_AREA = 40

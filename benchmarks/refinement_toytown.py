@@ -39,8 +39,7 @@ from patchword.toytown.classes import CLASSES, SEEN
 from patchword.toytown.demo import ALIGN_SETTINGS, LABEL_SETTINGS
 from patchword.toytown.demo_scenes import ALL, SIZE, draw
 from patchword.toytown.demo_work import dense_segmenter
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import draw_scene
+from patchword.toytown.world import draw_scene, scene_seed
 from patchword.versions import versions
 from patchword.visualization.overlays import overlay
 

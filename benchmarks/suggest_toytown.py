@@ -29,8 +29,7 @@ from patchword.models.protocols import ImageTextEncoder
 from patchword.suggestion.run import read_nouns, suggest_classes
 from patchword.toytown import miniatures
 from patchword.toytown.classes import CLASSES
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene, scene_seed
 
 STYLES = {"day": "evaluate-seen", "dusk": "evaluate-style"}
 ABSENT = ("boat", "balloon", "mushroom", "bench", "snowman", "kite", "fence", "butterfly")

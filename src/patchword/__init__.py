@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from patchword.api import align as align
-    from patchword.api import evaluate as evaluate
     from patchword.api import label as label
-    from patchword.api import segment as segment
-    from patchword.api import suggest as suggest
     from patchword.config.align import AlignSettings as AlignSettings
     from patchword.config.label import LabelSettings as LabelSettings
     from patchword.data.masks import LabelMap as LabelMap
     from patchword.data.masks import Segment as Segment
     from patchword.data.vocabulary import Vocabulary as Vocabulary
     from patchword.errors import PatchwordError as PatchwordError
+    from patchword.evaluation.api import evaluate as evaluate
     from patchword.evaluation.confusion import ConfusionMatrix as ConfusionMatrix
     from patchword.evaluation.report import EvaluationReport as EvaluationReport
     from patchword.export.importers import import_labels as import_labels
@@ -36,21 +34,23 @@ if TYPE_CHECKING:
     from patchword.models.loading import load_image_text as load_image_text
     from patchword.models.loading import load_mask_proposer as load_mask_proposer
     from patchword.models.loading import load_patch_encoder as load_patch_encoder
+    from patchword.segmentation.api import segment as segment
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
     from patchword.segmentation.opening import load as load
     from patchword.segmentation.records import SegmentedFolder as SegmentedFolder
     from patchword.segmentation.result import SegmentationResult as SegmentationResult
     from patchword.segmentation.segmenter import Segmenter as Segmenter
     from patchword.suggestion.result import Suggestion as Suggestion
+    from patchword.suggestion.api import suggest as suggest
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "align": "patchword.api",
-    "evaluate": "patchword.api",
+    "evaluate": "patchword.evaluation.api",
     "label": "patchword.api",
-    "segment": "patchword.api",
-    "suggest": "patchword.api",
+    "segment": "patchword.segmentation.api",
+    "suggest": "patchword.suggestion.api",
     "load": "patchword.segmentation.opening",
     "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchword.evaluation.confusion_picture import draw_confusion
+from patchword.evaluation.pictures import draw_confusion
 
 
 def opened(table: np.ndarray, names: list[str]) -> Image.Image:

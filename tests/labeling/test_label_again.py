@@ -13,8 +13,8 @@ from torch import Tensor
 from patchword.config.label import LabelSettings
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import DecodedMasks, refused_masks, uncovered_cells
-from patchword.models.mask_ops import depths_of, inner_points
 from patchword.models.protocols import ImageEmbedding, MaskProposals
+from patchword.models.sam import depths_of, inner_points
 
 SIZE = (48, 64)
 

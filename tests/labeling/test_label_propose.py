@@ -18,8 +18,8 @@ from patchword.config.label import LabelSettings
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, GeneratedMask, crop_boxes
 from patchword.labeling.point_sampling import grid_points, sample_points
 from patchword.models.loading import load_mask_proposer
-from patchword.models.mask_ops import box_nms, boxes_of, stability_score
 from patchword.models.protocols import ImageEmbedding, MaskProposals
+from patchword.models.sam import box_nms, boxes_of, stability_score
 
 SIZE = (60, 90)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from patchword.labeling.point_sampling import feature_points, grid_points, middle_members
-from patchword.models.mask_ops import pixels_of
+from patchword.models.sam import pixels_of
 
 
 def members_by_loops(vectors: np.ndarray, clusters: int) -> list[set[int]]:

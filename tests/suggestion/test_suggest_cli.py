@@ -11,8 +11,7 @@ from PIL import Image
 from patchword.data.vocabulary import Vocabulary
 from patchword.toytown import miniatures
 from patchword.toytown.classes import CLASSES
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import draw_scene
+from patchword.toytown.world import draw_scene, scene_seed
 from small_world import run
 
 

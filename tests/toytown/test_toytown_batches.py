@@ -11,8 +11,7 @@ from patchword.labeling.image import LabelParts, MaskCandidates, generate_masks
 from patchword.models.loading import load_image_text, load_mask_proposer
 from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import draw_scene
+from patchword.toytown.world import draw_scene, scene_seed
 
 
 def scenes() -> list[torch.Tensor]:

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 import patchword.toytown
 from patchword.errors import PatchwordError
 from patchword.toytown import demo, demo_scenes
-from patchword.toytown.seeds import PURPOSES, RANGE, scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import PURPOSES, RANGE, Scene, draw_scene, scene_seed
 from tools import miniatures
 from tools.miniatures import measure_clip, measure_dino, measure_sam, pool, train_clip, train_dino, train_sam
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from patchword.errors import PatchwordError
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene, scene_seed
 from tools.miniatures.sam_model import SIDE, load_sam, to_input
 
 _LEAST_AREA = 40

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene, scene_seed
 
 
 def style_of(index: int, *, dusk_every: int) -> str:

@@ -10,9 +10,8 @@ from pathlib import Path
 from patchword.data.folders import Manifest, write_bytes, write_json, write_text
 from patchword.errors import PatchwordError
 from patchword.evaluation.confusion import Counts
-from patchword.evaluation.confusion_picture import CONFUSION_PICTURE, draw_confusion
-from patchword.evaluation.failure_cases import FAILURES_FOLDER, FailureCases
 from patchword.evaluation.page import PAGE_FILE, render
+from patchword.evaluation.pictures import CONFUSION_PICTURE, FAILURES_FOLDER, FailureCases, draw_confusion
 from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_images
 from patchword.evaluation.report import REPORT_FILE, EvaluationReport, gather, make_report
 from patchword.runs.folder_run import Difference, FolderKind

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from patchword.evaluation.counts import Interval
-from patchword.evaluation.failure_cases import GAP, MISSED, PANELS, WRONG, FailureCase
+from patchword.evaluation.pictures import GAP, MISSED, PANELS, WRONG, FailureCase
 from patchword.evaluation.records import ImageScore, colours_of
 from patchword.evaluation.report import SCORES, EvaluationReport, percent
 from patchword.visualization.pages import encoded, hex_colour, render_page

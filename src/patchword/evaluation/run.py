@@ -12,9 +12,9 @@ from patchword.config.evaluate import ScoringSettings
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
-from patchword.evaluation.failure_cases import FailureCases
 from patchword.evaluation.finish import EVALUATIONS, UnscoredError, finish
 from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
+from patchword.evaluation.pictures import FailureCases
 from patchword.evaluation.predictors import Predictor
 from patchword.evaluation.records import IMAGES_FILE, ImageScore, SetupRecord
 from patchword.evaluation.report import EvaluationReport, gather, make_report

@@ -25,9 +25,9 @@ from patchword.labeling.clip_crops import (
 )
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
-from patchword.models.mask_ops import ENCODED_AT_ONCE, encode_masks, stability_score
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator
+from patchword.models.sam import ENCODED_AT_ONCE, encode_masks, stability_score
 
 if TYPE_CHECKING:
     from patchword.labeling.image import LabelParts

@@ -20,9 +20,9 @@ from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.point_sampling import DecodedMasks, sample_points
 from patchword.models.batching import Batches, within
-from patchword.models.mask_ops import ENCODED_AT_ONCE, Box, box_nms, boxes_of, encode_masks, stability_score
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, PatchEncoder
+from patchword.models.sam import ENCODED_AT_ONCE, Box, box_nms, boxes_of, encode_masks, stability_score
 
 _FILTERED_AT_ONCE = 16  # masks at the size of the crop that are in memory together; changes no result
 

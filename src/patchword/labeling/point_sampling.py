@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from patchword.config.label import LabelSettings
 from patchword.labeling.clip_crops import cell_spans
-from patchword.models.mask_ops import box_nms, boxes_of, inner_points, pixels_of
+from patchword.models.sam import box_nms, boxes_of, inner_points, pixels_of
 
 _ROUNDS = 8  # of Lloyd's algorithm; on maps of a few thousand patches the clusters hardly change after five
 
@@ -147,17 +147,14 @@ def _coarse(masks: Tensor, *, cells: tuple[int, int]) -> Tensor:
 
     As adaptive max pooling does, which Apple's GPUs have only where all cells are equal.
     """
-    rows, columns = (
-        _members(side, count=count).to(masks.device) for side, count in zip(masks.shape[2:], cells, strict=True)
-    )
+    members = []
+    for side, count in zip(masks.shape[2:], cells, strict=True):
+        starts, stops = torch.tensor(cell_spans(side, count=count)).unbind(1)
+        inside = torch.arange(int((stops - starts).max()))
+        # (count, k) pixels of each cell; those of smaller cells repeat their last
+        members.append(torch.minimum(starts[:, None] + inside, stops[:, None] - 1).to(masks.device))
+    rows, columns = members
     return masks[:, :, rows].any(3)[..., columns].any(-1)
-
-
-def _members(side: int, *, count: int) -> Tensor:
-    """The pixels of each cell along one side, (count, k); those of smaller cells repeat their last."""
-    spans = torch.tensor(cell_spans(side, count=count))
-    starts, stops = spans[:, :1], spans[:, 1:]
-    return torch.minimum(starts + torch.arange(int((stops - starts).max())), stops - 1)
 
 
 def sample_points(

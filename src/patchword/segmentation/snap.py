@@ -21,9 +21,9 @@ from patchword.config.refine import SnapSettings
 from patchword.data.components import connected_components
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
-from patchword.models.mask_ops import box_nms, boxes_of, inner_points
 from patchword.models.pixels import longest_side_size
 from patchword.models.protocols import MaskGenerator, MaskProposals
+from patchword.models.sam import box_nms, boxes_of, inner_points
 from patchword.segmentation.pixels import PixelClasses, PostprocessConfig, assign_pixels, class_shares
 from patchword.segmentation.scores import PixelScores, at_size
 

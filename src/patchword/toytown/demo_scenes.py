@@ -11,8 +11,7 @@ from PIL import Image
 
 from patchword.data.masks import LabelMap
 from patchword.toytown.classes import CLASSES, SEEN, UNSEEN
-from patchword.toytown.seeds import scene_seed
-from patchword.toytown.world import Scene, draw_scene
+from patchword.toytown.world import Scene, draw_scene, scene_seed
 
 SIZE = 192
 ALL = SEEN + UNSEEN
