@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from patchword.segmentation.records import SegmentedFolder as SegmentedFolder
     from patchword.segmentation.result import SegmentationResult as SegmentationResult
     from patchword.segmentation.segmenter import Segmenter as Segmenter
-    from patchword.suggestion.result import Suggestion as Suggestion
     from patchword.suggestion.api import suggest as suggest
+    from patchword.suggestion.result import Suggestion as Suggestion
 
 __version__ = "0.1.0"
 
