@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from patchword import api
+import patchword
 from patchword.alignment.data import AlignmentData
 from patchword.alignment.features import FeatureCache
 from patchword.alignment.photographs import content_hash
@@ -79,7 +79,7 @@ def measure(place: Place, test: Place, *, feature_dtype: str, epochs: int, folde
     read = time.perf_counter() - started
     error = (features - exact).norm(dim=1) / exact.norm(dim=1)  # (n, h, w)
     vocabulary = Vocabulary.of(SEEN)
-    model = api.align(
+    model = patchword.align(
         AlignmentData.from_folders(place.photos, masks=place.seen, vocabulary=vocabulary),
         out=folder / "model",
         encoder=str(miniatures.DINO),
@@ -89,7 +89,7 @@ def measure(place: Place, test: Place, *, feature_dtype: str, epochs: int, folde
         device="cpu",
         quiet=True,
     )
-    report = api.evaluate(test.photos, masks=test.seen, classes=vocabulary, model=model, quiet=True)
+    report = patchword.evaluate(test.photos, masks=test.seen, classes=vocabulary, model=model, quiet=True)
     return Result(
         feature_dtype=feature_dtype,
         bytes_an_image=round(bytes_held(folder / "cache") / len(keys)),

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from patchword import api
+import patchword
 from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
 from patchword.toytown import miniatures
@@ -36,7 +36,7 @@ STYLES = {"day": "label", "dusk": "evaluate-style"}
 def measure(style: str, *, scenes: int, first: int, folder: Path, changes: Mapping[str, Any]) -> QualityCheck:
     """Draw, label, compare; the scenes and labels stay in the folder."""
     place = draw(folder, style, purpose=STYLES[style], count=scenes, first=first, style=style)
-    labels = api.label(
+    labels = patchword.label(
         place.photos,
         classes=SEEN,
         out=folder / f"labels-{style}",

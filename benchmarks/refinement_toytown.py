@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import patchword
 import patchword as pw
-from patchword import api
 from patchword.data.masks import LabelMap
 from patchword.evaluation.confusion import boundary_counts
 from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
@@ -91,7 +91,7 @@ def candidates() -> dict[str, dict[str, Any]]:
 def make_model(folder: Path, *, scenes: int) -> Path:
     """Train a segmenter as the demo does, on fewer scenes."""
     place = draw(folder, "scenes", purpose="label", count=scenes, first=0, style="day")
-    api.label(
+    patchword.label(
         place.photos,
         classes=SEEN,
         out=folder / "labels",
@@ -100,7 +100,9 @@ def make_model(folder: Path, *, scenes: int) -> Path:
         settings=LABEL_SETTINGS,
         device="cpu",
     )
-    api.align(folder / "labels", out=folder / "model", encoder=miniatures.DINO, settings=ALIGN_SETTINGS, device="cpu")
+    patchword.align(
+        folder / "labels", out=folder / "model", encoder=miniatures.DINO, settings=ALIGN_SETTINGS, device="cpu"
+    )
     return folder / "model"
 
 

@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 import patchword
-from patchword import api
 from patchword.cli.terminal import parse_settings, parse_words
 from patchword.errors import PatchwordError
 from small_world import (
@@ -175,7 +174,7 @@ def test_an_interruption_ends_with_130(
     def interrupted(*arguments: object, **keywords: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "label", interrupted)
+    monkeypatch.setattr(patchword, "label", interrupted)
     command = label_command(made / "photos", out=tmp_path / "labels", models=models)
     for options, advice in (((), "and --resume"), (("--overwrite",), "--resume instead of --overwrite")):
         monkeypatch.setattr(sys, "argv", ["patchword", *options])

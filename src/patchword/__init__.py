@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from patchword.api import align as align
-    from patchword.api import label as label
+    from patchword.alignment.api import align as align
     from patchword.config.align import AlignSettings as AlignSettings
     from patchword.config.label import LabelSettings as LabelSettings
     from patchword.data.masks import LabelMap as LabelMap
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from patchword.evaluation.report import EvaluationReport as EvaluationReport
     from patchword.export.importers import import_labels as import_labels
     from patchword.export.run import export_labels as export_labels
+    from patchword.labeling.api import label as label
     from patchword.labeling.dataset import LabelledDataset as LabelledDataset
     from patchword.labeling.dataset import LabelledItem as LabelledItem
     from patchword.labeling.folder import merge_labels as merge_labels
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "align": "patchword.api",
+    "align": "patchword.alignment.api",
     "evaluate": "patchword.evaluation.api",
-    "label": "patchword.api",
+    "label": "patchword.labeling.api",
     "segment": "patchword.segmentation.api",
     "suggest": "patchword.suggestion.api",
     "load": "patchword.segmentation.opening",

@@ -186,7 +186,7 @@ def test_two_photographs_of_one_name_are_refused(data: Path) -> None:
     task = folder_task(data / "photos", masks=data / "masks", rule=MaskRule(CLASSES))
     twice = replace(task, pairs=(*task.pairs, task.pairs[0]))
     with pytest.raises(PatchwordError, match="10 photographs have 9 names"):
-        evaluate_task(twice, predictor=SegmenterPredictor.of(RedSegmenter(), truth=twice.truth), quiet=True)
+        evaluate_task(twice, predictor=SegmenterPredictor.of(RedSegmenter(), truth=twice.truth))
 
 
 def test_results_among_the_photographs_are_no_photographs(data: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from patchword.config.evaluate import ZeroIs
+from patchword.config.evaluate import ScoredRun, ZeroIs
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -47,7 +47,8 @@ def task_of(data: Path, *, zero_is: ZeroIs = "background") -> EvaluationTask:
 def evaluate(data: Path, *, predictions: str = "predicted", zero_is: ZeroIs = "background") -> EvaluationReport:
     task = task_of(data, zero_is=zero_is)
     predictor = find_predictions(data / predictions, pairs=task.pairs, truth=task.truth, coded="positions")
-    return evaluate_task(task, predictor=predictor, out=data / "out", command="patchword evaluate", quiet=True)
+    run = ScoredRun(out=data / "out", command="patchword evaluate", quiet=True)
+    return evaluate_task(task, predictor=predictor, run=run)
 
 
 def test_a_mask_of_the_stored_pixels_of_a_turned_photograph_fails_with_the_reason(data: Path) -> None:

@@ -34,6 +34,7 @@ from scored_folder import CLASSES, RedSegmenter, make_folder, photograph_of
 from scored_folder import files_of as evaluation_files
 
 from interruptions import at_write
+from patchword.config.evaluate import ScoredRun
 from patchword.config.inputs import choose_images
 from patchword.config.label import LabelSettings
 from patchword.data.images import find_images
@@ -174,10 +175,8 @@ class Scores(User):
             return evaluate(self.data / photos, **folders, quiet=True, **asked)
         task = folder_task(self.data / photos, masks=self.data / "masks", rule=MaskRule(CLASSES))
         predictor = SegmenterPredictor.of(model, truth=task.truth, settings={"batch": 2})
-        where = self.data / out
-        return evaluate_task(
-            task, predictor=predictor, out=where, scoring=scoring, executor=executor, quiet=True, **options
-        )
+        run = ScoredRun(out=self.data / out, scoring=scoring, quiet=True, **options)
+        return evaluate_task(task, predictor=predictor, run=run, executor=executor)
 
     def change(self, name: str = "0/2.png") -> str:
         Image.fromarray(photograph_of(np.full((24, 30), 2))).save(self.data / "photos" / name)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword import api
+import patchword
 from patchword.ablation.grid import AblationGrid, Row, Test
 from patchword.alignment.api import encoder_for
 from patchword.alignment.data import AlignmentData, AlignmentItem
+from patchword.config.evaluate import ScoredRun
 from patchword.config.shared import DtypeName
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
 from patchword.data.masks import LabelMap, find_mask
@@ -155,7 +156,7 @@ class _Runs:
         work = self.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         data = training_data(self.labels, row=row, seed=seed, truth=self.truth, noisy=work / "noisy")
-        segmenter = api.align(
+        segmenter = patchword.align(
             data,
             out=work / "model",
             encoder=row.encoder or self.encoder,
@@ -183,8 +184,8 @@ class _Runs:
     def _miou(self, data: AlignmentData, predictor: Predictor) -> float | None:
         place = DataRecord(photographs=str(self.labels.folder), masks=str(self.truth), reading={}, selection={})
         task = EvaluationTask(tuple(self._pairs(data)), MaskRule(self.labels.vocabulary), place)
-        scoring = {"boundary": False, "resamples": 0}
-        return evaluate_task(task, predictor=predictor, scoring=scoring, quiet=self.quiet).miou
+        run = ScoredRun(scoring={"boundary": False, "resamples": 0}, quiet=self.quiet)
+        return evaluate_task(task, predictor=predictor, run=run).miou
 
     def _pairs(self, data: AlignmentData) -> list[Pair]:
         names = {item.image: item.record.name for item in self.labels.items}
@@ -192,7 +193,7 @@ class _Runs:
 
     def _test(self, segmenter: Segmenter, test: Test) -> float | None:
         classes = self.labels.vocabulary if test.classes is None else list(test.classes)
-        report = api.evaluate(
+        report = patchword.evaluate(
             test.photos,
             masks=test.masks,
             classes=classes,

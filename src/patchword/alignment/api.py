@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from patchword.alignment.artifact import MARKER
 from patchword.config.align import AlignConfig
+from patchword.config.command import command
 from patchword.config.inputs import refuse_empty
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
@@ -19,13 +20,19 @@ from patchword.runs.plan import Plan, describe_output
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
-    from patchword.models.protocols import ImageTextEncoder, PatchEncoder
+    from patchword.models.protocols import PatchEncoder
+    from patchword.segmentation.segmenter import Segmenter
 
 _COMMON_TEXT_DIM = 512  # of CLIP's base models
 
 
-def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> tuple[PatchEncoder, ImageTextEncoder]:
-    """Train into the folder `config.out`; the frozen models that took part, still loaded. See `patchword.align`."""
+@command(AlignConfig)
+def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter:
+    """Stage 2: train a segmenter on a data set of pseudo masks, or of exact masks.
+
+    Returns:
+        the segmenter; it is in `out` as well.
+    """
     dataset, labelled_by = open_labels(labels, photos=config.photos)
     named_text = config.text_encoder or labelled_by
     if named_text is None:
@@ -35,6 +42,7 @@ def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> t
     check_part(named_text, kind="image-text")
     check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
     from patchword.alignment.run import align_labels  # after what can be refused without torch
+    from patchword.segmentation.segmenter import Segmenter
 
     loader = Loader(device=config.device, dtype=config.dtype)
     vision, text = loader.patch_encoder(encoder), loader.image_text(named_text)
@@ -49,7 +57,7 @@ def align_dataset(labels: str | Path | LabelledImages, config: AlignConfig) -> t
         overwrite=config.overwrite,
         quiet=config.quiet,
     )
-    return vision, text
+    return Segmenter.from_pretrained(config.out, encoder=vision, text_encoder=text)
 
 
 def plan_align(labels: str | Path, config: AlignConfig) -> Plan:

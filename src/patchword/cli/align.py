@@ -12,14 +12,14 @@ from patchword.config.align import AlignCommand
 
 def align(labels: str, config: AlignCommand) -> None:
     """Train, or say what it would take."""
-    from patchword import api
+    import patchword
 
     if config.dry_run:
         from patchword.alignment.api import plan_align
 
         print_plan(plan_align(labels, config), as_json=config.as_json)
         return
-    made = api.align(labels, config=config).config
+    made = patchword.align(labels, config=config).config
     from patchword.alignment.run import RUN, read_skipped
 
     facts, out = made.training, Path(config.out)

@@ -25,19 +25,20 @@ B = TypeVar("B", bound=BenchmarkConfig)
 
 def evaluate(photos: str | None, config: EvaluateCommand) -> None:
     """Measure on a folder, a benchmark or a suite."""
-    from patchword import api
+    import patchword
+    from patchword.evaluation.benchmark_api import evaluate_benchmark, evaluate_suite
     from patchword.evaluation.finish import UnscoredError
 
     config = config.changed(command=command_line())
     kind, out, as_json = check_data(photos, config), config.out, config.as_json
     try:
         if kind == "folder":
-            print_report(api.evaluate(str(photos), config=config), out=out, as_json=as_json)
+            print_report(patchword.evaluate(str(photos), config=config), out=out, as_json=as_json)
         elif kind == "benchmark":
-            report = api.evaluate_benchmark(str(config.benchmark), config=_on(config, BenchmarkConfig))
+            report = evaluate_benchmark(str(config.benchmark), config=_on(config, BenchmarkConfig))
             print_report(report, out=out, as_json=as_json)
         else:
-            _print_suite(api.evaluate_suite(str(config.suite), config=_on(config, SuiteConfig)), config)
+            _print_suite(evaluate_suite(str(config.suite), config=_on(config, SuiteConfig)), config)
     except UnscoredError as error:
         exit_unscored(error)
 

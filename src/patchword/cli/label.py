@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def label(photos: str, config: LabelCommand) -> None:
     """Label, or say what it would take, or show what it would look like."""
-    from patchword import api
+    import patchword
 
     config = config.changed(command=command_line())
     if config.dry_run:
@@ -29,7 +29,7 @@ def label(photos: str, config: LabelCommand) -> None:
 
         _report_preview(preview_label(photos, config, count=config.preview), as_json=config.as_json)
     else:
-        dataset = api.label(photos, config=config)
+        dataset = patchword.label(photos, config=config)
         report_labels(dataset, out=Path(config.out), done="labelled", as_json=config.as_json)
 
 

@@ -60,11 +60,11 @@ def _ask(
     config: QualityConfig, dataset: LabelledDataset, *, unusable: Mapping[str, str]
 ) -> list[tuple[str, MaskUncertainty]]:
     """The masks that a segmenter contradicts, most doubtful first; written down beside the labels."""
-    from patchword import api
+    import patchword
     from patchword.evaluation.disagreement import find_disagreement
     from patchword.labeling.quality.records import DISAGREEMENT_FILE, worst_masks
 
-    segmenter = api.load(config.model or "", device=config.device, dtype=config.dtype)
+    segmenter = patchword.load(config.model or "", device=config.device, dtype=config.dtype)
     out = dataset.folder / DISAGREEMENT_FILE
     return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=config.quiet))
 

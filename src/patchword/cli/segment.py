@@ -10,7 +10,7 @@ from patchword.config.segment import SegmentCommand
 
 def segment(photos: str, config: SegmentCommand) -> None:
     """Segment, or say what it would take."""
-    from patchword import api
+    import patchword
 
     config = config.changed(command=command_line())
     if config.dry_run:
@@ -21,4 +21,4 @@ def segment(photos: str, config: SegmentCommand) -> None:
 
         print_plan(plan_segment(photos, config), as_json=config.as_json)
         return
-    report_segmented(api.segment(photos, config=config), out=Path(config.out), as_json=config.as_json)
+    report_segmented(patchword.segment(photos, config=config), out=Path(config.out), as_json=config.as_json)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def suggest(photos: str, config: SuggestCommand) -> None:
     """Propose, and say what was written."""
-    from patchword import api
+    import patchword
 
-    suggestion = api.suggest(photos, config=config.changed(command=command_line()))
+    suggestion = patchword.suggest(photos, config=config.changed(command=command_line()))
     if config.as_json:
         print_json(suggestion.to_json())
     else:

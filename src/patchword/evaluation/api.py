@@ -48,7 +48,10 @@ def evaluate(photos: str | Path, config: EvaluateConfig) -> EvaluationReport:
     def of_segmenter(segmenter: AnySegmenter) -> GroundTruth:
         return replace(rule, vocabulary=segmenter.vocabulary_of(config.classes, background=config.background))
 
-    return judge(task, config, run=config, of_segmenter=of_segmenter)
+    task, predictor = open_predictor(task, config, run=config, of_segmenter=of_segmenter)
+    from patchword.evaluation.run import evaluate_task
+
+    return evaluate_task(task, predictor=predictor, run=config)
 
 
 def check_judged(judged: EvaluatedModel) -> None:
@@ -64,50 +67,39 @@ def check_judged(judged: EvaluatedModel) -> None:
         raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
 
 
-def judge(
+def open_predictor(
     task: EvaluationTask,
     judged: EvaluatedModel,
     *,
     run: ScoredRun,
     of_segmenter: Callable[[AnySegmenter], GroundTruth] | None = None,
     as_published: bool = False,
-) -> EvaluationReport:
-    """Evaluate what was named on any task, such as a benchmark.
+) -> tuple[EvaluationTask, Predictor]:
+    """Load what was named, for any task, such as a benchmark.
 
     Args:
         task: photographs with masks.
         judged: a model, a method or predictions.
-        run: where to, what is measured, and which part of the photographs.
+        run: where to, which is checked before anything is loaded.
         of_segmenter: the truth for the segmenter that was loaded, where that decides the templates of class lists that
             have none; None for the task's own.
         as_published: as for `open_segmenter`.
+
+    Returns:
+        the task with that truth, and who predicts.
     """
     from patchword.evaluation.predictors import SegmenterPredictor, find_predictions
     from patchword.evaluation.records import MARKER
-    from patchword.evaluation.run import evaluate_task
 
     if run.out is not None:
         check_output(run.out, resume=run.resume, overwrite=run.overwrite, marker=MARKER)
-    predictor: Predictor
     if judged.predictions is not None:
-        predictor = find_predictions(
-            Path(judged.predictions), pairs=task.pairs, truth=task.truth, coded=judged.predictions_are
-        )
+        folder = Path(judged.predictions)
+        found = find_predictions(folder, pairs=task.pairs, truth=task.truth, coded=judged.predictions_are)
         tell_classes(task.truth.vocabulary, quiet=run.quiet)
-    else:
-        tell_classes(task.truth.vocabulary, quiet=run.quiet)
-        segmenter = open_source(judged, as_published=as_published)
-        if of_segmenter is not None:
-            task = replace(task, truth=of_segmenter(segmenter))
-        predictor = SegmenterPredictor.of(segmenter, truth=task.truth, settings=judged.numbers)
-    return evaluate_task(
-        task,
-        predictor=predictor,
-        out=run.out,
-        scoring=run.scoring,
-        shard=run.part,
-        resume=run.resume,
-        overwrite=run.overwrite,
-        command=run.command,
-        quiet=run.quiet,
-    )
+        return task, found
+    tell_classes(task.truth.vocabulary, quiet=run.quiet)
+    segmenter = open_source(judged, as_published=as_published)
+    if of_segmenter is not None:
+        task = replace(task, truth=of_segmenter(segmenter))
+    return task, SegmenterPredictor.of(segmenter, truth=task.truth, settings=judged.numbers)

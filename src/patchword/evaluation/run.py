@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from patchword.config.evaluate import ScoringSettings
+from patchword.config.evaluate import ScoredRun, ScoringSettings
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
@@ -29,16 +28,10 @@ def evaluate_task(
     task: EvaluationTask,
     *,
     predictor: Predictor,
-    out: str | Path | None = None,
-    scoring: ScoringSettings | Mapping[str, Any] | None = None,
-    shard: Shard | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    command: str = "",
+    run: ScoredRun | None = None,
     ahead: int = 4,
     threads: int = 2,
     executor: Executor | None = None,
-    quiet: bool = False,
 ) -> EvaluationReport:
     """Hold a prediction for every photograph of a task against its mask; reading, predicting and counting side by side.
 
@@ -50,16 +43,10 @@ def evaluate_task(
     Args:
         task: photographs with masks.
         predictor: who predicts.
-        out: folder of the evaluation; None keeps everything in memory.
-        scoring: what is measured and how, all as `ScoringSettings`, or by name those that differ from the defaults.
-        shard: take one of several parts; `merge_evaluations` puts them together.
-        resume: go on in a folder that an earlier run left.
-        overwrite: empty such a folder first.
-        command: what the user typed, for the record.
+        run: where to, None of which keeps everything in memory, what is measured and which part.
         ahead: images that wait read, and that wait to be counted, 1 or more; costs memory, saves time.
         threads: images that are read at once, 1 or more.
         executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
-        quiet: whether to show no progress.
 
     Returns:
         the scores and all that they depend on; of a shard, those of the shard.
@@ -67,7 +54,8 @@ def evaluate_task(
     Raises:
         UnscoredError: when images could not be scored, naming them.
     """
-    chosen = ScoringSettings.of(scoring)
+    run = run or ScoredRun()
+    chosen, shard, out = ScoringSettings.of(run.scoring), run.part, run.out
     pairs = {pair.name: pair for pair in task.pairs}
     if len(pairs) < len(task.pairs):
         raise PatchwordError(
@@ -93,7 +81,7 @@ def evaluate_task(
 
     if folder is None:
         whole = [Chunk(tuple((name, sources[name]) for name in chunk), lines=len(chunk)) for chunk in chunks]
-        with Progress(len(names), "evaluating", quiet=quiet) as progress:
+        with Progress(len(names), "evaluating", quiet=run.quiet) as progress:
 
             def remember(written: Written) -> None:
                 progress.advance()
@@ -103,26 +91,26 @@ def evaluate_task(
         if failed:
             raise UnscoredError(failed, of=len(names), where=None)
         found.sort(key=lambda record: record.name)  # which is not the order of every executor
-        return make_report(setup, gather(setup, found), command=command)
+        return make_report(setup, gather(setup, found), command=run.command)
     wanted = frozenset(name for chunk in chunks for name in chunk)
-    run = FolderRun(
+    folder_run = FolderRun(
         kind=EVALUATIONS,
         out=folder,
         record=setup,
         wanted=wanted,
         contents=lambda line: [(sources[line.name], line.content), (pairs[line.name].mask, line.mask_content)],
-        resume=resume,
-        overwrite=overwrite,
+        resume=run.resume,
+        overwrite=run.overwrite,
         retry_failed=True,
-        command=command,
+        command=run.command,
         options={"ahead": ahead, "threads": threads},
-        quiet=quiet,
+        quiet=run.quiet,
     )
-    return run.run(
+    return folder_run.run(
         lambda begun: begun.chunks(chunks, paths=sources),
         work=EvaluateWork(pairs, task.truth, predictor, chosen, FailureCases(folder, setup=setup)),
         executor=executor,
-        finish=lambda setup, manifest: finish(folder, setup=setup, names=wanted, command=command),
+        finish=lambda setup, manifest: finish(folder, setup=setup, names=wanted, command=run.command),
         watch=watch,
     )
 

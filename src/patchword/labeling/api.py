@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from patchword.config.command import command
 from patchword.config.inputs import choose_images, root_of, tell_classes
 from patchword.config.label import LabelConfig
 from patchword.data.folders import Manifest, check_output
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 1000  # photographs on a preview's page
 
 
-def label_photos(photos: str | Path, config: LabelConfig) -> LabelledDataset:
-    """See `patchword.label`."""
+@command(LabelConfig)
+def label(photos: str | Path, config: LabelConfig) -> LabelledDataset:
+    """Stage 1: make a data set of pseudo masks from photographs and class names.
+
+    Returns:
+        the data set; photographs that could not be labelled are listed in its `failed`.
+    """
     overwrite = _may_overwrite(config)
     images = choose_images(photos, out=config.out)
     models = models_of(config)

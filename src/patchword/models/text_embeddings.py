@@ -138,7 +138,11 @@ class TextVectors:
                 f"similarity has {similarity.shape[dim]} entries along dimension {dim}; "
                 f"it needs one a word, {len(self.words)}"
             )
-        if self._is_one_word_a_class():
+        # without synonyms there is nothing to gather
+        names, background = self.classes[: self.count], self.classes[self.count :]
+        if bool(
+            (names == torch.arange(self.count, device=names.device)).all() and (background < 0).all()
+        ):  # no synonyms
             return similarity.narrow(dim, 0, self.count)
         moved = similarity.movedim(dim, -1)  # (..., n)
         named = self.classes != BACKGROUND
@@ -146,11 +150,6 @@ class TextVectors:
         target = self.classes[named].to(moved.device).expand(kept.shape)
         scores = kept.new_full((*kept.shape[:-1], self.count), float("-inf"))
         return scores.scatter_reduce(-1, target, kept, reduce="amax").movedim(-1, dim)
-
-    def _is_one_word_a_class(self) -> bool:
-        classes = self.classes[: self.count]
-        background = self.classes[self.count :]
-        return bool((classes == torch.arange(self.count, device=classes.device)).all() and (background < 0).all())
 
 
 @torch.no_grad()
@@ -198,35 +197,22 @@ def check_words(vectors: TextVectors, *, encoder: ImageTextEncoder, vocabulary: 
         vocabulary: whose words they are.
     """
     words = _words_of(vocabulary, background=True)
-    cut = _cut_words(words, encoder)
-    if cut:
-        warn(f"the text encoder takes {cut[0][2]} tokens and cuts the rest: {_some([_cut_text(each) for each in cut])}")
+    limit, counts = getattr(encoder, "context_length", None), getattr(encoder, "token_counts", None)
+    if limit is not None and counts is not None:
+        # a token is a byte or more; two are the ends
+        long = [word for word in words if max(len(prompt.encode()) for prompt in word.prompts) > limit - 2]
+        most = [(word.text, max(counts(word.prompts))) for word in long]
+        cut = [
+            f"{(word if len(word) <= 40 else word[:40] + '...')!r} has {tokens} in its longest prompt"
+            for word, tokens in most
+            if tokens > limit
+        ]
+        if cut:
+            warn(f"the text encoder takes {limit} tokens and cuts the rest: {_some(cut)}")
     alike = _words_alike(vectors.words.float(), words)
     if alike:
         pairs = [f"{first!r} and {second!r} (cosine {cosine:.5f})" for first, second, cosine in alike]
         warn(f"the text encoder cannot tell apart {_some(pairs)}; use other words, or make them one class")
-
-
-def _cut_words(words: Sequence[_Word], encoder: ImageTextEncoder) -> list[tuple[str, int, int]]:
-    """(word, tokens of its longest prompt, limit) of words with a prompt beyond the limit, where the encoder tells."""
-    limit, counts = getattr(encoder, "context_length", None), getattr(encoder, "token_counts", None)
-    if limit is None or counts is None:
-        return []
-    found = []
-    for word in words:
-        prompts = word.prompts
-        if max(len(prompt.encode()) for prompt in prompts) <= limit - 2:  # a token is a byte or more; two are the ends
-            continue
-        tokens = max(counts(prompts))
-        if tokens > limit:
-            found.append((word.text, tokens, limit))
-    return found
-
-
-def _cut_text(cut: tuple[str, int, int]) -> str:
-    word, tokens, _ = cut
-    shown = word if len(word) <= 40 else f"{word[:40]}..."
-    return f"{shown!r} has {tokens} in its longest prompt"
 
 
 def _words_alike(vectors: Tensor, words: Sequence[_Word]) -> list[tuple[str, str, float]]:

@@ -269,7 +269,9 @@ class JbuScores:
         self._image = image
         self._white = 255 if image.dtype == torch.uint8 else 1
         self._settings = settings
-        means = [functional.adaptive_avg_pool2d(self._colours(part[None]), grid) for part in image]  # one at a time
+        means = [
+            functional.adaptive_avg_pool2d(part[None].float() / self._white, grid) for part in image
+        ]  # one at a time
         self._means = torch.cat(means).to(patches.device)  # (3, rows, columns)
         self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius)
         self._weights_a_row = self._columns.places.numel() * (2 * settings.radius + 1) ** 2
@@ -287,9 +289,6 @@ class JbuScores:
             first = strip.rows.start - rows.start
             found[:, first : first + len(strip.rows)] = mixed[..., self._columns.order]
         return found
-
-    def _colours(self, pixels: Tensor) -> Tensor:
-        return pixels.float() / self._white
 
     def _strips(self, rows: range) -> Iterator[_Strip]:
         """Weights of rows; kept where they are few, as other maps of the same rows may be asked for next."""
@@ -322,7 +321,7 @@ class JbuScores:
         columns, (height, width) = self._columns, self.size
         near = self._means[:, window][:, :, columns.around].permute(2, 1, 3, 0)  # (g, k, l, 3)
         middle = near.mean(dim=(1, 2), keepdim=True)  # (g, 1, 1, 3); numbers near 0 lose less in the product
-        pixels = self._colours(self._image[:, rows.start : rows.stop].to(self.device))
+        pixels = self._image[:, rows.start : rows.stop].to(self.device).float() / self._white
         pixels = pixels[:, :, columns.places.to(self.device)].permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
         y = _place(torch.arange(rows.start, rows.stop), pixels=height, patches=self.patches.shape[1]) - window[0]
         x = _place(columns.places, pixels=width, patches=self.patches.shape[2]) - columns.around[:, :1]  # (g, c)

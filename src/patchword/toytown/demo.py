@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchword import api
+import patchword
 from patchword.config.align import AlignSettings
 from patchword.config.label import LabelSettings
 from patchword.data.folders import prepare_output, write_json, write_text
@@ -230,7 +230,7 @@ class _Run:
         labelled = sorted(self.labelled.photos.iterdir())[:count]
         names = SEEN
         dense = dense_segmenter()
-        aligned, oracle = (api.load(self.folder / name, device="cpu") for name in ("model", "oracle"))
+        aligned, oracle = (patchword.load(self.folder / name, device="cpu") for name in ("model", "oracle"))
         rows = {"labelling": [], "day": [], "dusk": []}  # type: dict[str, list[list[tuple[str, Image.Image, LabelMap | None]]]]
         for path in labelled:
             image = Image.open(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from patchword import api
+import patchword
 from patchword.alignment.data import AlignmentData
 from patchword.config.align import AlignSettings
 from patchword.config.label import LabelSettings
@@ -109,13 +109,13 @@ def finish_all(started: Sequence[Future[T]], *, progress: Progress, done: Callab
 
 def train(labels: Path, *, out: Path, settings: AlignSettings, quiet: bool) -> None:
     """Train a segmenter on labels."""
-    api.align(labels, out=out, encoder=miniatures.DINO, settings=settings, device="cpu", quiet=quiet)
+    patchword.align(labels, out=out, encoder=miniatures.DINO, settings=settings, device="cpu", quiet=quiet)
 
 
 def train_oracle(place: Place, *, out: Path, settings: AlignSettings) -> None:
     """Train a segmenter on exact masks."""
     exact = AlignmentData.from_folders(place.photos, masks=place.seen, vocabulary=Vocabulary.of(SEEN))
-    api.align(
+    patchword.align(
         exact,
         out=out,
         encoder=miniatures.DINO,
@@ -134,7 +134,7 @@ def measure(
     predictions: Path | None = None,
 ) -> EvaluationReport:
     """Measure a segmenter, label maps, or, without either, dense CLIP against exact masks."""
-    return api.evaluate(
+    return patchword.evaluate(
         place.photos,
         masks=place.seen if classes == SEEN else place.every,
         classes=classes,
@@ -158,7 +158,7 @@ def _begin() -> None:
 
 
 def _label(photos: Path, *, out: Path, shard: str, settings: LabelSettings) -> None:
-    api.label(
+    patchword.label(
         photos,
         classes=SEEN,
         out=out,
