@@ -14,7 +14,19 @@ from patchword.config.base import Config
 from patchword.config.evaluate import EvaluateCommand
 from patchword.config.exchange import ExportCommand, ImportCommand
 from patchword.config.label import LabelCommand, LabelConfig
-from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
+from patchword.config.others import (
+    AblateConfig,
+    BenchmarksConfig,
+    CheckConfig,
+    DemoConfig,
+    EncodersConfig,
+    FetchConfig,
+    ListConfig,
+    MergeConfig,
+    MethodsConfig,
+    PushConfig,
+    QualityConfig,
+)
 from patchword.config.segment import SegmentCommand
 from patchword.config.suggest import SuggestCommand
 from patchword.errors import PatchwordError
@@ -32,18 +44,26 @@ TYPED: dict[type[Config], tuple[str, ...]] = {
     MergeConfig: ("a", "b", "-o", "out"),
     QualityConfig: ("labels", "--worst", "3"),
     AblateConfig: ("grid.json", "-o", "out", "--dtype", "float16"),
+    PushConfig: ("model", "user/name", "--private"),
+    BenchmarksConfig: ("voc21", "--class-list"),
+    CheckConfig: ("a", "b", "--reference", "--dtype", "float32"),
+    FetchConfig: ("a", "--to", "weights"),
+    ListConfig: (),
+    EncodersConfig: (),
+    MethodsConfig: (),
     DemoConfig: ("-o", "out", "--scenes", "12"),
 }
 
 
 @pytest.mark.parametrize("kind", TYPED, ids=lambda kind: kind.COMMAND)
 def test_what_is_printed_is_read_again(kind: type[Config], tmp_path: Path) -> None:
-    first = must(run(kind.COMMAND, *TYPED[kind], "--print-config")).out
+    command = kind.COMMAND.split()
+    first = must(run(*command, *TYPED[kind], "--print-config")).out
     file = tmp_path / "run.yaml"
     file.write_text(first)
-    assert must(run(kind.COMMAND, "--config", file, "--print-config")).out == first
-    file.write_text(first + "nothing: 1\n")
-    complaint = must(run(kind.COMMAND, "--config", file), code=2).complaint
+    assert must(run(*command, "--config", file, "--print-config")).out == first
+    file.write_text(first.replace("{}", "") + "nothing: 1\n")
+    complaint = must(run(*command, "--config", file), code=2).complaint
     assert f"{file}: option 'nothing' is unknown (choose from " in complaint
 
 
@@ -89,7 +109,8 @@ def test_plain_words_of_yaml_stay_words(tmp_path: Path) -> None:
 def test_help_names_every_option_once(kind: type[Config]) -> None:
     names = [name for name, _ in parameters_of(kind)]
     assert len(names) == len(set(names))
-    said = must(run(kind.COMMAND, "--help")).out
+    said = must(run(*kind.COMMAND.split(), "--help")).out
+    assert kind.EXAMPLES
     assert all(example.split(" --")[0] in said for example in kind.EXAMPLES)
 
 

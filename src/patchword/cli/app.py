@@ -32,7 +32,16 @@ from patchword.config.align import AlignCommand
 from patchword.config.evaluate import EvaluateCommand
 from patchword.config.exchange import ExportCommand, ImportCommand
 from patchword.config.label import LabelCommand
-from patchword.config.others import AblateConfig, DemoConfig, MergeConfig, QualityConfig
+from patchword.config.others import (
+    AblateConfig,
+    BenchmarksConfig,
+    DemoConfig,
+    EncodersConfig,
+    MergeConfig,
+    MethodsConfig,
+    PushConfig,
+    QualityConfig,
+)
 from patchword.config.segment import SegmentCommand
 from patchword.config.suggest import SuggestCommand
 
@@ -117,11 +126,11 @@ def ablate(grid: str, config: AblateConfig) -> None:
     print_json({"seeds": table.seeds, "rows": rows, "record": str(out / RECORD)})
 
 
-def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Training-free methods to compare with."""
+def methods(_: None, config: MethodsConfig) -> None:
+    """Print the training-free methods."""
     from patchword.segmentation.methods import METHODS
 
-    if as_json:
+    if config.as_json:
         print_json([_method_json(method) for method in METHODS.values()])
         return
     rows = [
@@ -137,17 +146,11 @@ def _method_json(method: Method) -> dict[str, Any]:
     return {**asdict(method), "published": published}
 
 
-def push(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Model of `align`, or labels of `label`.")],
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the hub, made when it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    revision: Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch; by default the main one.")] = None,
-    message: Annotated[str, typer.Option(metavar="TEXT", help="Of the commit.")] = "Made by patchword",
-) -> None:
-    """A model or labels up to the hub, without photographs."""
+def push(folder: str, config: PushConfig) -> None:
+    """Upload, and print the address."""
     from patchword.export.publish import push_folder
 
-    typer.echo(push_folder(folder, name=name, private=private, revision=revision, message=message))
+    typer.echo(push_folder(folder, config=config))
 
 
 app = typer.Typer(
@@ -193,13 +196,13 @@ add_command(app, QualityConfig, quality)
 add_command(app, AlignCommand, align)
 add_command(app, SegmentCommand, segment)
 add_command(app, EvaluateCommand, evaluate)
-app.command()(benchmarks)
+add_command(app, BenchmarksConfig, benchmarks)
 add_command(app, AblateConfig, ablate)
-app.command()(encoders)
-app.command()(methods)
+add_command(app, EncodersConfig, encoders)
+add_command(app, MethodsConfig, methods)
 add_command(app, ExportCommand, export)
 add_command(app, ImportCommand, import_)
-app.command()(push)
+add_command(app, PushConfig, push)
 
 
 def main() -> None:

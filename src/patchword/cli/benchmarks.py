@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from patchword.cli.options import AsJson
 from patchword.cli.terminal import print_columns, print_json
+from patchword.config.others import BenchmarksConfig
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
@@ -16,23 +16,17 @@ if TYPE_CHECKING:
     from patchword.evaluation.protocols import ProtocolRow
 
 
-def benchmarks(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, in full.")] = None,
-    class_list: Annotated[
-        bool, typer.Option("--class-list", help="Print its class list, as --classes takes it.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """The standard benchmarks: classes, photographs, files, protocols."""
+def benchmarks(name: str | None, config: BenchmarksConfig) -> None:
+    """Print what they are, or one of them in full."""
     from patchword.evaluation.benchmarks.record import BENCHMARKS, find_benchmark
 
     chosen = list(BENCHMARKS.values()) if name is None else [find_benchmark(name)]
-    if class_list:
+    if config.class_list:
         if name is None:
             raise PatchwordError(f"--class-list needs a benchmark's name (choose from {', '.join(BENCHMARKS)})")
         typer.echo(chosen[0].vocabulary().to_text(), nl=False)
         return
-    if as_json:
+    if config.as_json:
         print_json([_facts(benchmark) for benchmark in chosen])
         return
     rows = [(each.name, each.title, str(each.class_count), f"{each.images:,}", _ways(each)) for each in chosen]

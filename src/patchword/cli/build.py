@@ -43,7 +43,7 @@ def add_command(app: typer.Typer, kind: type[C], run: Callable[[Any, C], None]) 
     )
     command.__annotations__ = dict(parameters)
     examples = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in kind.EXAMPLES)
-    app.command(kind.COMMAND, help=inspect.cleandoc(kind.__doc__ or ""), epilog=examples)(command)
+    app.command(kind.COMMAND.split()[-1], help=inspect.cleandoc(kind.__doc__ or ""), epilog=examples)(command)
 
 
 def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
@@ -57,6 +57,8 @@ def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
         option = option_of(field)
         if name in kind.PARTS:
             found += [each for each in _short_cuts(kind, name) if each[0] not in kind.model_fields]
+        elif option.argument:
+            found.append((name, Annotated[str | None, typer.Argument(metavar=option.metavar, help=option.help)]))
         elif option.cli:
             flags = [option.flag or _flag(name), *([option.short] if option.short else [])]
             found.append((name, _parameter(field, *flags, metavar=option.metavar, help=_help(field))))
@@ -124,7 +126,7 @@ def read_typed(kind: type[C], typed: Mapping[str, Any]) -> tuple[Any, C]:
     path = typed.get(_FILE)
     values = kind.current(read_file(Path(path), kind)) if path else {}
     source = values.pop(kind.SOURCE.name, None)
-    source = typed.get(kind.SOURCE.name) or source
+    source = typed.get(kind.SOURCE.name) or ([source] if kind.SOURCE.many and isinstance(source, str) else source)
     given = {name: value for name, value in typed.items() if value is not None and name in kind.model_fields}
     for former, name in kind.FORMER.items():
         if typed.get(former) is not None:
@@ -180,7 +182,8 @@ def _merged(kind: type[Settings], before: Mapping[str, Any], now: Mapping[str, A
 
 
 def _option(kind: type[Config], name: str) -> str:
-    return option_of(kind.model_fields[name]).flag or _flag(name)
+    option = option_of(kind.model_fields[name])
+    return str(option.metavar) if option.argument else option.flag or _flag(name)
 
 
 def _as_typed(message: str, kind: type[Config]) -> str:

@@ -8,18 +8,18 @@ from patchword.cli.terminal import command_line, print_columns, print_json, repo
 from patchword.config.exchange import ONNX, TEXT_EMBEDDINGS, ExportCommand, ImportCommand
 
 
-def export(source: str, config: ExportCommand) -> None:
+def export(labels: str, config: ExportCommand) -> None:
     """Write what the format is of, and say what was written."""
     if config.format not in (ONNX, TEXT_EMBEDDINGS):
-        _export_labels(source, config)
+        _export_labels(labels, config)
         return
     from patchword.models.hub import segmenter_folder
 
-    segmenter_folder(source)  # refuses what is none before torch is imported
+    segmenter_folder(labels)  # refuses what is none before torch is imported
     if config.format == ONNX:
-        _export_onnx(source, config)
+        _export_onnx(labels, config)
     else:
-        _export_text_embeddings(source, config)
+        _export_text_embeddings(labels, config)
 
 
 def _export_onnx(model: str, config: ExportCommand) -> None:

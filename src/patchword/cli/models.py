@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from patchword.cli.options import Device, Dtype
+from patchword.cli.build import add_command
 from patchword.cli.terminal import FAILED, PatchwordGroup, print_columns, print_json, say
+from patchword.config.others import CheckConfig, EncodersConfig, FetchConfig, ListConfig
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
@@ -20,57 +21,33 @@ models_app = typer.Typer(
     help="List, check and fetch the foundation models.", cls=PatchwordGroup, no_args_is_help=True, rich_markup_mode=None
 )
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Hub names, name@revision or folders.")]
-PresetName = Annotated[str | None, typer.Option(metavar="PRESET", help="The models of a preset.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-@models_app.command("list")
-def list_command(as_json: AsJson = False) -> None:
-    """Known checkpoints, their licences, and which are here."""
+def list_checkpoints(_: None, config: ListConfig) -> None:
+    """Print the known checkpoints."""
     from patchword.models.catalog import list_models
 
     listed = list_models()
-    if as_json:
+    if config.as_json:
         print_json([asdict(model) for model in listed])
-        return
-    _print_list(listed)
+    else:
+        _print_list(listed)
 
 
-@models_app.command()
-def check(
-    names: Names = None,
-    preset: PresetName = None,
-    reference: Annotated[
-        bool,
-        typer.Option("--reference", help="Compare with transformers' own code, and with published numbers."),
-    ] = False,
-    picture: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The public picture that published numbers belong to; else it is fetched."),
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Load what is on this machine and say what is wrong."""
+def check(names: list[str] | None, config: CheckConfig) -> None:
+    """Load checkpoints, and compare them where that is asked."""
     from patchword.models.catalog import check_model, list_models
     from patchword.models.registry import ModelName
 
-    chosen = _chosen(names, preset)
+    chosen = _chosen(names, config.preset)
     if not chosen:
         chosen = [ModelName(model.checkpoint.name) for model in list_models() if model.cached]
     if not chosen:
         say("no known checkpoint is on this machine; `patchword models fetch --preset fast` gets three")
-    if picture is not None and not reference:
-        raise PatchwordError("--picture requires --reference")
-    if picture is not None and not picture.is_file():
-        raise PatchwordError(f"--picture {picture} is not a file")
     results = [check_model(model.name, revision=model.revision) for model in chosen]
-    if reference:
-        _check_against_reference(chosen, results, picture=picture, device=device, dtype=dtype, as_json=as_json)
+    if config.reference:
+        _check_against_reference(chosen, results, config)
         return
-    if as_json:
+    if config.as_json:
         print_json([asdict(result) for result in results])
     else:
         for result in results:
@@ -79,19 +56,12 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def _check_against_reference(
-    chosen: list[ModelName],
-    results: list[CheckedModel],
-    *,
-    picture: Path | None,
-    device: str,
-    dtype: str,
-    as_json: bool,
-) -> None:
+def _check_against_reference(chosen: list[ModelName], results: list[CheckedModel], config: CheckConfig) -> None:
     from patchword.models.published import PUBLISHED, compare_with_published
     from patchword.models.reference import Comparison, compare_with_reference
     from patchword.models.registry import FAMILIES
 
+    picture = None if config.picture is None else Path(config.picture)
     if picture is not None:
         wanted = sorted({each.picture for each in PUBLISHED if each.checkpoint in {model.name for model in chosen}})
         if len(wanted) > 1:
@@ -101,7 +71,7 @@ def _check_against_reference(
         problem = result.problem
         if not problem and result.kind is not None:
             try:
-                asked: dict[str, Any] = {"revision": model.revision, "device": device, "dtype": dtype}
+                asked: dict[str, Any] = {"revision": model.revision, "device": config.device, "dtype": config.dtype}
                 family = next((each for each in FAMILIES if result.record and each.name == result.record.family), None)
                 for kind in family.kinds if family else (result.kind,):
                     found = compare_with_reference(model.name, kind=kind, **asked)
@@ -115,7 +85,7 @@ def _check_against_reference(
         if problem:
             problems.append((model.name, problem))
             say(f"{model.name}: {problem}")
-    if as_json:
+    if config.as_json:
         compared = [{"model": name, **asdict(each), "passes": each.passes} for name, each in rows]
         print_json([*compared, *({"model": name, "problem": why, "passes": False} for name, why in problems)])
     elif rows:
@@ -128,39 +98,32 @@ def _check_against_reference(
         raise typer.Exit(FAILED)
 
 
-@models_app.command()
-def fetch(
-    names: Names = None,
-    preset: PresetName = None,
-    to: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Fetch to this folder instead of the hub's cache.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch checkpoints ahead of time, for a machine without network."""
+def fetch(names: list[str] | None, config: FetchConfig) -> None:
+    """Fetch, and say where to."""
     from patchword.models.catalog import fetch_models
 
-    chosen = _chosen(names, preset)
+    chosen = _chosen(names, config.preset)
     if not chosen:
         raise PatchwordError("nothing to fetch; name checkpoints, or pass --preset fast, balanced or thorough")
     revision = chosen[0].revision if len(chosen) == 1 else None
     pinned = [str(model) for model in chosen if model.revision]
     if len(chosen) > 1 and pinned:
         raise PatchwordError(f"{pinned[0]} has a revision; a revision works with one model at a time")
+    to = None if config.to is None else Path(config.to)
     fetched = fetch_models([model.name for model in chosen], revision=revision, to=to)
-    if as_json:
+    if config.as_json:
         print_json([{**asdict(model), "folder": str(model.folder)} for model in fetched])
         return
     for model in fetched:
         typer.echo(f"{model.name}: {model.size / 1e6:,.0f} MB in {model.folder}")
 
 
-def encoders(as_json: AsJson = False) -> None:
-    """Vision encoders and text spaces to choose from."""
+def encoders(_: None, config: EncodersConfig) -> None:
+    """Print the vision encoders and text spaces to choose from."""
     from patchword.models.catalog import HEADINGS, encoder_row, list_encoders
 
     listed = list_encoders()
-    if as_json:
+    if config.as_json:
         print_json([asdict(facts) for facts in listed])
         return
     print_columns([HEADINGS, *(encoder_row(facts) for facts in listed)])
@@ -189,3 +152,8 @@ def _print_list(listed: tuple[ListedModel, ...]) -> None:
             (facts.name, _kind(model.kind), f"{facts.parameters:,.0f}", licence, ", ".join(model.presets), here)
         )
     print_columns(rows)
+
+
+add_command(models_app, ListConfig, list_checkpoints)
+add_command(models_app, CheckConfig, check)
+add_command(models_app, FetchConfig, fetch)

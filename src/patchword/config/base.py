@@ -70,6 +70,7 @@ class Option:
         metavar: what stands for the value; by default the choices, or TEXT.
         flag: on the command line, where it is not the name of the field.
         short: one letter more for it.
+        argument: whether it is typed without a flag, after the source.
         cli: whether the command line has it.
         kept: whether a config file has it.
     """
@@ -78,6 +79,7 @@ class Option:
     metavar: str | None = None
     flag: str | None = None
     short: str | None = None
+    argument: bool = False
     cli: bool = True
     kept: bool = True
 

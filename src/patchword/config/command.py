@@ -133,7 +133,8 @@ def read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
         raise PatchwordError(f"{place}: this is not YAML ({getattr(error, 'problem', None) or error})") from None
     if not isinstance(values, dict):
         raise PatchwordError(f"{path} must hold options, a line each, such as `out: labels/`")
-    allowed = [kind.SOURCE.name, *(name for name, field in options_of(kind) if option_of(field).kept)]
+    source = [kind.SOURCE.name] if kind.SOURCE.name else []
+    allowed = [*source, *(name for name, field in options_of(kind) if option_of(field).kept)]
     unknown = next((name for name in values if name not in (*allowed, *kind.FORMER)), None)
     if unknown is not None:
         raise PatchwordError(f"{path}: option {str(unknown)!r} is unknown (choose from {', '.join(allowed)})")

@@ -168,7 +168,7 @@ class ExportCommand(ExportConfig):
     """Labels in the format of another tool, or a segmenter as a file that needs no torch."""
 
     SOURCE: ClassVar[Source] = Source(
-        "source", "FOLDER", "Labels that `patchword label` made, or a segmenter of `align`."
+        "labels", "FOLDER", "Labels that `patchword label` made, or a segmenter of `align`."
     )
 
     format: Annotated[  # type: ignore[assignment]

@@ -54,7 +54,8 @@ Background = Annotated[
         "WORDS",
     ),
 ]
-Preset = Annotated[Literal["fast", "balanced", "thorough"], Option("The models that are used where none is named.")]
+PresetName = Literal["fast", "balanced", "thorough"]
+Preset = Annotated[PresetName, Option("The models that are used where none is named.")]
 Photos = Annotated[
     str | Path | None,
     Option("Where the photographs are now; by default where they were.", "FOLDER"),

@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 
 from patchword.alignment.artifact import CONFIG, WEIGHTS
 from patchword.alignment.artifact import MARKER as MODEL
+from patchword.config.command import command
+from patchword.config.others import PushConfig
 from patchword.data.folders import MARKER_FILE, Manifest
 from patchword.errors import PatchwordError, first_line
 from patchword.labeling.dataset import check_manifest
@@ -22,34 +24,21 @@ _LABEL_FILES = ["README.md", DATASET_FILE, MANIFEST_FILE, "quality.jsonl", "mask
 T = TypeVar("T")
 
 
-def push_folder(
-    folder: str | Path,
-    *,
-    name: str,
-    private: bool = False,
-    revision: str | None = None,
-    message: str = "Made by patchword",
-) -> str:
+@command(PushConfig)
+def push_folder(folder: str | Path, config: PushConfig) -> str:
     """Upload a finished folder of `align` (as a model) or of `label` (as a data set, without the photographs).
 
     Who you are is what `hf auth login` has stored.
-
-    Args:
-        folder: of the result.
-        name: "user/name" of the repository on the hub, made when it is not there.
-        private: whether a repository that is made is private.
-        revision: branch to upload to; None for the main branch.
-        message: of the commit.
 
     Returns:
         the address of the commit.
     """
     from huggingface_hub import HfApi
 
-    path = Path(folder)
+    path, name, revision = Path(folder), config.name, config.revision
     kind, patterns = _contents(path)
     api = HfApi()
-    _asking(lambda: api.create_repo(name, repo_type=kind, private=private, exist_ok=True), name=name)
+    _asking(lambda: api.create_repo(name, repo_type=kind, private=config.private, exist_ok=True), name=name)
     if revision is not None:
         _asking(lambda: api.create_branch(name, branch=revision, repo_type=kind, exist_ok=True), name=name)
     commit = _asking(
@@ -58,7 +47,7 @@ def push_folder(
             repo_type=kind,
             folder_path=path,
             revision=revision,
-            commit_message=message,
+            commit_message=config.message,
             allow_patterns=patterns,
         ),
         name=name,
