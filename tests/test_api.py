@@ -17,7 +17,7 @@ import patchword as pw
 from patchword.alignment.api import plan_align
 from patchword.alignment.data import AlignmentData
 from patchword.config.align import AlignConfig
-from patchword.config.inputs import read_vocabulary
+from patchword.config.shared import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.labeling.quality.report import write_report
 from patchword.models.loading import Loader

@@ -11,7 +11,8 @@ from types import ModuleType
 import pytest
 
 import patchword
-from patchword.cli.terminal import parse_settings, parse_words
+from patchword.cli.terminal import parse_settings
+from patchword.config.shared import split_words
 from patchword.errors import PatchwordError
 from small_world import (
     Models,
@@ -316,6 +317,5 @@ def test_settings_that_are_not_understood(given: list[str]) -> None:
 
 
 def test_words() -> None:
-    assert parse_words("sky, wall;  tall grass,") == ["sky", "wall", "tall grass"]
-    assert parse_words("") == []
-    assert parse_words(None) is None
+    assert split_words("sky, wall;  tall grass,") == ["sky", "wall", "tall grass"]
+    assert split_words("") == []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from patchword.alignment.artifact import MARKER
 from patchword.config.align import AlignConfig
 from patchword.config.command import command
-from patchword.config.inputs import refuse_empty
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
@@ -93,7 +92,6 @@ def open_labels(
     labels: str | Path | LabelledImages, *, photos: str | Path | None
 ) -> tuple[LabelledImages, ModelName | None]:
     """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
-    refuse_empty(labels=labels, photos=photos)
     if isinstance(labels, str | Path):
         dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     else:

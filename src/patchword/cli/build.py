@@ -12,7 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from patchword.cli.terminal import parse_settings
-from patchword.config.base import Config, Settings, option_of, options_of
+from patchword.config.base import MAY_BE_EMPTY, Config, Settings, option_of, options_of
 from patchword.config.command import read_file, to_yaml
 from patchword.errors import PatchwordError
 
@@ -123,6 +123,9 @@ def _flag(name: str) -> str:
 
 def read_typed(kind: type[C], typed: Mapping[str, Any]) -> tuple[Any, C]:
     """What was typed, on top of what the file holds that was named: the source, and the config."""
+    for name, value in typed.items():
+        if (value == "" or (isinstance(value, list) and "" in value)) and name not in MAY_BE_EMPTY:
+            raise PatchwordError(f"{_option(kind, name)} is empty; is a variable of the shell not set?")
     path = typed.get(_FILE)
     values = kind.current(read_file(Path(path), kind)) if path else {}
     source = values.pop(kind.SOURCE.name, None)
@@ -182,6 +185,10 @@ def _merged(kind: type[Settings], before: Mapping[str, Any], now: Mapping[str, A
 
 
 def _option(kind: type[Config], name: str) -> str:
+    if name == kind.SOURCE.name:
+        return kind.SOURCE.metavar.strip("[].")
+    if name not in kind.model_fields:
+        return _flag(name)
     option = option_of(kind.model_fields[name])
     return str(option.metavar) if option.argument else option.flag or _flag(name)
 

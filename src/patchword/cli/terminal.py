@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from patchword.runs.records import SessionRecord
     from patchword.segmentation.records import SegmentedFolder
 
-from patchword.data.vocabulary_words import split_commas
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.runs.progress import duration, rate
 
 FAILED, MISTAKE, BY_SIGNAL = 1, 2, 128
-_MAY_BE_EMPTY = ("background", "mask_suffix")  # no words; no suffix
 _SIGNALS = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the system's ways to end a run: treated as a person's Ctrl-C
 
 
@@ -60,13 +58,6 @@ class PatchwordGroup(TyperGroup):
                 complain(f"interrupted{kept}")
             raise typer.Exit(BY_SIGNAL + number) from None
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find the command, and refuse empty arguments: a path that is empty would mean the current folder."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if command is not None and not hasattr(command, "commands"):
-            _refuse_empty(command, rest, parent=ctx)
-        return name, command, rest
-
     def _writes(self, ctx: Any) -> bool:
         """Whether the command writes into a folder; some can do without one."""
         command = self.commands.get(ctx.invoked_subcommand or "")
@@ -86,19 +77,6 @@ class PatchwordGroup(TyperGroup):
             return "; go on with the same command"
         instead = " instead of --overwrite" if "--overwrite" in sys.argv else ""
         return f"; go on with the same command and --resume{instead}"
-
-
-def _refuse_empty(command: Any, args: Sequence[str], *, parent: Any) -> None:
-    """Refuse an empty argument, such as of a shell variable that is not set."""
-    ctx = command.context_class(command, info_name=command.name, parent=parent)
-    typed, _, _ = command.make_parser(ctx).parse_args(list(args))
-    for parameter in command.params:
-        value = typed.get(parameter.name)
-        empty = value == "" or (isinstance(value, list | tuple) and "" in value)
-        if empty and parameter.name not in _MAY_BE_EMPTY:
-            is_option = parameter.param_type_name == "option"
-            name = max(parameter.opts, key=len) if is_option else str(parameter.metavar or parameter.name).strip("[].")
-            raise PatchwordError(f"{name} is empty; is a variable of the shell not set?")
 
 
 @contextmanager
@@ -326,13 +304,6 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
             raise PatchwordError(f"--set gives {name!r} twice")
         place[last] = _value(value)
     return settings
-
-
-def parse_words(text: str | None) -> list[str] | None:
-    """Words separated by commas or semicolons, quotes left as they are; None stays None."""
-    if text is None:
-        return None
-    return [word.strip() for word in split_commas(text.replace(";", ",")) if word.strip()]
 
 
 def command_line() -> str:

@@ -120,7 +120,7 @@ class Config(Settings):
             lacking = [name for name, field in options_of(type(self)) if field.is_required() and name not in values]
             if lacking:
                 raise PatchwordError(f"{self.COMMAND} needs {' and '.join(lacking)}")
-            empty = next((name for name, value in values.items() if value == "" and name not in _MAY_BE_EMPTY), None)
+            empty = next((name for name, value in values.items() if value == "" and name not in MAY_BE_EMPTY), None)
             if empty is not None:
                 raise PatchwordError(f"{empty} is empty; pass a value, or leave it out")
             try:
@@ -152,7 +152,7 @@ class Config(Settings):
         return self.model_copy(update=values)
 
 
-_MAY_BE_EMPTY = ("background", "mask_suffix", "command", "message")  # no words; no suffix
+MAY_BE_EMPTY = ("background", "mask_suffix", "command", "message")  # no words; no suffix
 
 
 def options_of(kind: type[Config]) -> Iterator[tuple[str, FieldInfo]]:

@@ -7,25 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchword.config.shared import read_vocabulary as read_vocabulary
 from patchword.data.folders import MARKER_FILE
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 
-Classes = str | Path | Sequence[str] | Vocabulary
 
-
-def choose_images(
-    photos: str | Path, *, out: str | Path, limit: int | None = None, also: frozenset[str] = frozenset()
-) -> list[Path]:
-    """The first `limit` photographs of a folder, or all; files with the extensions `also` are taken, too.
+def choose_images(photos: str | Path, *, out: str | Path, also: frozenset[str] = frozenset()) -> list[Path]:
+    """The photographs of a folder; files with the extensions `also` are taken, too.
 
     What lies in `out`, or in any other folder below `photos` that patchword has written, is a result and no photograph.
     """
     from patchword.data.images import find_images
 
-    refuse_empty(photos=photos, out=out)
-    check_limit(limit)
     found = find_images(photos, also=also)
     result = os.path.realpath(out)  # of `Path.resolve`, a link that leads to itself makes an error
     chosen = [
@@ -35,14 +28,7 @@ def choose_images(
     ]
     if not chosen:
         raise PatchwordError(f"no photographs in {photos} outside the output folder {out}")
-    return chosen[:limit]
-
-
-def refuse_empty(**paths: object) -> None:
-    """Refuse empty strings in place of paths: they would mean the current folder."""
-    name = next((name for name, path in paths.items() if isinstance(path, str) and not path), None)
-    if name is not None:
-        raise PatchwordError(f"{name} is empty; pass a path")
+    return chosen
 
 
 def outside_results(paths: Sequence[Path], *, root: Path) -> list[Path]:
@@ -80,9 +66,3 @@ def tell_classes(vocabulary: Vocabulary, *, quiet: bool, also: str = "") -> None
     """
     if not quiet and os.environ.get("RANK", "0") == "0":  # the first of a launcher's processes speaks for all
         print(vocabulary.spoken() + also, file=sys.stderr)
-
-
-def check_limit(limit: int | None) -> None:
-    """Refuse a limit below 1."""
-    if limit is not None and limit < 1:
-        raise PatchwordError(f"--limit must be at least 1, not {limit}")

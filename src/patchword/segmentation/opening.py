@@ -76,9 +76,6 @@ def open_segmenter(
         device, dtype: as for `label`.
         as_published: of `method`, as for `load_method`.
     """
-    from patchword.config.inputs import refuse_empty
-
-    refuse_empty(model=model)
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
     if model is not None and not isinstance(model, str | Path):
         if any(part is not None for part in (encoder, text_encoder, mask_proposer)):
