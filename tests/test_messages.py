@@ -13,7 +13,7 @@ from PIL import Image
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
-from patchword.segmentation.folder import class_lists
+from patchword.runs.records import told_apart
 from small_world import make_photos, must, run
 
 
@@ -49,7 +49,7 @@ def test_parts_of_settings_are_read() -> None:
 def test_other_classes_are_told_by_name(
     before: tuple[str, ...], now: tuple[str, ...], told: tuple[str, str] | None
 ) -> None:
-    first, second = class_lists(before, now)
+    first, second = told_apart(before, now)
     assert (first == second) if told is None else ((first, second) == told)
 
 

@@ -279,6 +279,10 @@ OTHER_FORMATS = {
     "“cat”\n": "1: .* is in quotes; write the name alone: cat",
     "background:0,0,0::\ncat:128,0,0::": "1: .* looks like a line of labelmap.txt; write the name alone: background",
     "id,name\n0,cat": "1: 'id,name' has a comma",
+    '"cat","dog"': "1: .* has a comma; write one class a line",
+    '"cat': "1: .* has a quote that is not closed",
+    "cat | dog": "1: 'cat | dog' has a bar; write one class a line",
+    "0 cat\n1 dog\n": "1: '0 cat' starts with a number, as all lines; write the names alone: cat",
     "salt &amp; pepper": "1: '&amp;' is an HTML entity",
     "cat\nmore.txt": "2: 'more.txt' looks like a file",
 }

@@ -116,7 +116,10 @@ def test_config_of_something_else(folder: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda values: values.update(version=2), r"has version 2; this patchword reads version 1"),
+        (
+            lambda values: values.update(version=2),
+            r"was made by a newer patchword \(format 2, this one reads 1\): upgrade",
+        ),
         (lambda values: values.pop("temperature"), r"field 'temperature' is missing"),
         (lambda values: values.update(temperature=-1), r"field 'temperature' is -1"),
         (lambda values: values["module"].update(kind="linear"), r"tensor 'blocks.0.*' is .*, expected none"),

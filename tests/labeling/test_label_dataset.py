@@ -79,7 +79,8 @@ def test_missing_and_foreign_folders(labels: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"format": "other"}, "not the record of a label folder"),
-        ({"format_version": 1}, "format version 1; this version of patchword reads 2"),
+        ({"format_version": 1}, "format 1, which this patchword no longer reads .it reads 2.: label again"),
+        ({"format_version": 3}, "made by a newer patchword .format 3, this one reads 2.: upgrade"),
         ({"complete": False}, "did not finish"),
         ({"counts": 3}, "damaged at `counts`"),
         ({"settings": {"overlap": 7}}, "overlap"),

@@ -198,7 +198,7 @@ def _labels(data: Path) -> User:
     bfloat16.dtype = torch.bfloat16  # type: ignore[attr-defined]
     others: list[tuple[dict[str, Any], str]] = [
         ({"settings": LabelSettings(image_batch=2, margin=0.5)}, r"setting `margin` was 0\.02, now 0\.5"),
-        ({"classes": "red, green"}, "the vocabulary's hash was"),
+        ({"classes": "red, green"}, "the class list was 'red', .*, now 'red', 'green'; resume with what it was"),
         ({"clip": ColourClip("1" * 64)}, "the image-text model was 000.*, now 111"),
         ({"clip": bfloat16}, "the dtype of the image-text model was float32, now bfloat16; go on with --device cpu"),
         ({"device": "cuda:1"}, "the device of the mask .* was cpu, now cuda; go on with --device cpu"),

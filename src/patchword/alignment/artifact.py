@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchword.config.align import AlignSettings, ModuleKind
 from patchword.config.base import one_line
-from patchword.data.folders import expand_home, write_bytes, write_json, write_text
+from patchword.data.folders import check_version, expand_home, write_bytes, write_json, write_text
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
@@ -217,8 +217,7 @@ def read_config(folder: Path) -> ArtifactConfig:
         raise PatchwordError(f"{path} is damaged: not JSON in UTF-8") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise PatchwordError(f"{path} is not of a patchword model; pass a folder that `patchword align` has written")
-    if values.get("version") != VERSION:
-        raise PatchwordError(f"{path} has version {values.get('version')!r}; this patchword reads version {VERSION}")
+    check_version(path, values.get("version"), reads=VERSION, again="train again with `patchword align`")
     try:
         return ArtifactConfig.model_validate(values)
     except ValidationError as error:

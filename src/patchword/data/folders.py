@@ -365,6 +365,22 @@ def _refuse_name(path: Path) -> None:
             raise OSError(errno.EINVAL, f"Windows has no files called {part!r}")
 
 
+def check_version(path: Path, found: object, *, reads: int, again: str) -> None:
+    """Refuse a record of another version of patchword.
+
+    Args:
+        path: of the record.
+        found: the version of its format.
+        reads: the one that is read.
+        again: what to do where it is older, such as "label again".
+    """
+    if found == reads:
+        return
+    if isinstance(found, int) and found > reads:
+        raise PatchwordError(f"{path} was made by a newer patchword (format {found}, this one reads {reads}): upgrade")
+    raise PatchwordError(f"{path} has format {found}, which this patchword no longer reads (it reads {reads}): {again}")
+
+
 def json_text(value: Any, indent: int | None = None) -> str:
     """A value as JSON with sorted keys that UTF-8 can hold; the same value gives the same text."""
     text = json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=False, allow_nan=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from patchword.data.vocabulary_words import (
+    COUNTED,
     DEFAULT_TEMPLATES,
     Draft,
     VocabularyClass,
@@ -204,6 +205,8 @@ def draft_of_text(text: str, *, source: str, shared: Sequence[str] = (), recorde
             keyword, value = _directive(place, line)
             if keyword in _OF_ALL:
                 _OF_ALL[keyword](draft, place, value)
+    if not recorded:
+        _refuse_numbers(lines)
     for place, line in lines:
         if not line.startswith("@"):
             draft.add_class(place, read_words(line, place=place, separated=_CLASSES, recorded=recorded))
@@ -212,6 +215,18 @@ def draft_of_text(text: str, *, source: str, shared: Sequence[str] = (), recorde
         if keyword in _OF_A_CLASS:
             _OF_A_CLASS[keyword](draft, place, value)
     return _finished(draft)
+
+
+def _refuse_numbers(lines: Sequence[tuple[str, str]]) -> None:
+    """Refuse lists such as "0 cat", "1 dog", as other tools write them."""
+    classes = [(place, line) for place, line in lines if not line.startswith("@")]
+    found = [each for _, line in classes if (each := COUNTED.fullmatch(line))]
+    numbers = [int(each[1]) for each in found]
+    if len(classes) == len(found) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        place, line = classes[0]
+        raise PatchwordError(
+            f"{place}: {line!r} starts with a number, as all lines; write the names alone: {found[0][2]}"
+        )
 
 
 def draft_of_file(path: Path, *, shared: Sequence[str] = ()) -> Draft:

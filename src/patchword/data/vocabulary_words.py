@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from patchword.data.colours import Colour
 
 QUOTE = '"'
+COUNTED = re.compile(r"(\d+) +(\D.*)")  # "0 cat"
 _LABELMAP = re.compile(r"([^:]+):\d+,\s*\d+,\s*\d+(:.*)?")
 _NUMBERED = re.compile(r"\d+(?::\s*|[.)]\s+|\t\s*)(?=[^\d\s])(.+)")
 _LISTED = re.compile(r"[-*•]\s+(.+)")
@@ -44,7 +45,7 @@ def read_words(text: str, *, place: str, separated: str, recorded: bool = False)
 def written(word: str) -> str:
     """A word as `read_words` reads it: in quotes where it could be taken for something else."""
     plain = _trouble(word, separated="") is None and not (
-        word.startswith(QUOTE) or f"{word.rpartition('&')[2]};" in html5
+        word.startswith(QUOTE) or COUNTED.fullmatch(word) or f"{word.rpartition('&')[2]};" in html5
     )
     return word if plain else QUOTE + word.replace(QUOTE, 2 * QUOTE) + QUOTE
 
@@ -83,7 +84,8 @@ def _read(word: str, *, place: str, separated: str) -> str:
     if word.startswith(QUOTE):
         inside = _unquoted(word)
         if inside is None:
-            raise PatchwordError(f"{place}: {word!r} has a quote that is not closed; a quoted name ends in a quote")
+            said = f"has a comma; {separated}" if len(split_commas(word)) > 1 else "has a quote that is not closed"
+            raise PatchwordError(f"{place}: {word!r} {said}; a quoted name ends in a quote")
         return inside
     trouble = _trouble(word, separated=separated)
     if trouble is not None:
@@ -123,8 +125,9 @@ def _trouble(word: str, *, separated: str) -> str | None:
         return "looks like YAML; a class list is plain text, one name a line"
     if "\t" in word:
         return "has a tab; write the name alone"
-    if "," in word:
-        return f"has a comma; {separated}"
+    for mark, what in ((",", "a comma"), ("|", "a bar")):
+        if mark in word:
+            return f"has {what}; {separated}"
     return None
 
 

@@ -27,7 +27,7 @@ from patchword.models.protocols import ModelRecord
 from patchword.runs.folder_run import Difference, FolderKind
 from patchword.runs.merge import all_names, merge_parts, open_parts, photographs_of
 from patchword.runs.progress import photograph_count
-from patchword.runs.records import Numerics, relative_root
+from patchword.runs.records import Numerics, relative_root, vocabulary_differences
 
 CORRECTIONS = "pass --overwrite-corrections to remove them, or choose another folder"
 
@@ -48,7 +48,7 @@ class LabelFolder(FolderKind[DatasetRecord, ImageRecord]):
         settings = _values(now.settings)
         return [
             ("the source of the labels", before.source, now.source),
-            ("the vocabulary's hash", before.vocabulary.hash, now.vocabulary.hash),
+            *vocabulary_differences(before.vocabulary.text, now.vocabulary.text),
             ("the image-text model", _identity(before.image_text), _identity(now.image_text)),
             ("the mask proposer", _identity(before.mask_proposer), _identity(now.mask_proposer)),
             ("the vision encoder", _identity(before.patch_encoder), _identity(now.patch_encoder)),

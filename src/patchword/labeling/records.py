@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, write_json
+from patchword.data.folders import Manifest, check_version, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import LineRecord, Numerics, Record, RunRecord, ShardRecord, VocabularyRecord
@@ -146,12 +146,7 @@ class DatasetRecord(RunRecord):
         data = _read_object(path)
         if data.get("format") != FORMAT:
             raise PatchwordError(f"{path} is not the record of a label folder; make one with `patchword label`")
-        if data.get("format_version") != FORMAT_VERSION:
-            found = data.get("format_version")
-            raise PatchwordError(
-                f"{path} has format version {found}; this version of patchword reads {FORMAT_VERSION}; label again to "
-                "convert"
-            )
+        check_version(path, data.get("format_version"), reads=FORMAT_VERSION, again="label again")
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -15,11 +15,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchword.data.folders import json_text, write_bytes
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.versions import decisive_versions, versions
 
 RUNS_FILE = "runs.jsonl"
 _WORDS = {"computed_in": "dtype", "computed_on": "device"}
+_SHOWN = 3  # names of a class list in a message
 COMPUTED_ON = "computed_on"  # of what a segmenter says of itself: the kind of its device
 
 
@@ -35,6 +37,36 @@ class VocabularyRecord(Record):
     text: str
     hash: str
     names: tuple[str, ...]
+
+
+def vocabulary_differences(before: str, now: str) -> list[tuple[str, object, object]]:
+    """What two class lists, as `Vocabulary.to_text` wrote them, may not have in common, in words."""
+    first, second = (Vocabulary.recorded(text, source="class list") for text in (before, now))
+    lists = [tuple(" or ".join(entry.words) for entry in each.classes) for each in (first, second)]
+    return [
+        ("the class list", *told_apart(*lists)),
+        ("the background words of the class list", *told_apart(first.background, second.background)),
+        ("the prompt templates of the class list", *told_apart(first.templates, second.templates)),
+        ("the hash of the class list, with colours and templates of single classes,", first.hash, second.hash),
+    ]
+
+
+def told_apart(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, str]:
+    """Two lists in a few words: from the first on that differs, and no more than fit into a line; "" where alike."""
+    if before == now:
+        return "", ""
+    same = next((at for at, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), None)
+    start = min(len(before), len(now)) if same is None else same
+    if max(len(before), len(now)) <= _SHOWN:
+        start = 0
+    return _few(before, start), _few(now, start)
+
+
+def _few(names: tuple[str, ...], start: int) -> str:
+    shown = ", ".join(repr(name) for name in names[start : start + _SHOWN]) or "nothing"
+    ahead = f"{start} alike, then " if start else ""
+    rest = len(names) - start - _SHOWN
+    return f"{ahead}{shown}" + (f" and {rest} more" if rest > 0 else "")
 
 
 class ShardRecord(Record):

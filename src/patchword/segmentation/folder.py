@@ -11,7 +11,7 @@ from patchword.data.folders import Manifest
 from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Difference, Earlier, FolderKind
 from patchword.runs.merge import Part, all_names, merge_parts, open_parts, photographs_of
-from patchword.runs.records import identity_of, in_words, relative_root, told_by_both
+from patchword.runs.records import identity_of, in_words, relative_root, told_by_both, vocabulary_differences
 from patchword.segmentation.page import write_page
 from patchword.segmentation.records import (
     MARKER,
@@ -26,8 +26,6 @@ from patchword.segmentation.records import (
     read_results,
 )
 from patchword.segmentation.result import files_of_record
-
-_SHOWN = 3  # names of a class list in a message
 
 
 class SegmentFolder(FolderKind[SegmentationRecord, ResultRecord]):
@@ -47,8 +45,7 @@ class SegmentFolder(FolderKind[SegmentationRecord, ResultRecord]):
         first, second = dict(identity_of(before.segmenter)), dict(identity_of(now.segmenter))
         keys = told_by_both(first, second)
         return [
-            ("the class list", *class_lists(before.names, now.names)),
-            ("the vocabulary's hash", before.vocabulary_hash, now.vocabulary_hash),
+            *vocabulary_differences(before.vocabulary, now.vocabulary),
             *((f"the segmenter's {in_words(key)}", first.get(key, "none"), second.get(key, "none")) for key in keys),
             *_values(before.settings, now.settings),
             *_values(before.folder_settings, now.folder_settings),
@@ -89,24 +86,6 @@ class SegmentFolder(FolderKind[SegmentationRecord, ResultRecord]):
 
 
 SEGMENTED = SegmentFolder()
-
-
-def class_lists(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, str]:
-    """Two lists of classes in a few words: from the first on that differs, and no more than fit into a line."""
-    if before == now:
-        return "", ""
-    same = next((at for at, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), None)
-    start = min(len(before), len(now)) if same is None else same
-    if max(len(before), len(now)) <= _SHOWN:
-        start = 0
-    return _few(before, start), _few(now, start)
-
-
-def _few(names: tuple[str, ...], start: int) -> str:
-    shown = ", ".join(repr(name) for name in names[start : start + _SHOWN]) or "nothing"
-    ahead = f"{start} alike, then " if start else ""
-    rest = len(names) - start - _SHOWN
-    return f"{ahead}{shown}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def _values(before: Settings, now: Settings) -> list[Difference]:

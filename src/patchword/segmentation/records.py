@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from patchword.config.segment import FolderSettings, SegmentSettings
-from patchword.data.folders import Manifest, write_json
+from patchword.data.folders import Manifest, check_version, write_json
 from patchword.errors import PatchwordError
 from patchword.runs.records import LineRecord, Record, RunRecord, ShardRecord, check_counted
 
@@ -195,10 +195,7 @@ class SegmentationRecord(RunRecord):
             raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise PatchwordError(f"{path} is damaged; pass --overwrite to start again")
-        if data.get("version") != VERSION:
-            raise PatchwordError(
-                f"{path} has version {data.get('version')}, but this release reads version {VERSION}; segment again"
-            )
+        check_version(path, data.get("version"), reads=VERSION, again="segment again")
         try:
             return cls.model_validate(data)
         except ValidationError as error:
