@@ -6,8 +6,10 @@ import inspect
 from pathlib import Path
 
 import pytest
+import typer
 
 import patchword as pw
+from patchword.cli.app import app
 from patchword.cli.build import parameters_of
 from patchword.config.align import AlignCommand
 from patchword.config.base import Config
@@ -126,12 +128,20 @@ def test_python_functions_show_their_options() -> None:
         pw.label("absent", config=LabelConfig(classes="cat", out="out"))
 
 
-@pytest.mark.parametrize(
-    ("page", "kind"),
-    [("label", LabelCommand), ("align", AlignCommand), ("segment", SegmentCommand), ("evaluate", EvaluateCommand)],
-)
-def test_the_reference_has_every_option_once(page: str, kind: type[Config]) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "reference" / f"{page}.md").read_text()
-    shown = on_page_markdown(text)
-    for name in kind.__mro__[1].model_fields:  # type: ignore[attr-defined]
-        assert shown.count(f"\n| `{name}` |") == 1, name
+def test_every_command_is_made_from_a_config() -> None:
+    groups = {"": typer.main.get_command(app)}
+    groups |= {f"{name} ": each for name, each in groups[""].commands.items() if hasattr(each, "commands")}  # type: ignore[attr-defined]
+    names = {group + name for group, each in groups.items() for name in each.commands}  # type: ignore[attr-defined]
+    assert names - {group.strip() for group in groups} == {kind.COMMAND for kind in TYPED}
+
+
+@pytest.mark.parametrize("kind", TYPED, ids=lambda kind: kind.COMMAND)
+def test_the_reference_has_every_option_once(kind: type[Config]) -> None:
+    pages = [page.read_text() for page in (Path(__file__).parents[1] / "docs" / "reference").glob("*.md")]
+    line = f"options: {kind.__module__}.{kind.__name__}\n"
+    assert [page.count(line) for page in pages if line in page] == [1]
+    table = on_page_markdown(line)
+    asked = [typed.__metadata__[0] for name, typed in parameters_of(kind)]
+    flags = {flag.split("/")[0] for each in asked if not each.hidden for flag in each.param_decls or ()}
+    for flag in flags - {"--set", "--config", "--print-config"}:
+        assert table.count(f"`{flag}`") == (len(flag) > 2), flag

@@ -21,18 +21,33 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def options_table(kind: type[Config]) -> str:
-    """A Markdown table of a command's options, in Python and on the command line."""
+    """A Markdown table of a command's options: as Python and config files name them, and as they are typed."""
     lines = ["| option | command line | default | allowed | meaning |", "|---|---|---|---|---|"]
-    lines.append(f"| `{kind.SOURCE.name}` | `{kind.SOURCE.metavar}` | required | | {kind.SOURCE.help} |")
+    source, above = kind.SOURCE, kind.__mro__[1]
+    if source.name:
+        needed = "required" if source.required else "none"
+        lines.append(f"| `{source.name}` | `{source.metavar}` | {needed} | | {source.help} |")
+    of_python = getattr(above, "model_fields", {}) if getattr(above, "COMMAND", "") == kind.COMMAND else {}
     for name, field in options_of(kind):
         option = option_of(field)
-        flag = option.flag or "--" + name.replace("_", "-")
-        typed = "`--set NAME=VALUE`" if name in kind.PARTS else f"`{flag}`" if option.cli else ""
+        named = f"`{name}`" if option.kept or name in of_python else ""
+        typed = _typed(kind, name)
         default = "required" if field.is_required() else _shown(field.default)
-        lines.append(
-            f"| `{name}` | {typed} | {default} | {_allowed(field)} | {option.help.replace('|', chr(92) + '|')} |"
-        )
+        if named or typed:
+            meaning = option.help.replace("|", "\\|")
+            lines.append(f"| {named} | {typed} | {default} | {_allowed(field)} | {meaning} |")
     return "\n".join(lines)
+
+
+def _typed(kind: type[Config], name: str) -> str:
+    """How an option is typed; of one that holds settings those that have a flag of their own, too."""
+    option = option_of(kind.model_fields[name])
+    if option.argument or not option.cli:
+        return f"`{option.metavar}`" if option.argument else ""
+    flags = [option.flag or name]
+    if name in kind.PARTS:
+        flags = ["--set NAME=VALUE", *kind.SHORT_CUTS.get(name, ())]
+    return ", ".join(f"`{flag if flag[0] == '-' else '--' + flag.replace('_', '-')}`" for flag in flags)
 
 
 def settings_table(kind: type[Settings]) -> str:
@@ -47,7 +62,7 @@ def settings_table(kind: type[Settings]) -> str:
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None else f"`{list(value) if isinstance(value, tuple) else value}`"
+    return "none" if value in (None, "") else f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
 def _allowed(field: FieldInfo) -> str:
