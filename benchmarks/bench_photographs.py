@@ -87,7 +87,7 @@ def main() -> None:
     ]
     segment = ["segment", str(chosen.photos), "--model", model, "--classes", chosen.classes, "-o", str(results / "out")]
     stages = [
-        run("label", [*label, "--mask-proposer", str(models / chosen.sam), *keep, *common], photographs=chosen.limit),
+        run("label", [*label, "--mask-generator", str(models / chosen.sam), *keep, *common], photographs=chosen.limit),
         run("align", [*align, "--overwrite"], photographs=chosen.limit),
         run("segment", [*segment, *common], photographs=chosen.limit),
     ]

@@ -48,7 +48,7 @@ def draw(folder: Path, *, count: int, size: int) -> None:
 def measure(scratch: Path, *, counts: tuple[int, ...], runs: int) -> list[Peak]:
     """Label the first so many scenes, for each count, in rounds."""
     command = ["label", str(scratch / "scenes"), "--classes", ", ".join(SEEN), "-o", str(scratch / "labels")]
-    command += ["--overwrite", "--image-text", str(CLIP), "--mask-proposer", str(SAM), *QUICK]
+    command += ["--overwrite", "--image-text", str(CLIP), "--mask-generator", str(SAM), *QUICK]
     stages = {count: [] for count in counts}  # type: dict[int, list[tuple[int, float]]]
     for _ in range(runs):
         for count in counts:

@@ -101,7 +101,7 @@ def snap(
         mask's, which is the mean probability of that class inside.
     """
     if proposer is None:
-        raise PatchwordError("refine=sam needs a SAM (--mask-proposer, mask_proposer= in Python)")
+        raise PatchwordError("refine=sam needs a SAM (--mask-generator, mask_generator= in Python)")
     points = region_points(coarse.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
     if not len(points):
         return found
