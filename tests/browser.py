@@ -61,6 +61,11 @@ class Browser:
         """Run a script in the page; what it returns."""
         return self._post("/execute/sync", {"script": script, "args": []})
 
+    def address(self) -> str:
+        """Of the page that is open."""
+        found: str = self.run("return location.href")
+        return found
+
     def press(self, *keys: str) -> None:
         """Press keys in turn, in what has the focus."""
         strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]

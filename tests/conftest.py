@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
 os.environ["PATCHWORD_CACHE"] = ""  # tests leave nothing behind, and know nothing of each other
 os.environ.setdefault("NLTK_DATA", tempfile.gettempdir())  # which Label Studio's converter imports; it wants a home
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are so small that threads cost more than they give
+sys.path.insert(0, str(Path(__file__).parent / "labeling"))  # their fakes serve others, too
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 
 import stand_ins

@@ -35,6 +35,7 @@ from patchword.toytown.demo_work import (
     finish_all,
     label_places,
     measure,
+    segment_some,
     train,
     train_oracle,
 )
@@ -73,8 +74,8 @@ def run_demo(
     """Run every stage on freshly drawn scenes and write a report.
 
     Args:
-        out: folder for the scenes, the labels, the models, `report.html` and `report.json`; new or empty unless
-            `overwrite` is set.
+        out: folder for scenes, labels, models, masks, an evaluation, `report.html` and `report.json`; new or empty
+            unless `overwrite` is set.
         seed: which scenes are drawn, and the seed of the training; 0 to 99.
         scenes: scenes to label and to learn from, 2 to 50,000.
         evaluated: unseen scenes of each style that the segmenters are judged on, 1 to 50,000.
@@ -177,7 +178,7 @@ class _Run:
                 wanted[f"{name}, {generator} alone"] = (place, {"predictions": alone})
         wanted |= {
             "aligned, same scenes": (self.labelled, {"model": model}),
-            "aligned": (self.day, {"model": model}),
+            "aligned": (self.day, {"model": model, "out": self.folder / "evaluation"}),
             "aligned, dusk": (self.dusk, {"model": model}),
             "oracle": (self.day, {"model": oracle}),
             "dense CLIP": (self.day, {}),
@@ -185,9 +186,11 @@ class _Run:
             "oracle, all names": (self.day, {"model": oracle, "classes": ALL}),
             "dense CLIP, all names": (self.day, {"classes": ALL}),
         }
+        segmented = workers.start(segment_some, self.day, model=model, out=self.folder / "masks")
         started = [workers.start(measure, place, **options) for place, options in wanted.values()]
         with Progress(len(started), "evaluating", "reports", quiet=self.quiet) as progress:
             reports = finish_all(started, progress=progress, done=lambda: sum(future.done() for future in started))
+        segmented.result()
         self.per_class = dict(zip(wanted, reports, strict=True))
 
     def _scores(self) -> dict[str, Any]:

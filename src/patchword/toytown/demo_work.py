@@ -132,18 +132,25 @@ def measure(
     classes: tuple[str, ...] = SEEN,
     model: Path | None = None,
     predictions: Path | None = None,
+    out: Path | None = None,
 ) -> EvaluationReport:
-    """Measure a segmenter, label maps, or, without either, dense CLIP against exact masks."""
+    """Measure a segmenter, label maps, or, without either, dense CLIP against exact masks; a page goes to `out`."""
     return patchword.evaluate(
         place.photos,
         masks=place.seen if classes == SEEN else place.every,
         classes=classes,
         model=dense_segmenter() if model is None and predictions is None else model,
         predictions=predictions,
+        out=out,
         scoring={"boundary": False, "resamples": 0},
         device="cpu",
         quiet=True,
     )
+
+
+def segment_some(place: Place, *, model: Path, out: Path, count: int = 24) -> None:
+    """Segment the first scenes into a folder with a page."""
+    patchword.segment(place.photos, model=model, out=out, limit=count, device="cpu", quiet=True)
 
 
 def dense_segmenter() -> DenseSegmenter:

@@ -60,6 +60,7 @@ def _environment() -> Environment:
         "share": share,
         "interval": lambda ends: "–" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %",
         "thousands": "{:,}".format,
+        "counted": lambda count, word: f"{count:,} {word}{'' if count == 1 else 's'}",
         "title_of": lambda name: str(name).replace("_", " "),
         "plain": _plain,
         "data_uri": _data_uri,
@@ -105,8 +106,8 @@ def class_positions(present: Container[str], *, names: Sequence[str]) -> str:
 
 
 def _plain(value: object) -> str:
-    if value is None:
-        return ""
+    if value is None or value == "":
+        return "none" if value is None else "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 

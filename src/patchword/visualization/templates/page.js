@@ -1,3 +1,26 @@
+// A page that this one was opened from is the way back.
+const up = new URLSearchParams(location.search).get('up') ?? '';
+if (/^(\.\.\/)*[\w-][\w.\/-]*\.html$/.test(up)) {
+  const link = document.createElement('a');
+  link.href = up;
+  link.textContent = 'Overview';
+  document.querySelector('nav').prepend(link);
+}
+
+// Long names break between their parts, not within them.
+for (const place of document.querySelectorAll('tbody th, td.words, .where, .name, figcaption, .legend li')) {
+  for (const node of [...place.childNodes].filter(each => each.nodeType === Node.TEXT_NODE)) {
+    const parts = node.data.split(/(?<=[\p{L}\d][_\/-]+)(?=[\p{L}\d])/u);
+    if (parts.length > 1) node.replaceWith(...parts.flatMap((part, at) => at ? [document.createElement('wbr'), part] : part));
+  }
+}
+
+// On a narrow screen a row is a block, and each cell names its column.
+for (const table of document.querySelectorAll('table')) {
+  const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent);
+  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, at) => { cell.dataset.column = names[at]; });
+}
+
 // Tables are sorted by a click on a heading: text by the alphabet, all else by its first number, unknown values last.
 for (const heading of document.querySelectorAll('thead th')) {
   const button = document.createElement('button');
