@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def test_the_same_seed_gives_the_same_masks_and_scores(twice: tuple[Path, Path])
 def test_the_page_stands_alone(twice: tuple[Path, Path]) -> None:
     page = (twice[0] / "report.html").read_text()
     assert page.count("<img ") >= 4 * 4
-    assert 'href="labels/report.html"' in page
+    links = re.findall(r'href="([^#?"]+)\?up=../report.html"', page)
+    assert links == [f"{name}/report.html" for name in ("labels", "labels-dusk", "masks", "evaluation")]
+    assert all((twice[0] / link).is_file() for link in links)
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page
     assert str(twice[0]) not in page
