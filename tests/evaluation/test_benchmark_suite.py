@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 from benchmark_folders import every_value, make_split, make_voc, write_list
 
+from patchword.config.evaluate import EvaluatedModel, SuiteConfig
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark
 from patchword.evaluation.suite import plan_suite, read_mapping, run_suite
@@ -27,7 +28,8 @@ def whole(opened: OpenBenchmark, miou: float) -> Any:
 def run(root: Path, out: Path, score: Any, **options: Any) -> SuiteRecord:
     plan = plan_suite("standard8", data=root)
     beside = published_beside("sclip336")
-    return run_suite(plan, protocol="sclip336", row="model/", published=beside, score=score, out=out, **options)
+    config = SuiteConfig(data=root, judged=EvaluatedModel(), out=out, **options)
+    return run_suite(plan, config, protocol="sclip336", row="model/", published=beside, score=score)
 
 
 def test_what_is_there_is_planned_and_what_is_not_is_said(tmp_path: Path):
@@ -226,8 +228,9 @@ def test_a_suite_is_not_gone_on_with_by_another_protocol(tmp_path: Path):
     root, out = make_some(tmp_path / "data"), tmp_path / "out"
     run(root, out, lambda opened, _: whole(opened, 0.4))
     plan = plan_suite("standard8", data=root)
+    config = SuiteConfig(data=root, judged=EvaluatedModel(), out=out, resume=True)
     with pytest.raises(PatchwordError, match="holds standard8 by sclip336, not standard8 by tcl448"):
-        run_suite(plan, protocol="tcl448", row="x", score=cast(Any, None), out=out, resume=True)
+        run_suite(plan, config, protocol="tcl448", row="x", score=cast(Any, None))
 
 
 def test_a_file_says_where_each_is(tmp_path: Path):

@@ -90,15 +90,12 @@ def evaluate_suite(suite: str, config: SuiteConfig) -> SuiteRecord:
     named = None if predictions is not None else config.protocol or NATIVE
     return run_suite(
         plan,
+        config,
         protocol=named,
         row=_row_name(judged),
         published=() if named is None else published_beside(named, method=judged.method),
         changed=changed,
         score=score,
-        out=config.out,
-        resume=config.resume,
-        overwrite=config.overwrite,
-        command=config.command,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from patchword.config.evaluate import SuiteConfig
 from patchword.data.folders import prepare_output, remove_leftovers, sole_use
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.layout import NotOnDiskError
@@ -98,32 +99,26 @@ def read_mapping(path: Path) -> dict[str, Path]:
 
 def run_suite(
     plan: SuitePlan,
+    config: SuiteConfig,
     *,
     protocol: str | None,
     row: str,
     score: Score,
-    out: str | Path,
     published: Sequence[PublishedRow] = (),
     changed: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-    command: str = "",
 ) -> SuiteRecord:
     """Measure every benchmark that is there; after each of them `suite.json` and `suite.md` say what is known.
 
     Args:
         plan: of `plan_suite`.
+        config: where to, with a folder a benchmark.
         protocol: its name; none for predictions, which nobody here knows the protocol of.
         row: what the table calls what is measured.
         score: measures one benchmark into a folder of its own, and goes on there where a run was stopped.
-        out: folder of the suite, with a folder a benchmark; must be new or empty unless `resume` or `overwrite` is set.
         published: rows of others that may stand beside.
         changed: settings that are not as the protocol has them.
-        resume: go on in it.
-        overwrite: empty it first, if it is an earlier suite's.
-        command: what the user typed, for the record.
     """
-    folder = prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
+    folder = prepare_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
     if (folder / SUITE_FILE).is_file():
         before = read_suite(folder)
         if (before.suite, before.protocol) != (plan.suite, protocol):
@@ -138,7 +133,7 @@ def run_suite(
         changed=dict(changed or {}),
         entries=tuple(entries.values()),
         published=tuple(published),
-        command=command or None,
+        command=config.command or None,
         versions=versions(),
     )
     with sole_use(folder):

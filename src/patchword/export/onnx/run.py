@@ -79,7 +79,7 @@ def export_onnx(
     Returns:
         where the file is, its size and what it says of itself.
     """
-    chosen = settings if isinstance(settings, OnnxSettings) else OnnxSettings(**(settings or {}))
+    chosen = OnnxSettings.of(settings)
     out = Path(out)
     check_file_target(out, suffix=SUFFIX, overwrite=overwrite)
     packages = {name: str(import_onnx_package(name).__version__) for name in _PACKAGES}
