@@ -1,6 +1,6 @@
 """Where the time of labelling goes: share of model forward passes, and decodes and seconds of three ways to ask.
 
-    python benchmarks/label_share.py --photos FOLDER [--image-text NAME] [--mask-proposer NAME] [--limit N]
+    python benchmarks/label_share.py --photos FOLDER [--image-text NAME] [--mask-generator NAME] [--limit N]
         [--sample N] [--device DEVICE] [--set name=value ...] [--json]
 
 First the photographs are labelled into a folder that is thrown away; the clock that counts forward passes runs while
@@ -45,7 +45,7 @@ from patchword.labeling.image import LabelParts
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import grid_points
 from patchword.labeling.run import label_folder
-from patchword.models.loading import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_generator
 from patchword.models.protocols import ImageEmbedding, MaskGenerator
 from patchword.models.sam import stability_score
 from patchword.toytown import miniatures
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--classes", default="person, car, dog, cat, bird", help="class list file or names")
     parser.add_argument("--image-text", default=str(miniatures.CLIP), help="hub name or folder")
-    parser.add_argument("--mask-proposer", default=str(miniatures.SAM), help="hub name or folder")
+    parser.add_argument("--mask-generator", default=str(miniatures.SAM), help="hub name or folder")
     parser.add_argument("--limit", type=int, default=4, help="photographs to take")
     parser.add_argument("--sample", type=int, default=SIDE * SIDE, help="points of the grids that are measured")
     parser.add_argument("--device", default="auto")
@@ -199,21 +199,21 @@ def main() -> None:
     images = find_images(chosen.photos)[: chosen.limit]
     parts = LabelParts.of(
         load_image_text(chosen.image_text, device=chosen.device, dense=settings.dense),
-        mask_proposer=load_mask_proposer(chosen.mask_proposer, device=chosen.device),
+        mask_generator=load_mask_generator(chosen.mask_generator, device=chosen.device),
         vocabulary=Vocabulary.of(chosen.classes),
     )
     share = measure_share(images, root=chosen.photos, parts=parts, settings=settings)
-    ways = measure_ways(images, proposer=Counting(parts.mask_proposer), settings=settings, sample=chosen.sample)
+    ways = measure_ways(images, proposer=Counting(parts.mask_generator), settings=settings, sample=chosen.sample)
     record = {
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "device": str(parts.mask_proposer.device),
+            "device": str(parts.mask_generator.device),
             "python": platform.python_version(),
         },
         "versions": versions(),
-        "models": {"image_text": chosen.image_text, "mask_proposer": chosen.mask_proposer},
+        "models": {"image_text": chosen.image_text, "mask_generator": chosen.mask_generator},
         "settings": settings.model_dump(mode="json"),
         "share": asdict(share),
         "points_of_the_grids_measured": chosen.sample,

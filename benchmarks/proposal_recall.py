@@ -33,7 +33,7 @@ from patchword.config.label import LabelSettings
 from patchword.labeling import mask_generator
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, ImageCrop
 from patchword.labeling.point_sampling import sample_points
-from patchword.models.loading import load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_mask_generator, load_patch_encoder
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, MaskProposals, PatchEncoder
 from patchword.toytown import miniatures
 from patchword.toytown.world import Scene, draw_scene, scene_seed
@@ -166,7 +166,7 @@ def difference(found: Sequence[Found], others: Sequence[Found], *, least: float)
 
 def measure(*, scenes: int, first: int, ways: dict[str, LabelSettings]) -> list[Row]:
     """Every way to ask on the same scenes."""
-    sam = load_mask_proposer(str(miniatures.SAM), device="cpu")
+    sam = load_mask_generator(str(miniatures.SAM), device="cpu")
     dino = load_patch_encoder(str(miniatures.DINO), device="cpu")
     rows = []
     for style, purpose in STYLES.items():

@@ -31,7 +31,7 @@ import patchword as pw
 from patchword.data.masks import LabelMap
 from patchword.evaluation.confusion import boundary_counts
 from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
-from patchword.models.loading import load_mask_proposer
+from patchword.models.loading import load_mask_generator
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
 from patchword.toytown import miniatures
@@ -206,7 +206,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         model = chosen.model or make_model(Path(temporary), scenes=chosen.training_scenes)
         segmenters = {"aligned": pw.load(model, device="cpu"), "dense CLIP": dense_segmenter()}
-    proposer = load_mask_proposer(str(miniatures.SAM), device="cpu")
+    proposer = load_mask_generator(str(miniatures.SAM), device="cpu")
     for segmenter in segmenters.values():
         segmenter.refiner = proposer
     scenes = draw_all(TUNING if chosen.tune else REPORTED, scenes=chosen.scenes)

@@ -64,7 +64,7 @@ class Runs:
         self.scratch = scratch
         photos = str(make_photos(scratch / "photos"))
         if kind == "label":
-            models = ["--image-text", clip, "--mask-proposer", sam]
+            models = ["--image-text", clip, "--mask-generator", sam]
             numbers = [f"--set={name}={value}" for name, value in SETTINGS.items()]
         else:
             models = ["--method", "maskclip", "--image-text", clip]
@@ -265,12 +265,15 @@ def _full(
 def main() -> None:
     """Do all of it."""
     kind, scratch, clip, sam, *small = sys.argv[1:]
-    for needed in ("labeling.run", "segmentation.run", "segmentation.opening", "api", "labeling.api"):
+    for needed in ("labeling.run", "segmentation.run", "segmentation.opening", "labeling.api"):
         importlib.import_module(f"patchword.{needed}")
-    loaded_clip, loaded_sam = loading.load_image_text(clip, device="cpu"), loading.load_mask_proposer(sam, device="cpu")
+    loaded_clip, loaded_sam = (
+        loading.load_image_text(clip, device="cpu"),
+        loading.load_mask_generator(sam, device="cpu"),
+    )
     for module in list(sys.modules.values()):  # children find them loaded, whoever loads them
         if getattr(module, "__name__", "").startswith("patchword."):
-            for name, model in (("load_image_text", loaded_clip), ("load_mask_proposer", loaded_sam)):
+            for name, model in (("load_image_text", loaded_clip), ("load_mask_generator", loaded_sam)):
                 if name in vars(module):
                     setattr(module, name, lambda *_, model=model, **__: model)
     runs = Runs(kind, Path(scratch), clip, sam)

@@ -69,7 +69,7 @@ def make_site(root: Path) -> dict[str, Path]:
 
 def _label(photos: Path, out: Path, *, both: bool) -> None:
     parts = LabelParts.of(
-        ColourClip(), mask_proposer=RegionSam(), vocabulary=Vocabulary.of(list(NAMES), background=["white"])
+        ColourClip(), mask_generator=RegionSam(), vocabulary=Vocabulary.of(list(NAMES), background=["white"])
     )
     if both:
         settings = LabelSettings(generator="both", sampling_clusters=4, stability_score_offset=0.5)

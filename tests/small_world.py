@@ -74,7 +74,7 @@ def settings_options(settings: dict[str, object]) -> list[str]:
 
 def label_command(photos: Path, *, out: Path, models: Models, classes: object = "cat, dog, sofa") -> list[object]:
     """`patchword label` with tiny models."""
-    parts = ["--image-text", models.clip, "--mask-proposer", models.sam]
+    parts = ["--image-text", models.clip, "--mask-generator", models.sam]
     return ["label", photos, "--classes", classes, "-o", out, *parts, *settings_options(LABEL_SETTINGS)]
 
 

@@ -91,7 +91,7 @@ def test_segment_writes_a_folder_for_the_classes_of_the_training(
 def test_loaded_models_are_taken_as_they_are(
     photos: Path, models: Models, labels: pw.LabelledDataset, tmp_path: Path
 ) -> None:
-    clip, sam = pw.load_image_text(str(models.clip)), pw.load_mask_proposer(str(models.sam))
+    clip, sam = pw.load_image_text(str(models.clip)), pw.load_mask_generator(str(models.sam))
     again = pw.label(
         photos,
         classes=labels.vocabulary,

@@ -132,7 +132,7 @@ SAM = {"refine": "sam", "sam.pred_iou_thresh": 0, "sam.agreement": 0}
     ids=str,
 )
 def test_segment(segmenter: Path, photos: Path, models: Models, tmp_path: Path, settings: dict[str, object]) -> None:
-    extra = ["--mask-proposer", models.sam] if settings is SAM else []
+    extra = ["--mask-generator", models.sam] if settings is SAM else []
     command = ["segment", photos, "--model", segmenter, "--classes", "cat; kitten, dog"]
     if "background_threshold" not in settings:
         extra += ["--background", "sky"]

@@ -76,7 +76,7 @@ def test_evaluate_refuses_snapping_without_masks_before_it_loads_anything(tmp_pa
 
 
 @pytest.mark.parametrize("command", ["segment", "evaluate"])
-def test_help_says_what_a_mask_proposer_is_for(command: str) -> None:
+def test_help_says_what_a_mask_generator_is_for(command: str) -> None:
     assert "the setting refine=sam" in " ".join(must(run(command, "--help")).out.split())
 
 

@@ -95,7 +95,7 @@ def test_the_whole_way_with_names_that_a_machine_lacks(machine: str, models: Mod
         Image.fromarray(pixels(seed=number)[:, :, 0] % 2).save(masks / f"{name}.png")
     classes = ("--classes", "cat, dog")
     dense = ("--method", "maskclip", "--image-text", models.clip)
-    label = ("label", photos, *classes, "--image-text", models.clip, "--mask-proposer", models.sam)
+    label = ("label", photos, *classes, "--image-text", models.clip, "--mask-generator", models.sam)
     label = (*label, "-o", out / "labels", *settings_options(LABEL_SETTINGS))
     codes, outputs, complaints = commands_on(
         machine,

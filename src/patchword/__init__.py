@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from patchword.labeling.folder import merge_labels as merge_labels
     from patchword.labeling.quality.records import QualitySummary as QualitySummary
     from patchword.models.loading import load_image_text as load_image_text
-    from patchword.models.loading import load_mask_proposer as load_mask_proposer
+    from patchword.models.loading import load_mask_generator as load_mask_generator
     from patchword.models.loading import load_patch_encoder as load_patch_encoder
     from patchword.segmentation.api import segment as segment
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
@@ -72,14 +72,17 @@ _HOMES = {
     "import_labels": "patchword.export.importers",
     "merge_labels": "patchword.labeling.folder",
     "load_image_text": "patchword.models.loading",
-    "load_mask_proposer": "patchword.models.loading",
+    "load_mask_generator": "patchword.models.loading",
     "load_patch_encoder": "patchword.models.loading",
 }
+
+_FORMER = {"load_mask_proposer": "load_mask_generator"}
 
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
+    name = _FORMER.get(name, name)
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value

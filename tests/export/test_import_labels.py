@@ -82,7 +82,7 @@ def test_export_and_import_give_the_same_label_maps(
     assert back.counts.empty == 1
     assert back.vocabulary == labels.vocabulary
     assert DatasetRecord.load(back.folder).source == name
-    assert (back.image_text, back.mask_proposer, back.settings) == (None, None, None)
+    assert (back.image_text, back.mask_generator, back.settings) == (None, None, None)
     for item, original in zip(back.items, labels.items, strict=True):
         assert item.record.classes == original.record.classes
         assert item.record.coverage == pytest.approx(original.record.coverage)

@@ -20,7 +20,7 @@ def test_a_run_leaves_a_card_that_its_record_makes_again(tmp_path: Path) -> None
     Image.fromarray(picture([["red", "blue"]], scale=16)).save(photos / "a.png")
     (photos / "b.png").write_bytes(b"no picture")
     vocabulary = Vocabulary.of(["red", "blue"], background=["white"])
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=vocabulary)
     label_folder(find_images(photos), root=photos, out=tmp_path / "labels", parts=parts, quiet=True)
     card = (tmp_path / "labels" / CARD_FILE).read_text()
     record = DatasetRecord.load(tmp_path / "labels")

@@ -15,7 +15,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import label_folder
-from patchword.models.loading import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_generator
 
 SIZES = {"one.png": (1, 1), "long.png": (200, 8000), "thin.png": (300, 2), "plain.jpg": (60, 90)}
 VOCABULARY = Vocabulary.of(["cat", "dog", "sofa; couch", "naïve 猫"], background=["sky", "wall"])
@@ -31,10 +31,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(photos: Path, out: Path, *, image_text: Path, mask_proposer: Path) -> LabelledDataset:
+def run(photos: Path, out: Path, *, image_text: Path, mask_generator: Path) -> LabelledDataset:
     parts = LabelParts.of(
         load_image_text(str(image_text), device="cpu"),
-        mask_proposer=load_mask_proposer(str(mask_proposer), device="cpu"),
+        mask_generator=load_mask_generator(str(mask_generator), device="cpu"),
         vocabulary=VOCABULARY,
     )
     return label_folder(find_images(photos), root=photos, out=out, parts=parts, settings=SETTINGS, quiet=True)
@@ -44,7 +44,7 @@ def run(photos: Path, out: Path, *, image_text: Path, mask_proposer: Path) -> La
 def test_every_size_gets_a_label_map(
     photos: Path, tmp_path: Path, request: pytest.FixtureRequest, image_text: str, proposer: str
 ) -> None:
-    models = {"image_text": request.getfixturevalue(image_text), "mask_proposer": request.getfixturevalue(proposer)}
+    models = {"image_text": request.getfixturevalue(image_text), "mask_generator": request.getfixturevalue(proposer)}
     dataset = run(photos, tmp_path / "labels", **models)
     assert [item.record.name for item in dataset.items] == sorted(SIZES)
     assert dataset.failed == ()

@@ -29,7 +29,7 @@ def stored_colours(label_map: LabelMap, path: Path) -> list[list[int]]:
 def test_the_colours_of_the_class_list_go_everywhere(tmp_path: Path) -> None:
     wanted = VOCABULARY.colours.tolist()
     assert wanted[1] == [0xC0, 0x40, 0x80]
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=VOCABULARY)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=VOCABULARY)
     labels = label_image(to_tensor(SCENE), parts=parts, settings=LabelSettings(minimum_crops=1, minimum_share=0))
     assert stored_colours(labels.label_map, tmp_path / "labels.png") == wanted
     segmented = DenseSegmenter(ColourClip()).segment(SCENE, classes=VOCABULARY)

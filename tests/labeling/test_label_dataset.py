@@ -27,7 +27,7 @@ def labels(tmp_path: Path) -> Path:
     photos.mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(picture([["red", "blue", "blue"]], scale=16)).save(photos / name)
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=VOCABULARY)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=VOCABULARY)
     settings = LabelSettings(peaks=2)
     out = tmp_path / "labels"
     label_folder(find_images(photos), root=photos, out=out, parts=parts, settings=settings, quiet=True)
@@ -43,7 +43,7 @@ def test_open_gives_back_what_went_in(labels: Path) -> None:
     assert dataset.vocabulary == VOCABULARY
     assert dataset.settings == LabelSettings(peaks=2)
     assert dataset.image_text == ColourClip().record
-    assert dataset.mask_proposer == RegionSam().record
+    assert dataset.mask_generator == RegionSam().record
     assert [item.image.read_bytes()[:4] for item in dataset.items] == [b"\x89PNG"] * 2
     assert all(item.label_map.is_file() for item in dataset.items)
     assert len(dataset) == 2

@@ -13,7 +13,7 @@ from torch.nn import functional
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
 from patchword.labeling.mask_generator import AutomaticMaskGenerator
-from patchword.models.loading import load_mask_proposer
+from patchword.models.loading import load_mask_generator
 from patchword.toytown import miniatures
 from patchword.toytown.world import draw_scene
 
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @pytest.fixture(scope="module")
 def sam() -> Any:
-    return load_mask_proposer(str(miniatures.SAM), device="cpu")
+    return load_mask_generator(str(miniatures.SAM), device="cpu")
 
 
 def box_of(mask: Mask) -> tuple[int, int, int, int]:

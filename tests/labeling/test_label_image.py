@@ -27,7 +27,7 @@ from patchword.models.protocols import ImageEmbedding, MaskProposals
 
 def parts_for(classes: list[str], background: tuple[str, ...] = (), sam: RegionSam | None = None) -> LabelParts:
     vocabulary = Vocabulary.of(classes, background=background)
-    return LabelParts.of(ColourClip(), mask_proposer=sam or RegionSam(), vocabulary=vocabulary)
+    return LabelParts.of(ColourClip(), mask_generator=sam or RegionSam(), vocabulary=vocabulary)
 
 
 PROMPTS = LabelSettings(generator="clip-prompts-sam")
@@ -344,5 +344,5 @@ def test_too_little_memory_changes_no_label() -> None:
     small = replace(parts_for(["green", "blue", "red"], sam=SmallSam()), image_text=SmallClip())
     expected = generate_masks(images, parts=enough, settings=settings)
     assert_alike(generate_masks(images, parts=small, settings=settings), expected)
-    calls = small.mask_proposer.calls  # type: ignore[attr-defined]
+    calls = small.mask_generator.calls  # type: ignore[attr-defined]
     assert max(shape[0] for shape in calls) <= 5

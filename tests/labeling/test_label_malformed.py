@@ -63,7 +63,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def labelled(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelledDataset:
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=CLASSES)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=CLASSES)
     out = tmp_path_factory.mktemp("out") / "labels"
     return label_folder(find_images(photos), root=photos, out=out, parts=parts, settings=SETTINGS, quiet=True)
 
@@ -109,7 +109,7 @@ def test_every_reason_is_one_line_that_names_the_file(labelled: LabelledDataset)
 
 def test_nothing_is_said_on_the_screen(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The run itself is quiet, and so is whatever decodes, also where it writes past Python."""
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=CLASSES)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=CLASSES)
     images = [path for path in find_images(photos) if path.suffix in (".tif", ".tiff", ".png", ".jpg")]
     capfd.readouterr()
     label_folder(images, root=photos, out=tmp_path / "labels", parts=parts, settings=SETTINGS, quiet=True)

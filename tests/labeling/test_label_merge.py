@@ -40,7 +40,7 @@ def photos(tmp_path: Path) -> Path:
 
 def run(photos: Path, out: Path, **changes: Any) -> LabelledDataset:
     vocabulary = Vocabulary.of(changes.pop("classes", ["red", "blue", "yellow"]))
-    parts = LabelParts.of(changes.pop("image_text", ColourClip()), mask_proposer=RegionSam(), vocabulary=vocabulary)
+    parts = LabelParts.of(changes.pop("image_text", ColourClip()), mask_generator=RegionSam(), vocabulary=vocabulary)
     return label_folder(find_images(photos), root=photos, out=out, parts=parts, quiet=True, **changes)
 
 

@@ -43,7 +43,7 @@ def where(picture: np.ndarray, *, classes: list[str], background: tuple[str, ...
 
 
 def parts_of(classes: list[str]) -> LabelParts:
-    return LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=Vocabulary.of(classes))
+    return LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=Vocabulary.of(classes))
 
 
 def names_of(

@@ -17,7 +17,7 @@ from torch import Tensor
 from patchword.config.label import LabelSettings
 from patchword.labeling.mask_generator import AutomaticMaskGenerator, GeneratedMask, crop_boxes
 from patchword.labeling.point_sampling import grid_points, sample_points
-from patchword.models.loading import load_mask_proposer
+from patchword.models.loading import load_mask_generator
 from patchword.models.protocols import ImageEmbedding, MaskProposals
 from patchword.models.sam import box_nms, boxes_of, stability_score
 
@@ -287,7 +287,7 @@ def test_points_follow_the_settings() -> None:
 def test_the_setting_decides_how_many_prompts_the_decoder_gets(
     fixture: str, batch: int, calls: list[int], request: pytest.FixtureRequest
 ) -> None:
-    sam: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu")
+    sam: Any = load_mask_generator(str(request.getfixturevalue(fixture)), device="cpu")
     asked: list[int] = []
     decoder = sam.model.mask_decoder
     decoder.register_forward_pre_hook(

@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(picture(rows, scale=16)).save(path)
     (folder / "photos" / "broken <i>.jpg").write_bytes(b"no picture")
     vocabulary = Vocabulary.of(["red", "blue", "sol; yellow"], background=["white"])
-    parts = LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary)
+    parts = LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=vocabulary)
     photos = find_images(folder / "photos")
     settings = LabelSettings(generator="both", sampling_clusters=4, stability_score_offset=0.5)
     label_folder(photos, root=folder / "photos", out=folder / "labels", parts=parts, settings=settings, quiet=True)

@@ -37,7 +37,7 @@ def draw(path: Path, *colours: str) -> None:
 
 def make_parts(classes: str = "red, blue, yellow", **changes: Any) -> LabelParts:
     vocabulary = Vocabulary.of(classes, background=["white"])
-    return replace(LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary), **changes)
+    return replace(LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=vocabulary), **changes)
 
 
 def run(photos: Path, out: Path, **changes: Any) -> LabelledDataset:

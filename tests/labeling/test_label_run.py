@@ -46,7 +46,7 @@ def photos(tmp_path: Path) -> Path:
 
 def make_parts(classes: list[str] = CLASSES, **changes: Any) -> LabelParts:
     vocabulary = Vocabulary.of(classes, background=["white"])
-    return replace(LabelParts.of(ColourClip(), mask_proposer=RegionSam(), vocabulary=vocabulary), **changes)
+    return replace(LabelParts.of(ColourClip(), mask_generator=RegionSam(), vocabulary=vocabulary), **changes)
 
 
 def run(photos: Path, out: Path, **changes: Any) -> LabelledDataset:
@@ -146,7 +146,7 @@ def test_no_photograph_can_be_labelled(tmp_path: Path) -> None:
 
 
 def test_memory_that_runs_out_concerns_one_photograph(photos: Path, tmp_path: Path) -> None:
-    dataset = run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Failing()))
+    dataset = run(photos, tmp_path / "labels", parts=make_parts(mask_generator=Failing()))
     assert [record.name for record in dataset.failed] == ["é ü.png"]
     assert "not enough memory to label 16 x 32" in (dataset.failed[0].reason or "")
 
@@ -209,7 +209,7 @@ class Failing(RegionSam):
 
 def test_resume_makes_what_was_lost_and_retries_what_failed_when_asked(photos: Path, tmp_path: Path) -> None:
     run(photos, tmp_path / "whole")
-    assert run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Failing())).counts.failed == 1
+    assert run(photos, tmp_path / "labels", parts=make_parts(mask_generator=Failing())).counts.failed == 1
     (tmp_path / "labels" / "masks" / "b.png.png").unlink()
     assert run(photos, tmp_path / "labels", resume=True).counts.failed == 1
     assert read_sessions(tmp_path / "labels")[-1].failed_before == 1
@@ -233,7 +233,7 @@ def test_a_finished_run_that_is_taken_up_again_is_unfinished_meanwhile(photos: P
     sam = Stopping()
     sam.embedded = 2
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=sam), resume=True, forget_missing=True)
+        run(photos, tmp_path / "labels", parts=make_parts(mask_generator=sam), resume=True, forget_missing=True)
     with pytest.raises(PatchwordError, match="did not finish"):
         LabelledDataset.open(tmp_path / "labels")
 
@@ -263,9 +263,9 @@ def test_resume_with_fewer_photographs_loses_nothing(photos: Path, tmp_path: Pat
 def test_every_session_leaves_its_line(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()), command="first")
+        run(photos, tmp_path / "labels", parts=make_parts(mask_generator=Stopping()), command="first")
     with pytest.raises(ZeroDivisionError):
-        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Broken()), resume=True, command="second")
+        run(photos, tmp_path / "labels", parts=make_parts(mask_generator=Broken()), resume=True, command="second")
     run(photos, tmp_path / "labels", resume=True, command="third")
     run(photos, tmp_path / "labels", resume=True, command="fourth")
     first, second, third, fourth = read_sessions(tmp_path / "labels")
@@ -378,5 +378,5 @@ def test_an_error_while_writing_ends_the_run(photos: Path, tmp_path: Path, monke
 
 def test_no_thread_outlives_the_run(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "labels", parts=make_parts(mask_proposer=Stopping()))
+        run(photos, tmp_path / "labels", parts=make_parts(mask_generator=Stopping()))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("patchword")]

@@ -12,7 +12,7 @@ from model_pictures import FORWARD
 from tiny import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from torch import Tensor
 
-from patchword.models.loading import load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_mask_generator, load_patch_encoder
 
 HALF = [0.5] * 3
 Reference = Callable[[Any, Tensor], Tensor]
@@ -100,7 +100,7 @@ def test_mae_masks_nothing_though_its_config_says_three_quarters(tiny_mae: Path)
 def test_sam_at_its_own_square_is_sam(tiny_sam: Path) -> None:
     """96 x 96 pixels: what prompts attend to."""
     images = pictures(96, 96, count=2)
-    embeddings = load_mask_proposer(str(tiny_sam), device="cpu").embed([image[None] for image in images])
+    embeddings = load_mask_generator(str(tiny_sam), device="cpu").embed([image[None] for image in images])
     expected = torch.cat([embedding.features[0] for embedding in embeddings])
     torch.testing.assert_close(load_patch_encoder(str(tiny_sam), device="cpu")(images), expected, **FORWARD)
 

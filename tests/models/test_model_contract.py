@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fake_device import DEVICE, fake_device
 from patchword.errors import PatchwordError
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # float32, another batch size sums in another order
@@ -62,9 +62,9 @@ PATCH = [
     Case("tiny_timm", load_patch_encoder, 8, 24, 32),
 ]
 MASK = [
-    Case("tiny_sam", load_mask_proposer, 8, 16, 96),
-    Case("tiny_sam2", load_mask_proposer, 16, 32, 128),
-    Case("tiny_sam2_video", load_mask_proposer, 16, 32, 128),
+    Case("tiny_sam", load_mask_generator, 8, 16, 96),
+    Case("tiny_sam2", load_mask_generator, 16, 32, 128),
+    Case("tiny_sam2_video", load_mask_generator, 16, 32, 128),
 ]
 WHITE_POINT = [[[3.0, 4.0]]]
 

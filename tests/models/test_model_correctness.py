@@ -13,7 +13,7 @@ import tiny
 import torch
 from model_pictures import FORWARD, PIXEL, cosine, photo, plain_normalise, to_tensor
 
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 from patchword.models.pixels import normalise, resize
 
 
@@ -232,5 +232,5 @@ def test_family_values_stand_in_where_the_checkpoint_states_none(
     folder = tmp_path / "bare"
     shutil.copytree(request.getfixturevalue(fixture), folder)
     (folder / "preprocessor_config.json").unlink()
-    load = load_mask_proposer if fixture == "tiny_sam" else load_image_text
+    load = load_mask_generator if fixture == "tiny_sam" else load_image_text
     assert load(str(folder), device="cpu").record.mean == tuple(mean)

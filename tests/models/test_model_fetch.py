@@ -14,7 +14,7 @@ from huggingface_hub import constants, errors
 from patchword.errors import PatchwordError
 from patchword.models import hub as hub_module
 from patchword.models.catalog import check_model, fetch_models, list_models
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 
 NAME = "openai/clip-vit-base-patch16"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -238,14 +238,14 @@ def test_offline_is_respected(published: Hub, monkeypatch: pytest.MonkeyPatch) -
 
 def test_known_name_of_another_kind_is_refused_without_a_question(published: Hub) -> None:
     with pytest.raises(PatchwordError, match="'clip' cannot be used as mask generator"):
-        load_mask_proposer(NAME, device="cpu")
+        load_mask_generator(NAME, device="cpu")
     assert published.questions == []
 
 
 def test_unknown_name_of_another_kind_is_refused_before_its_weights_are_fetched(published: Hub) -> None:
     published.repositories["some/clip"] = published.repositories[NAME]
     with pytest.raises(PatchwordError, match="'clip' cannot be used as mask generator"):
-        load_mask_proposer("some/clip", device="cpu")
+        load_mask_generator("some/clip", device="cpu")
     assert not list(published.cache.rglob("*.safetensors"))
 
 

@@ -23,7 +23,7 @@ from patchword.models import checkpoint as folders
 from patchword.models import hub
 from patchword.models.checkpoint import fingerprint
 from patchword.models.hub import segmenter_folder
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 
 Breaker = Callable[[Path], None]
 
@@ -156,9 +156,9 @@ def test_pickled_weights_are_never_read(copy: Path) -> None:
     ("load", "fixture", "words"),
     [
         (load_image_text, "tiny_sam", ("'sam' cannot be used as image-text encoder", "clip, siglip")),
-        (load_mask_proposer, "tiny_clip", ("'clip' cannot be used as mask generator", "(choose from sam, sam2")),
+        (load_mask_generator, "tiny_clip", ("'clip' cannot be used as mask generator", "(choose from sam, sam2")),
         (load_image_text, "tiny_mae", ("'vit_mae' cannot be used as image-text encoder", "(choose from clip, siglip")),
-        (load_mask_proposer, "tiny_dinov2", ("'dinov2' cannot be used as mask generator", "sam, sam2")),
+        (load_mask_generator, "tiny_dinov2", ("'dinov2' cannot be used as mask generator", "sam, sam2")),
     ],
 )
 def test_model_of_another_kind_is_refused(
@@ -182,7 +182,7 @@ def test_naflex_siglip2_is_refused_by_name(load: Callable[..., Any], tiny_siglip
 def test_one_checkpoint_serves_in_two_roles(fixture: str, request: pytest.FixtureRequest) -> None:
     """The role decides, not the name: the same folder, the same fingerprint, and only the image tower is kept."""
     folder = str(request.getfixturevalue(fixture))
-    first: Any = (load_mask_proposer if "sam" in fixture else load_image_text)(folder, device="cpu")
+    first: Any = (load_mask_generator if "sam" in fixture else load_image_text)(folder, device="cpu")
     tower: Any = load_patch_encoder(folder, device="cpu")
     assert tower.record.fingerprint == first.record.fingerprint
     assert tower.record.family == first.record.family
@@ -313,8 +313,8 @@ def test_requested_dtype_is_that_of_the_image_side(fixture: str, request: pytest
 
 
 @pytest.mark.parametrize("fixture", ["tiny_sam", "tiny_sam2"])
-def test_only_the_image_encoder_of_a_mask_proposer_is_cast(fixture: str, request: pytest.FixtureRequest) -> None:
-    proposer: Any = load_mask_proposer(str(request.getfixturevalue(fixture)), device="cpu", dtype="bfloat16")
+def test_only_the_image_encoder_of_a_mask_generator_is_cast(fixture: str, request: pytest.FixtureRequest) -> None:
+    proposer: Any = load_mask_generator(str(request.getfixturevalue(fixture)), device="cpu", dtype="bfloat16")
     assert {p.dtype for p in proposer.model.vision_encoder.parameters()} == {torch.bfloat16}
     for part in (proposer.model.prompt_encoder, proposer.model.mask_decoder, proposer.model.shared_image_embedding):
         assert {p.dtype for p in [*part.parameters(), *part.buffers()]} == {torch.float32}
@@ -460,7 +460,7 @@ def test_processor_config_of_newer_checkpoints_is_read(copy: Path) -> None:
 
 def test_loading_says_nothing(tiny_sam2_video: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither progress bars nor warnings, such as the one that a video model's config is read as an image model's."""
-    load_mask_proposer(str(tiny_sam2_video), device="cpu")
+    load_mask_generator(str(tiny_sam2_video), device="cpu")
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

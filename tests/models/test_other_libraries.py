@@ -19,7 +19,7 @@ from torch import Tensor
 from patchword.errors import PatchwordError
 from patchword.models.catalog import check_model, whereabouts
 from patchword.models.hub import cached_folder, local_folder
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 from patchword.models.registry import ModelName, repository, split_name
 
 NAMES = [("timm:resnet50.a1_in1k", "timm"), ("open_clip:laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "open_clip")]
@@ -72,9 +72,9 @@ def test_package_that_does_not_import_says_why(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("name", "package"), NAMES)
-def test_no_mask_proposer(name: str, package: str) -> None:
+def test_no_mask_generator(name: str, package: str) -> None:
     with pytest.raises(PatchwordError, match=f"{name} is not a mask generator; use SAM"):
-        load_mask_proposer(name, device="cpu")
+        load_mask_generator(name, device="cpu")
 
 
 @pytest.mark.usefixtures("tiny_timm", "tiny_open_clip")

@@ -15,7 +15,7 @@ import torch
 from model_pictures import FORWARD, PIXEL, photo, plain_normalise, to_tensor
 from PIL import Image
 
-from patchword.models.loading import load_mask_proposer
+from patchword.models.loading import load_mask_generator
 from patchword.models.pixels import crop_logits, longest_side_size, normalise, pad_bottom_right, resize
 
 SAM_SIZES = [(48, 64), (64, 48), (33, 50), (50, 33), (200, 120), (96, 96)]
@@ -37,7 +37,7 @@ class TestSam:
     def test_pixels_agree_with_the_processor(self, tiny_sam: Path, size: tuple[int, int]) -> None:
         image = photo(*size)
         expected = sam_processor()(image, return_tensors="pt")
-        record = load_mask_proposer(str(tiny_sam), device="cpu").record
+        record = load_mask_generator(str(tiny_sam), device="cpu").record
         resized = longest_side_size(size, target=96)
         assert resized == tuple(expected["reshaped_input_sizes"][0].tolist())
         pixels = normalise(resize(to_tensor(image), size=resized, mode="bilinear"), mean=record.mean, std=record.std)
@@ -51,7 +51,7 @@ class TestSam:
         from transformers import SamModel
 
         image = photo(*size)
-        proposer: Any = load_mask_proposer(str(tiny_sam), device="cpu")
+        proposer: Any = load_mask_generator(str(tiny_sam), device="cpu")
         (embedding,) = proposer.embed([to_tensor(image)])
         points = torch.tensor([[[3.0, 5.0], [20.0, 30.0]], [[size[1] - 1.0, size[0] - 1.0], [0.0, 0.0]]])
         (proposals,) = proposer.masks_at([embedding], [points])
@@ -115,7 +115,7 @@ class TestSam2:
 
         folder = request.getfixturevalue(fixture)
         image = photo(*size)
-        proposer: Any = load_mask_proposer(str(folder), device="cpu")
+        proposer: Any = load_mask_generator(str(folder), device="cpu")
         (embedding,) = proposer.embed([to_tensor(image)])
         points = torch.tensor([[[3.0, 5.0], [20.0, 30.0]], [[size[1] - 1.0, size[0] - 1.0], [0.0, 0.0]]])
         (proposals,) = proposer.masks_at([embedding], [points])
@@ -138,7 +138,7 @@ class TestSam2:
     def test_pixels_agree_with_pillow(self, tiny_sam2: Path) -> None:
         image = photo(48, 80)
         small = np.asarray(Image.fromarray(image).resize((128, 128), Image.BILINEAR))
-        record = load_mask_proposer(str(tiny_sam2), device="cpu").record
+        record = load_mask_generator(str(tiny_sam2), device="cpu").record
         torch.testing.assert_close(
             normalise(resize(to_tensor(image), size=(128, 128), mode="bilinear"), mean=record.mean, std=record.std),
             plain_normalise(small, tiny.IMAGENET_MEAN, tiny.IMAGENET_STD),
@@ -154,7 +154,7 @@ def test_every_number_comes_from_the_config(make: str, sizes: tuple[int, ...], t
     """Embedding, logits and masks have the sizes that follow from the config: nothing assumes 1024 and 256."""
     for side in sizes:
         folder = getattr(tiny, make)(tmp_path / str(side), image_size=side)
-        proposer = load_mask_proposer(str(folder), device="cpu")
+        proposer = load_mask_generator(str(folder), device="cpu")
         assert proposer.record.input_size == side
         (embedding,) = proposer.embed([to_tensor(photo(40, 60))])
         (proposals,) = proposer.masks_at([embedding], [torch.tensor([[[30.0, 20.0]]])])

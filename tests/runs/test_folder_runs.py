@@ -48,7 +48,7 @@ from patchword.evaluation.run import evaluate_task
 from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import LabelWork, label_folder
-from patchword.models.loading import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_generator
 from patchword.runs.pipeline import Chunk, Work, Written, do_chunk
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
@@ -124,7 +124,7 @@ class Labels(User):
     ) -> Any:
         sam = Stopping(stop_after)
         sam.device = torch.device(options.pop("device", "cpu"))
-        parts = LabelParts.of(clip or ColourClip(), mask_proposer=sam, vocabulary=Vocabulary.of(classes))
+        parts = LabelParts.of(clip or ColourClip(), mask_generator=sam, vocabulary=Vocabulary.of(classes))
         settings = options.pop("settings", LabelSettings(image_batch=2))
         root = self.data / photos
         return label_folder(
@@ -459,9 +459,9 @@ def _load(clip: str, sam: str, out: Path) -> None:
 
 def _parts(clip: str, sam: str) -> LabelParts:
     torch.set_num_threads(1)
-    generator = load_mask_proposer(sam, device="cpu")
+    generator = load_mask_generator(sam, device="cpu")
     encoder = load_image_text(clip, device="cpu")
-    return LabelParts.of(encoder, mask_proposer=generator, vocabulary=Vocabulary.of("cat, dog, sofa"))
+    return LabelParts.of(encoder, mask_generator=generator, vocabulary=Vocabulary.of("cat, dog, sofa"))
 
 
 def _do(chunk: Chunk) -> list[Written]:

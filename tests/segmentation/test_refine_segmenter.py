@@ -77,6 +77,6 @@ def test_soft_results_belong_to_the_label_map(segmenter: Segmenter) -> None:
     assert (found.soft().argmax(axis=0) == found.label_map.indices).all()
 
 
-def test_masks_need_a_mask_proposer(segmenter: Segmenter) -> None:
+def test_masks_need_a_mask_generator(segmenter: Segmenter) -> None:
     with pytest.raises(PatchwordError, match="refine=sam needs a"):
         segmenter.segment(draw(1)[0], classes=list(COLOURS), settings={"refine": "sam"})

@@ -67,7 +67,7 @@ def test_region_takes_the_edge_of_its_mask() -> None:
     thing = box(10, 10, 20, 30)
     found = classes(box(8, 12, 19, 33).long())  # shifted against the thing
     proposer = Scripted(torch.stack([thing, ~thing]), sure=[0.9, 0.8])
-    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, mask_generator=proposer, settings=EASY)
     assert (snapped.indices == thing.numpy()).all()
     changed = snapped.indices != found.indices
     assert changed.any()
@@ -82,14 +82,14 @@ def test_coarse_map_may_have_another_size() -> None:
     found = classes(box(6, 9, 24, 34).long())
     coarse = classes(box(3, 5, 12, 17, size=(16, 24)).long())
     proposer = Scripted(torch.stack([thing, ~thing]), sure=[0.9, 0.8])
-    snapped = snap(found, coarse=shares_of(coarse), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(coarse), image=IMAGE, mask_generator=proposer, settings=EASY)
     assert (snapped.indices == thing.numpy()).all()
 
 
 def test_pixels_outside_all_masks_keep_theirs() -> None:
     found = classes(box(8, 12, 19, 33).long())
     proposer = Scripted(box(10, 10, 20, 30)[None], sure=[0.9])
-    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, mask_generator=proposer, settings=EASY)
     outside = ~box(10, 10, 20, 30).numpy()
     assert (snapped.indices[outside] == found.indices[outside]).all()
     assert (snapped.indices[~outside] == 1).all()
@@ -129,7 +129,7 @@ def test_small_masks_lie_on_large_ones() -> None:
     ground, thing = box(0, 0, 32, 48), box(10, 10, 16, 18)
     found = classes(box(9, 10, 16, 19).long() * 2)
     proposer = Scripted(torch.stack([thing, ground]), sure=[0.8, 0.95])
-    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, mask_generator=proposer, settings=EASY)
     assert (snapped.indices == 2 * thing.numpy()).all()
 
 
@@ -162,7 +162,7 @@ def test_no_region_is_large_enough() -> None:
     found = classes(torch.arange(32 * 48).reshape(32, 48) % 7)
     proposer = Scripted(box(0, 0, 32, 48)[None], sure=[0.9])
     snapped = snap(
-        found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=SnapSettings(minimum_area=0.9)
+        found, coarse=shares_of(found), image=IMAGE, mask_generator=proposer, settings=SnapSettings(minimum_area=0.9)
     )
     assert snapped is found
     assert not proposer.asked
@@ -171,7 +171,7 @@ def test_no_region_is_large_enough() -> None:
 def test_no_mask_is_accepted() -> None:
     found = classes(box(8, 12, 19, 33).long())
     proposer = Scripted(box(0, 0, 32, 48)[None], sure=[0.1])
-    snapped = snap(found, coarse=shares_of(found), image=IMAGE, proposer=proposer, settings=EASY)
+    snapped = snap(found, coarse=shares_of(found), image=IMAGE, mask_generator=proposer, settings=EASY)
     assert (snapped.indices == found.indices).all()
     assert proposer.asked
 
@@ -179,4 +179,4 @@ def test_no_mask_is_accepted() -> None:
 def test_without_a_mask_generator_it_is_refused() -> None:
     found = classes(box(8, 12, 19, 33).long())
     with pytest.raises(PatchwordError, match="refine=sam needs a SAM"):
-        snap(found, coarse=shares_of(found), image=IMAGE, proposer=None, settings=EASY)
+        snap(found, coarse=shares_of(found), image=IMAGE, mask_generator=None, settings=EASY)

@@ -122,7 +122,7 @@ def test_a_dry_run_tells_and_writes_nothing(photos: Path, tiny_clip: Path) -> No
         (("--soft", "wolf"), "soft names the unknown class 'wolf' (choose from all, cat, dog, sofa"),
         (("--refine", "sam"), "refine=sam needs a mask generator"),
         (("--refine", "magic"), "'refine' is 'magic'"),
-        (("--mask-proposer", "x"), "a mask generator needs refine=sam"),
+        (("--mask-generator", "x"), "a mask generator needs refine=sam"),
         (("--every", 0), "'every' is 0"),
         (("--set", "speed=1"), "setting 'speed' is unknown"),
         (("--stride", 5), "stride is 5"),

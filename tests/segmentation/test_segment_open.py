@@ -37,6 +37,6 @@ def test_a_method_is_loaded_by_name(tiny_clip: Path) -> None:
 def test_a_loaded_segmenter_is_taken_as_it_is_and_takes_no_other_part() -> None:
     loaded = cast(Any, object())
     assert open_segmenter(loaded) is loaded
-    for part in ("encoder", "text_encoder", "mask_proposer"):
+    for part in ("encoder", "text_encoder", "mask_generator"):
         with pytest.raises(PatchwordError, match="a loaded segmenter has its own encoders"):
             open_segmenter(loaded, **{part: "somewhere"})

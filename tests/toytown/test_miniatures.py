@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from patchword.models.loading import load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
 from patchword.toytown import miniatures
 from patchword.toytown.classes import CLASSES, COLOURS
 
@@ -54,7 +54,7 @@ def test_dino_loads(image: torch.Tensor) -> None:
 
 
 def test_sam_loads(image: torch.Tensor) -> None:
-    proposer = load_mask_proposer(str(present("sam")), device="cpu")
+    proposer = load_mask_generator(str(present("sam")), device="cpu")
     assert proposer.record.family == "sam"
     (proposals,) = proposer.masks_at(proposer.embed([image]), [torch.tensor([[[20.0, 30.0]], [[70.0, 10.0]]])])
     assert proposals.logits.shape[:2] == (2, 3)

@@ -8,7 +8,7 @@ import torch
 from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.image import LabelParts, MaskCandidates, generate_masks
-from patchword.models.loading import load_image_text, load_mask_proposer
+from patchword.models.loading import load_image_text, load_mask_generator
 from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN
 from patchword.toytown.world import draw_scene, scene_seed
@@ -23,7 +23,7 @@ def scenes() -> list[torch.Tensor]:
 def test_scenes_together_are_labelled_as_one_at_a_time() -> None:
     parts = LabelParts.of(
         load_image_text(str(miniatures.CLIP), device="cpu"),
-        mask_proposer=load_mask_proposer(str(miniatures.SAM), device="cpu"),
+        mask_generator=load_mask_generator(str(miniatures.SAM), device="cpu"),
         vocabulary=Vocabulary.of(SEEN),
     )
     settings = LabelSettings(generator="both", peaks=1, sampling_clusters=8, image_batch=2)

@@ -139,7 +139,7 @@ def models_of(config: LabelConfig) -> dict[str, Any]:
     check_part(config.encoder, kind="patch")
     models: dict[str, Any] = {
         "image-text": config.image_text or preset.image_text,
-        "mask generator": config.mask_generator or preset.mask_proposer,
+        "mask generator": config.mask_generator or preset.mask_generator,
     }
     if config.numbers.needs_encoder:
         models["vision encoder"] = config.encoder or preset.patch_encoder
@@ -154,7 +154,7 @@ def load_parts(models: dict[str, Any], config: LabelConfig) -> LabelParts:
     encoder = models.get("vision encoder")
     return LabelParts.of(
         loader.image_text(models["image-text"], dense=config.numbers.dense),
-        mask_proposer=loader.mask_proposer(models["mask generator"]),
+        mask_generator=loader.mask_generator(models["mask generator"]),
         vocabulary=config.vocabulary,
         patch_encoder=None if encoder is None else loader.patch_encoder(encoder),
     )

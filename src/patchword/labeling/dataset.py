@@ -94,7 +94,7 @@ class LabelledDataset:
         failed: records of the photographs that could not be labelled.
         vocabulary: the maps' indices refer to its classes.
         settings: how labelling was done; none for imported labels.
-        image_text, mask_proposer: the models that it was done with; none for imported labels.
+        image_text, mask_generator: the models that it was done with; none for imported labels.
         counts: totals.
         preset: the preset that labelled; none where that is not recorded.
         encoder: the vision encoder that was named when labelling; none where none was.
@@ -107,7 +107,7 @@ class LabelledDataset:
     vocabulary: Vocabulary
     settings: LabelSettings | None
     image_text: ModelRecord | None
-    mask_proposer: ModelRecord | None
+    mask_generator: ModelRecord | None
     counts: Counts
     preset: str | None = None
     encoder: str | None = None
@@ -156,7 +156,7 @@ class LabelledDataset:
             vocabulary=vocabulary,
             settings=dataset.settings,
             image_text=dataset.image_text,
-            mask_proposer=dataset.mask_proposer,
+            mask_generator=dataset.mask_proposer,
             counts=dataset.counts,
             preset=dataset.preset,
             encoder=dataset.encoder,

@@ -38,7 +38,7 @@ class LabelParts:
 
     Attributes:
         image_text: names what is in a crop and finds where.
-        mask_proposer: draws masks at points.
+        mask_generator: draws masks at points.
         vocabulary: what can be named.
         text: its unit text vectors, background words included.
         patch_encoder: whose features say where to ask for masks of everything, where the settings want that.
@@ -46,7 +46,7 @@ class LabelParts:
     """
 
     image_text: ImageTextEncoder
-    mask_proposer: MaskGenerator
+    mask_generator: MaskGenerator
     vocabulary: Vocabulary
     text: TextVectors
     patch_encoder: PatchEncoder | None = None
@@ -57,14 +57,14 @@ class LabelParts:
         cls,
         image_text: ImageTextEncoder,
         *,
-        mask_proposer: MaskGenerator,
+        mask_generator: MaskGenerator,
         vocabulary: Vocabulary,
         patch_encoder: PatchEncoder | None = None,
     ) -> LabelParts:
         """Put the parts together and encode the vocabulary."""
         text = encode_vocabulary(image_text, vocabulary=vocabulary, background=True)
         check_words(text, encoder=image_text, vocabulary=vocabulary)
-        return cls(image_text, mask_proposer, vocabulary, text, patch_encoder)
+        return cls(image_text, mask_generator, vocabulary, text, patch_encoder)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
     if shown:
         chosen, located = [images[number] for number, _ in shown], [where for _, where in shown]
         embedded = parts.batches.run(
-            lambda start, stop: parts.mask_proposer.embed(chosen[start:stop]),
+            lambda start, stop: parts.mask_generator.embed(chosen[start:stop]),
             count=len(chosen),
             size=settings.image_batch,
             what="images",
@@ -161,7 +161,7 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
                 build_prompts(where.relevance, image_size=one.image_size, settings=settings) for one, where in pairs
             ]
             answers = decode_prompts(
-                parts.mask_proposer, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
+                parts.mask_generator, embeddings=embeddings, prompts=prompts, batches=parts.batches, settings=settings
             )
             found.append(
                 [
@@ -170,7 +170,7 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
                 ]
             )
         if settings.generator != CLIP_PROMPTS_SAM:
-            everything = AutomaticMaskGenerator(parts.mask_proposer, settings, parts.patch_encoder, parts.batches)
+            everything = AutomaticMaskGenerator(parts.mask_generator, settings, parts.patch_encoder, parts.batches)
             masks = everything.masks_on(everything.crops_of(chosen, embeddings))
             found.append(classify_masks(chosen, masks, located=located, parts=parts, settings=settings))
         for generated in found:

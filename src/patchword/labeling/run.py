@@ -117,7 +117,7 @@ def label_folder(
         retry_failed=retry_failed,
         forget_missing=forget_missing,
         command=command,
-        options={"device": str(parts.mask_proposer.device), "limit": limit, "ahead": ahead, "threads": threads},
+        options={"device": str(parts.mask_generator.device), "limit": limit, "ahead": ahead, "threads": threads},
         quiet=quiet,
     )
     run.run(
@@ -135,7 +135,7 @@ def _record(
     vocabulary = parts.vocabulary
     models = {
         "image-text model": parts.image_text,
-        "mask proposer": parts.mask_proposer,
+        "mask proposer": parts.mask_generator,
         "vision encoder": parts.patch_encoder,
     }
     return DatasetRecord(
@@ -146,7 +146,7 @@ def _record(
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
         settings=settings,
         image_text=parts.image_text.record,
-        mask_proposer=parts.mask_proposer.record,
+        mask_proposer=parts.mask_generator.record,
         patch_encoder=parts.patch_encoder.record if parts.patch_encoder else None,
         shard=shard,
         counts=None,

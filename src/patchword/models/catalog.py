@@ -17,7 +17,7 @@ from patchword.models.hub import (
     local_folder,
     missing_weights,
 )
-from patchword.models.loading import adapter_of, load_image_text, load_mask_proposer, load_patch_encoder
+from patchword.models.loading import adapter_of, load_image_text, load_mask_generator, load_patch_encoder
 from patchword.models.registry import (
     FAMILIES,
     LIBRARIES,
@@ -187,7 +187,7 @@ def _load_record(name: str, *, revision: str | None, kind: Kind) -> ModelRecord:
         return load_image_text(name, revision=revision, device="cpu").record
     if kind == "patch":
         return load_patch_encoder(name, revision=revision, device="cpu").record
-    return load_mask_proposer(name, revision=revision, device="cpu").record
+    return load_mask_generator(name, revision=revision, device="cpu").record
 
 
 def describe_models(models: Mapping[str, Named]) -> dict[str, str]:

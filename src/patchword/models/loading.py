@@ -78,9 +78,9 @@ class Loader:
         """A vision encoder."""
         return load_patch_encoder(**self._arguments(part)) if isinstance(part, Named) else part
 
-    def mask_proposer(self, part: Named | MaskGenerator) -> MaskGenerator:
+    def mask_generator(self, part: Named | MaskGenerator) -> MaskGenerator:
         """A mask generator."""
-        return load_mask_proposer(**self._arguments(part)) if isinstance(part, Named) else part
+        return load_mask_generator(**self._arguments(part)) if isinstance(part, Named) else part
 
     def _arguments(self, part: Named) -> dict[str, Any]:
         model = name_of(part)
@@ -128,7 +128,7 @@ def load_patch_encoder(
     return model
 
 
-def load_mask_proposer(
+def load_mask_generator(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> MaskGenerator:
     """Load SAM, SAM 2 or SAM 2.1. Arguments and returns as for `load_image_text`.

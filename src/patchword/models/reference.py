@@ -21,7 +21,7 @@ from patchword.models.loading import (
     adapter_of,
     find_source,
     load_image_text,
-    load_mask_proposer,
+    load_mask_generator,
     load_patch_encoder,
 )
 from patchword.models.registry import PREPROCESSOR, Kind
@@ -246,7 +246,7 @@ def _compare_longest_side(adapter: Any, folder: Path) -> list[Comparison]:
 LOADERS: dict[Kind, Callable[..., Any]] = {
     "image-text": load_image_text,
     "patch": load_patch_encoder,
-    "mask": load_mask_proposer,
+    "mask": load_mask_generator,
 }
 _REFERENCES: dict[tuple[str, Kind], Callable[[Any, Any, Path, float], list[Comparison]]] = {
     ("clip", "image-text"): _compare_image_text,

@@ -357,13 +357,13 @@ class Preset:
     """Hub names of the three models of a run."""
 
     image_text: str
-    mask_proposer: str
+    mask_generator: str
     patch_encoder: str
 
     @property
     def names(self) -> tuple[str, str, str]:
         """The three hub names, in the order in which a run needs them."""
-        return self.image_text, self.mask_proposer, self.patch_encoder
+        return self.image_text, self.mask_generator, self.patch_encoder
 
 
 PRESETS: dict[str, Preset] = {

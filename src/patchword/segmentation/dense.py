@@ -84,7 +84,7 @@ class DenseSegmenter:
         device: that images are resized on; None for the image-text model's.
         templates: prompt templates of classes that come without templates of their own.
         trained: the classes that are segmented where none are named; None for none.
-        mask_proposer: what snaps edges where the setting `refine` is "sam"; kept as `refiner`, which may be set later.
+        mask_generator: what snaps edges where the setting `refine` is "sam"; kept as `refiner`, which may be set later.
         facts: what `encode` is, for the record.
     """
 
@@ -99,7 +99,7 @@ class DenseSegmenter:
         device: torch.device | None = None,
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         trained: Vocabulary | None = None,
-        mask_proposer: MaskGenerator | None = None,
+        mask_generator: MaskGenerator | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         if not temperature > 0:
@@ -111,7 +111,7 @@ class DenseSegmenter:
         self.image_size = image_size or text.record.input_size
         self.temperature = temperature
         self.device: torch.device = text.device if device is None else device
-        self.refiner = mask_proposer
+        self.refiner = mask_generator
         self._facts = {"kind": "dense"} if facts is None else dict(facts)
         self._batches = Batches()
 
@@ -241,8 +241,8 @@ class DenseSegmenter:
             from patchword.segmentation.snap import CoarseShares, snap
 
             coarse = CoarseShares.of(scores, decision=decision, cells=settings.sam.cells)
-            guide, generator = to_tensor(image.pixels), self.refiner
-            pixels = snap(pixels, coarse=coarse, image=guide, proposer=generator, settings=settings.sam)
+            guide = to_tensor(image.pixels)
+            pixels = snap(pixels, coarse=coarse, image=guide, mask_generator=self.refiner, settings=settings.sam)
         pixels = apply_thresholds(pixels, decision=decision)
         return SegmentationResult(
             LabelMap(pixels.indices, classes.names, classes.colours),

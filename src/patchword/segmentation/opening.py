@@ -58,7 +58,7 @@ def open_segmenter(
     image_text: str | Path | ImageTextEncoder | None = None,
     encoder: str | Path | PatchEncoder | None = None,
     text_encoder: str | Path | ImageTextEncoder | None = None,
-    mask_proposer: str | Path | MaskGenerator | None = None,
+    mask_generator: str | Path | MaskGenerator | None = None,
     device: str = "auto",
     dtype: str = "auto",
     as_published: bool = False,
@@ -72,13 +72,13 @@ def open_segmenter(
         image_text: the image-text model of `method`: hub name, `name@revision`, folder, or loaded.
         encoder: the vision encoder: of `model`, where it is now; of `method`, the one that it takes features from.
         text_encoder: where the image-text model of `model` is now, or a file of text vectors (.npz) in its place.
-        mask_proposer: what snaps edges where the setting `refine` is "sam".
+        mask_generator: what snaps edges where the setting `refine` is "sam".
         device, dtype: as for `label`.
         as_published: of `method`, as for `load_method`.
     """
     check_parts(model, method=method, image_text=image_text, encoder=encoder, text_encoder=text_encoder)
     if model is not None and not isinstance(model, str | Path):
-        if any(part is not None for part in (encoder, text_encoder, mask_proposer)):
+        if any(part is not None for part in (encoder, text_encoder, mask_generator)):
             raise PatchwordError("a loaded segmenter has its own encoders; pass other encoders when you load it")
         return model
     segmenter: Segmenter | DenseSegmenter
@@ -95,8 +95,8 @@ def open_segmenter(
             dtype=dtype,
             as_published=as_published,
         )
-    if mask_proposer is not None:
-        segmenter.refiner = Loader(device=device, dtype=dtype).mask_proposer(mask_proposer)
+    if mask_generator is not None:
+        segmenter.refiner = Loader(device=device, dtype=dtype).mask_generator(mask_generator)
     return segmenter
 
 

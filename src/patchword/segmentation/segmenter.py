@@ -46,7 +46,7 @@ class Segmenter(DenseSegmenter):
         module: the trained alignment module; moved to the encoder's device.
         text: the image-text model whose text tower is used, the one of the training.
         config: what is known of the training.
-        mask_proposer: what snaps edges where the setting `refine` is "sam".
+        mask_generator: what snaps edges where the setting `refine` is "sam".
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Segmenter(DenseSegmenter):
         module: AlignmentModule,
         text: ImageTextEncoder,
         config: ArtifactConfig,
-        mask_proposer: MaskGenerator | None = None,
+        mask_generator: MaskGenerator | None = None,
     ) -> None:
         _check_parts(encoder, module, text, config, place="the alignment module")
         self.encoder = encoder
@@ -72,7 +72,7 @@ class Segmenter(DenseSegmenter):
             device=encoder.device,
             templates=trained.templates,
             trained=trained,
-            mask_proposer=mask_proposer,
+            mask_generator=mask_generator,
             facts={
                 "kind": "aligned",
                 "encoder": config.encoder.identity(),

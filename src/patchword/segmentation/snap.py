@@ -85,7 +85,12 @@ class Accepted:
 
 
 def snap(
-    found: PixelClasses, *, coarse: CoarseShares, image: Tensor, proposer: MaskGenerator | None, settings: SnapSettings
+    found: PixelClasses,
+    *,
+    coarse: CoarseShares,
+    image: Tensor,
+    mask_generator: MaskGenerator | None,
+    settings: SnapSettings,
 ) -> PixelClasses:
     """Let the regions of a segmentation take the edges of masks.
 
@@ -93,22 +98,22 @@ def snap(
         found: a class for every pixel.
         coarse: what classes are worth on a coarse grid over the image.
         image: (1, 3, h, w), RGB from 0 to 1.
-        proposer: draws the masks.
+        mask_generator: draws the masks.
         settings: points, what makes a mask acceptable.
 
     Returns:
         classes, and confidences: a pixel that keeps its class keeps its confidence; one that takes another has the
         mask's, which is the mean probability of that class inside.
     """
-    if proposer is None:
+    if mask_generator is None:
         raise PatchwordError("refine=sam needs a SAM (--mask-generator, mask_generator= in Python)")
     points = region_points(coarse.indices, size=(image.shape[2], image.shape[3]), settings=settings)  # (n, 1, 2)
     if not len(points):
         return found
-    embeddings = proposer.embed([image])
+    embeddings = mask_generator.embed([image])
 
     def some(start: int, stop: int) -> Accepted:
-        (proposals,) = proposer.masks_at(embeddings, [points[start:stop]])
+        (proposals,) = mask_generator.masks_at(embeddings, [points[start:stop]])
         return accept(proposals, coarse=coarse, settings=settings)
 
     parts = Batches().run(some, count=len(points), size=settings.points_per_batch, what="masks")

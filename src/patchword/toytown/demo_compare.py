@@ -53,7 +53,7 @@ class Contender:
         """The segmenter."""
         refiner = miniatures.SAM if self.settings.get("refine") == "sam" else None
         if self.model is not None:
-            return open_segmenter(self.model, mask_proposer=refiner, device="cpu")
+            return open_segmenter(self.model, mask_generator=refiner, device="cpu")
         encoder = miniatures.DINO if METHODS[self.method].needs_encoder else None
         return open_segmenter(method=self.method, image_text=miniatures.CLIP, encoder=encoder, device="cpu")
 
