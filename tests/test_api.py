@@ -270,6 +270,16 @@ def test_results_show_themselves(
         assert "http" not in html
 
 
+def test_results_are_taken_as_paths(labels: pw.LabelledDataset, segmenter: pw.Segmenter, tmp_path: Path) -> None:
+    folder = pw.segment(labels.root, model=segmenter, background=[], out=tmp_path / "masks", quiet=True)
+    for found, path in ((labels, labels.folder), (folder, tmp_path / "masks")):
+        scores = [
+            pw.evaluate(labels.root, masks=labels.folder / "masks", classes=labels.vocabulary, predictions=each).miou
+            for each in (found, path, str(path))
+        ]
+        assert scores[0] == scores[1] == scores[2] is not None
+
+
 def test_a_data_set_is_gone_through(labels: pw.LabelledDataset) -> None:
     assert [item.record.name for item in labels] == ["0.png", "1.png"]
     assert labels[-1] is labels["1.png"]

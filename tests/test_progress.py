@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
+import types
 
 import pytest
 
@@ -34,6 +36,25 @@ def test_without_a_terminal_a_line_every_half_minute() -> None:
         "labelling: 60 of 100 images, 1.0 images a second, 40 s left",
         "labelling: 90 of 100 images, 1.0 images a second, 10 s left",
     ]
+
+
+def test_a_notebook_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    clock, stream = _Clock(), io.StringIO()
+    with Progress(3, "labelling", stream=stream, clock=clock) as progress:
+        for note in ("a long note", "", ""):
+            clock.now += 1
+            progress.note = note
+            progress.advance()
+        clock.now += 0.5
+    first, *others = stream.getvalue().removesuffix("\n").split("\r")[1:]
+    assert first == "labelling: 1 of 3 images, 1.0 images a second, 2 s left, a long note"
+    assert [line.rstrip() for line in others] == [
+        "labelling: 2 of 3 images, 1.0 images a second, 1 s left",
+        "labelling: 3 of 3 images, 1.0 images a second, 0 s left",
+        "labelling: 3 of 3 images, 0.86 images a second, 0 s left",
+    ]
+    assert len(others[0]) == len(first), "nothing of the longer line is left"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -70,7 +71,7 @@ class EvaluatedModel(ModelSource):
     """What is evaluated: exactly one of a model, a training-free method, and predictions on disk."""
 
     predictions: Annotated[
-        str | Path | None, Option("Instead of a model: label maps that any program made.", "FOLDER")
+        str | PathLike[str] | None, Option("Instead of a model: label maps that any program made.", "FOLDER")
     ] = None
     predictions_are: Annotated[
         PredictionsAre,

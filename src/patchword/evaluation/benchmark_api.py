@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ def _run_of(benchmark: Benchmark, config: BenchmarkConfig, *, unlabelled: Unlabe
 
 def _row_name(judged: EvaluatedModel) -> str:
     if judged.predictions is not None:
-        return str(judged.predictions)
+        return fspath(judged.predictions)
     if judged.method is not None:
         return f"{judged.method} ({judged.image_text})" if isinstance(judged.image_text, str | Path) else judged.method
     return str(judged.model) if isinstance(judged.model, str | Path) else "model"

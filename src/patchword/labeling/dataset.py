@@ -85,7 +85,7 @@ class LabelledItem:
 
 @dataclass(frozen=True)
 class LabelledDataset:
-    """A folder of pseudo labels. `len`, iteration, `labels[0]` and `labels["a.jpg"]` go by its items.
+    """A folder of pseudo labels, and a path to it. `len`, iteration, `labels[0]` and `labels["a.jpg"]` go by its items.
 
     Attributes:
         folder: where it is.
@@ -161,6 +161,9 @@ class LabelledDataset:
             preset=dataset.preset,
             encoder=dataset.encoder,
         )
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __len__(self) -> int:
         return len(self.items)

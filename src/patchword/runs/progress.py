@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Progress:
     """How far a run is and how long it will take, on standard error.
 
-    On a terminal a bar appears once the run has lasted 2 seconds; elsewhere a plain line is written every 30 seconds.
+    On a terminal a bar appears once the run has lasted 2 seconds; a notebook has a line that is rewritten every second;
+    elsewhere a plain line is written every 30 seconds.
     What is told as a note is shown below the bar, or at the end of the line.
 
     Args:
@@ -57,6 +58,7 @@ class Progress:
         self._task: TaskID | None = None
         self._patience = patience
         self._timer: threading.Timer | None = None
+        self._width = 0  # letters of a line that is rewritten
         self._lock = threading.Lock()  # one thread tells what it does while another one counts what is written
 
     def advance(self, count: int = 1) -> None:
@@ -94,6 +96,8 @@ class Progress:
             if self._bar is not None:
                 self._bar.stop()
                 self._bar = None
+            if self._width:
+                self._write("\r", "\n")
 
     def _show_waiting(self) -> None:
         with self._lock:
@@ -107,7 +111,7 @@ class Progress:
         if stream.isatty():
             self._show_bar(stream)
         else:
-            self._write_line(stream)
+            self._write_line()
 
     def _show_bar(self, stream: TextIO) -> None:
         if self._bar is None:
@@ -119,16 +123,20 @@ class Progress:
         if self._task is not None:
             self._bar.update(self._task, completed=self.done)
 
-    def _write_line(self, stream: TextIO) -> None:
-        now = self._clock()
-        if now - self._last_line < 30:
+    def _write_line(self) -> None:
+        now, in_notebook = self._clock(), "ipykernel" in sys.modules
+        if now - self._last_line < (1 if in_notebook else 30):
             return
         self._last_line = now
-        stream.write(
-            f"{self._description}: {self.done} of {self.total} {self._unit}{self._speed_and_rest(separator=', ')}"
-            f"{self.note and ', ' + self.note}\n"
-        )
+        self._write(*(("\r", "") if in_notebook else ("", "\n")))
+
+    def _write(self, before: str, after: str) -> None:
+        stream = self._stream or sys.stderr
+        text = f"{self._description}: {self.done} of {self.total} {self._unit}{self._speed_and_rest(separator=', ')}"
+        text += self.note and f", {self.note}"
+        stream.write(f"{before}{text.ljust(self._width)}{after}")
         stream.flush()
+        self._width = len(text) if before else 0
 
     def _speed_and_rest(self, *, separator: str = "  ") -> str:
         """Items a second in this run, the time left at that speed; nothing before the first item."""

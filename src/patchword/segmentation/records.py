@@ -211,7 +211,7 @@ class SegmentationRecord(RunRecord):
 
 @dataclass(frozen=True)
 class SegmentedFolder:
-    """What a run has made.
+    """What a run has made, and a path to it.
 
     Attributes:
         folder: see docs/on-disk.md for what is in it.
@@ -222,6 +222,9 @@ class SegmentedFolder:
     folder: Path
     names: tuple[str, ...]
     failed: dict[str, str]
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def __len__(self) -> int:
         return len(self.names)
