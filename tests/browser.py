@@ -49,13 +49,23 @@ class Browser:
         session = self._post("/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
         self._base = f"{address}/session/{session}"
 
-    def show(self, page: Path, *, width: int, dark: bool = False) -> None:
-        """Open a page as a screen of some width has it."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    def show(self, page: Path, *, width: int, dark: bool = False, query: str = "") -> None:
+        """Open a page as a screen of some width has it, with what stands behind its address."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.tell("Emulation.setDeviceMetricsOverride", **size)
         self.tell("Emulation.setEmulatedMedia", features=scheme)
-        self._post("/url", {"url": page.resolve().as_uri()})
+        self.resize(width, mobile=width < 600)
+        self._post("/url", {"url": page.resolve().as_uri() + query})
+        self._settle()
+
+    def resize(self, width: int, *, mobile: bool = False) -> None:
+        """Make the window as wide as that."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1}
+        self.tell("Emulation.setDeviceMetricsOverride", **size, mobile=mobile)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until two frames are drawn, so that what observes sizes has been told of them."""
+        self.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
     def run(self, script: str) -> Any:
         """Run a script in the page; what it returns."""

@@ -45,6 +45,10 @@ for (let node; node = texts.nextNode();) {
 }
 return [texts.root.innerText.length, found];
 """
+CUT = """
+return [...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth)
+  .map(e => e.ariaLabel ?? e.innerText)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +71,26 @@ def test_a_page_is_readable(browser: Browser, site: dict[str, Path], name: str, 
     assert letters > 500
     assert pale == []
     assert browser.run("return [innerWidth, document.scrollingElement.scrollWidth]") == [width, width]
-    cut = "return [...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth)"
-    assert browser.run(f"{cut}.map(e => e.ariaLabel ?? e.innerText)") == []
+    assert browser.run(CUT) == []
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == (
         "rgb(21, 23, 26)" if dark else "rgb(255, 255, 255)"
     )
     assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_fit_every_width(browser: Browser, site: dict[str, Path], name: str) -> None:
+    browser.show(site[name], width=DESK)
+    browser.run("for (const each of document.querySelectorAll('details')) each.open = true")
+    stacked = []
+    for width in (2000, 1024, 768, 320):
+        browser.resize(width)
+        assert browser.run("return document.scrollingElement.scrollWidth") == width
+        assert browser.run(CUT) == []
+        stacked.append(browser.run("return document.querySelectorAll('.stacked').length"))
+    assert stacked[0] == 0
+    assert stacked == sorted(stacked)
+    assert stacked[-1] > 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -165,5 +183,9 @@ def test_links_lead_to_the_other_pages_and_back(
         assert browser.run("return document.querySelector('nav a').textContent") == "Overview"
         browser.run("document.querySelector('nav a').click()")
         assert browser.address() == site[page].as_uri()
-    browser.show(site["labels"], width=DESK)
+
+
+@pytest.mark.parametrize("up", ["", "javascript:alert(1).html", "//elsewhere/a.html", "/a.html", "a.exe"])
+def test_a_way_back_that_is_no_page_beside_it_is_not_offered(browser: Browser, site: dict[str, Path], up: str) -> None:
+    browser.show(site["labels"], width=DESK, query=f"?up={up}")
     assert browser.run("return document.querySelector('nav a').textContent") == "Worst"

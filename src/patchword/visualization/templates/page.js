@@ -15,10 +15,22 @@ for (const place of document.querySelectorAll('tbody th, td.words, .where, .name
   }
 }
 
-// On a narrow screen a row is a block, and each cell names its column.
-for (const table of document.querySelectorAll('table')) {
-  const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent);
-  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, at) => { cell.dataset.column = names[at]; });
+// A table that is too wide for its place has blocks for rows, in which each cell names its column.
+const widths = new Map();
+const fit = new ResizeObserver(entries => {
+  for (const {target} of entries) {
+    if (widths.get(target) === target.clientWidth) continue;
+    widths.set(target, target.clientWidth);
+    const table = target.querySelector('table');
+    table.classList.remove('stacked');
+    table.classList.toggle('stacked', target.scrollWidth > target.clientWidth);
+  }
+});
+for (const place of document.querySelectorAll('.scroll')) {
+  const {tHead, tBodies} = place.querySelector('table');
+  const names = [...tHead.rows[0].cells].map(cell => cell.textContent);
+  for (const row of tBodies[0].rows) [...row.cells].forEach((cell, at) => { cell.dataset.column = names[at]; });
+  fit.observe(place);
 }
 
 // Tables are sorted by a click on a heading: text by the alphabet, all else by its first number, unknown values last.
