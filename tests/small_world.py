@@ -19,6 +19,10 @@ LABEL_SETTINGS = {"grids": [1, 2], "minimum_crops": 1, "minimum_share": 0, "pred
 ALIGN_SETTINGS = {"image_size": 28, "steps": 2, "majority": 0.01}
 
 
+# What a run says before it works.
+UNDERSTOOD = re.compile("[0-9,]+ (class|photographs? (in|with) )|(preset|models?|method|predictions|output|device)\\b")
+
+
 @dataclass(frozen=True)
 class Models:
     """Folders of tiny random checkpoints."""
@@ -38,8 +42,8 @@ class Ran:
 
     @property
     def complaint(self) -> str:
-        """The one line on standard error beside what the classes were understood as; fails for another number."""
-        (line,) = [line for line in self.err.splitlines() if not re.match("[0-9,]+ class(es)?: ", line)]
+        """The one line on standard error beside what was understood; fails for another number."""
+        (line,) = [line for line in self.err.splitlines() if not UNDERSTOOD.match(line)]
         assert line.startswith("patchword: ")
         return line
 

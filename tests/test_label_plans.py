@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from patchword.config.inputs import choose_images
 from patchword.config.label import LABEL_PRESETS, LabelConfig
 from patchword.errors import PatchwordError
 from patchword.labeling.api import load_parts, models_of, page_for, portion_of
@@ -113,7 +114,7 @@ def test_the_slowest_of_three_stages_sets_the_pace(photos: Path, models: Models,
     # started, read, asked, written for each of three: models take 8, 2 and 3 seconds, writing 1, decoding 0.5
     moments = iter([0, 0.5, 8.5, 9.5, 10, 10.5, 12.5, 13.5, 20, 20.5, 23.5, 24.5])
     found = estimate_labelling(
-        portion_of(photos, config),
+        portion_of(choose_images(photos, out=config.out), config),
         parts=load_parts(models_of(config), config),
         settings=config.numbers,
         clock=lambda: next(moments),

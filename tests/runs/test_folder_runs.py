@@ -151,7 +151,7 @@ class Masks(User):
             "folder_settings": {"rle": True},
             **options,
         }
-        images = choose_images(root, out=self.data / out, also=VIDEO_SUFFIXES)
+        images = choose_images(root, out=self.data / out, also=VIDEO_SUFFIXES).images
         return segment_folder(images, root=root, segmenter=segmenter, out=self.data / out, quiet=True, **chosen)
 
     def change(self, name: str = "a.png") -> str:

@@ -156,7 +156,7 @@ def run(photos: Path, segmenter: LocalSegmenter | None = None, **options: Any) -
         "quiet": True,
         **options,
     }
-    images = choose_images(photos, out=arguments["out"], also=VIDEO_SUFFIXES)
+    images = choose_images(photos, out=arguments["out"], also=VIDEO_SUFFIXES).images
     return segment_folder(images, root=photos, segmenter=segmenter or LocalSegmenter(), **arguments)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from patchword.alignment.artifact import MARKER
 from patchword.config.align import AlignConfig
 from patchword.config.command import command
+from patchword.config.inputs import spoken_models, tell
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
@@ -16,6 +17,7 @@ from patchword.models.hub import check_part
 from patchword.models.loading import Loader
 from patchword.models.registry import ModelName, find_preset, name_of
 from patchword.runs.plan import Plan, describe_output
+from patchword.runs.progress import photograph_count
 
 if TYPE_CHECKING:
     from patchword.alignment.data import LabelledImages
@@ -40,10 +42,19 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
     check_part(encoder, kind="patch")
     check_part(named_text, kind="image-text")
     check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
+    named = {"vision encoder": name_of(encoder), "text encoder": name_of(named_text)}
+    tell(
+        dataset.vocabulary.spoken(),
+        f"{photograph_count(len(dataset.items))} with labels{_place(labels)}",
+        spoken_models(describe_models(named)),
+        f"output: {describe_output(config.out, config.resume, config.overwrite)}",
+        quiet=config.quiet,
+    )
     from patchword.alignment.run import align_labels  # after what can be refused without torch
     from patchword.segmentation.segmenter import Segmenter
 
     loader = Loader(device=config.device, dtype=config.dtype)
+    tell(loader.spoken(), quiet=config.quiet)
     vision, text = loader.patch_encoder(encoder), loader.image_text(named_text)
     align_labels(
         dataset,
@@ -57,6 +68,10 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
         quiet=config.quiet,
     )
     return Segmenter.from_pretrained(config.out, encoder=vision, text_encoder=text)
+
+
+def _place(labels: object) -> str:
+    return f" in {labels}" if isinstance(labels, str | Path) else ""
 
 
 def plan_align(labels: str | Path, config: AlignConfig) -> Plan:

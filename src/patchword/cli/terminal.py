@@ -226,7 +226,8 @@ def session_remarks(session: SessionRecord, *, done: str) -> list[str]:
     if session.failed_before:
         lines.append(f"{session.failed_before} failed earlier, not tried again; --retry-failed tries them")
     if left_out := session.options.get("videos_left_out"):
-        lines.append(f"{left_out} {'video' if left_out == 1 else 'videos'} left out; --video segments their frames")
+        videos = "1 video was" if left_out == 1 else f"{left_out} videos were"
+        lines.append(f"{videos} left out; --video segments the frames")
     return lines
 
 

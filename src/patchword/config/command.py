@@ -88,6 +88,7 @@ def to_yaml(config: Config, *, source: object) -> str:
     """A config as a file that `read_file` reads: the source, and all options that have a value."""
     import yaml
 
+    (source,) = source if isinstance(source, list) and len(source) == 1 else (source,)
     values: dict[str, Any] = {config.SOURCE.name: _plain(source)} if source not in (None, [], ()) else {}
     for name, field in options_of(type(config)):
         value = getattr(config, name)

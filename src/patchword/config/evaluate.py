@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from patchword.config.base import Option, Settings, Source, option_of
 from patchword.config.segment import SegmentConfig, SegmentSettings, SegmentValues
-from patchword.config.shared import PHOTOS, AsJson, Background, Classes, ClassesValue, ModelSource, Out, Run
+from patchword.config.shared import AsJson, Background, Classes, ClassesValue, ModelSource, Out, Run
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class EvaluateConfig(EvaluatedModel, ScoredRun):
     """Measure a segmenter, or label maps on disk, against masks."""
 
     COMMAND: ClassVar[str] = "evaluate"
-    SOURCE: ClassVar[Source] = PHOTOS
+    SOURCE: ClassVar[Source] = Source("photos", "PHOTOS", "Folder of photographs, or one photograph.")
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "patchword evaluate photos/ --masks truth/ --classes classes.txt --model model/ -o report/",
         "patchword evaluate --benchmark voc21 --data VOCdevkit/ --model model/ -o voc21/",
@@ -203,8 +202,8 @@ class EvaluateCommand(EvaluateConfig):
     """Measure a segmenter, or label maps on disk, against masks."""
 
     FLAGS: ClassVar[Mapping[str, tuple[str, str]]] = {"reduce_zero_label": ("zero_is", "ignore")}
-    SOURCE: ClassVar[Source] = replace(
-        PHOTOS, help="Folder of photographs, or one photograph, with --masks and --classes.", required=False
+    SOURCE: ClassVar[Source] = Source(
+        "photos", "PHOTOS", "Folder of photographs, or one photograph, with --masks and --classes.", required=False
     )
 
     masks: Annotated[str | Path | None, option_of(EvaluateConfig.model_fields["masks"])] = None  # type: ignore[assignment]

@@ -263,7 +263,9 @@ class SegmentConfig(ModelSource, Run):
     """Stage 3: segment photographs or videos by any class names."""
 
     COMMAND: ClassVar[str] = "segment"
-    SOURCE: ClassVar[Source] = Source("photos", "PHOTOS", "Folder of photographs, one photograph, or one video.")
+    SOURCE: ClassVar[Source] = Source(
+        "photos", "PHOTOS...", "Folders of photographs, single photographs or videos, or patterns.", many=True
+    )
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         'patchword segment photos/ --model model/ --classes "cat, lamp" -o segmented/',
         'patchword segment photos/ --method sclip --image-text CLIP --classes "cat, lamp" -o segmented/',

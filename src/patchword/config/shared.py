@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from patchword.runs.shards import Shard
     from patchword.segmentation.dense import AnySegmenter
 
+    PhotosValue: TypeAlias = str | Path | Sequence[str | Path]
     ClassesValue: TypeAlias = str | Path | Sequence[str] | Vocabulary
     TextModel: TypeAlias = str | Path | ImageTextEncoder
     VisionModel: TypeAlias = str | Path | PatchEncoder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     AnyModel: TypeAlias = str | Path | AnySegmenter
     ShardValue: TypeAlias = str | Shard
 else:  # loaded models and other objects pass; what they must be is checked where they are used, without torch here
-    ClassesValue = TextModel = VisionModel = MaskModel = AnyModel = ShardValue = Any
+    PhotosValue = ClassesValue = TextModel = VisionModel = MaskModel = AnyModel = ShardValue = Any
 
 
 def split_words(text: str) -> list[str]:
@@ -40,7 +41,12 @@ def read_vocabulary(classes: ClassesValue, *, background: Sequence[str] | None) 
     return vocabulary if background is None or background else replace(vocabulary, background=())
 
 
-PHOTOS = Source("photos", "PHOTOS", "Folder of photographs, searched recursively, or one photograph.")
+PHOTOS = Source(
+    "photos",
+    "PHOTOS...",
+    "Folders of photographs, searched recursively, single photographs, or patterns such as 'photos/*.jpg'.",
+    many=True,
+)
 LABELS = Source("labels", "LABELS", "Folder that `patchword label` or `patchword import` wrote.")
 
 Classes = Annotated[ClassesValue, Option('Class names, "cat, dog", or a class list file.', "CLASSES")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -43,7 +44,12 @@ Read = TypeVar("Read")
 
 
 def find_images(
-    source: str | Path, *, recursive: bool = True, follow_links: bool = True, also: frozenset[str] = frozenset()
+    source: str | Path,
+    *,
+    recursive: bool = True,
+    follow_links: bool = True,
+    also: frozenset[str] = frozenset(),
+    skipped: Counter[str] | None = None,
 ) -> list[Path]:
     """Find the photographs in a folder, by extension, whatever its letter case.
 
@@ -55,6 +61,7 @@ def find_images(
         recursive: whether folders inside the folder are searched.
         follow_links: whether symbolic links to files and folders count.
         also: other extensions that count, in lower case with their dot.
+        skipped: where other files are counted, by their extension.
 
     Returns:
         paths that start with `source`, sorted by their relative path with forward slashes.
@@ -68,10 +75,10 @@ def find_images(
         raise PatchwordError(f"no such file or folder: {source}; pass a photograph or a folder of photographs")
     if not source.is_dir():
         return [source]
+    others = Counter[str]() if skipped is None else skipped
+    candidates = _candidates(source, recursive, follow_links, also, others)
     found: dict[Path, _Candidate] = {}
-    for candidate in sorted(
-        _candidates(source, recursive, follow_links, also), key=lambda each: (each.linked, each.name)
-    ):
+    for candidate in sorted(candidates, key=lambda each: (each.linked, each.name)):
         found.setdefault(candidate.identity, candidate)
     if not found:
         raise PatchwordError(f"no photographs in {source}; looked for {', '.join(_common_extensions())} and the like")
@@ -273,7 +280,9 @@ class _Candidate(NamedTuple):
     linked: bool
 
 
-def _candidates(source: Path, recursive: bool, follow_links: bool, also: frozenset[str]) -> Iterator[_Candidate]:
+def _candidates(
+    source: Path, recursive: bool, follow_links: bool, also: frozenset[str], skipped: Counter[str]
+) -> Iterator[_Candidate]:
     """Every folder once, real ones before those reached through links, so that a loop of links ends."""
     visited: set[Path] = set()
     real, linked = [source], list[Path]()
@@ -291,7 +300,9 @@ def _candidates(source: Path, recursive: bool, follow_links: bool, also: frozens
             path = Path(entry.path)
             if _is_folder(entry):
                 (linked if is_link or through_link else real).append(path)
-            elif path.suffix.lower() in _extensions() | also and _may_be_file(entry):
+            elif path.suffix.lower() not in _extensions() | also:
+                skipped[path.suffix.lower() or "without an extension"] += 1
+            elif _may_be_file(entry):
                 file_identity = Path(os.path.realpath(path)) if is_link else identity / entry.name
                 yield _Candidate(path, path.relative_to(source).as_posix(), file_identity, is_link or through_link)
         if not recursive:

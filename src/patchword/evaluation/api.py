@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from patchword.config.command import command
 from patchword.config.evaluate import EvaluateConfig, EvaluatedModel, ScoredRun
-from patchword.config.inputs import tell_classes
+from patchword.config.inputs import tell
 from patchword.config.shared import read_vocabulary
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
+from patchword.models.loading import Loader
+from patchword.runs.plan import describe_output
+from patchword.runs.progress import photograph_count
 from patchword.segmentation.api import check_refining, open_source
 
 if TYPE_CHECKING:
@@ -96,10 +99,20 @@ def open_predictor(
     if judged.predictions is not None:
         folder = Path(judged.predictions)
         found = find_predictions(folder, pairs=task.pairs, truth=task.truth, coded=judged.predictions_are)
-        tell_classes(task.truth.vocabulary, quiet=run.quiet)
+        _tell(task, f"predictions {folder}", run=run)
         return task, found
-    tell_classes(task.truth.vocabulary, quiet=run.quiet)
+    source = f"method {judged.method}" if judged.model is None else f"model {judged.model}"
+    _tell(task, source, Loader(judged.device, judged.dtype).spoken(), run=run)
     segmenter = open_source(judged, as_published=as_published)
     if of_segmenter is not None:
         task = replace(task, truth=of_segmenter(segmenter))
     return task, SegmenterPredictor.of(segmenter, truth=task.truth, settings=judged.numbers)
+
+
+def _tell(task: EvaluationTask, *judged: str, run: ScoredRun) -> None:
+    """Say what was understood, before anything is loaded."""
+    count = photograph_count(len(task.pairs))
+    output = (
+        "none; --out FOLDER keeps a report" if run.out is None else describe_output(run.out, run.resume, run.overwrite)
+    )
+    tell(task.truth.vocabulary.spoken(), f"{count} with masks", *judged, f"output: {output}", quiet=run.quiet)

@@ -9,7 +9,7 @@ import numpy as np
 
 from patchword.config.command import command
 from patchword.config.exchange import ImportConfig, ImportFormat, ImportSettings
-from patchword.config.inputs import tell_classes
+from patchword.config.inputs import tell
 from patchword.data.components import NOTHING
 from patchword.data.folders import Manifest, prepare_output, write_json
 from patchword.data.images import orientation_hint
@@ -72,7 +72,7 @@ def import_labels(source: str | Path, config: ImportConfig) -> LabelledDataset:
         )
     if config.overwrite and not config.overwrite_corrections:
         refuse_corrections(out, keeping={correction.name for correction in findings.corrections}, instead=CORRECTIONS)
-    tell_classes(vocabulary, quiet=config.quiet)
+    tell(vocabulary.spoken(), quiet=config.quiet)
     folder = prepare_output(out, overwrite=config.overwrite or config.overwrite_corrections, marker=MARKER)
     record = _begin(folder, photographs=photographs, vocabulary=vocabulary, source=config.format)
     manifest = Manifest(folder / MANIFEST_FILE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.config.command import command
-from patchword.config.inputs import choose_images, root_of, tell_classes
+from patchword.config.inputs import Photographs, choose_images, spoken_models, tell
 from patchword.config.label import LabelConfig
+from patchword.config.shared import PhotosValue
 from patchword.data.folders import Manifest, check_output
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
@@ -30,22 +31,29 @@ _MOST_SHOWN = 1000  # photographs on a preview's page
 
 
 @command(LabelConfig)
-def label(photos: str | Path, config: LabelConfig) -> LabelledDataset:
+def label(photos: PhotosValue, config: LabelConfig) -> LabelledDataset:
     """Stage 1: make a data set of pseudo masks from photographs and class names.
 
     Returns:
         the data set; photographs that could not be labelled are listed in its `failed`.
     """
     overwrite = _may_overwrite(config)
-    images = choose_images(photos, out=config.out)
+    found = choose_images(photos, out=config.out)
     models = models_of(config)
     check_output(config.out, resume=config.resume, overwrite=overwrite, marker=MARKER)
-    tell_classes(config.vocabulary, quiet=config.quiet)
+    tell(
+        config.vocabulary.spoken(),
+        found.spoken(config.limit),
+        spoken_models(_described(models), of=f"preset {config.preset}"),
+        f"output: {describe_output(config.out, config.resume, overwrite)}",
+        quiet=config.quiet,
+    )
     from patchword.labeling.run import label_folder  # after what can be refused without torch
 
+    tell(Loader(config.device, config.dtype).spoken(), quiet=config.quiet)
     return label_folder(
-        images,
-        root=root_of(photos),
+        found.images,
+        root=found.root,
         out=Path(config.out),
         parts=load_parts(models, config),
         settings=config.numbers,
@@ -63,16 +71,17 @@ def label(photos: str | Path, config: LabelConfig) -> LabelledDataset:
     )
 
 
-def plan_label(photos: str | Path, config: LabelConfig) -> Plan:
+def plan_label(photos: PhotosValue, config: LabelConfig) -> Plan:
     """What `label` would do.
 
     Where all models are on this machine they are loaded, and three photographs are labelled to see how long it takes
     and how much disk; what they leave is removed.
     """
     overwrite = _may_overwrite(config)
-    portion = portion_of(photos, config)
+    found = choose_images(photos, out=config.out)
+    portion = portion_of(found, config)
     models = models_of(config)
-    tell_classes(config.vocabulary, quiet=config.quiet)
+    tell(config.vocabulary.spoken(), found.spoken(config.limit), quiet=config.quiet)
     output = describe_output(config.out, config.resume, overwrite)
     background = config.vocabulary.background
     counts = {
@@ -85,11 +94,10 @@ def plan_label(photos: str | Path, config: LabelConfig) -> Plan:
         portion = [(name, path) for name, path in portion if name not in done]
         counts["labelled already"] = counts["photographs"] - len(portion)
     cost, remark = _estimate(portion, models=models, config=config)
-    described = describe_models({role: name_of(part) for role, part in models.items()})
-    return Plan(counts, described, output, config.numbers.model_dump(mode="json"), cost, remark)
+    return Plan(counts, _described(models), output, config.numbers.model_dump(mode="json"), cost, remark)
 
 
-def preview_label(photos: str | Path, config: LabelConfig, *, count: int) -> Preview:
+def preview_label(photos: PhotosValue, config: LabelConfig, *, count: int) -> Preview:
     """One HTML page of what `label` would make of `count` photographs spread over the folder, 1 to 1000.
 
     The page is `out`, where that ends in `.html`; else it goes beside the folder that `label` would write.
@@ -97,14 +105,20 @@ def preview_label(photos: str | Path, config: LabelConfig, *, count: int) -> Pre
     if not 1 <= count <= _MOST_SHOWN:
         raise PatchwordError(f"a preview of {count} photographs; choose 1 to {_MOST_SHOWN}")
     page = page_for(config.out)
-    portion = portion_of(photos, config)
+    found = choose_images(photos, out=config.out)
+    portion = portion_of(found, config)
     models = models_of(config)
-    tell_classes(config.vocabulary, quiet=config.quiet)
+    tell(
+        config.vocabulary.spoken(),
+        found.spoken(config.limit),
+        spoken_models(_described(models), of=f"preset {config.preset}"),
+        quiet=config.quiet,
+    )
     from patchword.labeling.preview import preview_labels
 
     return preview_labels(
         [path for _, path in portion],
-        root=root_of(photos),
+        root=found.root,
         page=page,
         parts=load_parts(models, config),
         settings=config.numbers,
@@ -123,10 +137,9 @@ def page_for(out: str | Path) -> Path:
     return page
 
 
-def portion_of(photos: str | Path, config: LabelConfig) -> list[tuple[str, Path]]:
+def portion_of(found: Photographs, config: LabelConfig) -> list[tuple[str, Path]]:
     """Name and path of the photographs that are wanted, sorted by name."""
-    root = root_of(photos)
-    named = {path.relative_to(root).as_posix(): path for path in choose_images(photos, out=config.out)}
+    named = {path.relative_to(found.root).as_posix(): path for path in found.images}
     chunks = chunks_of(sorted(named)[: config.limit], size=config.numbers.image_batch, shard=config.part)
     return [(name, named[name]) for chunk in chunks for name in chunk]
 
@@ -144,6 +157,10 @@ def models_of(config: LabelConfig) -> dict[str, Any]:
     if config.numbers.needs_encoder:
         models["vision encoder"] = config.encoder or preset.patch_encoder
     return models
+
+
+def _described(models: Mapping[str, Any]) -> dict[str, str]:
+    return describe_models({role: name_of(part) for role, part in models.items()})
 
 
 def load_parts(models: dict[str, Any], config: LabelConfig) -> LabelParts:

@@ -70,6 +70,11 @@ class Loader:
     device: str = "auto"
     dtype: str = "auto"
 
+    def spoken(self) -> str:
+        """Where models compute and in what, for a person: "device: cpu, in float32"."""
+        device = choose_device(self.device)
+        return f"device: {device}, in {str(choose_dtype(self.dtype, device=device)).removeprefix('torch.')}"
+
     def image_text(self, part: Named | ImageTextEncoder, *, dense: str = "value") -> ImageTextEncoder:
         """An image-text encoder, with that path to its patch features."""
         return load_image_text(**self._arguments(part), dense=dense) if isinstance(part, Named) else part

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchword.config.command import command
-from patchword.config.inputs import choose_images, root_of, tell_classes
+from patchword.config.inputs import Photographs, choose_images, spoken_models, tell
 from patchword.config.segment import SegmentConfig
-from patchword.config.shared import ClassesValue, ModelSource, read_vocabulary
+from patchword.config.shared import ClassesValue, ModelSource, PhotosValue, read_vocabulary
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
+from patchword.models.catalog import describe_models
+from patchword.models.loading import Loader
 from patchword.models.registry import ModelName, name_of
+from patchword.runs.plan import describe_output
 from patchword.segmentation.opening import ONNX, check_parts, open_segmenter
+from patchword.segmentation.video import VIDEO_SUFFIXES, check_extra, is_video
 
 if TYPE_CHECKING:
     from patchword.alignment.artifact import Tower
@@ -28,28 +32,28 @@ class SegmentRequest:
     Attributes:
         config: all options.
         images: all photographs and videos, sorted by name.
-        left_out: how many videos of the folder were not asked for.
-        root: folder that their names are relative to.
+        left_out: how many videos of the folders were not asked for.
+        found: where they are, and what else was there.
     """
 
     config: SegmentConfig
     images: tuple[Path, ...]
     left_out: int
-    root: Path
+    found: Photographs
 
     @classmethod
-    def read(cls, photos: str | Path, config: SegmentConfig) -> SegmentRequest:
+    def read(cls, photos: PhotosValue, config: SegmentConfig) -> SegmentRequest:
         """Check what can be refused before a model is loaded, and choose the images."""
         check_source(config, refine=config.numbers.refine)
-
-        images, left_out = _choose(photos, out=config.out, video=config.video)
+        found = choose_images(photos, out=config.out, also=VIDEO_SUFFIXES)
+        images, left_out = _choose(found, video=config.video)
         if config.classes is not None:
             vocabulary = read_vocabulary(config.classes, background=config.background)
             from patchword.segmentation.result import soft_classes  # after what can be refused without torch
             from patchword.segmentation.words import mask_names
 
             soft_classes(config.how, names=mask_names(vocabulary, settings=config.numbers))
-        return cls(config, images, left_out, root_of(photos))
+        return cls(config, images, left_out, found)
 
     def facts(self) -> dict[str, Any]:
         """What a session writes down beside what the result depends on: how the models were named, and the like."""
@@ -59,11 +63,11 @@ class SegmentRequest:
 
     def portion(self) -> list[tuple[str, Path]]:
         """Name and path of all images that are wanted, with the frames of videos as far as their heads tell."""
-        from patchword.segmentation.video import frames_told, is_video
+        from patchword.segmentation.video import frames_told
         from patchword.segmentation.work import frame_name, plan_chunks
 
         config, shard = self.config, self.config.part
-        named = {path.relative_to(self.root).as_posix(): path for path in self.images}
+        named = {path.relative_to(self.found.root).as_posix(): path for path in self.images}
         names = sorted(named)[: config.limit]
         photographs = {name: named[name] for name in names if not is_video(named[name])}
         plan = plan_chunks(
@@ -85,7 +89,7 @@ class SegmentRequest:
 
     def models(self) -> dict[str, ModelName]:
         """The names of the frozen models that take part, by role."""
-        from patchword.alignment.artifact import read_artifact
+        from patchword.alignment.artifact import read_config
         from patchword.export.publish import find_artifact
 
         config = self.config
@@ -96,26 +100,39 @@ class SegmentRequest:
             "mask generator": config.mask_generator,
         }
         if isinstance(config.model, str | Path) and Path(config.model).suffix != ONNX:
-            artifact = read_artifact(find_artifact(config.model)).config
+            artifact = read_config(find_artifact(config.model))
             parts["vision encoder"] = config.encoder or _name_of_tower(artifact.encoder)
             parts["text encoder"] = config.text_encoder or _name_of_tower(artifact.text_encoder)
         return {role: name_of(part) for role, part in parts.items() if part is not None}
 
-    def tell_classes(self, classes: ClassesValue | None = None, *, quiet: bool) -> None:
-        """Say what the classes were understood as, and where there is no background.
+    def tell(self, *, output: bool) -> None:
+        """Say what was understood; of the classes, where they were asked for.
 
         Args:
-            classes: those that are meant; None for those that were asked for, if any were.
-            quiet: whether to say nothing but a warning.
+            output: whether something will be written.
         """
+        config = self.config
+        self.tell_classes(config.classes)
+        source = f"method {config.method}" if config.model is None else f"model {config.model}"
+        found = replace(self.found, images=self.images)
+        if self.left_out:
+            kind = "video" if self.left_out == 1 else "videos"
+            found = replace(found, skipped={f"{kind} (--video takes them)": self.left_out, **found.skipped})
+        tell(
+            found.spoken(config.limit),
+            spoken_models(describe_models(self.models()), of=source),
+            f"output: {describe_output(config.out, config.resume, config.overwrite)}" if output else "",
+            quiet=config.quiet,
+        )
+
+    def tell_classes(self, classes: ClassesValue | None) -> None:
+        """Say what the classes were understood as, and where there is no background."""
         from patchword.segmentation.words import check_background
 
-        asked = self.config.classes if classes is None else classes
-        if asked is None:
-            return
-        vocabulary = read_vocabulary(asked, background=self.config.background)
-        remark = check_background(vocabulary, settings=self.config.numbers, level=3)
-        tell_classes(vocabulary, quiet=quiet, also=f"; {remark}" if remark else "")
+        if classes is not None:
+            vocabulary = read_vocabulary(classes, background=self.config.background)
+            remark = check_background(vocabulary, settings=self.config.numbers, level=3)
+            tell(vocabulary.spoken() + (f"; {remark}" if remark else ""), quiet=self.config.quiet)
 
     def classes_for(self, segmenter: AnySegmenter) -> ClassesValue:
         """The classes that were asked for, or those that the segmenter was trained on."""
@@ -123,7 +140,7 @@ class SegmentRequest:
 
 
 @command(SegmentConfig)
-def segment(photos: str | Path, config: SegmentConfig) -> SegmentedFolder:
+def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
     """Stage 3: segment photographs by any class names into a folder; for one image in memory see `Segmenter.segment`.
 
     Returns:
@@ -134,14 +151,15 @@ def segment(photos: str | Path, config: SegmentConfig) -> SegmentedFolder:
     from patchword.segmentation.run import segment_folder
 
     check_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)
-    request.tell_classes(quiet=config.quiet)
+    request.tell(output=True)
+    tell(Loader(config.device, config.dtype).spoken(), quiet=config.quiet)
     segmenter = open_source(config)
     classes = request.classes_for(segmenter)
     if config.classes is None:
-        request.tell_classes(classes, quiet=config.quiet)
+        request.tell_classes(classes)
     return segment_folder(
         request.images,
-        root=request.root,
+        root=request.found.root,
         segmenter=segmenter,
         classes=classes,
         out=config.out,
@@ -195,21 +213,17 @@ def check_refining(refine: str, *, mask_generator: object) -> None:
         raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
 
 
-def _choose(photos: str | Path, *, out: str | Path, video: bool) -> tuple[tuple[Path, ...], int]:
+def _choose(found: Photographs, *, video: bool) -> tuple[tuple[Path, ...], int]:
     """What is to be segmented, and how many videos are not: those of a folder have to be asked for."""
-    from patchword.segmentation.video import VIDEO_SUFFIXES, check_extra, is_video
-
-    found = choose_images(photos, out=out, also=VIDEO_SUFFIXES)
-    videos = [path for path in found if is_video(path)]
-    if video or not Path(photos).is_dir():
-        if videos:
-            check_extra()
-        return tuple(found), 0
-    images = tuple(path for path in found if not is_video(path))
+    videos = [path for path in found.images if is_video(path)]
+    left_out = [] if video else [path for path in videos if path not in found.named]
+    if len(left_out) < len(videos):
+        check_extra()
+    images = tuple(path for path in found.images if path not in left_out)
     if not images:
         there = "a video" if len(videos) == 1 else f"{len(videos)} videos"
-        raise PatchwordError(f"there are no photographs in {photos}, but {there}; pass --video for their frames")
-    return images, len(videos)
+        raise PatchwordError(f"there are no photographs in {found.root}, but {there}; pass --video for their frames")
+    return images, len(left_out)
 
 
 def _name_of_tower(tower: Tower) -> ModelName:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchword.config.segment import SegmentConfig
-from patchword.config.shared import read_vocabulary
+from patchword.config.shared import PhotosValue, read_vocabulary
 from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
 from patchword.data.vocabulary import Vocabulary
@@ -86,14 +86,14 @@ class _Trials:
         return frame.pixels
 
 
-def plan_segment(photos: str | Path, config: SegmentConfig) -> Plan:
+def plan_segment(photos: PhotosValue, config: SegmentConfig) -> Plan:
     """What `segment` would do.
 
     Where all models are on this machine they are loaded, and three images are segmented to see how long it takes and
     how much disk; what they leave is removed.
     """
     request = SegmentRequest.read(photos, config)
-    request.tell_classes(quiet=config.quiet)
+    request.tell(output=False)
     portion = request.portion()
     counts = {"images": len(portion)}
     if config.classes is not None:

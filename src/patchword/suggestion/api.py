@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.config.command import command
-from patchword.config.inputs import root_of
-from patchword.config.shared import ClassesValue
+from patchword.config.inputs import choose_images, tell
+from patchword.config.shared import ClassesValue, PhotosValue
 from patchword.config.suggest import SuggestConfig
 from patchword.data.folders import write_text
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
-from patchword.models.registry import find_preset
+from patchword.models.registry import find_preset, name_of
 
 if TYPE_CHECKING:
     from patchword.suggestion.result import Suggestion
@@ -24,26 +24,28 @@ BUILT_IN = Path(__file__).with_name("nouns.txt")
 
 
 @command(SuggestConfig)
-def suggest(photos: str | Path, config: SuggestConfig) -> Suggestion:
+def suggest(photos: PhotosValue, config: SuggestConfig) -> Suggestion:
     """Propose a class list from photographs: the everyday nouns that an image-text model sees in them.
 
     Returns:
         the proposal; photographs that could not be looked at are in its `failed`.
     """
-    from patchword.data.images import find_images
     from patchword.suggestion.result import render
 
     targets = _targets(config)
     candidates = read_nouns(config.nouns)
-    images = find_images(photos)
-    _check_spared(images, targets=targets.values())
+    found = choose_images(photos)
+    _check_spared(found.images, targets=targets.values())
+    image_text = config.image_text or find_preset(config.preset).image_text
+    tell(found.spoken(), f"image-text model: {name_of(image_text)}", quiet=config.quiet)
     from patchword.suggestion.run import suggest_classes  # after what can be refused without torch
 
     loader = Loader(device=config.device, dtype=config.dtype)
+    tell(loader.spoken(), quiet=config.quiet)
     suggestion = suggest_classes(
-        images,
-        root=root_of(photos),
-        encoder=loader.image_text(config.image_text or find_preset(config.preset).image_text),
+        found.images,
+        root=found.root,
+        encoder=loader.image_text(image_text),
         nouns=candidates,
         settings=config.numbers,
         examples="page" in targets,
