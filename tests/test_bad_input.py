@@ -310,7 +310,10 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
         (["--dtype", "float8"], "--dtype is 'float8'; choose from auto, float32, bfloat16, float16"),
         (["--limit", "0"], "--limit is '0'; it must be at least 1"),
         (["--set", "overlap=2"], "setting 'overlap' is 2"),
-        (["--set", "overlapp=0.5"], "setting 'overlapp' is unknown (choose from generator, grids, overlap"),
+        (
+            ["--set", "overlapp=0.5"],
+            "setting 'overlapp' is unknown; did you mean 'overlap'? (choose from generator, grids, overlap",
+        ),
         (["--set", "overlap"], "must be NAME=VALUE"),
         (["--resume", "--overwrite"], "either resume or overwrite"),
     ],
@@ -333,7 +336,7 @@ def test_folders_in_use_are_refused_and_keep_their_files(made: Path, models: Mod
     kept = files_in(foreign)
     for flag in ("--resume", "--overwrite"):
         ran = must(run(*label_command(made / "photos", out=foreign, models=models), flag), code=2)
-        assert "no .patchword file in it" in ran.complaint
+        assert "it has no .patchword file" in ran.complaint
         ran = must(run(*label_command(made / "photos", out=made / "model", models=models), flag), code=2)
         assert "'model'" in ran.complaint
         assert "'labels'" in ran.complaint

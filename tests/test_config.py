@@ -66,7 +66,7 @@ def test_what_is_printed_is_read_again(kind: type[Config], tmp_path: Path) -> No
     assert must(run(*command, "--config", file, "--print-config")).out == first
     file.write_text(first.replace("{}", "") + "nothing: 1\n")
     complaint = must(run(*command, "--config", file), code=2).complaint
-    assert f"{file}: option 'nothing' is unknown (choose from " in complaint
+    assert f"{file}: option 'nothing' is unknown" in complaint
 
 
 def test_one_source_in_a_file_is_one_where_several_may_be(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_python_functions_show_their_options() -> None:
     assert list(parameters)[:3] == ["photos", "classes", "out"]
     assert parameters["dtype"].default == "auto"
     assert "    shard: Take part I of N" in (pw.label.__doc__ or "")
-    for wrong, told in (({"limit": 0}, "'limit' is 0"), ({"sharp": 1}, "'sharp' is unknown .*shard")):
+    for wrong, told in (({"limit": 0}, "'limit' is 0"), ({"sharp": 1}, "'sharp' is unknown; did you mean 'shard'")):
         with pytest.raises(PatchwordError, match=told):
             pw.label("photos", classes="cat", out="out", **wrong)  # type: ignore[call-overload]
     with pytest.raises(PatchwordError, match="absent"):

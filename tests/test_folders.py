@@ -68,7 +68,7 @@ def test_a_used_folder_is_refused_unless_resumed_or_overwritten(tmp_path: Path) 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
 def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path, flags: dict[str, bool]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(PatchwordError, match="not of patchword's making"):
+    with pytest.raises(PatchwordError, match="was not made by patchword"):
         prepare_output(tmp_path, marker="labels", **flags)
     assert _files(tmp_path) == ["precious.txt"]
 

@@ -20,7 +20,10 @@ from small_world import make_photos, must, run
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"jbu": {"colr": 3}}, "jbu: setting 'colr' is unknown (choose from radius, distance, colour"),
+        (
+            {"jbu": {"colr": 3}},
+            "jbu: setting 'colr' is unknown; did you mean 'colour'? (choose from radius, distance, colour",
+        ),
         ({"pamr": {"contrast": 11}}, "pamr: setting 'contrast' is 11; it must be at most 10"),
         ({"jbu": 3}, "setting 'jbu' is 3; "),
         ({"stride": 100}, "stride is 100; it requires window"),

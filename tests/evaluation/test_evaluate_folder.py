@@ -127,7 +127,9 @@ def test_wrong_requests(data: Path) -> None:
         run(data, None, model=None, predictions=data)
     with pytest.raises(PatchwordError, match="a shard is asked for without an output folder"):
         run(data, None, shard="1/2")
-    with pytest.raises(PatchwordError, match=r"'resample' is unknown \(choose from boundary"):
+    with pytest.raises(
+        PatchwordError, match=r"'resample' is unknown; did you mean 'resamples'\? \(choose from boundary"
+    ):
         run(data, None, scoring={"resample": 3})
     with pytest.raises(PatchwordError, match="'batches' is unknown"):
         run(data, None, settings={"batches": 3})

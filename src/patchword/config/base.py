@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -114,9 +115,7 @@ class Config(Settings):
             values = self.current(values)
             unknown = next((name for name in values if name not in type(self).model_fields), None)
             if unknown is not None:
-                raise PatchwordError(
-                    f"option {unknown!r} is unknown (choose from {', '.join(dict(options_of(type(self))))})"
-                )
+                raise PatchwordError(unknown_name("option", unknown, allowed=tuple(dict(options_of(type(self))))))
             lacking = [name for name, field in options_of(type(self)) if field.is_required() and name not in values]
             if lacking:
                 raise PatchwordError(f"{self.COMMAND} needs {' and '.join(lacking)}")
@@ -192,7 +191,7 @@ def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = (
     for detail in error.errors():
         name = ".".join(str(step) for step in detail["loc"])
         if detail["type"] == "extra_forbidden":
-            parts.append(f"{place} {name!r} is unknown" + (f" (choose from {', '.join(allowed)})" if allowed else ""))
+            parts.append(unknown_name(place, name, allowed=allowed))
         elif detail["type"] == "missing":
             parts.append(f"{place} {name!r} is missing")
         elif detail["type"] == "value_error":
@@ -200,6 +199,13 @@ def one_line(error: ValidationError, *, place: str, allowed: tuple[str, ...] = (
         else:
             parts.append(f"{place} {name!r} is {detail['input']!r}; {_wanted(detail['type'], detail)}")
     return "; ".join(parts)
+
+
+def unknown_name(place: str, name: str, *, allowed: Sequence[str]) -> str:
+    """Say in one line that there is no such name, which one is like it, and which there are."""
+    alike = difflib.get_close_matches(name, allowed, n=1)
+    meant = f"; did you mean {alike[0]!r}?" if alike else ""
+    return f"{place} {name!r} is unknown{meant}" + (f" (choose from {', '.join(allowed)})" if allowed else "")
 
 
 _WANTED = {

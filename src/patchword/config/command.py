@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from patchword.config.base import Config, Settings, option_of, options_of
+from patchword.config.base import Config, Settings, option_of, options_of, unknown_name
 from patchword.errors import PatchwordError
 
 P = ParamSpec("P")
@@ -138,7 +138,7 @@ def read_file(path: Path, kind: type[Config]) -> dict[str, Any]:
     allowed = [*source, *(name for name, field in options_of(kind) if option_of(field).kept)]
     unknown = next((name for name in values if name not in (*allowed, *kind.FORMER)), None)
     if unknown is not None:
-        raise PatchwordError(f"{path}: option {str(unknown)!r} is unknown (choose from {', '.join(allowed)})")
+        raise PatchwordError(f"{path}: {unknown_name('option', str(unknown), allowed=allowed)}")
     return values
 
 

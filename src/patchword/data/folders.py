@@ -273,8 +273,8 @@ def _check_used_folder(path: Path, resume: bool, overwrite: bool, marker: str) -
     found = read_marker(path)
     if found is None:
         raise PatchwordError(
-            f"output folder {path} is not empty and not of patchword's making (no {MARKER_FILE} file in it), "
-            "so it is neither resumed nor overwritten; choose another folder"
+            f"output folder {path} is not empty and was not made by patchword (it has no {MARKER_FILE} file); choose "
+            "another folder"
         )
     if found != marker:
         raise PatchwordError(f"output folder {path} holds {found!r}, not {marker!r}; choose another folder")
