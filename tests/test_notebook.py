@@ -138,7 +138,7 @@ def titles(notebook: nbformat.NotebookNode) -> list[str]:
 def own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder; the kernel writes what it keeps elsewhere."""
     kernels = tmp_path_factory.mktemp("jupyter")
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
+    for name in ("TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR"):
         monkeypatch.setenv(name, str(kernels))
     return tmp_path
 
