@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.disagreement import compare_labels, find_disagreement
 from patchword.labeling.quality.records import ImageUncertainty, worst_masks
+from patchword.runs.pipeline import Chunk, Work, Written, do_chunk
 from patchword.segmentation.result import SegmentationResult
 
 NAMES = ("cat", "dog", "sky")
@@ -142,6 +144,22 @@ def labelled(folder: Path) -> Any:
 def compare(labels: Any, stub: Stub, **options: Any) -> tuple[ImageUncertainty, ...]:
     out = labels.items[0].image.parent / "disagreement.jsonl"
     return find_disagreement(labels, segmenter=stub, out=out, quiet=True, **options)  # type: ignore[arg-type]
+
+
+class Backwards:
+    """An executor that does the last chunk first, each on its own."""
+
+    def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
+        for chunk in reversed(chunks):
+            for written in do_chunk(chunk, work=work):
+                done(written)
+
+
+def test_whoever_compares_the_doubts_are_the_same(tmp_path: Path) -> None:
+    labels = labelled(tmp_path)
+    here = compare(labels, Stub())
+    (tmp_path / "disagreement.jsonl").unlink()
+    assert compare(labels, Stub(), executor=Backwards()) == here
 
 
 def test_a_data_set_is_looked_through_and_written_down(tmp_path: Path) -> None:

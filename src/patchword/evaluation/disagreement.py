@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from patchword.data.folders import Manifest, json_text, write_text
+from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, Segment
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.labeling.quality.records import ImageUncertainty, MaskUncertainty, by_uncertainty
-from patchword.runs.pipeline import Photograph, content_of, decoded
+from patchword.runs.pipeline import Chunk, Executor, InThreads, Photograph, Pixels, Written, content_of
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import AnySegmenter
 from patchword.segmentation.result import SegmentationResult
@@ -28,8 +30,7 @@ def find_disagreement(
     segmenter: AnySegmenter,
     out: Path,
     unusable: Mapping[str, str] | None = None,
-    ahead: int = 2,
-    threads: int = 2,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> tuple[ImageUncertainty, ...]:
     """Segment the photographs of a data set with its own classes and compare, mask by mask.
@@ -45,8 +46,7 @@ def find_disagreement(
         segmenter: as a rule the one that was trained on it.
         out: file of JSON lines, one a photograph.
         unusable: of `LabelledDataset.unusable`; these photographs are not looked at.
-        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
-        threads: photographs that are decoded at once, 1 or more.
+        executor: whoever compares; by default it is done here, reading ahead in threads.
         quiet: whether to show no progress.
 
     Returns:
@@ -60,7 +60,7 @@ def find_disagreement(
         for name, record in earlier.items()
         if keys.get(name) is not None and record.of == keys[name] and record.reason is None and name not in unusable
     }
-    write_text(out, "".join(json_text(record.model_dump(mode="json")) + "\n" for record in found.values()))
+    write_text(out, "".join(json_text(record.line()) + "\n" for record in found.values()))
     missing = {item.record.name: item for item in labels.items if item.record.name not in found}
     with (
         Manifest(out) as manifest,
@@ -68,18 +68,18 @@ def find_disagreement(
     ):
 
         def keep(record: ImageUncertainty) -> None:
-            manifest.append(record.model_dump(mode="json"))
+            manifest.append(record.line())
             found[record.name] = record
             progress.advance()
 
         for name in missing.keys() & unusable.keys():
-            keep(ImageUncertainty(name=name, doubt=0.0, masks=(), reason=unusable[name]))
-        waiting = ((name, item.image) for name, item in missing.items() if name not in unusable)
-        with closing(decoded(waiting, ahead=ahead, threads=threads)) as photographs:
-            for photograph in photographs:
-                item = missing[photograph.name]
-                record = _compare(photograph, item, labels=labels, segmenter=segmenter)
-                keep(record.model_copy(update={"of": keys[photograph.name]}))
+            keep(ImageUncertainty(name=name, status="failed", doubt=0.0, masks=(), reason=unusable[name]))
+        usable = {name: item for name, item in missing.items() if name not in unusable}
+        (executor or InThreads()).run(
+            [Chunk(((name, item.image),), lines=1) for name, item in usable.items()],
+            work=CompareWork(usable, labels.vocabulary, segmenter, keys),
+            done=lambda written: keep(ImageUncertainty.model_validate(written.record)),
+        )
     manifest.finish()
     return by_uncertainty(found.values())
 
@@ -157,17 +157,45 @@ def _mask_uncertainty(
     )
 
 
-def _compare(
-    photograph: Photograph, item: LabelledItem, *, labels: LabelledDataset, segmenter: AnySegmenter
-) -> ImageUncertainty:
-    name = photograph.name
-    try:
+@dataclass(frozen=True)
+class CompareWork:
+    """What is done with the photographs of a data set; the `Work` of the folder engine.
+
+    Attributes:
+        items: of the data set, by name.
+        vocabulary: its classes.
+        segmenter: who is asked.
+        keys: by name, what a comparison depends on.
+    """
+
+    items: Mapping[str, LabelledItem]
+    vocabulary: Vocabulary
+    segmenter: AnySegmenter
+    keys: Mapping[str, str | None]
+
+    def read(self, path: Path) -> Pixels:
+        """Decode a photograph."""
+        return read_image(path)
+
+    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[ImageUncertainty]:
+        """Segment each photograph and compare."""
+        for each in photographs:
+            try:
+                record = self._compare(each)
+            except PatchwordError as error:
+                record = ImageUncertainty(name=each.name, status="failed", doubt=0.0, masks=(), reason=str(error))
+            yield record.model_copy(update={"of": self.keys[each.name]})
+
+    def write(self, made: ImageUncertainty) -> Written:
+        """Nothing but its line is written."""
+        return Written(made)
+
+    def _compare(self, photograph: Photograph) -> ImageUncertainty:
         if isinstance(photograph.pixels, PatchwordError):
             raise photograph.pixels
-        label_map = LabelMap.load(item.label_map, names=labels.vocabulary.names)
-        (predicted,) = segmenter.segment_batch([photograph.pixels], classes=labels.vocabulary, background=[])
+        item = self.items[photograph.name]
+        label_map = LabelMap.load(item.label_map, names=self.vocabulary.names)
+        (predicted,) = self.segmenter.segment_batch([photograph.pixels], classes=self.vocabulary, background=[])
         if isinstance(predicted, PatchwordError):
             raise predicted
-        return compare_labels(label_map, item.segments(), predicted=predicted, name=name)
-    except PatchwordError as error:
-        return ImageUncertainty(name=name, doubt=0.0, masks=(), reason=str(error))
+        return compare_labels(label_map, item.segments(), predicted=predicted, name=photograph.name)

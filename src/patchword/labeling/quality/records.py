@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -15,7 +15,7 @@ from patchword.config.base import Settings
 from patchword.data.folders import Manifest
 from patchword.errors import PatchwordError
 from patchword.labeling.records import ImageRecord
-from patchword.runs.records import Record
+from patchword.runs.records import LineRecord, Record
 
 DIGITS = 4
 """Of every share, so that a line stays short and says no more than it knows."""
@@ -143,18 +143,19 @@ class MaskUncertainty(Record):
     instead: str
 
 
-class ImageUncertainty(Record):
+class ImageUncertainty(LineRecord):
     """How much a model contradicts the labels of one photograph.
 
     Attributes:
         name: of the photograph.
+        status: "failed" where it could not be looked at.
         doubt: as a mask's, over all labelled pixels; 0 where there are none.
         masks: those with pixels in the label map, most doubtful first.
         reason: why the photograph could not be looked at; none otherwise.
         of: hash of the model, the photograph and the labels that were compared; none where an earlier version did.
     """
 
-    name: str
+    status: Literal["ok", "failed"] = "ok"
     doubt: float = Field(ge=0, le=1)
     masks: tuple[MaskUncertainty, ...]
     reason: str | None = None
