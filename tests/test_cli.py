@@ -203,7 +203,8 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
     (photos / "2.png").write_bytes((photos / "0.png").read_bytes())
     (photos / "broken.jpg").write_text("no photograph")
     ran = must(run(*label_command(photos, out=tmp_path / "labels", models=models)), code=1)
-    first, second, third, fourth = ran.out.splitlines()
+    first, second, third, fourth, fifth = ran.out.splitlines()
+    assert fifth == f"next: patchword align {tmp_path / 'labels'} -o model"
     assert first.endswith("failed")
     assert second.startswith("3 labelled and 1 failed in ")
     assert second.endswith("images a second")
@@ -219,17 +220,25 @@ def test_the_last_lines_say_how_long_and_what_else(made: Path, tmp_path: Path, m
 
 def test_the_demo_is_called_with_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
+    scores = dict.fromkeys(("miou", "miou_same_scenes", "miou_seen", "miou_unseen_classes", "miou_other_style"), 0.5)
+    parts = ("aligned", "oracle", "baseline_dense_clip", "pseudo_labels", "pseudo_labels_other_style")
+    record = dict.fromkeys(parts, scores)
     fake = ModuleType("patchword.toytown.demo")
 
     def run_demo(out: Path, *, seed: int, scenes: int, overwrite: bool, quiet: bool) -> Path:
         asked.extend([out, seed, scenes, overwrite, quiet])
+        out.mkdir()
+        (out / "report.json").write_text(json.dumps(record))
         return out / "report.html"
 
     fake.run_demo = run_demo  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "patchword.toytown.demo", fake)
     ran = must(run("demo", "-o", tmp_path / "demo", "--seed", 3, "--scenes", 12, "-q"))
     assert asked == [tmp_path / "demo", 3, 12, False, True]
-    assert ran.out.strip() == str(tmp_path / "demo/report.html")
+    *table, page, after = ran.out.splitlines()
+    assert table[2].split() == ["aligned", "segmenter", "50.0%", "50.0%", "50.0%", "50.0%"]
+    assert page == str(tmp_path / "demo/report.html")
+    assert after == "next: patchword suggest photos -o classes.txt"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

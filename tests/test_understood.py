@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,25 @@ def test_what_holds_no_photographs_is_refused(
 ) -> None:
     command = label_command(made / named, out=tmp_path / "out", models=models)
     assert told in must(run(*command), code=2).complaint
+
+
+def test_a_run_ends_with_the_next_command(
+    made: Path, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    segment = ["segment", made / "photos", "--model", made / "model", "--background", "sky"]
+    first, second = tmp_path / "1", tmp_path / "2"
+    after = must(run(*segment, "--classes", "cat, dog", "-o", first)).out.splitlines()[-1]
+    told = f"patchword evaluate {made / 'photos'} --masks TRUTH --classes 'cat, dog' --predictions {first}"
+    assert after == f"next: {told}"
+    after = must(run(*segment, "--classes", "cat, dog", "-o", second, "--shard", "1/2")).out.splitlines()[-1]
+    assert after == f"next: patchword merge {second} OTHER_PARTS... -o masks"
+    json.loads(must(run(*segment, "-o", tmp_path / "3", "--json")).out)  # and nothing else
+    align = ["align", made / "labels", "-o", "model", "--encoder", models.dinov2]
+    align += ["--image-size", "28", "--epochs", "1", "--batch", "2", "--lr", "0.001", "--set", "majority=0.01"]
+    told = must(run(*align)).out.splitlines()[-1].removeprefix("next: patchword ")
+    must(run(*shlex.split(told)))  # a line to copy
+    settings = json.loads((tmp_path / "model/config.json").read_text())["settings"]
+    wanted = {"image_size": 28, "epochs": 1, "batch_size": 2, "learning_rate": 0.001}
+    assert {name: settings[name] for name in wanted} == wanted
+    assert (tmp_path / "masks/report.html").is_file()

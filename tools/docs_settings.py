@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from patchword.config.base import Config, Settings, option_of, options_of
+from patchword.config.base import SHORTER, Config, Settings, option_of, options_of
 
 _LINE = re.compile(r"^(settings|options): ([\w.]+)\.(\w+)$", re.MULTILINE)
 
@@ -46,7 +46,8 @@ def _typed(kind: type[Config], name: str) -> str:
         return f"`{option.metavar}`" if option.argument else ""
     flags = [option.flag or name]
     if name in kind.PARTS:
-        flags = ["--set NAME=VALUE", *kind.SHORT_CUTS.get(name, ())]
+        typed = kind.SHORT_CUTS.get(name, {})
+        flags = ["--set NAME=VALUE", *(flag for each in typed for flag in (each, *SHORTER.get(each, ())))]
     return ", ".join(f"`{flag if flag[0] == '-' else '--' + flag.replace('_', '-')}`" for flag in flags)
 
 

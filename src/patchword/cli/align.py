@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
 
-from patchword.cli.terminal import exit_with_failures, print_json, print_plan, speaks_for_all
+from patchword.cli.terminal import exit_with_failures, print_json, print_plan, say_next, speaks_for_all
 from patchword.config.align import AlignCommand
 
 
@@ -21,6 +22,7 @@ def align(labels: str, config: AlignCommand) -> None:
         return
     made = patchword.align(labels, config=config).config
     from patchword.alignment.run import RUN, read_skipped
+    from patchword.labeling.records import DatasetRecord
 
     facts, out = made.training, Path(config.out)
     if not speaks_for_all():
@@ -32,5 +34,7 @@ def align(labels: str, config: AlignCommand) -> None:
         typer.echo(
             f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
         )
+        photos = config.photos or os.path.relpath(Path(labels) / DatasetRecord.load(Path(labels)).photographs)
+        say_next("segment", photos, "--model", out, "-o", "masks")
     reasons = read_skipped(out) if facts.images_skipped else {}
     exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)

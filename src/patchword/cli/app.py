@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchword.cli.terminal import command_line, print_columns, print_json, report_labels, report_segmented, say
+from patchword.cli.terminal import (
+    command_line,
+    print_columns,
+    print_json,
+    report_labels,
+    report_segmented,
+    say,
+    say_next,
+)
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
@@ -176,8 +185,10 @@ def _root(
 
 
 def demo(_: None, config: DemoConfig) -> None:
-    """Run the demo and say where its page is."""
+    """Run the demo, print its table and say where its page is."""
+    from patchword.evaluation.report import percent
     from patchword.toytown.demo import run_demo
+    from patchword.toytown.demo_report import summary
 
     options: dict[str, Any] = {
         "seed": config.seed,
@@ -185,7 +196,12 @@ def demo(_: None, config: DemoConfig) -> None:
         "overwrite": config.overwrite,
         "quiet": config.quiet,
     }
-    typer.echo(run_demo(Path(config.out), **options))
+    page = run_demo(Path(config.out), **options)
+    record = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    head = ("mIoU", "labelled scenes", "new scenes", "names never trained", "new scenes at dusk")
+    print_columns([head, *([name, *map(percent, scores)] for name, *scores in summary(record))])
+    typer.echo(page)
+    say_next("suggest", "photos", "-o", "classes.txt")
 
 
 add_command(app, DemoConfig, demo)

@@ -12,7 +12,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from patchword.cli.terminal import parse_settings
-from patchword.config.base import MAY_BE_EMPTY, Config, Settings, option_of, options_of
+from patchword.config.base import MAY_BE_EMPTY, SHORTER, Config, Settings, option_of, options_of
 from patchword.config.command import read_file, to_yaml
 from patchword.errors import PatchwordError
 
@@ -77,16 +77,12 @@ def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
 
 
 def _short_cuts(kind: type[Config], part: str) -> Sequence[tuple[str, Any]]:
-    settings = kind.PARTS[part]
-    return [
-        (
-            name,
-            _parameter(
-                settings.model_fields[name], _flag(name), metavar=metavar, help=_help(settings.model_fields[name])
-            ),
-        )
-        for name, metavar in kind.SHORT_CUTS.get(part, {}).items()
-    ]
+    found = []
+    for name, metavar in kind.SHORT_CUTS.get(part, {}).items():
+        field = kind.PARTS[part].model_fields[name]
+        flags = (_flag(name), *SHORTER.get(name, ()))
+        found.append((name, _parameter(field, *flags, metavar=metavar, help=_help(field))))
+    return found
 
 
 def _parameter(field: FieldInfo, *flags: str, metavar: str | None, help: str, hidden: bool = False) -> Any:

@@ -105,4 +105,8 @@ def import_(source: str, config: ImportCommand) -> None:
     from patchword.export.importers import import_labels
 
     dataset = import_labels(source, config=config.changed(command=command_line()))
-    report_labels(dataset, out=Path(config.out), done="imported", as_json=config.as_json)
+    from patchword.models.registry import find_preset
+
+    text_encoder = find_preset("balanced").image_text  # these labels name none
+    then = ("align", config.out, "--text-encoder", text_encoder, "-o", "model")
+    report_labels(dataset, out=Path(config.out), done="imported", as_json=config.as_json, then=then)

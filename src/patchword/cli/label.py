@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from patchword.labeling.preview import Preview
 
 
-def label(photos: str, config: LabelCommand) -> None:
+def label(photos: list[str], config: LabelCommand) -> None:
     """Label, or say what it would take, or show what it would look like."""
     import patchword
 
@@ -30,7 +30,8 @@ def label(photos: str, config: LabelCommand) -> None:
         _report_preview(preview_label(photos, config, count=config.preview), as_json=config.as_json)
     else:
         dataset = patchword.label(photos, config=config)
-        report_labels(dataset, out=Path(config.out), done="labelled", as_json=config.as_json)
+        then = () if config.part is None else ("merge", config.out, "OTHER_PARTS...", "-o", "labels")
+        report_labels(dataset, out=Path(config.out), done="labelled", as_json=config.as_json, then=then)
 
 
 def _report_preview(preview: Preview, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from patchword.cli.terminal import command_line, print_plan, report_segmented
 from patchword.config.segment import SegmentCommand
 
 
-def segment(photos: str, config: SegmentCommand) -> None:
+def segment(photos: list[str], config: SegmentCommand) -> None:
     """Segment, or say what it would take."""
     import patchword
 
@@ -21,4 +21,10 @@ def segment(photos: str, config: SegmentCommand) -> None:
 
         print_plan(plan_segment(photos, config), as_json=config.as_json)
         return
-    report_segmented(patchword.segment(photos, config=config), out=Path(config.out), as_json=config.as_json)
+    then: tuple[object, ...] = ()
+    if config.part is not None:
+        then = ("merge", config.out, "OTHER_PARTS...", "-o", "masks")
+    elif isinstance(config.classes, str) and len(photos) == 1:
+        then = ("evaluate", *photos, "--masks", "TRUTH", "--classes", config.classes, "--predictions", config.out)
+    segmented = patchword.segment(photos, config=config)
+    report_segmented(segmented, out=Path(config.out), as_json=config.as_json, then=then)

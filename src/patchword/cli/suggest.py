@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from patchword.cli.terminal import command_line, exit_with_failures, print_columns, print_json
+from patchword.cli.terminal import command_line, exit_with_failures, print_columns, print_json, say_next
 from patchword.config.suggest import SuggestCommand
 
 if TYPE_CHECKING:
     from patchword.suggestion.result import Suggestion
 
 
-def suggest(photos: str, config: SuggestCommand) -> None:
+def suggest(photos: list[str], config: SuggestCommand) -> None:
     """Propose, and say what was written."""
     import patchword
 
@@ -23,6 +23,7 @@ def suggest(photos: str, config: SuggestCommand) -> None:
         print_json(suggestion.to_json())
     else:
         _print(suggestion, config)
+        say_next("label", *photos, "--classes", config.out, "-o", "labels")
     exit_with_failures(len(suggestion.failed), done="looked at", where=Path(config.out), reasons=suggestion.failed)
 
 

@@ -130,6 +130,11 @@ def say(message: str, *, quiet: bool = False) -> None:
         typer.echo(message, err=True)
 
 
+def say_next(*words: object) -> None:
+    """Print the command that comes next, as a line to copy."""
+    typer.echo(f"next: {shlex.join(['patchword', *map(str, words)])}")
+
+
 def exit_with_failures(
     failed: int, *, done: str, where: Path, reasons: Mapping[str, str] | None = None, shown: int = 10
 ) -> None:
@@ -150,7 +155,9 @@ def exit_with_failures(
     raise typer.Exit(FAILED)
 
 
-def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bool) -> None:
+def report_labels(
+    dataset: LabelledDataset, *, out: Path, done: str, as_json: bool, then: Sequence[object] = ()
+) -> None:
     """Print what a data set of labels amounts to; leave with exit code 1 when some failed or were left out.
 
     Args:
@@ -158,6 +165,7 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         out: its folder, as it was typed.
         done: what was done with the photographs, such as "labelled".
         as_json: whether to print the counts as JSON.
+        then: the command that comes next, by default `align`.
     """
     from patchword.labeling.quality.report import REPORT_FILE
     from patchword.labeling.records import MANIFEST_FILE
@@ -175,6 +183,8 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
             typer.echo(line)
         if (dataset.folder / REPORT_FILE).is_file():
             typer.echo(f"{out / REPORT_FILE} shows what they are worth, the worst first")
+        if counts.ok:
+            say_next(*(then or ("align", out, "-o", "model")))
     reasons = {record.name: record.reason or "" for record in dataset.failed}
     exit_with_failures(counts.failed, done=done, where=out / MANIFEST_FILE, reasons=reasons)
     if left_out := sum(counts.left_out.values()):
@@ -182,13 +192,14 @@ def report_labels(dataset: LabelledDataset, *, out: Path, done: str, as_json: bo
         raise typer.Exit(FAILED)
 
 
-def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) -> None:
+def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool, then: Sequence[object] = ()) -> None:
     """Print what a folder of segmentations amounts to; leave with exit code 1 when photographs failed.
 
     Args:
         segmented: the folder.
         out: the same, as it was typed.
         as_json: whether to print the counts as JSON.
+        then: the command that comes next.
     """
     from patchword.runs.records import read_sessions
     from patchword.segmentation.page import PAGE_FILE
@@ -204,6 +215,8 @@ def report_segmented(segmented: SegmentedFolder, *, out: Path, as_json: bool) ->
         for line in session_remarks(session, done="segmented"):
             typer.echo(line)
         typer.echo(f"{out / PAGE_FILE} shows the masks, the least certain first")
+        if then:
+            say_next(*then)
     exit_with_failures(failed, done="segmented", where=out / RESULTS, reasons=segmented.failed)
 
 

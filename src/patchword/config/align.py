@@ -192,10 +192,12 @@ class AlignConfig(Devices):
     SOURCE: ClassVar[Source] = LABELS
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "patchword align labels/ -o model/",
-        "patchword align labels/ -o model/ --encoder facebook/dinov2-base --set epochs=10",
+        "patchword align labels/ -o model/ --encoder facebook/dinov2-base --epochs 20 --lr 0.0005",
     )
     PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": AlignSettings}
-    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {"settings": {"seed": "N"}}
+    SHORT_CUTS: ClassVar[Mapping[str, Mapping[str, str | None]]] = {
+        "settings": {"epochs": "N", "batch_size": "N", "learning_rate": "RATE", "image_size": "PIXELS", "seed": "N"}
+    }
 
     out: Out
     preset: Annotated[

@@ -62,6 +62,10 @@ class Settings(BaseModel):
         return {former.get(name, name): value for name, value in values.items()}
 
 
+SHORTER = {"batch_size": ("--batch",), "learning_rate": ("--lr",)}
+"""Settings -> further flags, as other libraries call them."""
+
+
 @dataclass(frozen=True)
 class Option:
     """What a person reads of an option, and how it is typed.

@@ -53,7 +53,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
     return render_page(
         "demo",
         record=record,
-        summary=_summary(record),
+        summary=summary(record),
         aims=_aims(record),
         legend=[(name, hex_colour(colour), "") for name, colour in zip(ALL, palette(len(ALL)).tolist(), strict=True)],
         pictures={key: [[_shown(panel) for panel in row] for row in rows] for key, rows in pictures.items()},
@@ -65,7 +65,7 @@ def render(record: Mapping[str, Any], *, pictures: Pictures, per_class: Mapping[
     )
 
 
-def _summary(record: Mapping[str, Any]) -> list[tuple[str | float | None, ...]]:
+def summary(record: Mapping[str, Any]) -> list[tuple[str, float | None, float | None, float | None, float | None]]:
     """Rows of mIoU: labelled scenes, unseen scenes, unseen classes, other style."""
     aligned, oracle, dense = (record[key] for key in ("aligned", "oracle", "baseline_dense_clip"))
     return [
