@@ -59,6 +59,21 @@ def test_quality_counts_what_is_gone_or_changed(world: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("file", ["quality.jsonl", "report.html"])
+def test_quality_tells_though_nothing_can_be_written(file: str, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "world")
+    labels = tmp_path / "world/labels"
+    expected = must(run("quality", labels)).out.partition(f"\n{labels}")[0]
+    (labels / file).unlink()
+    (labels / file).mkdir()
+    ran = must(run("quality", labels), code=1)
+    assert (
+        ran.complaint
+        == f"patchword: cannot write {labels / file}: Is a directory; there is no report, only what is printed"
+    )
+    assert ran.out == expected
+
+
 def test_export_refuses_what_is_gone_or_changed(world: Path) -> None:
     ran = must(run("export", world / "labels", "--format", "voc", "-o", world / "voc"), code=2)
     assert "1 photograph is gone: 0.png; 1 photograph changed since it was labelled: 1.png" in ran.complaint

@@ -10,6 +10,7 @@ import typer
 
 from patchword.cli.terminal import FAILED, complain, print_columns, print_json, say_where
 from patchword.config.others import QualityConfig
+from patchword.errors import WriteError
 
 if TYPE_CHECKING:
     from patchword.labeling.dataset import LabelledDataset
@@ -22,18 +23,27 @@ def quality(labels: str, config: QualityConfig) -> None:
 
     photos = None if config.photos is None else Path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
+    from patchword.data.folders import Manifest
+    from patchword.labeling.quality.records import summarise
     from patchword.labeling.quality.report import REPORT_FILE, write_report  # after what can be refused without torch
+    from patchword.labeling.records import MANIFEST_FILE, read_manifest
 
     unusable = dataset.unusable(quiet=config.quiet)
     say_where(dataset, photos=photos, unusable=unusable, quiet=config.quiet)
     doubted = _ask(config, dataset, unusable=unusable)[: config.worst] if config.model is not None else []
-    summary = write_report(Path(labels), photos=dataset.root, quiet=config.quiet)
+    unwritten = ""
+    try:
+        summary = write_report(Path(labels), photos=dataset.root, quiet=config.quiet)
+    except WriteError as error:  # as in a folder that may only be read: what it holds can be told all the same
+        unwritten = str(error)
+        images = read_manifest(Manifest(dataset.folder / MANIFEST_FILE))
+        summary = summarise(dataset.quality(), images=images, names=dataset.vocabulary.names, worst=config.worst)
     summary = summary.model_copy(update={"worst": summary.worst[: config.worst], "best": ()})
     if config.as_json:
         masks = [{"name": name, **mask.model_dump(mode="json")} for name, mask in doubted]
         counts = summary.model_dump(mode="json") | {"unusable_photographs": unusable}
         print_json(counts | ({} if config.model is None else {"doubted_masks": masks}))
-        _exit_with_unusable(unusable)
+        _exit_with_failures(unusable, unwritten=unwritten)
         return
     print_columns(_totals(summary))
     if summary.worst:
@@ -43,16 +53,20 @@ def quality(labels: str, config: QualityConfig) -> None:
         typer.echo("")
         rows = [(name, mask.class_name, mask.instead, _number(mask.doubt), mask.pixels) for name, mask in doubted]
         print_columns([("most doubted masks", "labelled as", "the model says", "doubt", "pixels"), *rows])
-    typer.echo(f"\n{Path(labels) / REPORT_FILE}")
-    _exit_with_unusable(unusable)
+    if not unwritten:
+        typer.echo(f"\n{Path(labels) / REPORT_FILE}")
+    _exit_with_failures(unusable, unwritten=unwritten)
 
 
-def _exit_with_unusable(unusable: Mapping[str, str]) -> None:
-    """Leave with exit code 1 when labels are of photographs that are not there any more as they were."""
+def _exit_with_failures(unusable: Mapping[str, str], *, unwritten: str) -> None:
+    """Leave with exit code 1 when photographs are gone or changed, or the report could not be written."""
     from patchword.labeling.dataset import why_unusable
 
     if unusable:
         complain(f"{why_unusable(unusable)}; their labels are counted above; `patchword label ... --resume` mends them")
+    if unwritten:
+        complain(f"{unwritten}; there is no report, only what is printed")
+    if unusable or unwritten:
         raise typer.Exit(FAILED)
 
 

@@ -16,7 +16,7 @@ from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
 from patchword.runs.plan import describe_output
 from patchword.runs.progress import photograph_count
-from patchword.segmentation.api import check_refining, open_source
+from patchword.segmentation.api import check_source, open_source
 
 if TYPE_CHECKING:
     from patchword.evaluation.masks import EvaluationTask, GroundTruth
@@ -64,8 +64,8 @@ def check_judged(judged: EvaluatedModel) -> None:
     if len(given) != 1:
         found = " and ".join(given) or "none of them"
         raise PatchwordError(f"an evaluation needs a model, a method or predictions, one of them; given: {found}")
-    if judged.predictions is None and (judged.model is None or isinstance(judged.model, str | Path)):
-        check_refining(judged.numbers.refine, mask_generator=judged.mask_generator)
+    if judged.predictions is None:
+        check_source(judged, refine=judged.numbers.refine)
     if judged.predictions is not None and judged.settings:
         raise PatchwordError("settings of segmenting are given beside predictions, which they cannot change")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from patchword.config.evaluate import PredictionsAre
 from patchword.config.segment import SegmentSettings
@@ -19,9 +19,10 @@ from patchword.evaluation.masks import GroundTruth, Pair, Positions, check_not_s
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.runs.pipeline import Photograph, Pixels, why_unread
-from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.records import RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
-from patchword.segmentation.result import MASKS
+from patchword.segmentation.records import MASKS, RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
+
+if TYPE_CHECKING:
+    from patchword.segmentation.dense import AnySegmenter
 
 
 class Predictor(Protocol):

@@ -179,6 +179,8 @@ def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
 
 def check_source(source: ModelSource, *, refine: str) -> None:
     """Refuse, before anything is loaded, parts that make no segmenter together."""
+    if source.model is None or isinstance(source.model, str | Path):
+        check_refining(refine, mask_generator=source.mask_generator)
     check_parts(
         source.model,
         method=source.method,
@@ -186,8 +188,6 @@ def check_source(source: ModelSource, *, refine: str) -> None:
         encoder=source.encoder,
         text_encoder=source.text_encoder,
     )
-    if source.model is None or isinstance(source.model, str | Path):
-        check_refining(refine, mask_generator=source.mask_generator)
 
 
 def open_source(source: ModelSource, *, as_published: bool = False) -> AnySegmenter:

@@ -22,7 +22,7 @@ from patchword.errors import PatchwordError
 from patchword.runs.records import LineRecord, Record, RunRecord, ShardRecord, check_counted
 
 MARKER = "segmentation"
-RESULTS, SETTINGS = "results.jsonl", "segment.json"
+RESULTS, SETTINGS, MASKS = "results.jsonl", "segment.json", "masks"
 FORMAT: Literal["patchword-segmentation"] = "patchword-segmentation"
 VERSION: Literal[2] = 2
 STATUSES = ("ok", "failed")

@@ -19,13 +19,13 @@ from patchword.data.masks import LabelMap, run_lengths
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.pixels import class_shares
-from patchword.segmentation.records import ClassArea, ResultRecord, RunLengthsRecord
+from patchword.segmentation.records import MASKS, ClassArea, ResultRecord, RunLengthsRecord
 from patchword.segmentation.scores import PixelScores
 from patchword.visualization.notebook import notebook_html, notebook_picture
 from patchword.visualization.overlays import overlay
 from patchword.visualization.pages import encoded, hex_colour, number, percent, share
 
-MASKS, OVERLAYS = "masks", "overlays"
+OVERLAYS = "overlays"
 CONFIDENCE, SOFT = "confidence", "soft"
 JPEG_QUALITY = 90
 

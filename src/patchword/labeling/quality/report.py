@@ -20,7 +20,7 @@ from patchword.data.folders import Manifest, json_text, replacing, write_text
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, WriteError
 from patchword.labeling.clip_crops import Detection
 from patchword.labeling.image import ImageLabels
 from patchword.labeling.quality.assess import assess
@@ -79,7 +79,7 @@ def complete_quality(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[Q
                 file.write(line)
                 yield record
     except OSError as error:
-        raise PatchwordError(f"cannot write {path}: {error.strerror}") from None
+        raise WriteError(f"cannot write {path}: {error.strerror}") from None
 
 
 def assessors(
@@ -136,7 +136,7 @@ def _detection(data: Mapping[str, Any], names: tuple[str, ...]) -> Detection:
 def _records(folder: Path, *, wanted: Mapping[str, Again]) -> Iterator[tuple[QualityRecord, bytes]]:
     """The wanted records by name, each with its line."""
     path = folder / QUALITY_FILE
-    with path.open("rb") if path.exists() else io.BytesIO() as file:
+    with path.open("rb") if path.is_file() else io.BytesIO() as file:
         places = _places(file)
         for name in sorted(wanted):
             line = b""

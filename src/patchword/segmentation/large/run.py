@@ -32,8 +32,8 @@ from patchword.segmentation.large.tiles import (
     settings_of_tile,
 )
 from patchword.segmentation.large.unfinished import PixelStore, Shown, Unfinished, nothing
-from patchword.segmentation.records import ClassArea, ResultRecord, TilesRecord
-from patchword.segmentation.result import CONFIDENCE, JPEG_QUALITY, MASKS, OVERLAYS, SegmentationResult
+from patchword.segmentation.records import MASKS, ClassArea, ResultRecord, TilesRecord
+from patchword.segmentation.result import CONFIDENCE, JPEG_QUALITY, OVERLAYS, SegmentationResult
 from patchword.segmentation.words import Classes, mask_names
 from patchword.visualization.overlays import overlay
 
