@@ -23,15 +23,13 @@ from patchword.errors import PatchwordError
 if TYPE_CHECKING:
     from patchword.segmentation.methods import Method
 from patchword import __version__
-from patchword.cli.align import align
 from patchword.cli.benchmarks import benchmarks
 from patchword.cli.build import add_command
 from patchword.cli.evaluate import evaluate
 from patchword.cli.exchange import export, import_
-from patchword.cli.label import label
 from patchword.cli.models import encoders, models_app
 from patchword.cli.quality import quality
-from patchword.cli.segment import segment
+from patchword.cli.stages import align, label, segment
 from patchword.cli.suggest import suggest
 from patchword.cli.terminal import (
     PatchwordGroup,

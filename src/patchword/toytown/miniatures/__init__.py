@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "miniatures"
+FOLDER = Path(__file__).parent
 CLIP = FOLDER / "clip"
 DINO = FOLDER / "dino"
 SAM = FOLDER / "sam"
