@@ -78,18 +78,13 @@ def open_predictor(
     of_segmenter: Callable[[AnySegmenter], GroundTruth] | None = None,
     as_published: bool = False,
 ) -> tuple[EvaluationTask, Predictor]:
-    """Load what was named, for any task, such as a benchmark.
+    """Load what was named, for any task, such as a benchmark; returns the task with the truth that is scored.
 
     Args:
-        task: photographs with masks.
-        judged: a model, a method or predictions.
         run: where to, which is checked before anything is loaded.
         of_segmenter: the truth for the segmenter that was loaded, where that decides the templates of class lists that
             have none; None for the task's own.
         as_published: as for `open_segmenter`.
-
-    Returns:
-        the task with that truth, and who predicts.
     """
     from patchword.evaluation.predictors import SegmenterPredictor, find_predictions
     from patchword.evaluation.records import MARKER

@@ -139,14 +139,7 @@ _ONLY_SPEED = ("batch", "compile")  # settings that change no score beyond round
 
 @dataclass(frozen=True)
 class ProtocolRun:
-    """How a protocol is to run a benchmark, and what a user wants otherwise.
-
-    Attributes:
-        row: of the protocol's table.
-        templates: prompt templates instead of the row's, 7 or 80; None for the row's.
-        settings: names and values of segment settings that differ from the row's.
-        unlabelled: what unlabelled pixels are, where that is not what they are in the published numbers.
-    """
+    """How a protocol is to run a benchmark, and the templates, settings and rule that a user wants otherwise."""
 
     row: ProtocolRow
     templates: int | None = None
@@ -166,18 +159,11 @@ class ProtocolRun:
         return changed
 
     def segment_settings(self) -> SegmentSettings:
-        """The row's settings with the user's in them."""
         return SegmentSettings(**{**self.row.settings().model_dump(), **(self.settings or {})})
 
 
 def benchmark_task(opened: OpenBenchmark, *, run: ProtocolRun | None, limit: int | None = None) -> EvaluationTask:
-    """A benchmark that was found on disk, as `evaluate_task` takes it.
-
-    Args:
-        opened: the benchmark.
-        run: how a model is to be asked; None for predictions that are there already.
-        limit: take the first so many photographs; None for all.
-    """
+    """A benchmark that was found on disk, as `evaluate_task` takes it; no run for predictions."""
     if run is not None:
         opened = opened.asked_for(run.row.vocabulary(count=run.templates))
     reading: dict[str, Any] = {"layout": opened.layout, "split": opened.split, "rule": opened.truth.rule}

@@ -15,17 +15,7 @@ from patchword.errors import PatchwordError
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The numbers of one class.
-
-    Attributes:
-        index: position in the class list, from 0.
-        iou: intersection over union in [0, 1]; None when the class is in neither truth nor prediction.
-        accuracy: share in [0, 1] of the class's truth pixels that are predicted as it; None without truth pixels.
-        truth_pixels: pixels of the class in the truth.
-        predicted_pixels: valid pixels that are predicted as the class.
-        correct_pixels: pixels where both say the class.
-        confused_with: the wrong class that most of its truth pixels are given; None when there is none.
-    """
+    """The numbers of one class; shares in [0, 1], None where there is nothing to measure, counts in pixels."""
 
     index: int
     iou: float | None
@@ -163,6 +153,14 @@ def tally(
     Returns:
         (count, count + 1) pixels by truth and prediction, the last column no prediction; and (count, 2) intersection
         and union of boundaries, zeros without a dilation.
+
+    The paper (Boundary IoU, arXiv 2103.16562) defines the measure of boundaries for one mask: of truth and prediction
+    only those pixels are kept that are at most d from the mask's contour, and the IoU is taken of what is kept. Our
+    reading for semantic maps: every class of a map is one mask; intersections and unions add up over the images of a
+    data set, so that a class's Boundary IoU is the ratio of the sums, as its IoU is. The image's frame ends a mask, as
+    in the paper. Where the truth is ignore, the prediction is too; such pixels count nowhere and make no contour: a
+    contour is where two classes that count are within d of each other, also across a strip of ignore. Where nothing is
+    predicted, the prediction's masks end.
     """
     if prediction.shape != truth.shape or (dilation is not None and truth.ndim != 2):
         raise PatchwordError(
@@ -233,12 +231,7 @@ Indices = NDArray[np.integer[Any]]
 
 
 def boundary_reach(shape: tuple[int, ...], *, dilation: float = DILATION) -> int:
-    """How many pixels from a contour belong to a boundary: a share of the diagonal, rounded, at least one.
-
-    Args:
-        shape: height and width in pixels.
-        dilation: the share.
-    """
+    """How many pixels from a contour of an image (h, w) belong to a boundary: a share of the diagonal, at least one."""
     if not 0 < dilation < math.inf:
         raise PatchwordError(
             f"boundary dilation is {dilation}; it must be a fraction of the diagonal above 0, such as 0.02"
@@ -247,20 +240,12 @@ def boundary_reach(shape: tuple[int, ...], *, dilation: float = DILATION) -> int
 
 
 def on_boundary(labels: Indices, *, valid: NDArray[np.bool_], count: int, reach: int) -> NDArray[np.bool_]:
-    """Which pixels have another label, or the outside of the image, within a square of `reach` pixels around them.
+    """Which pixels (h, w) have another label, or the outside of the image, within a square of `reach` pixels around.
 
     All classes at once: a label and its complement are bits of one word, the words of a square are or-ed, and a bit
     that is there together with its complement tells of two labels. The square is done along rows, then along columns,
-    in steps that double, so that the work grows with the logarithm of its side.
-
-    Args:
-        labels: (h, w) integers from 0 to `count`; any other where not valid.
-        valid: (h, w) pixels that count; the others are on no boundary and make none.
-        count: the largest label, 1 or more.
-        reach: half the square's side in pixels, 1 or more.
-
-    Returns:
-        (h, w).
+    in steps that double, so that the work grows with the logarithm of its side. Labels go from 0 to `count`; pixels
+    that are not valid are on no boundary and make none.
     """
     height, width = labels.shape
     if min(height, width) <= 2 * reach:

@@ -29,7 +29,6 @@ class ImageCounts:
 
     @property
     def matrix(self) -> ConfusionMatrix:
-        """The confusion matrix of these counts."""
         matrix = ConfusionMatrix(len(self.table))
         matrix.add(self.table)
         return matrix
@@ -91,14 +90,7 @@ class ImageCounts:
 def count_image(
     prediction: NDArray[np.integer[Any]], truth: NDArray[np.integer[Any]], *, count: int, dilation: float | None
 ) -> ImageCounts:
-    """Count one image.
-
-    Args:
-        prediction: (h, w) class indices, -1 where nothing is predicted.
-        truth: (h, w) class indices, -1 where a pixel does not count.
-        count: number of classes.
-        dilation: of boundaries, see `boundary_counts`; None does not measure them.
-    """
+    """Count one image: prediction and truth (h, w) of class indices, -1 for none; without a dilation no boundaries."""
     table, boundary = tally(prediction, truth, count=count, dilation=dilation)
     return ImageCounts(table, None if dilation is None else boundary)
 
@@ -121,13 +113,7 @@ class Gathered:
 
     @classmethod
     def of(cls, images: Iterable[ImageCounts], *, count: int, boundary: bool) -> Gathered:
-        """Add up images.
-
-        Args:
-            images: taken one after the other.
-            count: number of classes.
-            boundary: whether boundaries were measured.
-        """
+        """Add up images, one in memory at a time."""
         table = np.zeros((count, count + 1), dtype=np.int64)
         edges = np.zeros((count, 2), dtype=np.int64)
         seen = np.zeros(count, dtype=np.int64)
@@ -153,15 +139,9 @@ _BLOCK = 4096  # images whose counts are multiplied at once; a matter of memory 
 
 
 def resampled_sums(images: NDArray[np.int64], *, resamples: int, seed: int) -> Values:
-    """Sum counts over as many images as there are, drawn with replacement, again and again.
+    """Sum counts (images, ...) over as many images as there are, drawn with replacement, again and again.
 
-    Args:
-        images: (images, ...) counts of each image, whose sums are below 2 ** 53.
-        resamples: how often, 1 or more.
-        seed: of the draws.
-
-    Returns:
-        (resamples, ...) whole numbers.
+    The sums must stay below 2 ** 53; returned are whole numbers (resamples, ...).
     """
     if not len(images):
         raise PatchwordError("there are no images to resample; at least 1 is needed")
@@ -175,15 +155,7 @@ def resampled_sums(images: NDArray[np.int64], *, resamples: int, seed: int) -> V
 
 
 def percentiles(values: Values, *, level: float) -> list[Interval | None]:
-    """The interval that holds the middle share of resampled values.
-
-    Args:
-        values: (resamples, n), not a number where a resample has no value.
-        level: the share, between 0 and 1.
-
-    Returns:
-        lowest and highest of each of the n, over the resamples that have a value; None where none has.
-    """
+    """The interval with the middle share of each column of `values` (resamples, n), nan where there is no value."""
     found: list[Interval | None] = []
     for column in values.T:
         known = column[~np.isnan(column)]
@@ -198,16 +170,7 @@ def percentiles(values: Values, *, level: float) -> list[Interval | None]:
 def bootstrap_interval(
     images: NDArray[np.int64], *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval | None:
-    """How sure a mean IoU is.
-
-    Args:
-        images: (images, classes, 3) pixels of intersection, truth and prediction.
-        resamples, seed: as for `resampled_sums`.
-        level: as for `percentiles`.
-
-    Returns:
-        lowest and highest mean IoU in [0, 1]; None where no pixel counts.
-    """
+    """The interval of the mean IoU, from (images, classes, 3) pixels of intersection, truth and prediction."""
     sums = resampled_sums(images, resamples=resamples, seed=seed)
     ious = ratio(sums[..., 0], sums[..., 1] + sums[..., 2] - sums[..., 0])  # (resamples, classes)
     return percentiles(mean_of_known(ious)[:, None], level=level)[0]

@@ -38,19 +38,14 @@ def find_disagreement(
     A mask that the model contradicts with confidence after having learned from it, and from all others of its class,
     is likely to be wrong. Source: docs/method.md, "What the labels are worth" [chosen].
 
-    What an earlier run has left in `out` of the same model, photographs and labels is kept, so that one that was
-    stopped goes on.
+    Returned is one record a photograph, most doubtful first; those that could not be looked at last. What an earlier
+    run has left in `out` of the same model, photographs and labels is kept, so that one that was stopped goes on.
 
     Args:
-        labels: the data set.
         segmenter: as a rule the one that was trained on it.
         out: file of JSON lines, one a photograph.
         unusable: of `LabelledDataset.unusable`; these photographs are not looked at.
         executor: whoever compares; by default it is done here, reading ahead in threads.
-        quiet: whether to show no progress.
-
-    Returns:
-        one record a photograph, most doubtful first; those that could not be looked at last.
     """
     unusable = unusable or {}
     keys = _keys(labels, segmenter=segmenter)
@@ -108,14 +103,7 @@ def _read(path: Path) -> dict[str, ImageUncertainty]:
 def compare_labels(
     label_map: LabelMap, segments: Sequence[Segment], *, predicted: SegmentationResult, name: str
 ) -> ImageUncertainty:
-    """Compare one photograph's labels with a prediction over the same classes.
-
-    Args:
-        label_map: (h, w) the labels.
-        segments: the masks that it was fused from.
-        predicted: (h, w) classes and confidences.
-        name: of the photograph.
-    """
+    """Compare one photograph's labels (h, w), fused from the segments, with a prediction over the same classes."""
     said, seen = label_map.indices, predicted.label_map.indices
     if said.shape != seen.shape:
         raise PatchwordError(f"label map of {name} has {said.shape} pixels, its prediction {seen.shape}")

@@ -49,11 +49,7 @@ EVALUATIONS = EvaluationFolder()
 
 
 class UnscoredError(PatchwordError):
-    """Images that could not be scored. There is no score over the others: it would pass for the score of all.
-
-    Attributes:
-        reasons: name of an image -> why not.
-    """
+    """Images that could not be scored, `reasons` by name. A score over the others would pass for that of all."""
 
     def __init__(self, reasons: Mapping[str, str], *, of: int, where: Path | None, early: bool = False) -> None:
         self.reasons = dict(reasons)
@@ -69,18 +65,7 @@ class UnscoredError(PatchwordError):
 def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command: str) -> EvaluationReport:
     """Write everything that follows from `images.jsonl`; `evaluation.json` comes last and vouches for the rest.
 
-    Args:
-        folder: of the evaluation, with a line for every image.
-        setup: what was asked.
-        names: of the images.
-        command: what the user typed.
-
-    Returns:
-        the scores; of a shard, which gets no `evaluation.json`, those of the shard.
-
-    Raises:
-        UnscoredError: when some could not be scored.
-        PatchwordError: when the lines are of another evaluation, or a file cannot be written.
+    A shard gets no `evaluation.json`; its own scores are returned.
     """
     manifest = Manifest(folder / IMAGES_FILE)
     manifest.finish()
@@ -136,9 +121,6 @@ def merge_evaluations(
         out: folder of the evaluation.
         overwrite: empty such a folder first.
         command: what the user typed, for the record.
-
-    Returns:
-        the scores over all images.
     """
     folder = Path(out)
     parts = open_parts(EVALUATIONS, shards)

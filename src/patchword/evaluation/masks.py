@@ -21,12 +21,7 @@ from patchword.runs.records import Record
 
 @dataclass(frozen=True)
 class Pair:
-    """A photograph and its mask.
-
-    Attributes:
-        name: the photograph's path relative to the folder, with forward slashes.
-        photo, mask: paths of the two files.
-    """
+    """A photograph and its mask; `name` is its path relative to the folder, with forward slashes."""
 
     name: str
     photo: Path
@@ -36,11 +31,10 @@ class Pair:
 def find_pairs(
     photos: Path, *, masks: Path, suffix: str = "", names: Path | None = None, limit: int | None = None
 ) -> list[Pair]:
-    """Pair every photograph with the mask of its name.
+    """Pair every photograph with the mask of its name: for `a/b.jpg` that is `a/b.jpg.png` or `a/b.png`.
 
     Args:
         photos: a folder, searched recursively, or one photograph. What patchword has written below it is no photograph.
-        masks: a folder; for `a/b.jpg` it holds `a/b.jpg.png` or `a/b.png`.
         suffix: what stands between a mask's name and `.png`, such as `_labelTrainIds`: `a/b_labelTrainIds.png`.
         names: a text file with one name a line, with or without suffix: only these photographs are taken, in the
             photographs' order. PASCAL VOC's `val.txt` is such a file.
@@ -64,11 +58,7 @@ def find_pairs(
 
 
 def check_not_shared(files: Mapping[str, Path]) -> None:
-    """Refuse a mask or prediction that two photographs would take, such as `a.png` of `a.jpg` and `a.webp`.
-
-    Args:
-        files: photograph -> its mask or prediction.
-    """
+    """Refuse a mask or prediction that two photographs would take, such as `a.png` of `a.jpg` and `a.webp`."""
     owners: dict[Path, str] = {}
     for name, path in files.items():
         if owners.setdefault(path, name) != name:
@@ -164,7 +154,6 @@ class MaskRule:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the classes that are scored, in the order of the confusion matrix."""
         return (BACKGROUND_NAME, *self.vocabulary.names) if self.zero_is == "background" else self.vocabulary.names
 
     @property
@@ -173,23 +162,9 @@ class MaskRule:
         return len(self.vocabulary) - (self.zero_is == "class")
 
     def read_truth(self, pair: Pair) -> Positions:
-        """Read a photograph's mask as indices of `names`, -1 where a pixel does not count.
-
-        Returns:
-            (h, w) of a small signed type.
-        """
         return self.of_values(read_indices(pair.mask), source=f"mask {pair.mask}")
 
     def of_values(self, values: NDArray[np.integer[Any]], *, source: str) -> Positions:
-        """Values that are coded as those of the masks, as indices of `names`, -1 for those that do not count.
-
-        Args:
-            values: (h, w).
-            source: what they are of, for errors.
-
-        Returns:
-            (h, w) of a small signed type.
-        """
         positions = _signed(values)
         ignore = self.ignore_index or (255 if values.dtype == np.uint8 else 65535)
         ignored = positions == ignore
@@ -212,13 +187,7 @@ class MaskRule:
         return positions
 
     def prediction(self, label_map: LabelMap) -> Positions:
-        """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.
-
-        A class that the map has beyond the vocabulary is background: scored where background is, else no prediction.
-
-        Returns:
-            (h, w) of a small signed type.
-        """
+        """A class that the map has beyond the vocabulary is background, scored where that is; else no prediction."""
         values = _signed(label_map.indices)
         values[values >= len(self.vocabulary)] = IGNORE
         return values + 1 if self.zero_is == "background" else values
@@ -244,15 +213,7 @@ def _signed(indices: NDArray[np.integer[Any]]) -> Positions:
 
 
 class DataRecord(Record):
-    """Where photographs and masks are from and how they are read; stands in every report.
-
-    Attributes:
-        photographs, masks: folders, as the user named them.
-        benchmark, protocol: names of these; None for a folder of one's own.
-        reading: how mask values become classes, by name of the option or rule.
-        selection: which photographs were taken, where not all were.
-        remarks: why the scores are not to be compared with others of the benchmark and protocol, a sentence each.
-    """
+    """Where photographs and masks are from and how they are read; stands in every report. See docs/on-disk.md."""
 
     photographs: str
     masks: str
@@ -265,13 +226,7 @@ class DataRecord(Record):
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """Photographs with masks, and what is scored in them. A folder is one, a benchmark is one.
-
-    Attributes:
-        pairs: photographs with their masks, each with a name of its own.
-        truth: what the masks say.
-        data: where they are from.
-    """
+    """Photographs with masks, and what is scored in them. A folder is one, a benchmark is one."""
 
     pairs: tuple[Pair, ...]
     truth: GroundTruth
@@ -287,12 +242,7 @@ def folder_task(
     names: Path | None = None,
     limit: int | None = None,
 ) -> EvaluationTask:
-    """Any folder of photographs with one of masks.
-
-    Args:
-        photos, masks, suffix, names, limit: as for `find_pairs`.
-        rule: what the masks' values mean.
-    """
+    """Any folder of photographs with one of masks; the arguments are those of `find_pairs`."""
     pairs = find_pairs(photos, masks=masks, suffix=suffix, names=names, limit=limit)
     selection: Mapping[str, Any] = {"names": None if names is None else str(names), "limit": limit}
     reading: Mapping[str, Any] = {

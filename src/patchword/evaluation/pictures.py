@@ -32,12 +32,7 @@ _OPACITY, _PALE = 0.6, 0.35
 
 @dataclass(frozen=True)
 class FailureCase:
-    """One of the images of lowest score.
-
-    Attributes:
-        record: its scores.
-        picture: JPEG of the four panels in a row; None where it is gone.
-    """
+    """One of the images of lowest score; `picture` is a JPEG of the four panels in a row, None where it is gone."""
 
     record: ImageScore
     picture: bytes | None
@@ -48,11 +43,6 @@ class FailureCases:
 
     An image that is among the lowest of all is among the lowest of any part of them: so its picture is there at the
     end, also after a run that was stopped and resumed, and where shards are put together.
-
-    Args:
-        folder: of the evaluation; pictures are `worst/<name>.jpg` in it.
-        setup: what is asked: classes, their colours, how many pictures and how large.
-        known: images that are scored already.
     """
 
     def __init__(self, folder: Path, *, setup: SetupRecord, known: Iterable[ImageScore] = ()) -> None:
@@ -66,13 +56,7 @@ class FailureCases:
             self._admit(record)
 
     def offer(self, pair: Pair, record: ImageScore, *, maps: tuple[Indices, Indices]) -> None:
-        """Draw an image if it is among the lowest so far.
-
-        Args:
-            pair: the image.
-            record: its scores.
-            maps: (h, w) positions of the scored classes as predicted and as in the mask, -1 for none.
-        """
+        """Draw an image if it is among the lowest so far; `maps` (h, w) are prediction and mask, -1 for none."""
         if not self._admit(record):
             return
         try:
@@ -81,7 +65,6 @@ class FailureCases:
             why_unwritten(error, folder=self._folder)  # a name that no file can have costs the picture, not the score
 
     def pictures(self) -> tuple[FailureCase, ...]:
-        """The lowest first."""
         return tuple(FailureCase(self._records[name], self._read(name)) for _, name in self._lowest)
 
     def prune(self) -> None:
@@ -100,7 +83,7 @@ class FailureCases:
             place.rmdir()
 
     def names(self) -> list[str]:
-        """Names of the images, the lowest first."""
+        """Of the images, the lowest first."""
         return [name for _, name in self._lowest]
 
     def _admit(self, record: ImageScore) -> bool:
@@ -118,7 +101,6 @@ class FailureCases:
 
     @staticmethod
     def path(folder: Path, name: str) -> Path:
-        """Where the picture of an image is in the folder of an evaluation."""
         return folder / FAILURES_FOLDER / f"{name}.jpg"
 
     def _read(self, name: str) -> bytes | None:
@@ -189,13 +171,7 @@ _PAD = 8  # pixels around everything
 
 @dataclass(frozen=True)
 class _Layout:
-    """Sizes in pixels.
-
-    Attributes:
-        cell: side of a cell.
-        font: size of letters.
-        numbers: whether cells are large enough for their percentage.
-    """
+    """Side of a cell and size of letters in pixels, and whether cells are large enough for their percentage."""
 
     cell: int
     font: int
@@ -203,7 +179,6 @@ class _Layout:
 
     @classmethod
     def of(cls, count: int) -> _Layout:
-        """Sizes at which `count` classes can be read."""
         if count <= 32:
             return cls(cell=36, font=15, numbers=True)
         if count <= 80:
@@ -212,17 +187,10 @@ class _Layout:
 
 
 def draw_confusion(table: Counts, *, names: Sequence[str]) -> bytes:
-    """Draw a confusion matrix: a row a class of the masks, a column a class of the predictions.
+    """Draw a confusion matrix as a PNG file: a row a class of the masks, a column a class of the predictions.
 
     The colour is the share of a row's pixels, on a scale that shows small shares too: blue where right, red where
     wrong. Classes in neither masks nor predictions are left out; a row of grey is a class that no mask has.
-
-    Args:
-        table: (n, n + 1) pixels, rows truth, columns prediction, the last column no prediction.
-        names: of the n classes.
-
-    Returns:
-        a PNG file.
     """
     present = np.flatnonzero(table.any(axis=1) | table[:, :-1].any(axis=0))
     columns = [*present.tolist(), *([len(names)] if table[:, -1].any() else [])]
@@ -294,7 +262,6 @@ def _write_numbers(picture: Image.Image, shares: NDArray[np.float64], layout: _L
 
 
 def _name(name: str, layout: _Layout) -> Image.Image:
-    """A class's name on white."""
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
     return _text(short, layout.font)
 

@@ -47,13 +47,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class SegmenterPredictor:
-    """A segmenter, asked for the classes of a truth; its background words take part.
-
-    Attributes:
-        segmenter: any.
-        truth: what is scored.
-        settings: how images are seen.
-    """
+    """A segmenter, asked for the classes of a truth; its background words take part."""
 
     segmenter: AnySegmenter
     truth: GroundTruth
@@ -63,7 +57,6 @@ class SegmenterPredictor:
     def of(
         cls, segmenter: AnySegmenter, *, truth: GroundTruth, settings: SegmentSettings | Mapping[str, Any] | None = None
     ) -> SegmenterPredictor:
-        """A segmenter that predicts what a truth scores."""
         chosen, vocabulary = SegmentSettings.of(settings), truth.vocabulary
         scored = BACKGROUND_NAME in truth.names and BACKGROUND_NAME not in vocabulary.names
         if scored and not (vocabulary.background or chosen.threshold or chosen.background_threshold):
@@ -75,19 +68,15 @@ class SegmenterPredictor:
 
     @property
     def batch(self) -> int:
-        """As of `Predictor`."""
         return self.settings.batch
 
     def source(self, pair: Pair) -> Path:
-        """The photograph."""
         return pair.photo
 
     def read(self, path: Path) -> Pixels:
-        """The photograph's pixels."""
         return read_image(path)
 
     def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
-        """As of `Predictor`."""
         images = [item.pixels for item in items if not isinstance(item.pixels, PatchwordError)]
         classes = self.truth.vocabulary
         found = iter(self.segmenter.segment_batch(images, classes=classes, settings=self.settings) if images else [])
@@ -98,19 +87,14 @@ class SegmenterPredictor:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """The segmenter and its settings."""
         return {**self.segmenter.describe(), "settings": self.settings.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
 class FolderPredictor:
-    """Label maps that any program has left on disk; see `predictions.find_predictions`.
+    """Label maps that any program has left on disk, by name of the photograph; see `find_predictions`.
 
-    Attributes:
-        folder: as the user named it.
-        paths: name of a photograph -> its prediction.
-        truth: what is scored.
-        names: of the values, which are positions in them; None where they are coded as the masks'.
+    Their values are positions in `names`, or without names coded as the masks'.
     """
 
     folder: Path
@@ -120,19 +104,15 @@ class FolderPredictor:
     batch: int = 1
 
     def source(self, pair: Pair) -> Path:
-        """The prediction's file."""
         return self.paths[pair.name]
 
     def read(self, path: Path) -> Pixels:
-        """The prediction's values, checked with `predict`."""
         return cast(Pixels, read_indices(path))
 
     def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
-        """As of `Predictor`."""
         return [self._positions(item) for item in items]
 
     def describe(self) -> dict[str, Any]:
-        """The folder, and how its values are coded."""
         coded = "as the masks" if self.names is None else "positions in the class list"
         return {"kind": "folder", "folder": str(self.folder), "values": coded}
 
@@ -151,17 +131,12 @@ class FolderPredictor:
 def find_predictions(
     folder: Path, *, pairs: Sequence[Pair], truth: GroundTruth, coded: PredictionsAre = "auto"
 ) -> FolderPredictor:
-    """Find the prediction of every photograph.
+    """Find the prediction of every photograph, in a folder or in `masks/` in it.
 
     A prediction is an indexed or grey picture of 8 or 16 bits. Coded as "masks", its values mean what they mean in the
     masks, and what does not count there is no prediction. Coded as "positions", they are positions in the class list,
-    from 0, the position after the last class is background, and 255 (65535 in 16-bit pictures) is no prediction.
-
-    Args:
-        folder: holds the pictures, or holds them in `masks/`, as the folders of `label` and `segment` do.
-        pairs: the photographs that predictions are needed for.
-        truth: what is scored.
-        coded: "auto" for "positions" in a folder that `label` or `segment` made, and "masks" in any other.
+    from 0, the position after the last class is background, and 255 (65535 in 16-bit pictures) is no prediction; "auto"
+    is "positions" in a folder that `label` or `segment` made, and "masks" in any other.
     """
     if not folder.is_dir():
         raise PatchwordError(f"no such folder of predictions: {folder}")

@@ -58,7 +58,6 @@ class ProtocolRow:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> SegmentSettings:
-        """The row as a segmenter takes it."""
         values: dict[str, Any] = {
             "shorter_side": self.shorter_side,
             "longest_side": self.longest_side,
@@ -74,11 +73,7 @@ class ProtocolRow:
         return SegmentSettings(**{**values, **self.more})
 
     def vocabulary(self, *, count: int | None = None) -> Vocabulary:
-        """The class list that a model is asked for.
-
-        Args:
-            count: prompt templates instead of the row's, 7 or 80.
-        """
+        """The class list that a model is asked for; `count` prompt templates instead of the row's, 7 or 80."""
         number = self.templates if count is None else count
         if number not in (7, 80):
             raise PatchwordError(f"templates is {number} (choose from 7, 80, as the protocols have them)")
@@ -130,13 +125,7 @@ PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {
 
 
 def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = None) -> ProtocolRow:
-    """The row of a protocol and a benchmark.
-
-    Args:
-        protocol: a key of `PROTOCOLS`, or "published": the settings of a training-free method's authors.
-        benchmark: which.
-        method: the training-free method that is measured; None for a model.
-    """
+    """The row of a protocol and a benchmark; "published" has the settings of a training-free method's authors."""
     rows = next((rows for name, rows in PROTOCOLS.items() if name == protocol), None)
     if rows is not None:
         return rows[benchmark.name]

@@ -44,22 +44,7 @@ _AFTERWARDS = tuple(f"scoring: {name}" for name in ("resamples", "level", "seed"
 
 
 class ImageScore(LineRecord):
-    """One line of `images.jsonl`.
-
-    Attributes:
-        name: of the photograph.
-        status: "ok"; "empty" when no pixel of its mask counts; "failed" when it could not be scored.
-        reason: why it failed; none otherwise.
-        content: sha256 of the file that was predicted from, or of the prediction; none where it could not be read.
-        mask_content: sha256 of the mask's file; none when failed, and where an earlier version scored it.
-        size: [height, width] in pixels; none when failed.
-        score: mean IoU over the classes in its mask, in [0, 1]; none without any. It ranks images.
-        pixel_accuracy: share of the pixels that count that are predicted rightly; none without any.
-        boundary_iou: mean Boundary IoU over the classes with a boundary; none without any, or unmeasured.
-        pairs: [truth, prediction, pixels] of every pair of classes that occurs, by position, from 0; prediction is -1
-            where there is none.
-        boundary: [class, intersection, union] in pixels; none where it was not measured.
-    """
+    """One line of `images.jsonl`; docs/on-disk.md has its fields."""
 
     name: str
     status: Literal["ok", "empty", "failed"]
@@ -75,7 +60,6 @@ class ImageScore(LineRecord):
 
     @classmethod
     def of(cls, counts: ImageCounts, *, name: str, size: tuple[int, int], content: str | None) -> Self:
-        """The line of an image that was scored."""
         known = [value for value in counts.boundary_iou() if value is not None]
         return cls(
             name=name,
@@ -91,27 +75,14 @@ class ImageScore(LineRecord):
 
     @classmethod
     def failure(cls, reason: str, *, name: str, content: str | None) -> Self:
-        """The line of an image that could not be scored."""
         return cls(name=name, status="failed", reason=reason, content=content)
 
     def counts(self, count: int) -> ImageCounts:
-        """Its counts, for `count` classes."""
         return ImageCounts.from_sparse(self.pairs, self.boundary, count=count)
 
 
 class SetupRecord(RunRecord):
-    """The whole of `setup.json`: what was asked, which every score in the folder depends on.
-
-    Attributes:
-        format, format_version: what kind of folder this is.
-        data: photographs and masks.
-        images, images_hash: how many photographs, of all shards, and the sha256 of their names.
-        vocabulary: what a model is asked for.
-        classes: names of the classes that are scored, in the order of the confusion matrix.
-        predicted_by: what made the predictions, with revisions, fingerprints and settings.
-        scoring: what was measured and how.
-        shard: which part of the photographs this is; none for all of them.
-    """
+    """The whole of `setup.json`: what was asked, which every score in the folder depends on. See docs/on-disk.md."""
 
     format: Literal["patchword-evaluation-setup"] = "patchword-evaluation-setup"
     format_version: Literal[1] = FORMAT_VERSION
@@ -133,7 +104,6 @@ class SetupRecord(RunRecord):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read a folder's `setup.json`."""
         path = folder / SETUP_FILE
         try:
             return cls.model_validate(json.loads(path.read_bytes()))
@@ -149,16 +119,13 @@ class SetupRecord(RunRecord):
             raise PatchwordError(f"{path} is damaged: {error}") from None
 
     def save(self, folder: Path) -> None:
-        """Write `setup.json`; the same record gives the same bytes."""
         write_json(folder / SETUP_FILE, self.model_dump(mode="json"))
 
     def differences(self, other: SetupRecord, *, merging: bool = False) -> list[tuple[str, object, object]]:
         """What two setups do not have in common, but for the shard: what it is, its value here, its value there.
 
-        Args:
-            other: the second.
-            merging: whether they are of shards, which may have had their files in other places; else what follows from
-                the images' lines alone may differ.
+        Shards that are merged may have had their files in other places; else what follows from the images' lines alone
+        may differ.
         """
         pairs: list[tuple[str, object, object]] = [
             ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
@@ -174,7 +141,6 @@ class SetupRecord(RunRecord):
 
 
 def read_images(manifest: Manifest) -> dict[str, ImageScore]:
-    """The lines of `images.jsonl` by name."""
     found = {}
     for name, line in manifest.read().items():
         try:
@@ -186,12 +152,7 @@ def read_images(manifest: Manifest) -> dict[str, ImageScore]:
 
 
 def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:
-    """Colours (n, 3) of scored classes: those of the class list where it has the name, else the palette's.
-
-    Args:
-        names: of the scored classes.
-        vocabulary: the class list in its text format.
-    """
+    """Colours (n, 3) of scored classes: those of the class list where it has the name, else the palette's."""
     parsed = Vocabulary.recorded(vocabulary, source="vocabulary of the report")
     listed = {
         name: (red, green, blue) for name, (red, green, blue) in zip(parsed.names, parsed.colours.tolist(), strict=True)

@@ -172,12 +172,7 @@ SCORES = {
 
 
 def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
-    """Add up the counts of images.
-
-    Args:
-        setup: what was asked.
-        images: every image of it, sorted by name, none of them failed.
-    """
+    """Add up the counts of images, sorted by name, none of them failed."""
     count, area = len(setup.classes), 0
 
     def counted() -> Iterator[ImageCounts]:
@@ -191,13 +186,7 @@ def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
 
 
 def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") -> EvaluationReport:
-    """Put the scores of images and where they come from into one record.
-
-    Args:
-        setup: what was asked.
-        gathered: the counts of all images.
-        command: the command line; empty when called from Python.
-    """
+    """Put the scores of images and where they come from into one record."""
     scoring, whole = setup.scoring, gathered.whole
     resampled = scoring.resamples and len(gathered.sums)
     intervals, by_class = _intervals(gathered.sums, scoring) if resampled else ({}, None)
@@ -324,15 +313,9 @@ class Chance(Record):
 
 
 def chance_of(table: Counts, *, names: Sequence[str], least: float | None) -> Chance | None:
-    """The level of chance of an evaluation.
+    """The level of chance of pixels (n, n + 1), as `ConfusionMatrix` counts them; None where no pixel counts.
 
-    Args:
-        table: (n, n + 1) pixels, rows truth, columns prediction, the last column no prediction.
-        names: of the n classes.
-        least: the lowest mean IoU that is likely; None when there is no score.
-
-    Returns:
-        None where no pixel counts.
+    `least` is the lowest mean IoU that is likely; None when there is no score.
     """
     truth, predicted = table.sum(axis=1), table.sum(axis=0)[:-1]
     pixels = int(truth.sum())

@@ -47,12 +47,6 @@ def evaluate_task(
         ahead: images that wait read, and that wait to be counted, 1 or more; costs memory, saves time.
         threads: images that are read at once, 1 or more.
         executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
-
-    Returns:
-        the scores and all that they depend on; of a shard, those of the shard.
-
-    Raises:
-        UnscoredError: when images could not be scored, naming them.
     """
     run = run or ScoredRun()
     chosen, shard, out = ScoringSettings.of(run.scoring), run.part, run.out
@@ -142,15 +136,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class EvaluateWork:
-    """What is done with the images of a run; the `Work` of the folder engine.
-
-    Attributes:
-        pairs: by name.
-        truth: what is scored.
-        predictor: who predicts.
-        scoring: what is measured.
-        worst: keeps pictures of the images of lowest score; None for nobody.
-    """
+    """What is done with the images of a run; the `Work` of the folder engine."""
 
     pairs: Mapping[str, Pair]
     truth: GroundTruth
@@ -159,11 +145,9 @@ class EvaluateWork:
     worst: FailureCases | None = None
 
     def read(self, path: Path) -> Pixels:
-        """Read what the predictor needs."""
         return self.predictor.read(path)
 
     def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[Predicted]:
-        """Ask the predictor."""
         for each, answer in zip(photographs, self.predictor.predict(photographs), strict=True):
             yield Predicted(self.pairs[each.name], each.content, answer)
 

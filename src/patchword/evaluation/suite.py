@@ -24,13 +24,7 @@ Score = Callable[[OpenBenchmark, Path], EvaluationReport]
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What of a suite is on disk.
-
-    Attributes:
-        suite: its name.
-        found: the benchmarks that are there, in the suite's order.
-        missing: why the others are not.
-    """
+    """What of a suite is on disk: the benchmarks that are there, in the suite's order, and why the others are not."""
 
     suite: str
     found: Mapping[str, OpenBenchmark]
@@ -49,10 +43,8 @@ class SuitePlan:
 def plan_suite(suite: str, *, data: Path) -> SuitePlan:
     """Find the benchmarks of a suite.
 
-    Args:
-        suite: its name, such as "standard8".
-        data: a folder that holds them, or a text file with lines such as `voc21: data/VOCdevkit`, whose folders are
-            relative to the file. A benchmark that the file does not name is missing; one that it names must be there.
+    `data` is a folder that holds them, or a text file with lines such as `voc21: data/VOCdevkit`, whose folders are
+    relative to the file. A benchmark that the file does not name is missing; one that it names must be there.
     """
     if suite not in SUITES:
         raise PatchwordError(f"unknown suite {suite!r} (choose from {', '.join(SUITES)})")
@@ -110,8 +102,6 @@ def run_suite(
     """Measure every benchmark that is there; after each of them `suite.json` and `suite.md` say what is known.
 
     Args:
-        plan: of `plan_suite`.
-        config: where to, with a folder a benchmark.
         protocol: its name; none for predictions, which nobody here knows the protocol of.
         row: what the table calls what is measured.
         score: measures one benchmark into a folder of its own, and goes on there where a run was stopped.

@@ -21,19 +21,7 @@ PAGE_FILE = "report.html"
 
 
 class SuiteEntry(Record):
-    """One benchmark of a suite.
-
-    Attributes:
-        benchmark: its name.
-        status: "measured" over the official split; "partial" over fewer photographs, or more; "missing" from the disk;
-            "waiting" for its turn.
-        miou: mean IoU in [0, 1]; none where it was not measured.
-        images, of: photographs that were scored, and those of the official split.
-        layout: in which form it lies on disk.
-        folder: of its report, below the suite's.
-        reason: why it is missing.
-        at_chance: whether the score is not surely above that of predicting without looking.
-    """
+    """One benchmark of a suite; docs/on-disk.md has its fields."""
 
     benchmark: str
     status: Literal["measured", "partial", "missing", "waiting"]
@@ -120,7 +108,6 @@ def write_suite(record: SuiteRecord, folder: Path) -> None:
 
 
 def read_suite(folder: Path) -> SuiteRecord:
-    """Read `suite.json`."""
     path = folder / SUITE_FILE
     try:
         values = json.loads(path.read_bytes())
@@ -156,12 +143,9 @@ def _line(cells: list[str]) -> str:
 
 
 class PublishedRow(Record):
-    """A method's published mIoU, averaged over the eight standard benchmarks.
+    """A method's published mIoU in per cent, averaged over the eight standard benchmarks.
 
-    Attributes:
-        method: its name, with the size of the model where there are several.
-        average: in per cent.
-        protocol: the family of protocols that the number comes from; none where it is not known here.
+    `protocol` is the family of protocols that the number comes from; none where it is not known here.
     """
 
     method: str
@@ -190,11 +174,9 @@ PUBLISHED = (
 
 
 def published_beside(protocol: str, *, method: str | None = None) -> tuple[PublishedRow, ...]:
-    """The rows that may stand beside what is measured by a protocol, the lowest first.
+    """The rows that may stand beside what is measured by a protocol: those of its family, the lowest first.
 
-    Args:
-        protocol: its name; the rows are those of its family.
-        method: the training-free method that is measured; with the protocol "published" the rows are its own alone.
+    With the protocol "published" they are those of the training-free method that is measured alone.
     """
     if protocol == "published":
         return tuple(row for row in PUBLISHED if row.method.casefold().removesuffix(" with pamr") == method)

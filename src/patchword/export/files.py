@@ -26,7 +26,6 @@ Sink = Callable[[str, bytes], None]
 
 
 def folder_sink(folder: Path) -> Sink:
-    """A folder as a place for files."""
     return lambda name, data: write_bytes(folder / name, data)
 
 
@@ -97,11 +96,7 @@ def text_bytes(text: str) -> bytes:
 
 
 def png(values: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8] | None = None) -> bytes:
-    """A PNG file of (h, w) 8- or 16-bit values, or of (h, w, 3) colours.
-
-    Args:
-        colours: (256, 3), makes an indexed picture of 8-bit values.
-    """
+    """A PNG file of (h, w) 8- or 16-bit values, indexed by colours (256, 3), or of (h, w, 3) colours."""
     image = Image.fromarray(values)
     if colours is not None:
         image.putpalette(colours.tobytes())

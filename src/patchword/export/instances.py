@@ -50,7 +50,6 @@ class Piece:
     score: float | None
 
     def mask(self) -> NDArray[np.bool_]:
-        """The object in the whole photograph, (h, w)."""
         x, y, width, height = self.box
         mask = np.zeros(self.size, dtype=bool)
         mask[y : y + height, x : x + width] = self.inside
@@ -71,12 +70,9 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """What a photograph comes apart into.
+    """What a photograph comes apart into, in the order of first pixels, and how many pixels have a class.
 
-    Attributes:
-        objects: in the order of their first pixels.
-        slivers: pieces below the least area that touch no object of their class, in the same order.
-        labelled: pixels that have a class, those of slivers among them.
+    Slivers are pieces below the least area that touch no object of their class.
     """
 
     objects: tuple[Piece, ...]

@@ -25,13 +25,7 @@ from patchword.runs.progress import Progress
 
 
 class Slivers(BaseModel):
-    """Pieces of label maps that are too small to be objects. Masks of classes hold them all the same.
-
-    Attributes:
-        pieces: how many.
-        pixels: of all of them together.
-        share: of the labelled pixels of all photographs, in [0, 1].
-    """
+    """Pieces of label maps that are too small to be objects. Masks of classes hold them. See docs/on-disk.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +77,6 @@ class Category:
         index: position in the vocabulary, from 0; used where every number is a class (train ids, YOLO, mask files of
             patchword).
         id: index + 1; used where 0 means that a pixel has no class (COCO, VOC, FiftyOne).
-        name: the class's name.
         colour: red, green, blue, 0 to 255; that of patchword's own masks and overlays; never black.
     """
 
@@ -94,11 +87,9 @@ class Category:
 
     @property
     def hexadecimal(self) -> str:
-        """The colour as #rrggbb."""
         return "#" + bytes(self.colour).hex()
 
     def to_json(self) -> dict[str, Any]:
-        """A record that JSON can hold."""
         return {"id": self.id, "train_id": self.index, "name": self.name, "color": list(self.colour)}
 
 
@@ -127,13 +118,7 @@ def check_8_bit(categories: tuple[Category, ...], *, format_name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One labelled photograph.
-
-    Attributes:
-        number: from 1, in the order of names.
-        item: its files and its line of the manifest.
-        label_map: what each pixel is.
-    """
+    """One labelled photograph, `number` from 1 in the order of names."""
 
     number: int
     item: LabelledItem
@@ -141,7 +126,6 @@ class Picture:
 
     @property
     def name(self) -> str:
-        """Path relative to the photographs' folder, with forward slashes."""
         return self.item.record.name
 
     @property
@@ -159,19 +143,7 @@ class Picture:
 
 @dataclass
 class Job:
-    """One export.
-
-    Attributes:
-        labels: what is exported.
-        categories: its classes.
-        settings: how.
-        progress: advanced by every photograph that is done.
-        segments: objects written so far.
-        sliver_count, sliver_pixels: pieces that were too small to be objects, so far, and their pixels.
-        labelled_pixels: pixels that have a class, so far.
-        loss: what polygons lost so far.
-        notes: what the format could not hold.
-    """
+    """One export: what is exported, what was counted so far, and `notes` on what the format could not hold."""
 
     labels: LabelledDataset
     categories: tuple[Category, ...]
@@ -213,14 +185,12 @@ class Job:
         return pieces.objects
 
     def slivers(self) -> Slivers | None:
-        """What was too small to be an object; none where nothing was."""
         if not self.sliver_count:
             return None
         share = round(self.sliver_pixels / self.labelled_pixels, 6)
         return Slivers(pieces=self.sliver_count, pixels=self.sliver_pixels, share=share)
 
     def stems(self) -> dict[str, str]:
-        """Names of the photographs without suffix, see `stems`."""
         return stems(item.record.name for item in self.labels.items)
 
     def place(self, picture: Picture, *, target: Path) -> None:

@@ -90,7 +90,6 @@ _OPAQUE = 128
 
 
 def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
-    """Pack a mask (h, w)."""
     words = mask.size * _CHANNELS
     if words > _MOST_WORDS:
         raise PatchwordError(f"mask has {mask.size:,} pixels; label-studio's brush holds {_MOST_WORDS // _CHANNELS:,}")
@@ -104,11 +103,7 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
 
 
 def decode_brush(packed: Sequence[int], *, size: tuple[int, int], place: str) -> NDArray[np.bool_]:
-    """Unpack a mask; a pixel is inside where it is at least half opaque.
-
-    Args:
-        size: (height, width) in pixels.
-    """
+    """Unpack a mask (h, w); a pixel is inside where it is at least half opaque."""
     try:
         bits = _Bits(bytes(packed))
         words = bits.read(32)

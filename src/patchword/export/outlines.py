@@ -23,16 +23,7 @@ from patchword.export.instances import Piece
 
 
 class PolygonLoss(BaseModel):
-    """What polygons lose against the masks that they stand for, measured by filling them again.
-
-    Attributes:
-        polygons: how many.
-        corners: of all of them together.
-        bridged_holes: holes that the line reaches over a bridge; readers that ignore the direction of a line and do
-            not count crossings fill them.
-        mean_iou_loss, worst_iou_loss: 1 - intersection over union with the mask, in [0, 1].
-        worst_image: name of the photograph with the worst; none when nothing was lost.
-    """
+    """What polygons lose against the masks that they stand for, measured by filling them again. See docs/on-disk.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,22 +42,16 @@ _STEPS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # east, south, west, nort
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A polygon around a connected mask.
-
-    Attributes:
-        points: (n, 2) x, y in pixels; the last is joined to the first.
-        holes: how many holes the line goes around.
-    """
+    """A polygon around a connected mask, points (n, 2) x, y in pixels, and how many holes the line goes around."""
 
     points: NDArray[np.float64]
     holes: int
 
 
 def outline_of(mask: NDArray[np.bool_], *, tolerance: float = 0.0, inside: bool = False) -> Outline:
-    """The outline of a mask.
+    """The outline of a mask (h, w), one connected piece of at least one pixel.
 
     Args:
-        mask: (h, w), one connected piece, at least one pixel.
         tolerance: how far in pixels the line may stray to save corners (Douglas and Peucker, 1973); 0 = exact.
     """
     rings = _rings(mask)
@@ -131,12 +116,8 @@ def _leftmost(ring: NDArray[np.int64]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Line:
-    """A closed line of unit steps and bridges.
-
-    Attributes:
-        points: corners of pixels.
-        fixed: which are ends of bridges.
-        leaves: from which a bridge leads to the next.
+    """A closed line of unit steps and bridges: corners of pixels, which of them are ends of bridges, and from which of
+    them a bridge leads to the next.
     """
 
     points: list[tuple[int, int]]
@@ -243,14 +224,7 @@ class LossCounter:
     corners: int = 0
 
     def polygon(self, piece: Piece, *, name: str, tolerance: float, drawn: bool = False) -> NDArray[np.float64]:
-        """The polygon of an object, its loss counted.
-
-        Args:
-            tolerance: in pixels, see `outline_of`.
-
-        Returns:
-            (n, 2) x, y in pixels of the photograph.
-        """
+        """The polygon of an object, (n, 2) x, y in pixels of the photograph, its loss counted."""
         outline = outline_of(piece.inside, tolerance=tolerance, inside=drawn)
         points: NDArray[np.float64] = outline.points + np.array(piece.box[:2])
         found = (painted if drawn else filled)(points, size=piece.size)
@@ -264,7 +238,6 @@ class LossCounter:
         return points
 
     def summary(self) -> PolygonLoss | None:
-        """What has been counted; none without polygons."""
         if not self.polygons:
             return None
         return PolygonLoss(
@@ -278,12 +251,7 @@ class LossCounter:
 
 
 def painted(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels (h, w) of a polygon as readers draw it: coordinates cut to whole pixels, the line and what is inside.
-
-    Args:
-        points: (n, 2) x, y in pixels, 3 or more.
-        size: (height, width).
-    """
+    """The pixels (h, w) of a polygon for readers that draw it: corners cut to whole pixels, the line and the inside."""
     image = Image.new("1", size[::-1])
     corners = np.floor(points).astype(int)
     ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=1, outline=1)

@@ -56,11 +56,7 @@ def push_folder(folder: str | Path, config: PushConfig) -> str:
 
 
 def find_artifact(name: str | Path) -> Path:
-    """The folder of a segmenter: a local one, or that of a hub name, fetched where it is not in the cache.
-
-    Args:
-        name: folder, hub name, or `name@revision`.
-    """
+    """The folder of a segmenter: a local one, or that of a hub name, fetched where it is not in the cache."""
     model = ModelName.parse(name)
     here = segmenter_folder(name) or cached_folder(model.name, revision=model.revision)
     if here is not None:

@@ -21,7 +21,6 @@ from patchword.errors import PatchwordError, SizeError
 
 
 def read_json(source: Path) -> Any:
-    """A JSON file."""
     try:
         if zipfile.is_zipfile(source):
             raise PatchwordError(f"{source} is an archive; unpack it and name the .json file in it")
@@ -40,25 +39,15 @@ _NO_PIXEL = "object that covers no pixel of the photograph"
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A mask with a name.
-
-    Attributes:
-        class_index: position in the vocabulary.
-        mask: (h, w) bool.
-    """
-
     class_index: int
     mask: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A corrected photograph.
+    """A corrected photograph: positions in the vocabulary (h, w), `NOTHING` where there is no class, and its regions.
 
-    Attributes:
-        indices: (h, w) int64, positions in the vocabulary, `NOTHING` (-1) where there is no class.
-        regions: what it is made of.
-        left_out: what could not be used: kind of trouble -> how many.
+    `left_out` is what could not be used: kind of trouble -> how many.
     """
 
     indices: NDArray[np.int64]
@@ -67,11 +56,7 @@ class Painted:
 
     @classmethod
     def of(cls, regions: Iterable[Region], *, size: tuple[int, int], left_out: Counter[str]) -> Painted:
-        """Paint regions over each other, the last on top; empty ones are left out.
-
-        Args:
-            size: (height, width).
-        """
+        """Paint regions over each other, the last on top; empty ones are left out."""
         indices = np.full(size, NOTHING, dtype=np.int64)
         kept = []
         for region in regions:
@@ -85,12 +70,7 @@ class Painted:
 
 @dataclass(frozen=True)
 class Correction:
-    """One photograph's labels, not read yet.
-
-    Attributes:
-        name: the photograph's, relative to the photographs' folder.
-        load: reads them, given the photograph's (height, width); raises PatchwordError when they cannot be used.
-    """
+    """One photograph's labels, which `load` reads given its (height, width), or raises PatchwordError."""
 
     name: str
     load: Callable[[tuple[int, int]], Painted]
@@ -123,11 +103,7 @@ class Findings:
 
 
 class Photographs:
-    """Finds the photograph that another tool means.
-
-    Args:
-        root: their folder.
-    """
+    """Finds the photograph that another tool means, below their folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -181,11 +157,7 @@ class Photographs:
 
 
 def check_size(found: tuple[int, int], *, needed: tuple[int, int], place: str) -> None:
-    """Refuse labels of another size (height, width) than their photograph.
-
-    Raises:
-        SizeError: naming both sizes.
-    """
+    """Refuse labels of another size (height, width) than their photograph."""
     if found != needed:
         raise SizeError(place, found=found, needed=needed)
 

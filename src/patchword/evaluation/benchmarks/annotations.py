@@ -23,17 +23,11 @@ _LARGEST = 65535
 
 @dataclass(frozen=True)
 class InstanceMasks:
-    """The objects of COCO's photographs.
+    """The objects of COCO's photographs, as `instances_val2017.json` has them.
 
     Where objects overlap the smaller lies on top; crowds ("iscrowd") are drawn as their class, below all single
     objects; objects of one area lie in the file's order. What no object covers is background. [chosen: COCO's instances
     have no order of their own]
-
-    Attributes:
-        path: the annotation file.
-        images: the record of every photograph by file name.
-        objects: the annotations of every photograph by its id.
-        values_of: category id -> mask value, 1 to 80.
     """
 
     path: Path
@@ -43,7 +37,6 @@ class InstanceMasks:
 
     @classmethod
     def read(cls, path: Path) -> InstanceMasks:
-        """Read COCO's `instances_val2017.json`."""
         record = read_json(path, needs=("images", "annotations", "categories"))
         try:
             images = unique(record["images"], lambda image: str(image["file_name"]), what="file_name", path=path)
@@ -97,7 +90,6 @@ class InstanceMasks:
 def unique(
     records: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str], *, what: str, path: Path
 ) -> dict[str, Mapping[str, Any]]:
-    """Records by a key."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
         if found.setdefault(key(record), record) is not record:
@@ -113,15 +105,7 @@ def rasterized(
     place: str,
     below: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> NDArray[np.uint16]:
-    """Objects drawn over each other, (h, w), 0 where there is none.
-
-    Args:
-        image: record of the photograph, with `height` and `width`.
-        objects: its annotations, each with a `segmentation`.
-        value_of: an annotation's value.
-        place: what errors call the photograph.
-        below: sorts annotations from below to above; None for the order in which they are.
-    """
+    """Objects drawn over each other, (h, w), 0 where there is none; `below` sorts them from below to above."""
     try:
         size = int(image["height"]), int(image["width"])
         values = np.zeros(size, dtype=np.uint16)
@@ -169,13 +153,7 @@ def label_map_values(pair: Pair) -> NDArray[np.integer]:
 @dataclass(frozen=True)
 class DetailMasks:
     """The segmentations of `trainval_merged.json`, drawn in the file's order: where two overlap the later wins, as in
-    the Detail API.
-
-    Attributes:
-        path: the file.
-        images: the record of every validation photograph by name without ending.
-        segments: the annotations of every photograph by its id.
-        categories: name -> id.
+    the Detail API. Photographs are those of validation, by name without ending.
     """
 
     path: Path
@@ -185,7 +163,6 @@ class DetailMasks:
 
     @classmethod
     def read(cls, path: Path) -> DetailMasks:
-        """Read the file."""
         record = read_json(path, needs=("images", "annos_segmentation", "categories"))
         try:
             chosen = [each for each in record["images"] if each["phase"] == "val"]
@@ -207,7 +184,6 @@ class DetailMasks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The validation photographs, without ending, in order."""
         return tuple(self.images)
 
     def values(self, pair: Pair) -> NDArray[np.integer]:
@@ -248,12 +224,7 @@ def label_id(value: Any) -> int:
 
 
 def read_json(path: Path, *, needs: Sequence[str]) -> dict[str, Any]:
-    """Read an annotation file.
-
-    Args:
-        path: the file.
-        needs: the lists that it must have.
-    """
+    """Read an annotation file with the lists that it needs."""
     try:
         record = json.loads(path.read_bytes())
     except OSError as error:

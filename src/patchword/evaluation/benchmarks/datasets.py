@@ -228,14 +228,7 @@ _VOC2010 = ("", "VOC2010", "VOCdevkit/VOC2010", "VOCtrainval_03-May-2010/VOCdevk
 
 
 def class_ids(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Ids of the 59 classes: by name where the labels say a name's id, else the published one.
-
-    Args:
-        labels: name -> id, as the annotations' own list has them; may be empty.
-
-    Returns:
-        the classes in the benchmark's order, and name -> id.
-    """
+    """The 59 classes in the benchmark's order, and their ids: as the annotations' list has them, else as published."""
     names = class_list("context").names
     said = _by_class(labels)
     return names, {name: said.get(name, published) for name, published in zip(names, _PUBLISHED, strict=True)}

@@ -14,13 +14,9 @@ JPEG = ".jpg"
 
 
 def photographs_in(folder: Path, *, ending: str = JPEG) -> dict[str, Path]:
-    """The photographs of a folder and of those in it, by name without ending, relative to it, in order.
+    """The photographs below a folder, by name without ending, relative to it, in order.
 
     Hidden files are none: archives that went through a Mac have a `._0001.jpg` beside many a photograph.
-
-    Args:
-        folder: where to look.
-        ending: of their names; a benchmark's photographs all have the same.
     """
     found = {
         path.relative_to(folder).as_posix(): path
@@ -33,13 +29,7 @@ def photographs_in(folder: Path, *, ending: str = JPEG) -> dict[str, Path]:
 
 
 def listed_pairs(names: Path, *, photos: Path, mask_of: Callable[[str], Path]) -> tuple[Pair, ...]:
-    """The pairs that a list names.
-
-    Args:
-        names: a text file with one name a line, without ending, as `val.txt`.
-        photos: the folder of photographs.
-        mask_of: where the mask of a name is.
-    """
+    """The pairs that a list, with one name a line, without ending, as `val.txt`, names."""
     there = photographs_in(photos)
     wanted = read_names(names)
     absent = [name for name in wanted if name not in there]
@@ -85,7 +75,6 @@ class Part:
     """A folder or file of a layout.
 
     Attributes:
-        what: what it is, such as "masks".
         paths: where it may be, relative to the layout's folder, the likeliest first.
         holds: a pattern that some file in the folder must match; "" where the path alone decides.
         needed: whether the layout is of no use without it.
@@ -116,13 +105,8 @@ Found = Mapping[str, Path]  # a part's `what` -> where it is; parts that are not
 
 @dataclass(frozen=True)
 class Content:
-    """What a layout holds.
-
-    Attributes:
-        pairs: the photographs of the split and what their masks are in.
-        values: reads the values of a pair's mask.
-        meaning: what each value is; see `BenchmarkTruth`.
-        split: how it was decided which photographs belong to it.
+    """What a layout holds: the pairs of the split, how masks are read and what their values mean, and how the split was
+    decided.
     """
 
     pairs: tuple[Pair, ...]
@@ -136,8 +120,6 @@ class Layout:
     """One way in which users have a benchmark on disk.
 
     Attributes:
-        name: what reports and errors call it.
-        parts: what it consists of.
         places: folders below the one that a user names in which it may be, "" for that folder itself.
         read: turns what was found into pairs and a way to read masks.
     """
@@ -148,12 +130,10 @@ class Layout:
     read: Callable[[Found], Content]
 
     def find(self, root: Path) -> Found:
-        """The parts that are below a folder."""
         found = {part.what: part.find(root) for part in self.parts}
         return {what: path for what, path in found.items() if path is not None}
 
     def lacks(self, found: Found) -> list[Part]:
-        """The needed parts that were not found."""
         return [part for part in self.parts if part.needed and part.what not in found]
 
 
@@ -169,10 +149,7 @@ class Hit:
 def find_layout(title: str, layouts: Sequence[Layout], data: Path) -> Hit:
     """Find a benchmark in the folder that a user names, in a folder inside it, or in the one above it.
 
-    Args:
-        title: what errors call the benchmark.
-        layouts: the ways in which it may lie there; the first that is complete is taken.
-        data: the folder.
+    The first layout that is complete is taken.
     """
     if not data.is_dir():
         raise PatchwordError(f"no such folder of {title}: {data}")

@@ -26,10 +26,8 @@ _OWN = {  # lists that differ from ProxyCLIP's; NACLIP's are SCLIP's, word for w
 def class_list(name: str, *, words: Words = "proxyclip") -> Vocabulary:
     """The class list of a benchmark, with its background words where it has some.
 
-    Args:
-        name: "voc", "context", "coco_object", "coco_stuff", "ade20k" or "cityscapes".
-        words: whose; the authors differ in VOC and COCO-Object, by synonyms and background words. The classes and their
-            order are the same in all.
+    The authors differ in VOC and COCO-Object, by synonyms and background words. The classes and their order are the
+    same in all.
 
     Source: the lists published with SCLIP (arXiv 2312.01597), ClearCLIP (2407.12442), NACLIP (2404.08181) and ProxyCLIP
     (2408.04883).
@@ -39,9 +37,6 @@ def class_list(name: str, *, words: Words = "proxyclip") -> Vocabulary:
 
 def templates(count: int) -> tuple[str, ...]:
     """The 80 prompt templates of CLIP's ImageNet evaluation, or the 7 of them that do nearly as well.
-
-    Args:
-        count: 7 or 80.
 
     Source: Radford et al., 2021, notebook "Prompt Engineering for ImageNet".
     """

@@ -17,16 +17,7 @@ from patchword.evaluation.masks import Pair
 
 @dataclass(frozen=True)
 class OpenBenchmark:
-    """A benchmark that was found on disk.
-
-    Attributes:
-        benchmark: which it is.
-        root: the folder that its layout is in.
-        layout: name of the layout.
-        split: how it was decided which photographs belong to it.
-        pairs: the photographs and what their masks are in.
-        truth: how masks are read, and what a model is asked for.
-    """
+    """A benchmark that was found on disk; `split` says how it was decided which photographs belong to it."""
 
     benchmark: Benchmark
     root: Path
@@ -75,18 +66,14 @@ class Benchmark:
 
     @property
     def class_count(self) -> int:
-        """Classes that are scored, background included where it is one."""
         return len(class_list(self.classes)) + self.scores_background
 
     def vocabulary(
         self, *, templates: tuple[str, ...] | None = None, background: bool = True, words: Words = "proxyclip"
     ) -> Vocabulary:
-        """The class list that a model is asked for.
+        """The class list that a model is asked for; templates of None are the usual seven.
 
-        Args:
-            templates: prompt templates; None for the usual seven.
-            background: whether background has words; without them it can only come from a threshold.
-            words: whose list.
+        Background without words can only come from a threshold.
         """
         vocabulary = class_list(self.classes, words=words)
         if not (self.scores_background and background):
@@ -102,11 +89,7 @@ class Benchmark:
             )
 
     def open(self, data: str | Path) -> OpenBenchmark:
-        """Find the benchmark on disk.
-
-        Args:
-            data: the folder that it is in, one above it, or one of its own folders.
-        """
+        """Find the benchmark in its folder, in one above it, or in one of its own folders."""
         hit = find_layout(self.name, self.layouts, Path(data))
         content = hit.layout.read(hit.found)
         truth = BenchmarkTruth(

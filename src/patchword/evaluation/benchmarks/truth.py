@@ -24,7 +24,6 @@ Meaning = Mapping[int, int]
 
 
 def mask_values(pair: Pair) -> NDArray[np.integer]:
-    """The values of a mask that is an indexed or grey picture, (h, w)."""
     return read_indices(pair.mask)
 
 
@@ -48,7 +47,6 @@ class BenchmarkTruth:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the scored classes, in the order of the confusion matrix."""
         return self._rule.names
 
     @property
@@ -60,23 +58,9 @@ class BenchmarkTruth:
         return f"{len(self.vocabulary)} classes; {background}; unlabelled pixels {unlabelled}"
 
     def read_truth(self, pair: Pair) -> NDArray[np.int64]:
-        """The truth of a photograph as indices of `names`, -1 where a pixel does not count.
-
-        Returns:
-            (h, w) int64.
-        """
         return self.of_values(self.values(pair), source=f"mask {pair.mask} of {pair.name}")
 
     def of_values(self, values: NDArray[np.integer], *, source: str) -> NDArray[np.int64]:
-        """Values that are coded as those of the masks, as indices of `names`, -1 for those that do not count.
-
-        Args:
-            values: (h, w).
-            source: what they are of, for errors.
-
-        Returns:
-            (h, w) int64.
-        """
         if values.dtype in (np.uint8, np.uint16):
             truth: NDArray[np.int64] = self._table[values]
         else:
@@ -88,13 +72,7 @@ class BenchmarkTruth:
         return truth
 
     def prediction(self, label_map: LabelMap) -> NDArray[np.int64]:
-        """Bring a label map over the vocabulary to indices of `names`, -1 where nothing is predicted.
-
-        Where background is scored it is what the map has beyond the vocabulary, and what it has no class for.
-
-        Returns:
-            (h, w) int64.
-        """
+        """Where background is scored it is what the map has beyond the vocabulary, and what it has no class for."""
         return self._rule.prediction(label_map)
 
     @cached_property

@@ -30,11 +30,8 @@ INPUTS, OUTPUTS = (IMAGES, VECTORS, CLASS_OF, SIZE), (CLASSES, CONFIDENCE, SCORE
 
 @dataclass(frozen=True)
 class Agreement:
-    """How much of a float32 file an int8 file keeps, on drawn pictures.
-
-    Attributes:
-        share: of patches that keep their class, in [0, 1].
-        cosine: least cosine of a patch vector with the float32 file's.
+    """How much an int8 file keeps of a float32 file on drawn pictures: the share of patches that keep their class, in
+    [0, 1], and the least cosine of a patch vector.
     """
 
     share: float
@@ -45,22 +42,15 @@ class OnnxFacts(BaseModel):
     """Everything that whoever runs the file may want to know.
 
     Attributes:
-        opset: operator set of the file.
-        precision: of its matrix products.
         encoder, text_encoder: the frozen models, with fingerprints and licences; the text encoder is not in the file.
-        module: shape of the alignment module.
         patch_size: sides of images are multiples of it, in pixels.
         image_size: images are seen with as many pixels as a square of that side, in pixels.
         temperature: of the softmax that the confidence is taken from.
         vocabulary: of the training, in the text format; any other will do.
-        vocabulary_hash: its hash.
         data_fingerprint: of what the module learned from.
         largest_difference: from torch, of any channel of a unit patch vector, as found when the file was made; of the
             float32 model also where the file is int8.
-        int8_agreement: share of patches of drawn pictures that keep the float32 file's class; None in float32 files,
-            and in int8 files of earlier versions.
-        int8_cosine: least cosine of a patch vector of those pictures with the float32 file's; None likewise.
-        versions: of the software that made the file.
+        int8_agreement, int8_cosine: see `Agreement`; None in float32 files, and in int8 files of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,7 +83,6 @@ class OnnxFacts(BaseModel):
         largest_difference: float,
         versions: dict[str, str],
     ) -> OnnxFacts:
-        """The facts of a segmenter's export."""
         return cls(
             opset=opset,
             precision="float32" if int8 is None else "int8",
@@ -113,12 +102,10 @@ class OnnxFacts(BaseModel):
         )
 
     def parsed_vocabulary(self) -> Vocabulary:
-        """The training's vocabulary."""
         return Vocabulary.recorded(self.vocabulary, source="the model's metadata")
 
 
 def parse_facts(metadata: Mapping[str, str], *, place: str) -> OnnxFacts:
-    """Read the facts from an ONNX file's metadata."""
     if KEY not in metadata:
         raise PatchwordError(
             f'{place} is not a patchword segmenter (it has no metadata "{KEY}"); give a file that '
@@ -151,11 +138,8 @@ _CPU = "CPUExecutionProvider"
 def open_session(path: str | Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> Any:
     """Load an ONNX file into onnxruntime.
 
-    Args:
-        path: of the file.
-        threads: that onnxruntime may use; None leaves it to onnxruntime.
-        providers: onnxruntime's execution providers, the preferred first, such as "CUDAExecutionProvider"; it must
-            start. None for the CPU's.
+    Of the execution providers, the preferred first, such as "CUDAExecutionProvider", the first must start; None is the
+    CPU's. None of `threads` leaves their number to onnxruntime.
     """
     runtime = import_onnx_package("onnxruntime")
     path = Path(path)

@@ -25,10 +25,8 @@ _LOGGERS = ("torch.__trace", "torch.onnx", "torch.export", "torch.fx", "onnxscri
 
 
 def trace(side: ImageSide, *, opset: int) -> Any:
-    """Trace an image side by torch's exporter, with batch, height and width open.
-
-    Returns:
-        an `onnx_ir.Model` with input `images` (b, 3, h, w) and output `patches` (b, d, h/patch, w/patch).
+    """Trace an image side by torch's exporter, with batch, height and width open, into an `onnx_ir.Model` from `images`
+    (b, 3, h, w) to `patches` (b, d, h/patch, w/patch).
     """
     import_onnx_package("onnxscript")
     patch = side.encoder.record.patch_size
@@ -104,12 +102,7 @@ _KEYS = -0.5  # Keys' cubic, which torch's antialiased filter is, as Pillow's
 
 
 class ImageSide(nn.Module):
-    """Encoder and alignment module: images (b, 3, h, w) in [0, 1] to unit patch vectors (b, d, h/patch, w/patch).
-
-    Args:
-        encoder: the vision encoder; its torch model is expected as `model`.
-        module: the alignment module.
-    """
+    """Encoder and alignment module: images (b, 3, h, w) in [0, 1] to unit patch vectors (b, d, h/patch, w/patch)."""
 
     def __init__(self, encoder: PatchEncoder, module: AlignmentModule) -> None:
         super().__init__()
@@ -123,7 +116,6 @@ class ImageSide(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images to patch vectors."""
         vectors: Tensor = self.module(self.encoder(images).float())
         return vectors
 
@@ -186,10 +178,8 @@ def _interpolated_positions(embeddings: Any) -> Callable[[Tensor, int, int], Ten
 
 
 def split_windows(tokens: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
-    """SAM's windows: tokens (b, h, w, c), padded with zeros to whole windows, to (b * windows, window, window, c).
-
-    Returns:
-        the windows and (rows, columns) after padding; as SAM's own, with sizes that a trace can reason about.
+    """SAM's windows: tokens (b, h, w, c), padded with zeros to whole windows, to (b * windows, window, window, c), and
+    (rows, columns) after padding; as SAM's own, with sizes that a trace can reason about.
     """
     batch, height, width, channels = tokens.shape
     rows, columns = ((length + window - 1) // window for length in (height, width))
@@ -207,26 +197,14 @@ def join_windows(windows: Tensor, window: int, padded: tuple[int, int], size: tu
 
 
 def relative_positions(query_size: int, key_size: int, table: Tensor) -> Tensor:
-    """SAM's relative position embeddings between the places of one axis.
-
-    Args:
-        table: (l, c) learned embeddings.
-    """
+    """SAM's relative position embeddings between the places of one axis, of a table (l, c)."""
     resampled = linear_weights(table.shape[0], 2 * query_size - 1).to(table) @ table  # (2 * query_size - 1, c)
     places = torch.arange(query_size, device=table.device)
     return resampled[places[:, None] - places[None] + (key_size - 1)]
 
 
 def resample_antialiased(values: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Resample maps as `interpolate(mode="bicubic", antialias=True)` does, for any size of the result.
-
-    Args:
-        values: (b, c, h, w).
-        grid: (rows, columns) of the result.
-
-    Returns:
-        (b, c, rows, columns).
-    """
+    """Resample maps (b, c, h, w) as `interpolate(mode="bicubic", antialias=True)` does, for any size of the result."""
     height, width = values.shape[-2:]
     down, across = (
         cubic_weights(before, after).to(values) for before, after in zip((height, width), grid, strict=True)
@@ -235,11 +213,7 @@ def resample_antialiased(values: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def linear_weights(before: int, after: int) -> Tensor:
-    """What each of `before` places gives to each of `after` in a linear resampling, corners not aligned.
-
-    Returns:
-        (after, before) float64, rows of sum 1.
-    """
+    """What each of `before` places gives to each of `after` in a linear resampling: (after, before)."""
     places = torch.arange(after, dtype=torch.float64)
     scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
     wanted = ((places + 0.5) * scale - 0.5).clamp(min=0, max=before - 1)[:, None]  # (after, 1)
@@ -247,11 +221,7 @@ def linear_weights(before: int, after: int) -> Tensor:
 
 
 def cubic_weights(before: int, after: int) -> Tensor:
-    """What each of `before` places gives to each of `after` in an antialiased cubic resampling.
-
-    Returns:
-        (after, before) float64, rows of sum 1.
-    """
+    """What each of `before` places gives to each of `after` in an antialiased cubic resampling: (after, before)."""
     places = torch.arange(after, dtype=torch.float64)
     scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
     stretch = scale.clamp(min=1)

@@ -38,13 +38,7 @@ _PACKAGES = ("onnx", "onnx_ir", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class OnnxSummary:
-    """What was written.
-
-    Attributes:
-        path: the file.
-        megabytes: of the file and of the weights beside it.
-        facts: what the file says of itself.
-    """
+    """What was written: the file, its size with the weights beside it, and what it says of itself."""
 
     path: Path
     megabytes: float
@@ -75,9 +69,6 @@ def export_onnx(
         encoder: the vision encoder, loaded in float32 on the CPU, or where it is now; None looks where it was in
             training.
         overwrite: whether a file of that name may be replaced.
-
-    Returns:
-        where the file is, its size and what it says of itself.
     """
     chosen = OnnxSettings.of(settings)
     out = Path(out)
@@ -113,7 +104,6 @@ def export_onnx(
 
 
 def _whole_graph(side: ImageSide, *, temperature: float, settings: OnnxSettings) -> Any:
-    """Image side and words' side in one `onnx_ir.Model`."""
     graph = trace(side, opset=settings.opset)
     head = parse_head(opset=settings.opset, temperature=temperature, values_at_once=settings.values_at_once)
     attach_head(graph, head=head)
@@ -122,7 +112,6 @@ def _whole_graph(side: ImageSide, *, temperature: float, settings: OnnxSettings)
 
 
 def _check(path: Path, side: ImageSide, *, tolerance: float) -> float:
-    """The largest difference of a file from torch."""
     difference = largest_difference(open_session(path), side)
     if not difference <= tolerance:
         record = side.encoder.record
@@ -179,11 +168,7 @@ def save_model(model: Any, out: Path) -> None:
 
 
 class Workplace:
-    """A folder beside the output, where files are made before they take their names; it vanishes at the end.
-
-    Args:
-        out: the file that is to be.
-    """
+    """A folder beside the output, where files are made before they take their names; it vanishes at the end."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -283,9 +268,6 @@ def agreement(small: Any, plain: Any, *, patch_size: int, dim: int) -> Agreement
 
     Class names need a text tower, which an export does without. Patch vectors of the float32 file that are far from
     each other stand in for them: a patch's class is the nearest of those.
-
-    Args:
-        patch_size: of the encoder, in pixels.
     """
     pictures = drawn_pictures(_PICTURES, side=_PATCHES_A_SIDE * patch_size)
     expected, found = (
