@@ -19,7 +19,7 @@ from patchword.data.images import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.report import EvaluationReport
-from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord, published_beside, write_suite
+from patchword.evaluation.suite import SuiteEntry, SuiteRecord, published_beside, write_suite
 from patchword.labeling.image import LabelParts
 from patchword.labeling.quality.records import DISAGREEMENT_FILE
 from patchword.labeling.quality.report import write_report

@@ -29,8 +29,7 @@ from patchword.evaluation.masks import DataRecord
 from patchword.evaluation.protocols import PROTOCOLS
 from patchword.evaluation.records import ImageScore, SetupRecord
 from patchword.evaluation.report import ClassReport, EvaluationReport
-from patchword.evaluation.suite import SUITES
-from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord
+from patchword.evaluation.suite import SUITES, SuiteEntry, SuiteRecord
 from patchword.export.job import Slivers
 from patchword.export.outlines import PolygonLoss
 from patchword.export.run import ExportSummary

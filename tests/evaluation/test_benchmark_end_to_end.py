@@ -17,7 +17,7 @@ from patchword.evaluation.benchmark_api import ProtocolRun, evaluate_benchmark, 
 from patchword.evaluation.benchmarks.lists import class_list, templates
 from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.protocols import PROTOCOLS
-from patchword.evaluation.suite_report import read_suite
+from patchword.evaluation.suite import read_suite
 from patchword.models.protocols import ModelRecord
 from patchword.segmentation.dense import DenseSegmenter
 

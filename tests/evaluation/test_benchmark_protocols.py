@@ -11,7 +11,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS
 from patchword.evaluation.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
-from patchword.evaluation.suite_report import PUBLISHED, published_beside, published_table
+from patchword.evaluation.suite import PUBLISHED, published_beside, published_table
 from patchword.models.pixels import resize
 from patchword.segmentation.methods import METHODS, Method
 

@@ -8,8 +8,8 @@ from benchmark_folders import every_value, make_split, save_mask, save_photo
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
+from patchword.evaluation.benchmarks.layout import BenchmarkTruth
 from patchword.evaluation.benchmarks.record import BENCHMARKS
-from patchword.evaluation.benchmarks.truth import BenchmarkTruth
 from patchword.evaluation.masks import Pair
 
 # The ids of Cityscapes' labels that are scored, by name, and some that are not.
@@ -46,7 +46,9 @@ def test_what_a_mac_leaves_in_archives_is_no_photograph(tmp_path: Path):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])
 def test_values_of_any_integer_type_are_read(kind: type[np.integer]):
     values: list[NDArray[np.integer]] = [np.array([[0, 1, 4]], dtype=kind), np.array([[0, 5]], dtype=kind)]
-    truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values.pop(0), {0: -2, 1: 7, 4: -1})
+    truth = BenchmarkTruth(
+        BENCHMARKS["voc20"].vocabulary(), values=lambda pair: values.pop(0), meaning={0: -2, 1: 7, 4: -1}
+    )
     pair = Pair("a.jpg", Path("a.jpg"), Path("a.png"))
     assert truth.read_truth(pair).tolist() == [[-1, 7, -1]]
     with pytest.raises(PatchwordError, match=r"a.png of a.jpg has the value 5 \(1 pixel\); values must be 0 to 1, 4"):
@@ -56,7 +58,7 @@ def test_values_of_any_integer_type_are_read(kind: type[np.integer]):
 @pytest.mark.parametrize("value", [-1, 70000])
 def test_values_that_no_mask_has_are_refused(value: int):
     values = np.array([[value]], dtype=np.int64)
-    truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), False, lambda pair: values, {0: -2})
+    truth = BenchmarkTruth(BENCHMARKS["voc20"].vocabulary(), values=lambda pair: values, meaning={0: -2})
     with pytest.raises(PatchwordError, match=f"has the value {value}"):
         truth.read_truth(Pair("a.jpg", Path("a.jpg"), Path("a.png")))
 

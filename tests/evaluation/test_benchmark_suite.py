@@ -9,8 +9,15 @@ from benchmark_folders import every_value, make_split, make_voc, write_list
 from patchword.config.evaluate import EvaluatedModel, SuiteConfig
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark
-from patchword.evaluation.suite import plan_suite, read_mapping, run_suite
-from patchword.evaluation.suite_report import SuiteEntry, SuiteRecord, published_beside, read_suite
+from patchword.evaluation.suite import (
+    SuiteEntry,
+    SuiteRecord,
+    plan_suite,
+    published_beside,
+    read_mapping,
+    read_suite,
+    run_suite,
+)
 
 
 def make_some(root: Path) -> Path:

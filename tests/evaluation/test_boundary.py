@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchword.errors import PatchwordError
-from patchword.evaluation.confusion import boundary_counts, boundary_reach
+from patchword.evaluation.confusion import boundary_reach, tally
 
 IGNORE = -1
 
@@ -77,7 +77,7 @@ def test_counts_equal_the_definition_pixel_by_pixel(
 ) -> None:
     prediction, truth = maps(seed, height=height, width=width, count=count, ignored=ignored)
     reach = boundary_reach(truth.shape, dilation=dilation)
-    intersection, union = boundary_counts(prediction, truth, count=count, dilation=dilation)
+    intersection, union = tally(prediction, truth, count=count, dilation=dilation)[1].T
     expected = naive_counts(prediction, truth, count=count, reach=reach)
     assert (intersection.tolist(), union.tolist()) == expected
     assert intersection.dtype == union.dtype == np.int64
@@ -88,7 +88,7 @@ def test_counts_equal_the_definition_pixel_by_pixel(
 def test_without_ignore_every_class_is_a_mask_less_its_erosion(seed: int, height: int, width: int, times: int) -> None:
     prediction, truth = maps(seed, height=height, width=width, count=3, ignored=0)
     dilation = times / np.hypot(height, width)
-    intersection, union = boundary_counts(prediction, truth, count=3, dilation=dilation)
+    intersection, union = tally(prediction, truth, count=3, dilation=dilation)[1].T
     for index in range(3):
         rings = [labels == index for labels in (truth, prediction)]
         rings = [mask & ~eroded(mask, times=times) for mask in rings]
@@ -100,7 +100,7 @@ def test_a_square_by_hand() -> None:
     truth = np.zeros((20, 20), dtype=np.int64)
     truth[5:15, 5:15] = 1
     prediction = np.roll(truth, 1, axis=1)
-    intersection, union = boundary_counts(prediction, truth, count=2, dilation=0.02)  # 0.57 pixels: one
+    intersection, union = tally(prediction, truth, count=2, dilation=0.02)[1].T  # 0.57 pixels: one
     # rings of 36 pixels: they share 9 + 9 of the upper and lower side; the left and right sides lie apart
     assert (intersection[1], union[1]) == (18, 36 + 36 - 18)
 
@@ -110,17 +110,17 @@ def test_a_strip_of_ignore_neither_makes_nor_hides_a_contour() -> None:
     truth[:, 15:] = 1
     truth[:, 14:16] = IGNORE
     prediction = np.where(np.arange(30) < 15, 0, 1)[None].repeat(9, axis=0)
-    intersection, union = boundary_counts(prediction, truth, count=2, dilation=3 / np.hypot(9, 30))
+    intersection, union = tally(prediction, truth, count=2, dilation=3 / np.hypot(9, 30))[1].T
     # frame of three pixels, and one column on each side of the strip that sees the other class across it
     assert intersection.tolist() == union.tolist() == [9 * 14 - 3 * (14 - 3 - 1)] * 2
     truth[:, 14:] = IGNORE
-    intersection, union = boundary_counts(prediction, truth, count=2, dilation=3 / np.hypot(9, 30))
+    intersection, union = tally(prediction, truth, count=2, dilation=3 / np.hypot(9, 30))[1].T
     assert intersection.tolist() == union.tolist() == [9 * 14 - 3 * (14 - 3), 0]
 
 
 def test_the_reach_is_a_share_of_the_diagonal_and_at_least_a_pixel() -> None:
-    assert boundary_reach((480, 640)) == 16
-    assert boundary_reach((2, 2)) == 1
+    assert boundary_reach((480, 640), dilation=0.02) == 16
+    assert boundary_reach((2, 2), dilation=0.02) == 1
     assert boundary_reach((480, 640), dilation=0.005) == 4
     with pytest.raises(PatchwordError, match="boundary dilation is 0"):
         boundary_reach((480, 640), dilation=0)
@@ -128,4 +128,4 @@ def test_the_reach_is_a_share_of_the_diagonal_and_at_least_a_pixel() -> None:
 
 def test_shapes_that_differ() -> None:
     with pytest.raises(PatchwordError, match=r"\(2, 3\) against ground truth of shape \(3, 2\)"):
-        boundary_counts(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=int), count=1)
+        tally(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=int), count=1, dilation=0.02)

@@ -14,11 +14,10 @@ from scored_folder import CLASSES, RedSegmenter, files_of, make_folder, photogra
 
 from patchword.errors import PatchwordError
 from patchword.evaluation.api import evaluate
-from patchword.evaluation.finish import UnscoredError, merge_evaluations
 from patchword.evaluation.masks import MaskRule, folder_task
 from patchword.evaluation.predictors import SegmenterPredictor
 from patchword.evaluation.report import EvaluationReport
-from patchword.evaluation.run import evaluate_task
+from patchword.evaluation.run import UnscoredError, evaluate_task, merge_evaluations
 
 
 @pytest.fixture

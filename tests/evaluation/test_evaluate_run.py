@@ -16,11 +16,10 @@ from patchword.config.evaluate import ScoredRun, ZeroIs
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.finish import UnscoredError
 from patchword.evaluation.masks import EvaluationTask, MaskRule, folder_task
 from patchword.evaluation.predictors import find_predictions
 from patchword.evaluation.report import EvaluationReport, class_table
-from patchword.evaluation.run import evaluate_task
+from patchword.evaluation.run import UnscoredError, evaluate_task
 
 ANIMALS = Vocabulary.of(["cat", "dog", "yak"], background=["sky"])
 

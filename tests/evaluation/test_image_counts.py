@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.evaluation.confusion import ConfusionMatrix, boundary_counts
-from patchword.evaluation.counts import Gathered, ImageCounts, count_image, total
+from patchword.evaluation.confusion import ConfusionMatrix, tally
+from patchword.evaluation.counts import Gathered, ImageCounts, count_image
 from patchword.evaluation.records import ImageScore
 from patchword.evaluation.report import chance_of
 
@@ -32,11 +32,11 @@ def same(one: ImageCounts, other: ImageCounts) -> bool:
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6), st.data())
 def test_counts_add_in_any_order_and_grouping(seeds: list[int], data: st.DataObject) -> None:
     images = [image_of(seed) for seed in seeds]
-    whole = total(images, count=COUNT, boundary=True)
+    whole = Gathered.of(images, count=COUNT, boundary=True).whole
     shuffled = data.draw(st.permutations(images))
     cut = data.draw(st.integers(0, len(images)))
-    parts = [total(part, count=COUNT, boundary=True) for part in (shuffled[:cut], shuffled[cut:])]
-    assert same(total(parts, count=COUNT, boundary=True), whole)
+    parts = [Gathered.of(part, count=COUNT, boundary=True).whole for part in (shuffled[:cut], shuffled[cut:])]
+    assert same(Gathered.of(parts, count=COUNT, boundary=True).whole, whole)
 
 
 @settings(deadline=None)
@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_matrix_and_of_the_boundaries(seed: int, count: 
     matrix = ConfusionMatrix(count)
     matrix.update(prediction, truth, ignore=-1)
     np.testing.assert_array_equal(image.table, matrix.table)
-    edges = np.column_stack(boundary_counts(prediction, truth, count=count, dilation=0.05))
+    edges = tally(prediction, truth, count=count, dilation=0.05)[1]
     np.testing.assert_array_equal(image.boundary, edges)
 
 
@@ -65,7 +65,7 @@ def test_without_boundaries() -> None:
     assert image.boundary is None
     assert image.boundary_iou() == [None, None]
     assert image.sparse_boundary() is None
-    assert total([image], count=2, boundary=False).boundary is None
+    assert Gathered.of([image], count=2, boundary=False).whole.boundary is None
 
 
 def test_an_images_score_is_over_the_classes_of_its_mask() -> None:

@@ -41,10 +41,9 @@ from patchword.data.images import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.api import evaluate
-from patchword.evaluation.finish import merge_evaluations
 from patchword.evaluation.masks import MaskRule, folder_task
 from patchword.evaluation.predictors import SegmenterPredictor
-from patchword.evaluation.run import evaluate_task
+from patchword.evaluation.run import evaluate_task, merge_evaluations
 from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
 from patchword.labeling.run import LabelWork, label_folder

@@ -93,7 +93,7 @@ def _what_folder(path: Path) -> str:
 
 def _merge_evaluations(shards: list[str], config: MergeConfig) -> None:
     from patchword.cli.evaluate import exit_unscored, print_report
-    from patchword.evaluation.finish import UnscoredError, merge_evaluations
+    from patchword.evaluation.run import UnscoredError, merge_evaluations
 
     if config.photos is not None:
         raise PatchwordError("--photos is given, but the shards of an evaluation are merged without photographs")

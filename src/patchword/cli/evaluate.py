@@ -12,9 +12,9 @@ from patchword.config.evaluate import BenchmarkConfig, EvaluateCommand, SuiteCon
 from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
-    from patchword.evaluation.finish import UnscoredError
     from patchword.evaluation.report import EvaluationReport
-    from patchword.evaluation.suite_report import SuiteRecord
+    from patchword.evaluation.run import UnscoredError
+    from patchword.evaluation.suite import SuiteRecord
 
 _NAMED = 10  # images that could not be scored and are named on the screen
 _OF_FOLDER = ("masks", "classes", "zero_is", "ignore_index", "mask_suffix", "background", "names")
@@ -27,7 +27,7 @@ def evaluate(photos: str | None, config: EvaluateCommand) -> None:
     """Measure on a folder, a benchmark or a suite."""
     import patchword
     from patchword.evaluation.benchmark_api import evaluate_benchmark, evaluate_suite
-    from patchword.evaluation.finish import UnscoredError
+    from patchword.evaluation.run import UnscoredError
 
     config = config.changed(command=command_line())
     kind, out, as_json = check_data(photos, config), config.out, config.as_json
@@ -132,7 +132,7 @@ def _print_scores(report: EvaluationReport, *, out: str | Path | None) -> None:
 
 def _print_suite(record: SuiteRecord, config: EvaluateCommand) -> None:
     """Print a suite's table and what must be known of it, or all as JSON; exit code 1 where nothing was scored."""
-    from patchword.evaluation.suite_report import TABLE_FILE
+    from patchword.evaluation.suite import TABLE_FILE
 
     if config.as_json:
         print_json(record.model_dump(mode="json"))

@@ -20,7 +20,7 @@ from patchword.evaluation.protocols import ProtocolRow, protocol_row
 if TYPE_CHECKING:
     from patchword.evaluation.benchmarks.record import Benchmark
     from patchword.evaluation.report import EvaluationReport
-    from patchword.evaluation.suite_report import SuiteRecord
+    from patchword.evaluation.suite import SuiteRecord
 
 
 NATIVE, PUBLISHED = "native", "published"
@@ -58,8 +58,7 @@ def evaluate_suite(suite: str, config: SuiteConfig) -> SuiteRecord:
         UnscoredError: as `evaluate`.
     """
     from patchword.evaluation.api import check_judged
-    from patchword.evaluation.suite import MARKER, SUITES, plan_suite, run_suite
-    from patchword.evaluation.suite_report import published_beside
+    from patchword.evaluation.suite import MARKER, SUITES, plan_suite, published_beside, run_suite
     from patchword.segmentation.api import open_source
 
     judged, unlabelled = config.judged, config.unlabelled

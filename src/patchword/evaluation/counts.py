@@ -127,11 +127,6 @@ class Gathered:
         return cls(ImageCounts(table, edges if boundary else None), stacked, seen)
 
 
-def total(images: Iterable[ImageCounts], *, count: int, boundary: bool) -> ImageCounts:
-    """The sum of images' counts; of none, zeros. Arguments as of `Gathered.of`."""
-    return Gathered.of(images, count=count, boundary=boundary).whole
-
-
 Values = NDArray[np.float64]
 Interval = tuple[float, float]
 

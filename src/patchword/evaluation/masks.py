@@ -80,16 +80,18 @@ def _only(found: dict[str, Path], names: Path) -> dict[str, Path]:
 
 def read_names(path: Path) -> dict[str, None]:
     """The names of a list, one a line, each once and in order."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PatchwordError(
-            f"cannot read the list of names {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    names = dict.fromkeys(line.strip() for line in lines if line.strip())
+    names = dict.fromkeys(line.strip() for line in read_lines(path, "the list of names ") if line.strip())
     if not names:
         raise PatchwordError(f"the list of names {path} is empty; write one name per line")
     return names
+
+
+def read_lines(path: Path, what: str = "") -> list[str]:
+    """The lines of a text file; `what` is what errors call it."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PatchwordError(f"cannot read {what}{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _without_suffix(name: str) -> str:
@@ -197,13 +199,9 @@ def values_of(values: NDArray[np.integer[Any]], *, most: int = 5) -> str:
     """The values among those given and how many pixels have each, the most frequent first, at most so many."""
     found, counts = np.unique(values, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]
-    told = [f"{int(found[place])} ({_pixels(int(counts[place]))})" for place in order]
+    told = [f"{found[at]} ({counts[at]:,} pixel{'' if counts[at] == 1 else 's'})" for at in order]
     more = f" and {len(found) - most} more" if len(found) > most else ""
     return f"the value{'' if len(found) == 1 else 's'} {', '.join(told)}{more}"
-
-
-def _pixels(count: int) -> str:
-    return "1 pixel" if count == 1 else f"{count:,} pixels"
 
 
 def _signed(indices: NDArray[np.integer[Any]]) -> Positions:
@@ -243,16 +241,15 @@ def folder_task(
     limit: int | None = None,
 ) -> EvaluationTask:
     """Any folder of photographs with one of masks; the arguments are those of `find_pairs`."""
+
+    def given(**options: Any) -> dict[str, Any]:
+        return {name: value for name, value in options.items() if value is not None}
+
     pairs = find_pairs(photos, masks=masks, suffix=suffix, names=names, limit=limit)
-    selection: Mapping[str, Any] = {"names": None if names is None else str(names), "limit": limit}
-    reading: Mapping[str, Any] = {
-        "zero_is": rule.zero_is,
-        "ignore_index": rule.ignore_index,
-        "mask_suffix": suffix or None,
-    }
-    data = DataRecord(photographs=str(photos), masks=str(masks), reading=_given(reading), selection=_given(selection))
+    data = DataRecord(
+        photographs=str(photos),
+        masks=str(masks),
+        reading=given(zero_is=rule.zero_is, ignore_index=rule.ignore_index, mask_suffix=suffix or None),
+        selection=given(names=None if names is None else str(names), limit=limit),
+    )
     return EvaluationTask(tuple(pairs), rule, data)
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

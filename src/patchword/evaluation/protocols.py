@@ -117,11 +117,9 @@ _ROWS = (
 )
 # fmt: on
 
-PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {
-    "tcl448": {row.benchmark: row for row in _ROWS if row.protocol == "tcl448"},
-    "sclip336": {row.benchmark: row for row in _ROWS if row.protocol == "sclip336"},
-    "native": {row.benchmark: row for row in _ROWS if row.protocol == "native"},
-}
+PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {}
+for _row in _ROWS:
+    PROTOCOLS.setdefault(_row.protocol, {})[_row.benchmark] = _row
 
 
 def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = None) -> ProtocolRow:

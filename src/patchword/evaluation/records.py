@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from patchword.config.base import one_line
 from patchword.config.evaluate import ScoringSettings
 from patchword.config.segment import SegmentSettings
 from patchword.data.colours import class_colours
-from patchword.data.folders import Manifest, write_json
+from patchword.data.folders import write_json
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import ImageCounts, Sparse
@@ -39,6 +39,7 @@ MARKER = "evaluation"
 SETUP_FILE = "setup.json"
 IMAGES_FILE = "images.jsonl"
 FORMAT_VERSION: Literal[1] = 1
+R = TypeVar("R", bound=BaseModel)
 _PLACES = ("photographs", "masks", "predicted by: folder")
 _AFTERWARDS = tuple(f"scoring: {name}" for name in ("resamples", "level", "seed", "most failures"))
 
@@ -99,24 +100,7 @@ class SetupRecord(RunRecord):
     @classmethod
     def _settings_of_earlier_versions(cls, predicted_by: dict[str, Any]) -> dict[str, Any]:
         settings = predicted_by.get("settings")
-        known = {**predicted_by, "settings": SegmentSettings.current(settings)} if isinstance(settings, dict) else {}
-        return known or predicted_by
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        path = folder / SETUP_FILE
-        try:
-            return cls.model_validate(json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            raise PatchwordError(
-                f"{folder} is no evaluation: it has no {SETUP_FILE}; make one with `patchword evaluate -o`"
-            ) from None
-        except OSError as error:
-            raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
-        except ValidationError as error:
-            raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
-        except ValueError as error:
-            raise PatchwordError(f"{path} is damaged: {error}") from None
+        return predicted_by | ({"settings": SegmentSettings.current(settings)} if isinstance(settings, dict) else {})
 
     def save(self, folder: Path) -> None:
         write_json(folder / SETUP_FILE, self.model_dump(mode="json"))
@@ -140,15 +124,16 @@ class SetupRecord(RunRecord):
         return [pair for pair in pairs if pair[1] != pair[2] and pair[0] not in left_out]
 
 
-def read_images(manifest: Manifest) -> dict[str, ImageScore]:
-    found = {}
-    for name, line in manifest.read().items():
-        try:
-            found[name] = ImageScore.model_validate(line)
-        except ValidationError as error:
-            reason = one_line(error, place="field")
-            raise PatchwordError(f"{manifest.path}: the line of {name} is damaged: {reason}") from None
-    return found
+def read_record(path: Path, kind: type[R]) -> R:
+    """A JSON file as a record."""
+    try:
+        return kind.model_validate(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
+    except ValueError as error:
+        raise PatchwordError(f"{path} is damaged: {error}") from None
 
 
 def colours_of(names: Sequence[str], *, vocabulary: str) -> NDArray[np.uint8]:

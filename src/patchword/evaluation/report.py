@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,10 +11,9 @@ import numpy as np
 
 from patchword.config.evaluate import ScoringSettings
 from patchword.errors import warn
-from patchword.evaluation.confusion import ConfusionMatrix, Counts
+from patchword.evaluation.confusion import Counts
 from patchword.evaluation.counts import (
     Gathered,
-    ImageCounts,
     Interval,
     mean_of_known,
     percentiles,
@@ -171,18 +171,12 @@ SCORES = {
 }
 
 
-def gather(setup: SetupRecord, images: Iterable[ImageScore]) -> Gathered:
+def gather(setup: SetupRecord, images: Sequence[ImageScore]) -> Gathered:
     """Add up the counts of images, sorted by name, none of them failed."""
-    count, area = len(setup.classes), 0
-
-    def counted() -> Iterator[ImageCounts]:
-        nonlocal area
-        for image in images:
-            area += image.size[0] * image.size[1] if image.size is not None else 0
-            yield image.counts(count)
-
-    gathered = Gathered.of(counted(), count=count, boundary=setup.scoring.boundary)
-    return replace(gathered, area=area)
+    count = len(setup.classes)
+    counted = (image.counts(count) for image in images)  # one in memory at a time
+    gathered = Gathered.of(counted, count=count, boundary=setup.scoring.boundary)
+    return replace(gathered, area=sum(math.prod(image.size) for image in images if image.size is not None))
 
 
 def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") -> EvaluationReport:
@@ -322,27 +316,16 @@ def chance_of(table: Counts, *, names: Sequence[str], least: float | None) -> Ch
     if not pixels or least is None:
         return None
     most = int(truth.argmax())
-    constant = _constant(truth, most)
-    dealt = _dealt_out(truth, predicted, pixels)
+    constant = int(truth[most]) / pixels / int(np.count_nonzero(truth))  # the other classes have an IoU of 0
+    ious = []
+    for expected, found in zip(truth.tolist(), predicted.tolist(), strict=True):
+        if expected or found:  # independent of each other: a pixel has both with the product of their shares
+            both = expected * found / pixels
+            ious.append(both / (expected + found - both))
+    dealt = sum(ious) / len(ious)
     return Chance(
         constant_miou=constant,
         constant_class=names[most],
         random_miou=dealt,
         at_chance=least <= max(constant, dealt),
     )
-
-
-def _constant(truth: Counts, most: int) -> float:
-    matrix = ConfusionMatrix(len(truth))
-    matrix.table[:, most] = truth
-    return matrix.mean_iou() or 0.0
-
-
-def _dealt_out(truth: Counts, predicted: Counts, pixels: int) -> float:
-    """Truth and prediction independent: a pixel has both with the product of their shares."""
-    ious = []
-    for expected, found in zip(truth.tolist(), predicted.tolist(), strict=True):
-        if expected or found:
-            both = expected * found / pixels
-            ious.append(both / (expected + found - both))
-    return float(sum(ious) / len(ious))

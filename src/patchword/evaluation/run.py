@@ -1,27 +1,92 @@
-"""Predictions against masks, image by image; stops anywhere and goes on."""
+"""Predictions against masks, image by image: stops anywhere, goes on, and ends in scores and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from patchword.config.base import one_line
 from patchword.config.evaluate import ScoredRun, ScoringSettings
+from patchword.data.folders import Manifest, write_bytes, write_json, write_text
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
-from patchword.evaluation.finish import EVALUATIONS, UnscoredError, finish
 from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
-from patchword.evaluation.pictures import FailureCases
-from patchword.evaluation.predictors import Predictor
-from patchword.evaluation.records import IMAGES_FILE, ImageScore, SetupRecord
-from patchword.evaluation.report import EvaluationReport, gather, make_report
-from patchword.runs.folder_run import FolderRun
+from patchword.evaluation.page import PAGE_FILE, render
+from patchword.evaluation.pictures import CONFUSION_PICTURE, FAILURES_FOLDER, FailureCases, draw_confusion
+from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_record
+from patchword.evaluation.report import REPORT_FILE, EvaluationReport, gather, make_report
+from patchword.runs.folder_run import Beginning, Difference, FolderKind, FolderRun
+from patchword.runs.merge import all_names, link_or_copy, merge_parts, open_parts
 from patchword.runs.pipeline import Chunk, Executor, InThreads, Photograph, Pixels, Written, content_of
 from patchword.runs.progress import Progress
 from patchword.runs.records import VocabularyRecord
-from patchword.runs.shards import Shard, chunks_of, names_hash
+from patchword.runs.shards import chunks_of, names_hash
+
+if TYPE_CHECKING:
+    from patchword.evaluation.predictors import Predictor
+
+CONFUSION_FILE = "confusion.csv"
+_RESULTS = (REPORT_FILE, PAGE_FILE, CONFUSION_FILE, CONFUSION_PICTURE)
+
+
+class EvaluationFolder(FolderKind[SetupRecord, ImageScore]):
+    """The folders of `evaluate`."""
+
+    marker, record_file, manifest_file = MARKER, SETUP_FILE, IMAGES_FILE
+    command, doing, done = "evaluate", "evaluating", "scored"
+    changed = ("or its mask changed", "or their masks changed")
+
+    def load(self, folder: Path) -> SetupRecord:
+        if not (folder / SETUP_FILE).exists():
+            raise PatchwordError(
+                f"{folder} is no evaluation: it has no {SETUP_FILE}; make one with `patchword evaluate -o`"
+            )
+        return read_record(folder / SETUP_FILE, SetupRecord)
+
+    def read_lines(self, manifest: Manifest) -> dict[str, ImageScore]:
+        found = {}
+        for name, line in manifest.read().items():
+            try:
+                found[name] = ImageScore.model_validate(line)
+            except ValidationError as error:
+                reason = one_line(error, place="field")
+                raise PatchwordError(f"{manifest.path}: the line of {name} is damaged: {reason}") from None
+        return found
+
+    def differences(self, before: SetupRecord, now: SetupRecord, *, merging: bool) -> list[Difference]:
+        return before.differences(now, merging=merging)
+
+    def withdraw(self, folder: Path) -> None:
+        for name in _RESULTS:
+            try:
+                (folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise PatchwordError(f"cannot remove {folder / name}: {error.strerror}") from None
+
+
+EVALUATIONS = EvaluationFolder()
+
+
+class UnscoredError(PatchwordError):
+    """Images that could not be scored, `reasons` by name. A score over the others would pass for that of all."""
+
+    def __init__(self, reasons: Mapping[str, str], *, of: int, where: Path | None, early: bool = False) -> None:
+        self.reasons = dict(reasons)
+        first = "so that the run ended early; the first is" if early else "such as"
+        name, reason = next(iter(self.reasons.items()))
+        listed = "" if where is None else f"; {where} lists them"
+        super().__init__(
+            f"{len(self.reasons)} of {of} images could not be scored, {first} {name}: {reason}{listed}; there is no "
+            "score over a part of the images: put them right and resume, or leave them out by a list of names"
+        )
 
 
 def evaluate_task(
@@ -58,7 +123,16 @@ def evaluate_task(
     names = sorted(pairs)
     chunks = chunks_of(names, size=predictor.batch, shard=shard)
     sources = {name: predictor.source(pair) for name, pair in pairs.items()}
-    setup = _setup(task, predictor, chosen, names=names, shard=shard)
+    setup = SetupRecord(
+        data=task.data,
+        images=len(names),
+        images_hash=names_hash(names),
+        vocabulary=VocabularyRecord.of(task.truth.vocabulary),
+        classes=task.truth.names,
+        predicted_by=predictor.describe(),
+        scoring=chosen,
+        shard=None if shard is None else shard.record(names),
+    )
     executor = executor or InThreads(ahead, threads)
     folder = None if out is None else Path(out)
     found: list[ImageScore] = []
@@ -71,17 +145,13 @@ def evaluate_task(
             if len(failed) >= chosen.most_failures:
                 raise UnscoredError(failed, of=len(names), where=folder and folder / IMAGES_FILE, early=True)
         if folder is None:
+            progress.advance()
             found.append(record)
 
     if folder is None:
-        whole = [Chunk(tuple((name, sources[name]) for name in chunk), lines=len(chunk)) for chunk in chunks]
         with Progress(len(names), "evaluating", quiet=run.quiet) as progress:
-
-            def remember(written: Written) -> None:
-                progress.advance()
-                watch(written)
-
-            executor.run(whole, work=EvaluateWork(pairs, task.truth, predictor, chosen), done=remember)
+            work = EvaluateWork(pairs, task.truth, predictor, chosen)
+            executor.run(Beginning(setup).chunks(chunks, paths=sources), work=work, done=watch)
         if failed:
             raise UnscoredError(failed, of=len(names), where=None)
         found.sort(key=lambda record: record.name)  # which is not the order of every executor
@@ -106,22 +176,6 @@ def evaluate_task(
         executor=executor,
         finish=lambda setup, manifest: finish(folder, setup=setup, names=wanted, command=run.command),
         watch=watch,
-    )
-
-
-def _setup(
-    task: EvaluationTask, predictor: Predictor, scoring: ScoringSettings, *, names: Sequence[str], shard: Shard | None
-) -> SetupRecord:
-    vocabulary = task.truth.vocabulary
-    return SetupRecord(
-        data=task.data,
-        images=len(names),
-        images_hash=names_hash(names),
-        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
-        classes=task.truth.names,
-        predicted_by=predictor.describe(),
-        scoring=scoring,
-        shard=None if shard is None else shard.record(names),
     )
 
 
@@ -194,3 +248,81 @@ def _content_at(path: Path, modified: int) -> str | None:
 
 def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]} x {shape[0]}"
+
+
+def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command: str) -> EvaluationReport:
+    """Write everything that follows from `images.jsonl`; `evaluation.json` comes last and vouches for the rest.
+
+    A shard gets no `evaluation.json`; its own scores are returned.
+    """
+    manifest = Manifest(folder / IMAGES_FILE)
+    manifest.finish()
+    wanted = frozenset(names)
+    images = [record for name, record in EVALUATIONS.read_lines(manifest).items() if name in wanted]
+    failed = {record.name: record.reason or "" for record in images if record.status == "failed"}
+    if failed:
+        raise UnscoredError(failed, of=len(wanted), where=folder / IMAGES_FILE)
+    try:
+        gathered = gather(setup, images)
+    except ValueError as error:
+        raise PatchwordError(f"{folder / IMAGES_FILE} is of another evaluation: {error}") from None
+    report = make_report(setup, gathered, command=command)
+    worst = FailureCases(folder, setup=setup, known=images)
+    worst.prune()
+    if setup.shard is None:
+        table = gathered.whole.table
+        write_text(folder / CONFUSION_FILE, _confusion_csv(table.tolist(), setup.classes))
+        confusion = draw_confusion(table, names=setup.classes)
+        write_bytes(folder / CONFUSION_PICTURE, confusion)
+        write_text(folder / PAGE_FILE, render(report, images=images, worst=worst.pictures(), confusion=confusion))
+        write_json(folder / REPORT_FILE, report.model_dump(mode="json"))
+    return report
+
+
+def _confusion_csv(table: list[list[int]], names: Sequence[str]) -> str:
+    """Rows truth, columns prediction, the last column no prediction."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["truth", *names, "no prediction"])
+    for name, counts in zip(names, table, strict=True):
+        writer.writerow([name, *counts])
+    return buffer.getvalue()
+
+
+def merge_evaluations(
+    shards: Sequence[str | Path], *, out: str | Path, overwrite: bool = False, command: str = ""
+) -> EvaluationReport:
+    """Put the shards of one evaluation together.
+
+    But for the command and the versions in it, `evaluation.json` has the bytes of a run without shards; but for
+    `runs.jsonl` and these, so has everything else. Where each shard's photographs and masks lay does not matter.
+
+    Args:
+        shards: folders that `evaluate` wrote with `shard`, all of them, in any order.
+        out: folder of the evaluation.
+        overwrite: empty such a folder first.
+        command: what the user typed, for the record.
+    """
+    folder = Path(out)
+    parts = open_parts(EVALUATIONS, shards)
+    names = all_names(parts)
+
+    def end(setup: SetupRecord, manifest: Manifest) -> EvaluationReport:
+        everything = {name: (image, part.folder) for part in parts for name, image in part.lines.items()}
+        there = {path for part in parts for path in (part.folder / FAILURES_FOLDER).rglob("*.jpg")}
+        for name in FailureCases(folder, setup=setup, known=(image for image, _ in everything.values())).names():
+            old = FailureCases.path(everything[name][1], name)
+            if old in there:
+                link_or_copy(old, FailureCases.path(folder, name))
+        return finish(folder, setup=setup, names=names, command=command)
+
+    return merge_parts(
+        EVALUATIONS,
+        parts,
+        out=folder,
+        record=parts[0].record.model_copy(update={"shard": None}),
+        finish=end,
+        overwrite=overwrite,
+        command=command,
+        quiet=True,
+    )

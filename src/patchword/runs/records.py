@@ -38,6 +38,10 @@ class VocabularyRecord(Record):
     hash: str
     names: tuple[str, ...]
 
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Self:
+        return cls(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names)
+
 
 def vocabulary_differences(before: str, now: str) -> list[tuple[str, object, object]]:
     """What two class lists, as `Vocabulary.to_text` wrote them, may not have in common, in words."""

@@ -15,116 +15,127 @@ from numpy.typing import NDArray
 from patchword.data.coco_masks import decode_segmentation, id_key
 from patchword.errors import PatchwordError, first_line
 from patchword.evaluation.benchmarks.lists import class_list
-from patchword.evaluation.masks import Pair
+from patchword.evaluation.masks import Pair, read_lines
 
 _FIELD = "LabelMap"
 _LARGEST = 65535
 
 
-@dataclass(frozen=True)
-class InstanceMasks:
-    """The objects of COCO's photographs, as `instances_val2017.json` has them.
+Object = Mapping[str, Any]
 
-    Where objects overlap the smaller lies on top; crowds ("iscrowd") are drawn as their class, below all single
-    objects; objects of one area lie in the file's order. What no object covers is background. [chosen: COCO's instances
-    have no order of their own]
+
+@dataclass(frozen=True)
+class DrawnMasks:
+    """Objects of photographs, drawn over each other; where there is none the value is 0.
+
+    Attributes:
+        path: the annotation file.
+        images: the record of every photograph by `key`.
+        objects: the annotations of every photograph by its id, from below to above, or in the order of `below`.
+        key: of a pair among the images.
+        number: the field with the id of an image.
+        value_of: the mask value of an object's category id.
     """
 
     path: Path
-    images: Mapping[str, Mapping[str, Any]]
-    objects: Mapping[str, Sequence[Mapping[str, Any]]]
-    values_of: Mapping[str, int]
+    images: Mapping[str, Object]
+    objects: Mapping[str, Sequence[Object]]
+    key: Callable[[Pair], str]
+    number: str
+    value_of: Callable[[Any], int]
+    below: Callable[[Object], Any] | None = None
 
-    @classmethod
-    def read(cls, path: Path) -> InstanceMasks:
-        record = read_json(path, needs=("images", "annotations", "categories"))
-        try:
-            images = unique(record["images"], lambda image: str(image["file_name"]), what="file_name", path=path)
-            by_id = unique(record["images"], lambda image: id_key(image["id"]), what="image id", path=path)
-            objects: dict[str, list[Mapping[str, Any]]] = {number: [] for number in by_id}
-            for each in record["annotations"]:
-                objects.setdefault(id_key(each["image_id"]), []).append(each)
-            categories = unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
-            unique(record["categories"], lambda each: id_key(each["id"]), what="category id", path=path)
-            names = {name: id_key(category["id"]) for name, category in categories.items()}
-        except PatchwordError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise PatchwordError(f"{path} is no COCO annotation file: {error!r}") from None
-        wanted = class_list("coco_object").names
-        if set(names) != set(wanted):
-            other = sorted(set(names) ^ set(wanted))[0]
-            raise PatchwordError(
-                f"{path} has {len(names)} categories; they must be COCO's {len(wanted)} ({other!r} differs)"
-            )
-        return cls(path, images, objects, {names[name]: value for value, name in enumerate(wanted, start=1)})
-
-    def check_has(self, pairs: Sequence[Pair]) -> None:
-        """Refuse photographs that the annotation file does not know, and two files of one name in different folders."""
-        unknown = [pair.name for pair in pairs if pair.photo.name not in self.images]
-        if unknown:
-            raise PatchwordError(
-                f"{self.path} does not know {len(unknown)} of {len(pairs)} photographs, such as {unknown[0]}"
-            )
-        owners: dict[str, str] = {}
-        for pair in pairs:
-            if owners.setdefault(pair.photo.name, pair.name) != pair.name:
-                raise PatchwordError(
-                    f"{owners[pair.photo.name]} and {pair.name} have one name in {self.path}; remove one"
-                )
-
-    def values(self, pair: Pair) -> NDArray[np.integer]:
-        """The map of a photograph, (h, w) uint16: 0 = background, 1 to 80 = the classes."""
-        image = self.images[pair.photo.name]
+    def values(self, pair: Pair) -> NDArray[np.uint16]:
+        """The map of a photograph, (h, w)."""
+        image = self.images[self.key(pair)]
+        objects = self.objects[id_key(image[self.number])]
         place = f"{self.path}: the annotation of {pair.name} is damaged"
-        objects = self.objects[id_key(image["id"])]
-        return rasterized(
-            image,
-            objects,
-            value_of=lambda each: self.values_of[id_key(each["category_id"])],
-            below=_from_below,
-            place=place,
+        try:
+            size = int(image["height"]), int(image["width"])
+            values = np.zeros(size, dtype=np.uint16)
+            for each in objects if self.below is None else sorted(objects, key=self.below):
+                try:  # parts of 1 or 2 points enclose nothing
+                    mask, _ = decode_segmentation(each.get("segmentation"), size=size)
+                except PatchwordError as error:
+                    raise PatchwordError(f"annotation {each.get('id', 'without an id')}: {error}") from None
+                values[mask] = self.value_of(each["category_id"])
+        except PatchwordError as error:
+            raise PatchwordError(f"{place}: {error}") from None
+        except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+            raise PatchwordError(f"{place}: {type(error).__name__} {first_line(error)}") from None
+        return values
+
+
+def read_instances(path: Path) -> DrawnMasks:
+    """The objects of COCO's `instances_val2017.json`: 0 = background, 1 to 80 = the classes.
+
+    Where objects overlap the smaller lies on top; crowds ("iscrowd") are drawn as their class, below all single
+    objects; objects of one area lie in the file's order. [chosen: COCO's instances have no order of their own]
+    """
+    record = read_json(path, needs=("images", "annotations", "categories"))
+    try:
+        images = unique(record["images"], lambda image: str(image["file_name"]), what="file_name", path=path)
+        by_id = unique(record["images"], lambda image: id_key(image["id"]), what="image id", path=path)
+        objects = _by_image(record["annotations"], by_id)
+        categories = unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
+        unique(record["categories"], lambda each: id_key(each["id"]), what="category id", path=path)
+        names = {name: id_key(category["id"]) for name, category in categories.items()}
+    except PatchwordError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise PatchwordError(f"{path} is no COCO annotation file: {error!r}") from None
+    wanted = class_list("coco_object").names
+    if set(names) != set(wanted):
+        other = sorted(set(names) ^ set(wanted))[0]
+        raise PatchwordError(
+            f"{path} has {len(names)} categories; they must be COCO's {len(wanted)} ({other!r} differs)"
         )
+    values = {names[name]: value for value, name in enumerate(wanted, start=1)}
+    return DrawnMasks(
+        path, images, objects, lambda pair: pair.photo.name, "id", lambda each: values[id_key(each)], _from_below
+    )
 
 
-def unique(
-    records: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], str], *, what: str, path: Path
-) -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = {}
+def read_detail(path: Path) -> tuple[DrawnMasks, dict[str, int]]:
+    """The validation photographs of `trainval_merged.json`, by name without ending, and its categories' ids by name.
+
+    Segmentations are drawn in the file's order: where two overlap the later wins, as in the Detail API.
+    """
+    record = read_json(path, needs=("images", "annos_segmentation", "categories"))
+    try:
+        chosen = [each for each in record["images"] if each["phase"] == "val"]
+        images = unique(chosen, lambda each: Path(each["file_name"]).stem, what="photograph", path=path)
+        by_id = unique(chosen, lambda each: id_key(each["image_id"]), what="image_id", path=path)
+        objects = _by_image(record["annos_segmentation"], by_id)
+        unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
+        categories = {str(each["name"]): label_id(each["category_id"]) for each in record["categories"]}
+    except PatchwordError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise PatchwordError(f"{path} is no annotation file of PASCAL in Detail: {error!r}") from None
+    if not images:
+        raise PatchwordError(f"{path} has no photographs of the phase val")
+    sorted_images = dict(sorted(images.items()))
+    return DrawnMasks(path, sorted_images, objects, lambda pair: pair.photo.stem, "image_id", label_id), categories
+
+
+def unique(records: Iterable[Object], key: Callable[[Object], str], *, what: str, path: Path) -> dict[str, Object]:
+    found: dict[str, Object] = {}
     for record in records:
         if found.setdefault(key(record), record) is not record:
             raise PatchwordError(f"{path} has the {what} {key(record)!r} twice; nothing says which of the two is meant")
     return found
 
 
-def rasterized(
-    image: Mapping[str, Any],
-    objects: Iterable[Mapping[str, Any]],
-    *,
-    value_of: Callable[[Mapping[str, Any]], int],
-    place: str,
-    below: Callable[[Mapping[str, Any]], Any] | None = None,
-) -> NDArray[np.uint16]:
-    """Objects drawn over each other, (h, w), 0 where there is none; `below` sorts them from below to above."""
-    try:
-        size = int(image["height"]), int(image["width"])
-        values = np.zeros(size, dtype=np.uint16)
-        for each in objects if below is None else sorted(objects, key=below):
-            try:
-                mask, _ = decode_segmentation(
-                    each.get("segmentation"), size=size
-                )  # parts of 1 or 2 points enclose nothing
-            except PatchwordError as error:
-                raise PatchwordError(f"annotation {each.get('id', 'without an id')}: {error}") from None
-            values[mask] = value_of(each)
-    except PatchwordError as error:
-        raise PatchwordError(f"{place}: {error}") from None
-    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
-        raise PatchwordError(f"{place}: {type(error).__name__} {first_line(error)}") from None
-    return values
+def _by_image(objects: Iterable[Object], images: Iterable[str]) -> dict[str, list[Object]]:
+    """The objects of these images, by the images' ids."""
+    found: dict[str, list[Object]] = {number: [] for number in images}
+    for each in objects:
+        found.get(id_key(each["image_id"]), []).append(each)
+    return found
 
 
-def _from_below(annotation: Mapping[str, Any]) -> tuple[bool, float]:
+def _from_below(annotation: Object) -> tuple[bool, float]:
     """Sorts crowds before single objects, and the large before the small."""
     area = float(annotation["area"])
     if not math.isfinite(area):
@@ -150,58 +161,10 @@ def label_map_values(pair: Pair) -> NDArray[np.integer]:
     return labels
 
 
-@dataclass(frozen=True)
-class DetailMasks:
-    """The segmentations of `trainval_merged.json`, drawn in the file's order: where two overlap the later wins, as in
-    the Detail API. Photographs are those of validation, by name without ending.
-    """
-
-    path: Path
-    images: Mapping[str, Mapping[str, Any]]
-    segments: Mapping[str, Sequence[Mapping[str, Any]]]
-    categories: Mapping[str, int]
-
-    @classmethod
-    def read(cls, path: Path) -> DetailMasks:
-        record = read_json(path, needs=("images", "annos_segmentation", "categories"))
-        try:
-            chosen = [each for each in record["images"] if each["phase"] == "val"]
-            images = unique(chosen, lambda each: Path(each["file_name"]).stem, what="photograph", path=path)
-            by_id = unique(chosen, lambda each: id_key(each["image_id"]), what="image_id", path=path)
-            segments: dict[str, list[Mapping[str, Any]]] = {number: [] for number in by_id}
-            for segment in record["annos_segmentation"]:
-                if id_key(segment["image_id"]) in segments:
-                    segments[id_key(segment["image_id"])].append(segment)
-            unique(record["categories"], lambda each: str(each["name"]), what="category", path=path)
-            categories = {str(each["name"]): label_id(each["category_id"]) for each in record["categories"]}
-        except PatchwordError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise PatchwordError(f"{path} is no annotation file of PASCAL in Detail: {error!r}") from None
-        if not images:
-            raise PatchwordError(f"{path} has no photographs of the phase val")
-        return cls(path, dict(sorted(images.items())), segments, categories)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.images)
-
-    def values(self, pair: Pair) -> NDArray[np.integer]:
-        """The labels of a photograph, (h, w), 0 where there is none."""
-        image = self.images[pair.photo.stem]
-        place = f"{self.path}: the annotation of {pair.name} is damaged"
-        segments = self.segments[id_key(image["image_id"])]
-        return rasterized(image, segments, value_of=lambda each: label_id(each["category_id"]), place=place)
-
-
 def read_label_file(path: Path) -> dict[str, int]:
     """Read lines such as `2: aeroplane`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PatchwordError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     labels: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         value, colon, name = line.partition(":")
         if not line.strip():
             continue

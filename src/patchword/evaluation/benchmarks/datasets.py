@@ -8,24 +8,27 @@ from pathlib import Path
 
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.annotations import (
-    DetailMasks,
-    InstanceMasks,
     label_map_values,
+    read_detail,
+    read_instances,
     read_label_file,
 )
 from patchword.evaluation.benchmarks.layout import (
+    BACKGROUND,
     JPEG,
+    UNLABELLED,
     Content,
     Found,
     Layout,
+    Meaning,
     Part,
     listed_pairs,
+    mask_values,
     pairs_of,
     pairs_with_masks,
     photographs_in,
 )
 from patchword.evaluation.benchmarks.lists import class_list
-from patchword.evaluation.benchmarks.truth import BACKGROUND, UNLABELLED, Meaning, mask_values
 from patchword.evaluation.masks import IGNORE
 
 Read = Callable[[Found], Content]
@@ -176,9 +179,19 @@ def only_things(meaning: dict[int, int]) -> dict[int, int]:
 
 def _instances(found: Found) -> Content:
     photos, annotations = found["photographs"], found["instances"]
-    masks = InstanceMasks.read(annotations)
+    masks = read_instances(annotations)
     pairs = pairs_of(photographs_in(photos), photos=photos, mask_of=lambda name: annotations)
-    masks.check_has(pairs)
+    unknown = [pair.name for pair in pairs if pair.photo.name not in masks.images]
+    if unknown:
+        raise PatchwordError(
+            f"{annotations} does not know {len(unknown)} of {len(pairs)} photographs, such as {unknown[0]}"
+        )
+    owners: dict[str, str] = {}
+    for pair in pairs:
+        if owners.setdefault(pair.photo.name, pair.name) != pair.name:
+            raise PatchwordError(
+                f"{owners[pair.photo.name]} and {pair.name} have one name in {annotations}; remove one"
+            )
     return Content(pairs, masks.values, counted_from_one(THINGS), _SPLIT)
 
 
@@ -227,32 +240,23 @@ _LISTS = Part("list", (_CONTEXT_LIST, _MAIN_LIST, "pascalcontext_val.txt"), need
 _VOC2010 = ("", "VOC2010", "VOCdevkit/VOC2010", "VOCtrainval_03-May-2010/VOCdevkit/VOC2010", "pascal_context")
 
 
-def class_ids(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The 59 classes in the benchmark's order, and their ids: as the annotations' list has them, else as published."""
-    names = class_list("context").names
-    said = _by_class(labels)
-    return names, {name: said.get(name, published) for name, published in zip(names, _PUBLISHED, strict=True)}
+def class_ids(labels: Mapping[str, int], *, needed_in: Path | None = None) -> dict[str, int]:
+    """Ids of the 59 classes in the benchmark's order: as the annotations' own list has them, else as published.
 
-
-def ids_by_name(labels: Mapping[str, int], *, source: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Ids of the 59 classes by name alone."""
-    names = class_list("context").names
-    said = _by_class(labels)
-    missing = [name for name in names if name not in said]
-    if missing:
-        raise PatchwordError(f"{source} lacks {len(missing)} of the {len(names)} classes, such as {missing[0]!r}")
-    return names, {name: said[name] for name in names}
-
-
-def _by_class(labels: Mapping[str, int]) -> dict[str, int]:
-    """The labels by the names that the benchmark has for them: without spaces, in small letters."""
+    Names are compared without spaces, in small letters; `needed_in` is a list that must have them all.
+    """
     plain = {name.replace(" ", "").casefold(): value for name, value in labels.items()}
-    return {_OTHER_NAMES.get(name, name): value for name, value in plain.items()}
+    said = {_OTHER_NAMES.get(name, name): value for name, value in plain.items()}
+    names = class_list("context").names
+    missing = [name for name in names if name not in said]
+    if needed_in is not None and missing:
+        raise PatchwordError(f"{needed_in} lacks {len(missing)} of the {len(names)} classes, such as {missing[0]!r}")
+    return {name: said.get(name, published) for name, published in zip(names, _PUBLISHED, strict=True)}
 
 
-def label_meaning(ids: dict[str, int], names: tuple[str, ...]) -> dict[int, int]:
+def label_meaning(ids: dict[str, int]) -> dict[int, int]:
     """What the 459 labels are: the 59 classes by their ids, and background all the others, unlabelled included."""
-    return dict.fromkeys(range(_LABELS + 1), BACKGROUND) | {ids[name]: k for k, name in enumerate(names)}
+    return dict.fromkeys(range(_LABELS + 1), BACKGROUND) | {value: k for k, value in enumerate(ids.values())}
 
 
 def _label_maps(found: Found) -> Content:
@@ -261,8 +265,7 @@ def _label_maps(found: Found) -> Content:
     def mask_of(name: str) -> Path:
         return masks / f"{name}.mat"
 
-    names, ids = class_ids(read_label_file(found["labels"]) if "labels" in found else {})
-    meaning = label_meaning(ids, names)
+    meaning = label_meaning(class_ids(read_label_file(found["labels"]) if "labels" in found else {}))
     if "list" in found:
         shown = "/".join(found["list"].parts[-3:])
         return Content(listed_pairs(found["list"], photos=photos, mask_of=mask_of), label_map_values, meaning, shown)
@@ -274,23 +277,22 @@ def _label_maps(found: Found) -> Content:
 
 def _detail(found: Found) -> Content:
     photos, annotations = found["photographs"], found["annotations"]
-    masks = DetailMasks.read(annotations)
+    masks, categories = read_detail(annotations)
     there = photographs_in(photos)
-    absent = [name for name in masks.names if name not in there]
+    absent = [name for name in masks.images if name not in there]
     if absent:
         raise PatchwordError(
-            f"{annotations} has {len(masks.names)} photographs for validation, {len(absent)} of them are not in "
+            f"{annotations} has {len(masks.images)} photographs for validation, {len(absent)} of them are not in "
             f"{photos}, such as {absent[0]}"
         )
-    pairs = pairs_of({name: there[name] for name in masks.names}, photos=photos, mask_of=lambda name: annotations)
-    names, ids = class_ids(masks.categories)
-    return Content(pairs, masks.values, label_meaning(ids, names), f"phase val of {annotations.name}")
+    pairs = pairs_of({name: there[name] for name in masks.images}, photos=photos, mask_of=lambda name: annotations)
+    return Content(pairs, masks.values, label_meaning(class_ids(categories)), f"phase val of {annotations.name}")
 
 
 def _fifty_nine(found: Found) -> Content:
     """The archive 59_context_labels, whose order of classes is that of 59_labels.txt."""
-    names, ids = ids_by_name(read_label_file(found["labels"]), source=found["labels"])
-    meaning = {0: BACKGROUND, 255: IGNORE} | {ids[name]: k for k, name in enumerate(names)}
+    ids = class_ids(read_label_file(found["labels"]), needed_in=found["labels"])
+    meaning = {0: BACKGROUND, 255: IGNORE} | {value: k for k, value in enumerate(ids.values())}
     shown = "/".join(found["list"].parts[-3:]) if "list" in found else _CONTEXT_LIST
     return _devkit(meaning, split=shown)(found)
 

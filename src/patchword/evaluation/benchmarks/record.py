@@ -9,9 +9,8 @@ from patchword.config.evaluate import Unlabelled
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.datasets import ADE20K, CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, VOC
-from patchword.evaluation.benchmarks.layout import Layout, find_layout
+from patchword.evaluation.benchmarks.layout import UNLABELLED, BenchmarkTruth, Layout, find_layout
 from patchword.evaluation.benchmarks.lists import Words, class_list
-from patchword.evaluation.benchmarks.truth import UNLABELLED, BenchmarkTruth
 from patchword.evaluation.masks import Pair
 
 
@@ -94,9 +93,9 @@ class Benchmark:
         content = hit.layout.read(hit.found)
         truth = BenchmarkTruth(
             self.vocabulary(),
-            self.scores_background,
-            content.values,
-            content.meaning,
+            zero_is="background" if self.scores_background else "class",
+            values=content.values,
+            meaning=content.meaning,
             unlabelled_is_background=self.unlabelled == "background",
         )
         return OpenBenchmark(self, hit.root, hit.layout.name, content.split, content.pairs, truth)
