@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 import types
@@ -25,17 +26,32 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_without_a_terminal_a_line_every_half_minute() -> None:
+def test_without_a_terminal_a_line_soon_and_then_every_half_minute() -> None:
     clock, stream = _Clock(), io.StringIO()
     with Progress(100, "labelling", "images", stream=stream, clock=clock) as progress:
         for _ in range(100):
             clock.now += 1
             progress.advance()
     assert stream.getvalue().splitlines() == [
-        "labelling: 30 of 100 images, 1.0 images a second, 1 min 10 s left",
-        "labelling: 60 of 100 images, 1.0 images a second, 40 s left",
-        "labelling: 90 of 100 images, 1.0 images a second, 10 s left",
+        "labelling: 5 of 100 images, 1.0 images a second, 1 min 35 s left",
+        "labelling: 35 of 100 images, 1.0 images a second, 1 min 05 s left",
+        "labelling: 65 of 100 images, 1.0 images a second, 35 s left",
+        "labelling: 95 of 100 images, 1.0 images a second, 5 s left",
     ]
+
+
+def test_a_bar_fits_a_line_of_80_letters_and_its_clock_starts_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    clock, terminal = _Clock(), _Terminal()
+    with Progress(12_345, "segmenting", stream=terminal, clock=clock) as progress:
+        for _ in range(4):
+            clock.now += 1
+            progress.advance(3000)
+    (last,) = {
+        line for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).splitlines() if "12000" in line
+    }
+    assert last.split("12000/12345 ")[1] == "0:00:04 3000 images a second  0 s left"
+    assert len(last) == 80
 
 
 def test_a_notebook_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from rich.progress import Task, TaskID
 
 
+_FIRST_LINE, _LINES = 5, 30  # seconds
+
+
 class Progress:
     """How far a run is and how long it will take, on standard error.
 
     On a terminal a bar appears once the run has lasted 2 seconds; a notebook has a line that is rewritten every second;
-    elsewhere a plain line is written every 30 seconds.
-    What is told as a note is shown below the bar, or at the end of the line.
+    elsewhere a plain line is written after 5 seconds and then every 30. What is told as a note is shown below the bar,
+    or at the end of the line.
 
     Args:
         total: number of items, 0 or more.
@@ -58,6 +61,7 @@ class Progress:
         self._task: TaskID | None = None
         self._patience = patience
         self._timer: threading.Timer | None = None
+        self._told = False
         self._width = 0  # letters of a line that is rewritten
         self._lock = threading.Lock()  # one thread tells what it does while another one counts what is written
 
@@ -117,17 +121,19 @@ class Progress:
         if self._bar is None:
             if self._clock() - self._started < self._patience:
                 return
-            self._bar = _rich_bar(stream, speed=self._speed_and_rest, note=lambda: self.note)
+            self._bar = _rich_bar(stream, clock=self._clock, speed=self._speed_and_rest, note=lambda: self.note)
             self._task = self._bar.add_task(self._description, total=self.total)
+            self._bar.tasks[0].start_time = self._started
             self._bar.start()
         if self._task is not None:
             self._bar.update(self._task, completed=self.done)
 
     def _write_line(self) -> None:
         now, in_notebook = self._clock(), "ipykernel" in sys.modules
-        if now - self._last_line < (1 if in_notebook else 30):
+        often = 1 if in_notebook else _LINES if self._told else _FIRST_LINE
+        if now - self._last_line < often:
             return
-        self._last_line = now
+        self._last_line, self._told = now, True
         self._write(*(("\r", "") if in_notebook else ("", "\n")))
 
     def _write(self, before: str, after: str) -> None:
@@ -186,10 +192,13 @@ def rate(per_second: float, unit: str = "images") -> str:
     return f"{per_second:#.2g} {unit} a second" if per_second < 9.95 else f"{per_second:.0f} {unit} a second"
 
 
-def _rich_bar(stream: TextIO, *, speed: Callable[[], str], note: Callable[[], str]) -> RichProgress:
+def _rich_bar(
+    stream: TextIO, *, clock: Callable[[], float], speed: Callable[[], str], note: Callable[[], str]
+) -> RichProgress:
     from rich.console import Console, RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
     from rich.text import Text
 
     class SpeedColumn(ProgressColumn):
@@ -204,9 +213,11 @@ def _rich_bar(stream: TextIO, *, speed: Callable[[], str], note: Callable[[], st
 
     return BarAndNote(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        SpeedColumn(),
+        BarColumn(None, table_column=Column(ratio=1, max_width=40)),  # gives way where the line is short
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        SpeedColumn(table_column=Column(no_wrap=True)),
         console=Console(file=stream),
+        get_time=clock,
+        expand=True,
     )
