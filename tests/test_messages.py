@@ -56,7 +56,9 @@ def test_other_classes_are_told_by_name(
     assert (first == second) if told is None else ((first, second) == told)
 
 
-@pytest.mark.parametrize(("name", "told"), [("absent", "is not there"), ("photos", "is a folder of other making")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("absent", "is not there"), ("photos", "is a folder that patchword did not write")]
+)
 def test_merge_of_what_is_no_result(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "photos").mkdir()
     complaint = must(run("merge", tmp_path / name, "-o", tmp_path / "out"), code=2).complaint

@@ -106,7 +106,7 @@ class TestHeldOut:
         assert split_images(["a", "b"], share=0.0, generator=seeded_generator(0, "test")) == ([0, 1], [])
 
     def test_one_photograph_must_be_left(self) -> None:
-        with pytest.raises(PatchwordError, match=r"held_out is 0.6 of 1 photographs; leave at least one"):
+        with pytest.raises(PatchwordError, match=r"held_out is 0.6 of 1 photograph; leave at least one"):
             train(training_set(images=1), settings=with_(held_out=0.6))
 
     def test_agreement_is_the_mean_over_classes(self) -> None:

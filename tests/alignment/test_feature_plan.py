@@ -198,7 +198,7 @@ def test_dry_run_tells_what_features_take(
     size = byte_count(1000 * image_bytes(dim=dim, grid=(3, 3), feature_dtype="float16"))
     assert line.startswith(f"features of 1,000 photographs: {size} in float16")
     assert ("to compute" in line) == here
-    assert "kept on disk" in line
+    assert "cached on disk" in line
     assert "; training on 1,000 photographs: 60 steps of 4, learning rate 0.003: about " in line
     assert not (tmp_path / "cache").exists()
 
@@ -267,6 +267,6 @@ def test_run_that_does_not_fit_trains_all_the_same(tmp_path: Path, capsys: pytes
         shutil.rmtree(tmp_path / f"cache-{limit}", ignore_errors=True)
         told = capsys.readouterr().err
         assert "features of 8 photographs: " in told
-        assert ("kept on disk" if limit == 1.0 else "computed in every step: they take") in told
+        assert ("cached on disk" if limit == 1.0 else "computed in every step: they take") in told
     losses = [results[limit].history[-1].total for limit in results]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

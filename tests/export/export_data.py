@@ -97,7 +97,7 @@ def make_labels(
         vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
         settings=LabelSettings(),
         image_text=MODEL,
-        mask_generator=MODEL,
+        mask_proposer=MODEL,
         patch_encoder=None,
         shard=None,
         counts=counts,

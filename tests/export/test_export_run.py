@@ -119,7 +119,7 @@ def test_wrong_ways_in_are_refused(labels: LabelledDataset, tmp_path: Path) -> N
         export_labels(labels, format="coco", out=tmp_path / "x", quiet=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_text("x")
-    with pytest.raises(PatchwordError, match="neither resumed nor overwritten"):
+    with pytest.raises(PatchwordError, match="was not made by patchword"):
         export_labels(labels, format="voc", out=tmp_path / "mine", overwrite=True, quiet=True)
     with pytest.raises(PatchwordError, match="inside the output folder"):
         export_labels(labels, format="voc", out=labels.folder.parent, overwrite=True, quiet=True)

@@ -108,7 +108,7 @@ def test_damaged_parts_are_named(labels: Path) -> None:
         with pytest.raises(PatchwordError, match=r"a\.png\.json is damaged"):
             dataset.items[0].segments()
     dataset.items[1].label_map.unlink()
-    with pytest.raises(PatchwordError, match=r"lost 1 label maps.*b\.png"):
+    with pytest.raises(PatchwordError, match=r"has lost 1 of its label maps.*b\.png"):
         LabelledDataset.open(labels)
     (labels / "manifest.jsonl").write_text('{"name": "a.png", "status": "odd"}\n')
     with pytest.raises(PatchwordError, match=r"a\.png.*damaged"):

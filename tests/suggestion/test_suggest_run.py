@@ -129,11 +129,11 @@ def test_a_sample_is_spread_over_the_folder(total: int, count: int) -> None:
 
 def test_nothing_to_propose_is_said(tmp_path: Path) -> None:
     make_photos(tmp_path / "dark", {"1.png": ["black", "black"]})
-    with pytest.raises(PatchwordError, match=r"no noun is seen in 20\.0% of 1 photographs; lower minimum_share"):
+    with pytest.raises(PatchwordError, match=r"no noun is seen in 20\.0% of 1 photograph; lower minimum_share"):
         propose(tmp_path / "dark")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "1.png").write_bytes(b"\x89PNG")
-    with pytest.raises(PatchwordError, match=r"none of 1 photographs could be looked at; 1\.png: "):
+    with pytest.raises(PatchwordError, match=r"none of 1 photograph could be looked at; 1\.png: "):
         propose(tmp_path / "broken")
 
 

@@ -27,7 +27,7 @@ from patchword.models.loading import Loader, choose_device
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 from patchword.models.registry import ModelName
-from patchword.runs.progress import Progress, byte_count, duration, say
+from patchword.runs.progress import Progress, byte_count, duration, photograph_count, say
 
 _MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
 
@@ -64,7 +64,7 @@ class FeatureEstimate:
 
     def text(self) -> str:
         """The estimate in one line."""
-        line = f"features of {self.images:,} photographs: {byte_count(self.total_bytes)} in {self.feature_dtype}"
+        line = f"features of {photograph_count(self.images)}: {byte_count(self.total_bytes)} in {self.feature_dtype}"
         if self.missing < self.images:
             line += f", {self.images - self.missing:,} of them in the cache already"
         if self.seconds is not None and self.missing:
@@ -96,8 +96,8 @@ class FeaturePlan:
 
 def feature_line(estimate: FeatureEstimate, plan: FeaturePlan) -> str:
     """One line for a person, before features are computed."""
-    where = "kept on disk" if plan.source == "cached" else "computed in every step"
-    return f"{estimate.text()}; {where}: {plan.reason}"
+    where = "cached on disk" if plan.source == "cached" else f"computed in every step: {plan.reason}"
+    return f"{estimate.text()}; {where}"
 
 
 def plan_features(
@@ -110,7 +110,7 @@ def plan_features(
         return FeaturePlan("online", "the setting `features` says so")
     shortage = _shortage(estimate, cache=cache, settings=settings)
     if not shortage:
-        return FeaturePlan("cached", f"{byte_count(estimate.total_bytes)} fit")
+        return FeaturePlan("cached", "they fit")
     if "cached" in (settings.features, begun):
         raise PatchwordError(
             f"features do not fit the cache {cache}: {shortage}; use a higher `cache_gigabytes`, a smaller "

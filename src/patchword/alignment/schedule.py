@@ -13,6 +13,7 @@ from torch import Tensor
 from patchword.alignment.artifact import StepRecord
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
+from patchword.runs.progress import photograph_count
 
 PAPER_BATCH, PAPER_RATE, EPOCHS = 32, 1e-4, 5
 # Measured on Toytown (docs/performance.md): a small set wants more passes in smaller steps, but not ever more, since it
@@ -75,7 +76,7 @@ class Schedule:
                 f"at least {FEWEST_STEPS}"
             )
         if self.images < FEW_IMAGES:
-            number = "1 photograph is" if self.images == 1 else f"{self.images} photographs are"
+            number = f"{photograph_count(self.images)} {'is' if self.images == 1 else 'are'}"
             found.append(f"{number} few to learn from; a segmenter trained on a few hundred does much better")
         return found
 
@@ -124,7 +125,9 @@ def split_images(keys: Sequence[str], *, share: float, generator: torch.Generato
     photographs = list(dict.fromkeys(keys))
     count = held_out_count(len(photographs), share=share)
     if count >= len(photographs):
-        raise PatchwordError(f"held_out is {share} of {len(photographs)} photographs; leave at least one to train on")
+        raise PatchwordError(
+            f"held_out is {share} of {photograph_count(len(photographs))}; leave at least one to train on"
+        )
     order = torch.randperm(len(photographs), generator=generator).tolist() if count else []
     held = {photographs[position] for position in order[:count]}
     training = [position for position, key in enumerate(keys) if key not in held]

@@ -88,7 +88,7 @@ def merge(shards: list[str], config: MergeConfig) -> None:
 def _what_folder(path: Path) -> str:
     if not path.exists():
         return "not there"
-    return "a folder of other making" if path.is_dir() else "a file"
+    return "a folder that patchword did not write" if path.is_dir() else "a file"
 
 
 def _merge_evaluations(shards: list[str], config: MergeConfig) -> None:

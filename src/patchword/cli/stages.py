@@ -21,7 +21,7 @@ from patchword.cli.terminal import (
 from patchword.config.align import AlignCommand
 from patchword.config.label import LabelCommand
 from patchword.config.segment import SegmentCommand
-from patchword.runs.progress import duration, rate
+from patchword.runs.progress import duration, photograph_count, rate
 
 if TYPE_CHECKING:
     from patchword.labeling.preview import Preview
@@ -52,8 +52,9 @@ def _report_preview(preview: Preview, *, as_json: bool) -> None:
         page = {"page": str(preview.page), "of": preview.of, "seconds": preview.seconds}
         print_json({**counts.model_dump(mode="json"), **page})
         return
+    speed = f"{duration(preview.seconds)}, {rate(preview.images_a_second)}"
     typer.echo(
-        f"{counts.images} of {preview.of} photographs in {duration(preview.seconds)}, {rate(preview.images_a_second)}: "
+        f"{counts.images} of {photograph_count(preview.of)} in {speed}: "
         f"{counts.ok} with labels, {counts.empty} without any, {counts.failed} failed"
     )
     typer.echo(preview.page)

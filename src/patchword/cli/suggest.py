@@ -9,6 +9,7 @@ import typer
 
 from patchword.cli.terminal import command_line, exit_with_failures, print_columns, print_json, say_next
 from patchword.config.suggest import SuggestCommand
+from patchword.runs.progress import photograph_count
 
 if TYPE_CHECKING:
     from patchword.suggestion.result import Suggestion
@@ -36,7 +37,7 @@ def _print(suggestion: Suggestion, config: SuggestCommand) -> None:
     ]
     print_columns([("class", "photographs", "share", "crops"), *rows])
     count = f"{len(rows)} class{'' if len(rows) == 1 else 'es'}"
-    looked = f"{suggestion.photographs:,} of {suggestion.found:,} photographs"
+    looked = f"{suggestion.photographs:,} of {photograph_count(suggestion.found)}"
     typer.echo(f"{config.out}: {count} proposed from {looked}; edit it before you label")
     if config.page is not None:
         typer.echo(f"{config.page}: examples of every class")

@@ -33,6 +33,7 @@ from patchword.runs.records import (
     identity_of,
     in_words,
     told_by_both,
+    vocabulary_differences,
 )
 
 MARKER = "evaluation"
@@ -112,7 +113,7 @@ class SetupRecord(RunRecord):
         may differ.
         """
         pairs: list[tuple[str, object, object]] = [
-            ("the vocabulary's hash", self.vocabulary.hash, other.vocabulary.hash),
+            *vocabulary_differences(self.vocabulary.text, other.vocabulary.text),
             ("the number of images", self.images, other.images),
             ("the hash of the images' names", self.images_hash, other.images_hash),
             ("the list of scored classes", list(self.classes), list(other.classes)),

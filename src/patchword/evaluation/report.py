@@ -262,7 +262,9 @@ def class_table(report: EvaluationReport) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{report.images} images, {report.pixels:,} pixels", show_footer=True)
+    table = Table(
+        title=f"{report.images:,} image{'' if report.images == 1 else 's'}, {report.pixels:,} pixels", show_footer=True
+    )
     table.add_column("class", "mean")
     table.add_column("IoU", percent(report.miou), justify="right")
     if report.boundary_iou is not None:

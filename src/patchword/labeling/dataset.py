@@ -27,6 +27,7 @@ from patchword.labeling.records import (
 )
 from patchword.models.protocols import ModelRecord
 from patchword.runs.pipeline import contents_of, told
+from patchword.runs.progress import photograph_count
 from patchword.runs.records import check_counted
 
 if TYPE_CHECKING:
@@ -181,7 +182,9 @@ class LabelledDataset:
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"LabelledDataset({str(self.folder)!r}: {len(self)} photographs{failed}; {self.vocabulary.spoken()})"
+        return (
+            f"LabelledDataset({str(self.folder)!r}: {photograph_count(len(self))}{failed}; {self.vocabulary.spoken()})"
+        )
 
     def _repr_html_(self) -> str:
         from patchword.visualization.notebook import notebook_html
@@ -295,4 +298,6 @@ def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, a
         )
     lost = [item.label_map for item in items if not item.label_map.is_file()]
     if lost:
-        raise PatchwordError(f"{folder} has lost {len(lost)} label maps, such as {lost[0]}; make them with --resume")
+        raise PatchwordError(
+            f"{folder} has lost {len(lost)} of its label maps, such as {lost[0]}; make them with --resume"
+        )

@@ -162,7 +162,7 @@ def say(message: str, *, quiet: bool = False) -> None:
 
 def photograph_count(count: int) -> str:
     """`1 photograph`, `2 photographs`."""
-    return f"{count} photograph{'' if count == 1 else 's'}"
+    return f"{count:,} photograph{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

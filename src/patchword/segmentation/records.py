@@ -231,7 +231,8 @@ class SegmentedFolder:
 
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"SegmentedFolder({str(self.folder)!r}: {len(self.names)} images{failed})"
+        count = "1 image" if len(self.names) == 1 else f"{len(self.names):,} images"
+        return f"SegmentedFolder({str(self.folder)!r}: {count}{failed})"
 
     def _repr_html_(self) -> str:
         from patchword.visualization.notebook import notebook_html

@@ -24,7 +24,7 @@ from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.text_embeddings import TextVectors, encode_vocabulary
 from patchword.runs.pipeline import decoded
-from patchword.runs.progress import Progress
+from patchword.runs.progress import Progress, photograph_count
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggestion.votes import ClassRankings, SelectedClass, Selection, select_classes
 
@@ -225,7 +225,7 @@ class _Voting:
         """Count the votes."""
         if not self.rankings.photographs:
             name, reason = next(iter(self.failed.items()))
-            raise PatchwordError(f"none of {len(self.failed)} photographs could be looked at; {name}: {reason}")
+            raise PatchwordError(f"none of {photograph_count(len(self.failed))} could be looked at; {name}: {reason}")
         is_class = [*([True] * len(self.nouns)), *([False] * len(self.nouns.background))]
         plainer = plainer_names((*self.nouns.names, *self.nouns.background))
         selection = select_classes(self.rankings, is_class=is_class, settings=self.settings, plainer=plainer)
@@ -249,7 +249,7 @@ class _Voting:
 
     def _nothing(self) -> str:
         return (
-            f"no noun is seen in {self.settings.minimum_share:.1%} of {self.rankings.photographs} photographs; "
+            f"no noun is seen in {self.settings.minimum_share:.1%} of {photograph_count(self.rankings.photographs)}; "
             "lower minimum_share, or bring nouns of your own"
         )
 
