@@ -184,6 +184,18 @@ def test_an_interruption_ends_with_130(
         assert complaint.endswith(advice)
 
 
+def test_an_interrupted_export_names_no_option_that_it_lacks(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("patchword.export.run.export_labels", interrupted)
+    monkeypatch.setattr(sys, "argv", ["patchword"])
+    ran = must(run("export", made / "labels", "--format", "hf", "-o", tmp_path / "hf"), code=130)
+    assert ran.complaint == "patchword: interrupted; what is finished is on disk"
+
+
 def test_shards_are_merged(made: Path, tmp_path: Path, models: Models) -> None:
     for index in (1, 2):
         command = label_command(made / "photos", out=tmp_path / f"part {index}", models=models)

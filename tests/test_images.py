@@ -538,3 +538,13 @@ def test_to_tensor_keeps_every_value() -> None:
 def test_to_tensor_refuses_what_is_no_photograph(image: NDArray[np.uint8]) -> None:
     with pytest.raises(PatchwordError, match="must be uint8"):
         to_tensor(image)
+
+
+def test_a_large_photograph_is_read_without_the_decoder_s_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (12, 12)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of which Pillow warns, and refuses twice as many
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "large.png").shape == (12, 12, 3)

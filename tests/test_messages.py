@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import patchword
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
 from patchword.runs.records import told_apart
@@ -167,3 +168,8 @@ def test_a_mistake_is_answered_before_torch_is_imported(mistake: str, answers: d
     assert (code, raised) == (2, None)
     assert str(said).startswith("patchword: ")
     assert str(said).count("\n") == 1
+
+
+def test_align_refuses_what_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match="labels is 3; pass a folder that `label` wrote, or a data set"):
+        patchword.align(3, out=tmp_path / "model")  # type: ignore[arg-type]

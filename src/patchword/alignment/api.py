@@ -107,6 +107,8 @@ def open_labels(
     labels: str | Path | LabelledImages, *, photos: str | Path | None
 ) -> tuple[LabelledImages, ModelName | None]:
     """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
+    if not isinstance(labels, str | Path) and not hasattr(labels, "items"):
+        raise PatchwordError(f"labels is {labels!r}; pass a folder that `label` wrote, or a data set")
     if isinstance(labels, str | Path):
         dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     else:
