@@ -104,8 +104,8 @@ class StepRecord(_Record):
         step: how many steps were done.
         learning_rate: of the last of them.
         temperature: of the patch-text term, after it.
-        total, patch_patch, text_anchor, patch_anchor: the loss and its terms before their weights; 0 for a term that is
-            off.
+        total, patch_patch, text_anchor, patch_anchor, patch_mask: the loss and its terms before their weights; 0 for a
+            term that is off.
         held_out: agreement with the labels that are held out, in [0, 1]; None when it was not measured there.
     """
 
@@ -116,6 +116,7 @@ class StepRecord(_Record):
     patch_patch: float
     text_anchor: float
     patch_anchor: float
+    patch_mask: float = 0.0
     held_out: float | None = None
 
 

@@ -10,15 +10,17 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from patchword.alignment.distributed import ALONE, Processes
-from patchword.alignment.losses import IGNORED
+from patchword.alignment.losses import IGNORED, MaskTargets
 from patchword.alignment.photographs import content_hash, known_contents, remember_contents
 from patchword.config.align import AlignSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap, find_mask
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
+from patchword.labeling.embeddings import MaskEmbeddings
 from patchword.runs.progress import Progress
 
 
@@ -96,12 +98,14 @@ class AlignmentData:
 
 @dataclass(frozen=True)
 class HashedItem:
-    """An item of a data set and the SHA-256 of its photograph (`key`) and of its label map."""
+    """An item of a data set and the SHA-256 of its photograph (`key`), its label map and its masks' embeddings."""
 
     image: Path
     label_map: Path
     key: str
     label_key: str
+    embeddings: Path | None = None
+    embeddings_key: str = ""
 
 
 def hash_items(
@@ -113,8 +117,16 @@ def hash_items(
     with Progress(len(share), "reading files", quiet=quiet) as progress:
         for item in dataset.items[share.start : share.stop]:
             try:
+                embeddings = getattr(item, "embeddings_file", None)
                 hashed.append(
-                    HashedItem(item.image, item.label_map, content_hash(item.image), content_hash(item.label_map))
+                    HashedItem(
+                        item.image,
+                        item.label_map,
+                        content_hash(item.image),
+                        content_hash(item.label_map),
+                        embeddings,
+                        "" if embeddings is None else content_hash(embeddings),
+                    )
                 )
             except PatchwordError as error:
                 unread[str(item.image)] = str(error)
@@ -170,6 +182,37 @@ def label_items(
     patches = [labels for _, labels in labelled]
     stacked = torch.stack(patches) if patches else torch.empty((0, *features.grid), dtype=kind)
     return [item for item, _ in labelled], stacked
+
+
+def mask_targets(
+    items: Sequence[HashedItem], *, grid: tuple[int, int], text: Tensor, settings: AlignSettings
+) -> MaskTargets:
+    """What the patches of items with embeddings are drawn to.
+
+    Images and words lie apart in CLIP's space: the masks' vectors are moved so that their mean is that of the classes'.
+
+    Args:
+        items: n of them.
+        grid: (rows, columns) of patches.
+        text: (c, d) unit text embeddings of the classes.
+
+    Returns:
+        regions (n, rows, columns), and unit vectors (m, d) float16 of the masks of all items.
+    """
+    regions, vectors, count = [], [text.new_empty(0, text.shape[1])], 0
+    for item in items:
+        if item.embeddings is None:
+            regions.append(torch.full(grid, IGNORED))
+            continue
+        found = MaskEmbeddings.load(item.embeddings)
+        where = found.regions(grid, majority=settings.majority)
+        regions.append(torch.where(where == IGNORED, IGNORED, where + count))
+        vectors.append(found.vectors.to(text))
+        count += len(found.vectors)
+    together = torch.cat(vectors)
+    if count:
+        together = functional.normalize(together - together.mean(dim=0) + text.mean(dim=0), dim=-1)
+    return MaskTargets(torch.stack(regions).to(torch.int32), together.to(torch.float16))
 
 
 def patch_labels(indices: Tensor, *, ignore: int, classes: int, grid: tuple[int, int], majority: float) -> Tensor:

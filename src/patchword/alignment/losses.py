@@ -32,14 +32,22 @@ class PatchSample:
         kept: (k,) positions in the batch, ascending, of all patches that a term looks at.
         text: (m,) positions in `kept` of those in the patch-text term, ascending.
         pairs: (q,) positions in `kept` of those in the patch-patch term.
+        masks: (r,) positions in `kept` of those in the patch-mask term, ascending.
     """
 
     kept: Tensor
     text: Tensor
     pairs: Tensor
+    masks: Tensor
 
 
-def draw_sample(labels: Tensor, *, settings: AlignSettings, generator: torch.Generator | None = None) -> PatchSample:
+def draw_sample(
+    labels: Tensor,
+    *,
+    settings: AlignSettings,
+    generator: torch.Generator | None = None,
+    regions: Tensor | None = None,
+) -> PatchSample:
     """Draw the patches of a step from the labels alone, before any is aligned.
 
     The patch-patch term gets a sample that is balanced over the classes, the patch-text term one in which every
@@ -47,17 +55,21 @@ def draw_sample(labels: Tensor, *, settings: AlignSettings, generator: torch.Gen
 
     Args:
         labels: (n,) class of each patch, -1 = ignored.
+        regions: (n,) mask of each patch, -1 = none; None without masks.
     """
     labelled = (labels != IGNORED).nonzero()[:, 0]
     nothing = labelled[:0]
-    pairs = text = nothing
+    pairs = text = masks = nothing
     if settings.loss in ("t-supcon", "patch-patch"):
         pairs = labelled[balanced_sample(labels[labelled], most=settings.patch_sample, generator=generator)]
     if settings.loss != "patch-patch":
         drawn = _uniform_sample(len(labelled), most=settings.text_sample, generator=generator)
         text = labelled[drawn.to(labels.device)]
-    kept: Tensor = torch.unique(torch.cat([pairs, text]))  # sorted
-    return PatchSample(kept, torch.searchsorted(kept, text), torch.searchsorted(kept, pairs))
+    if regions is not None:
+        inside = (regions != IGNORED).nonzero()[:, 0]
+        masks = inside[_uniform_sample(len(inside), most=settings.text_sample, generator=generator).to(labels.device)]
+    kept: Tensor = torch.unique(torch.cat([pairs, text, masks]))  # sorted
+    return PatchSample(kept, *(torch.searchsorted(kept, each) for each in (text, pairs, masks)))
 
 
 def balanced_sample(labels: Tensor, *, most: int, generator: torch.Generator | None = None) -> Tensor:
@@ -91,7 +103,7 @@ def _uniform_sample(count: int, *, most: int, generator: torch.Generator | None)
     return torch.randperm(count, generator=generator)[:most].sort().values
 
 
-TERMS = ("patch_patch", "text_anchor", "patch_anchor")
+TERMS = ("patch_patch", "text_anchor", "patch_anchor", "patch_mask")
 _READINGS = {
     "both": ("text_anchor", "patch_anchor"),
     "text-anchor": ("text_anchor",),
@@ -107,6 +119,20 @@ class LossTerms:
     patch_patch: Tensor
     text_anchor: Tensor
     patch_anchor: Tensor
+    patch_mask: Tensor
+
+
+@dataclass(frozen=True)
+class MaskTargets:
+    """Which mask patches lie in, and what they are drawn to there.
+
+    Attributes:
+        regions: (..., h, w) integers, rows of `vectors`; -1 for patches in no mask.
+        vectors: (m, d) unit vectors in the text space, one a mask.
+    """
+
+    regions: Tensor
+    vectors: Tensor
 
 
 def t_supcon(
@@ -143,12 +169,14 @@ def sampled_loss(
     sample: PatchSample,
     temperature: Tensor | float,
     settings: AlignSettings,
+    masks: MaskTargets | None = None,
 ) -> LossTerms:
     """Compute the loss of patches that were drawn before, as `t_supcon` does.
 
     Args:
         z: (k, d) aligned patches, those that `sample.kept` names.
         labels: (k,) their classes; text: (c, d); temperature: of the patch-text term.
+        masks: whose regions are (k,); None without the patch-mask term.
     """
     off = z.sum() * 0.0 + temperature * 0.0  # keeps the graph, so that a batch without labels is stepped like any other
     terms = dict.fromkeys(TERMS, off)
@@ -163,8 +191,15 @@ def sampled_loss(
         else:
             loss = patch_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound)
         terms[name] = off + loss
+    if masks is not None:
+        inside = masks.regions[sample.masks]
+        loss = patch_mask_loss(
+            z[sample.masks], inside, masks.vectors, temperature=settings.mask_temperature, bound=bound
+        )
+        terms["patch_mask"] = off + loss
     patch_text = terms["text_anchor"] + terms["patch_anchor"]
     total = settings.patch_text_weight * patch_text + settings.patch_patch_weight * terms["patch_patch"]
+    total = total + settings.mask_weight * terms["patch_mask"]
     return LossTerms(total, **terms)
 
 
@@ -236,6 +271,27 @@ def patch_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: T
     weights = z.new_full((len(z),), 1 / len(z))
     normalisers = weighted_logsumexp(z, text, weights, temperature=temperature, bound=bound)
     loss: Tensor = normalisers - (z * text[labels]).sum() / (temperature * len(z))
+    return loss
+
+
+def patch_mask_loss(z: Tensor, regions: Tensor, vectors: Tensor, *, temperature: float, bound: int) -> Tensor:
+    """Patch-mask term: mean over the masks m that are present of the mean over their patches i of
+
+    -log softmax_m'(z_i.e_m' / tau)[m], over all masks that are present [chosen].
+
+    It draws patches to what CLIP sees in their mask, in words or not, so that the module learns more of CLIP's space
+    than the directions of the class names (in the manner of PixelCLIP, arXiv 2409.19846).
+
+    Args:
+        z: (n, d) unit patches; regions: (n,) rows of vectors (m, d), unit; temperature: tau > 0.
+    """
+    if len(z) == 0:
+        return z.sum() * 0.0
+    present, own, counts = torch.unique(regions, return_inverse=True, return_counts=True)
+    targets = vectors[present.to(vectors.device)].to(z)
+    weights = 1 / (len(present) * counts[own].to(z.dtype))
+    normalisers = weighted_logsumexp(z, targets, weights, temperature=temperature, bound=bound)
+    loss: Tensor = normalisers - weights @ (z * targets[own]).sum(dim=1) / temperature
     return loss
 
 

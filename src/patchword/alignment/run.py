@@ -26,7 +26,7 @@ from patchword.alignment.artifact import (
     read_artifact,
     write_artifact,
 )
-from patchword.alignment.data import HashedItem, LabelledImages, hash_items, label_items
+from patchword.alignment.data import HashedItem, LabelledImages, hash_items, label_items, mask_targets
 from patchword.alignment.distributed import Processes
 from patchword.alignment.estimate import prepare_features
 from patchword.alignment.losses import IGNORED
@@ -148,7 +148,10 @@ def align_labels(
     augmented = None
     if settings.augment and isinstance(features, OnlineFeatures):
         augmented = AugmentedFeatures(used, names=dataset.vocabulary.names, encoder=encoder, settings=settings)
-    data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented)
+    masks = None
+    if augmented is None and _masks_are_of(text_encoder, dataset, used, settings=settings, quiet=quiet):
+        masks = mask_targets(used, grid=features.grid, text=text.cpu(), settings=settings)
+    data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented, masks)
     schedule = plan_training(data, settings=settings)
     for line in (schedule.line(), *schedule.warnings()):
         say(line, quiet=quiet)
@@ -183,6 +186,24 @@ def _unchanged(hashed: Sequence[HashedItem], dataset: LabelledImages, *, skipped
         else:
             skipped[str(item.image)] = f"{item.image} has changed since it was labelled; label it again"
     return same
+
+
+def _masks_are_of(
+    text_encoder: ImageTextEncoder,
+    dataset: LabelledImages,
+    items: Sequence[HashedItem],
+    *,
+    settings: AlignSettings,
+    quiet: bool,
+) -> bool:
+    """Whether the labels hold embeddings of their masks, in the space of the text encoder."""
+    if settings.mask_weight == 0 or not any(item.embeddings for item in items):
+        return False
+    maker = getattr(dataset, "image_text", None)
+    if maker is not None and maker.fingerprint == text_encoder.record.fingerprint:
+        return True
+    say("the labels' mask embeddings are not used: they are of another image-text model", quiet=quiet)
+    return False
 
 
 def _check_any(items: Sequence[HashedItem], *, skipped: dict[str, str]) -> None:
@@ -230,7 +251,7 @@ def _identity(
     """What two runs must have in common for one to go on where the other stopped."""
     numerics = Numerics.of({"vision encoder": encoder, "text encoder": text_encoder})
     trained_in = str(compute_type(settings.precision, device=encoder.device)).removeprefix("torch.")
-    contents = "\n".join(f"{item.key} {item.label_key}" for item in hashed)
+    contents = "\n".join(f"{item.key} {item.label_key} {item.embeddings_key}".rstrip() for item in hashed)
     return {
         "data": hashlib.sha256(contents.encode()).hexdigest(),
         "vocabulary": dataset.vocabulary.hash,
@@ -254,6 +275,8 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
     for name, value in identity.items():
         was = before.get(name)
+        if name == "settings" and isinstance(was, dict):  # earlier versions knew no masks
+            was = {key: value[key] for key in ("mask_weight", "mask_temperature")} | was
         if name == NUMERICS or was == value:
             continue
         difference = f"the {name.replace('_', ' ')} of the run there is another"

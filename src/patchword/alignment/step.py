@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms, check_labels, draw_sample, sampled_loss
+from patchword.alignment.losses import TERMS, LossTerms, MaskTargets, check_labels, draw_sample, sampled_loss
 from patchword.alignment.state import TrainingState, compute_type
 from patchword.config.align import AlignSettings
 
@@ -30,6 +30,7 @@ def training_step(
     rate: float,
     generator: torch.Generator,
     settings: AlignSettings,
+    masks: MaskTargets | None = None,
 ) -> LossTerms:
     """Make one step of AdamW.
 
@@ -43,10 +44,14 @@ def training_step(
         labels: (b, h, w) integers, class of each patch or -1.
         text: (c, d) unit text embeddings.
         forward: the module, or what stands for it: (features, kept) -> (k, d).
+        masks: whose regions are (b, h, w); None without the patch-mask term.
     """
     everywhere = processes.gather(labels.long(), counts=[len(share) for share in images])  # (batch, h, w)
     check_labels(everywhere.flatten(), classes=len(text))
-    sample = draw_sample(everywhere.flatten(), settings=settings, generator=generator)
+    regions = None
+    if masks is not None:
+        regions = processes.gather(masks.regions.long(), counts=[len(share) for share in images]).flatten()
+    sample = draw_sample(everywhere.flatten(), settings=settings, generator=generator, regions=regions)
     kept = torch.zeros_like(everywhere, dtype=torch.bool)
     kept.view(-1)[sample.kept] = True
     counts = [int(kept[share.start : share.stop].sum()) for share in images]
@@ -66,6 +71,7 @@ def training_step(
         sample=sample,
         temperature=state.log_temperature.exp(),
         settings=settings,
+        masks=None if masks is None or regions is None else MaskTargets(regions[sample.kept], masks.vectors),
     )
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from patchword.alignment.artifact import StepRecord
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms
+from patchword.alignment.losses import TERMS, LossTerms, MaskTargets
 from patchword.alignment.module import AlignmentModule, Compiled
 from patchword.alignment.schedule import (
     Schedule,
@@ -62,6 +62,7 @@ class TrainingSet:
         labels: (n, h, w) integers, class of each patch or -1.
         text: (c, d) unit text embeddings of the classes.
         augmented: where training reads features and labels instead, anew in every epoch; None for those above.
+        masks: whose regions are (n, h, w); None without, as where images are augmented.
     """
 
     features: PatchFeatures
@@ -69,6 +70,7 @@ class TrainingSet:
     labels: Tensor
     text: Tensor
     augmented: AugmentedImages | None = None
+    masks: MaskTargets | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,10 @@ def _split(data: TrainingSet, *, settings: AlignSettings) -> tuple[list[int], li
     return split_images(data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out"))
 
 
+# Features (b, D, h, w), labels (b, h, w), masks, and every process's images.
+_Batch: TypeAlias = tuple[Tensor, Tensor, MaskTargets | None, list[range]]
+
+
 class _Run:
     """A training on its way."""
 
@@ -166,7 +172,7 @@ class _Run:
             self.progress.total = self.schedule.steps
             self.progress.skip(state.step)
         started, patches = time.perf_counter(), 0
-        for features, labels, images in self._batches():
+        for features, labels, masks, images in self._batches():
             share = learning_rate_share(state.step, steps=self.schedule.steps, warmup_share=settings.warmup_share)
             terms = training_step(
                 state,
@@ -179,6 +185,7 @@ class _Run:
                 rate=self.schedule.learning_rate * share,
                 generator=seeded_generator(settings.seed, "sample", state.step),
                 settings=settings,
+                masks=masks,
             )
             pending.append(terms)
             patches += images[-1].stop * labels.shape[1] * labels.shape[2]
@@ -192,9 +199,8 @@ class _Run:
             if self.progress is not None:
                 self.progress.advance()
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, list[range]]]:
-        """This process's part of each batch that is left: features (b, D, h, w), labels (b, h, w), every process's
-        images. The next is read while one is used."""
+    def _batches(self) -> Iterator[_Batch]:
+        """This process's part of each batch that is left. The next is read while one is used."""
         first = self.state.step
         with self._reader as reader:
             ahead = reader.submit(self._read, first) if first < self.schedule.steps else None
@@ -205,7 +211,7 @@ class _Run:
                 ahead = reader.submit(self._read, step + 1) if step + 1 < self.schedule.steps else None
                 yield batch
 
-    def _read(self, step: int) -> tuple[Tensor, Tensor, list[range]]:
+    def _read(self, step: int) -> _Batch:
         data, settings = self.data, self.settings
         epoch, place = divmod(step, self.schedule.epoch_steps)
         order = image_order(len(self.positions), epoch=epoch, seed=settings.seed)
@@ -215,14 +221,18 @@ class _Run:
         chosen = [batch[index] for index in images[self.processes.index]]
         if not chosen:
             nothing = torch.zeros((0, self.state.module.dim, *data.labels.shape[1:]), device=self.device)
-            return nothing, data.labels[:0].to(self.device), images
+            return nothing, data.labels[:0].to(self.device), self._masks([]), images
         if data.augmented is not None:
             features, labels = data.augmented.read_augmented(chosen, epoch=epoch)
         else:
             features = data.features.read([data.keys[position] for position in chosen])
             labels = data.labels[chosen]
         _check_grid(features, labels)
-        return features.to(self.device), labels.to(self.device), images
+        return features.to(self.device), labels.to(self.device), self._masks(chosen), images
+
+    def _masks(self, chosen: list[int]) -> MaskTargets | None:
+        masks = self.data.masks
+        return None if masks is None else MaskTargets(masks.regions[chosen].to(self.device), masks.vectors)
 
     def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
         """Average the terms since the last record and, where it is due, measure the held-out agreement."""

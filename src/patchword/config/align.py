@@ -118,6 +118,13 @@ class AlignSettings(Settings):
         ge=1,
         description="Most patches a step in the patch-text term, drawn evenly; more cost time and steady the gradient",
     )
+    mask_weight: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of the patch-mask term, which draws patches to what CLIP sees in their mask, where the "
+        "labels hold mask embeddings; 0 for none [paper]",
+    )
+    mask_temperature: float = Field(0.07, gt=0, le=10, description="Temperature of the patch-mask term")
     similarity_bound: int = Field(
         2**20,
         ge=1,

@@ -21,6 +21,7 @@ from patchword.labeling.records import (
     Counts,
     DatasetRecord,
     ImageRecord,
+    embeddings_path,
     label_map_path,
     read_manifest,
     segments_path,
@@ -48,6 +49,7 @@ class LabelledItem:
         segments_file: its segments, JSON.
         record: its line of the manifest.
         vocabulary: the classes of the label map.
+        embeddings_file: what CLIP sees in each of its masks; none where that was not kept.
     """
 
     image: Path
@@ -55,6 +57,7 @@ class LabelledItem:
     segments_file: Path
     record: ImageRecord
     vocabulary: Vocabulary
+    embeddings_file: Path | None = None
 
     def labels(self) -> LabelMap:
         """Read the label map."""
@@ -138,6 +141,7 @@ class LabelledDataset:
         check_manifest(folder, dataset, found=len(records))
         labelled = [record for record in records.values() if record.status != "failed"]
         vocabulary = Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}")
+        embedded = dataset.settings is not None and dataset.settings.mask_embeddings
         items = tuple(
             LabelledItem(
                 root / PurePosixPath(record.name),
@@ -145,6 +149,7 @@ class LabelledDataset:
                 segments_path(folder, record.name),
                 record,
                 vocabulary,
+                embeddings_path(folder, record.name) if embedded else None,
             )
             for record in labelled
         )

@@ -19,6 +19,7 @@ from patchword.labeling.records import (
     DatasetRecord,
     ImageRecord,
     dataset_card,
+    embeddings_path,
     label_map_path,
     read_manifest,
     segments_path,
@@ -56,7 +57,11 @@ class LabelFolder(FolderKind[DatasetRecord, ImageRecord]):
         ]
 
     def files(self, folder: Path, record: DatasetRecord, line: ImageRecord) -> Sequence[Path]:
-        return () if line.status == "failed" else (label_map_path(folder, line.name), segments_path(folder, line.name))
+        if line.status == "failed":
+            return ()
+        files = (label_map_path(folder, line.name), segments_path(folder, line.name))
+        embedded = record.settings is not None and record.settings.mask_embeddings
+        return (*files, embeddings_path(folder, line.name)) if embedded else files
 
     def photographs(self, record: DatasetRecord) -> str:
         return record.photographs

@@ -23,6 +23,7 @@ from patchword.labeling.clip_crops import (
     uncertainties,
     word_scores,
 )
+from patchword.labeling.embeddings import CELLS, MaskEmbeddings
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import resize
@@ -227,6 +228,19 @@ def score_prompted(
     return [segment for segment in segments if segment.area]
 
 
+@dataclass(frozen=True)
+class ClassifiedMasks:
+    """What became of the masks of one image.
+
+    Attributes:
+        segments: those that have a class, in the given order.
+        embeddings: of all masks, named or not; none where the setting `mask_embeddings` is off.
+    """
+
+    segments: tuple[Segment, ...]
+    embeddings: MaskEmbeddings | None
+
+
 def classify_masks(
     images: Sequence[Tensor],
     masks: Sequence[Sequence[GeneratedMask]],
@@ -234,7 +248,7 @@ def classify_masks(
     located: Sequence[ClassLocalization],
     parts: LabelParts,
     settings: LabelSettings,
-) -> list[list[Segment]]:
+) -> list[ClassifiedMasks]:
     """Give every mask the class that leads all others, background words included, by enough; leave out the rest.
 
     A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
@@ -245,17 +259,21 @@ def classify_masks(
         images: each (1, 3, h, w), RGB in [0, 1], of the size that its masks have.
         masks: of each image.
         located: where the kept classes of each image are.
-        settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`.
-
-    Returns:
-        for each image the masks that have a class, in the given order.
+        settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`, `mask_embeddings`.
     """
-    classified: list[list[Segment]] = [[] for _ in images]
+    segments: list[list[Segment]] = [[] for _ in images]
+    embedded: list[list[MaskEmbeddings]] = [[] for _ in images]
     work = partial(_classify_some, images, masks, located, parts, settings)
     for batch in parts.batches.run(work, count=sum(map(len, masks)), size=settings.crop_batch, what="masked crops"):
-        for image, segments in batch:
-            classified[image] += segments
-    return classified
+        for image, named, embeddings in batch:
+            segments[image] += named
+            if embeddings is not None:
+                embedded[image].append(embeddings)
+    dim = parts.image_text.record.dim
+    return [
+        ClassifiedMasks(tuple(named), MaskEmbeddings.together(own, dim=dim) if settings.mask_embeddings else None)
+        for named, own in zip(segments, embedded, strict=True)
+    ]
 
 
 def _classify_some(
@@ -266,13 +284,13 @@ def _classify_some(
     settings: LabelSettings,
     start: int,
     stop: int,
-) -> list[tuple[int, list[Segment]]]:
+) -> list[tuple[int, list[Segment], MaskEmbeddings | None]]:
     """Classes of masks `start` to `stop` - 1 of those of all images laid end to end, by image."""
     owners = within([len(found) for found in masks], start=start, stop=stop)
     chosen = [masks[image][first:last] for image, first, last in owners]
     decoded = [[mask.mask() for mask in own] for own in chosen]
     tokens: Sequence[Tensor | None] = [None] * len(owners)
-    if settings.token_weight > 0:
+    if settings.token_weight > 0 or settings.mask_embeddings:
         encoder = parts.image_text
         side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
         crops = [
@@ -285,9 +303,12 @@ def _classify_some(
     for (image, _, _), own, inside_of, token in zip(owners, chosen, decoded, tokens, strict=True):
         where = located[image]
         grid = (where.similarity.shape[-2], where.similarity.shape[-1])
-        inside = torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in inside_of])
+        inside = _shares(inside_of, grid=grid)
         cosines = pooled(inside, where.similarity)  # (n, k + m)
-        if token is not None:
+        embeddings = None
+        if token is not None and settings.mask_embeddings:
+            embeddings = MaskEmbeddings.of(token, shares=_shares(inside_of, grid=(CELLS, CELLS)))
+        if token is not None and settings.token_weight > 0:
             cosines = torch.lerp(cosines, word_scores(token, text=where.text), settings.token_weight)
         similarities = pooled(inside, where.relevance)  # (n, k)
         count = len(where.kept)
@@ -306,8 +327,13 @@ def _classify_some(
                         parts=parts,
                     )
                 )
-        classified.append((image, segments))
+        classified.append((image, segments, embeddings))
     return classified
+
+
+def _shares(masks: Sequence[NDArray[np.bool_]], *, grid: tuple[int, int]) -> Tensor:
+    """The share of each cell of a grid that lies inside each mask, (n, rows, columns), one mask at a time."""
+    return torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
 
 
 def _segment(

@@ -16,6 +16,7 @@ from patchword.data.masks import LabelMap, Segment, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, localize_classes
+from patchword.labeling.embeddings import MaskEmbeddings
 from patchword.labeling.generators import (
     CLIP_PROMPTS_SAM,
     SAM_THEN_CLIP,
@@ -75,11 +76,13 @@ class MaskCandidates:
         size: (height, width) of the image in pixels.
         segments: the masks, by generator, each with its class, score and points.
         detected: the vote on which classes are present.
+        embeddings: of all masks of the second generator; none where the setting `mask_embeddings` is off.
     """
 
     size: tuple[int, int]
     segments: tuple[Segment, ...]
     detected: Detection
+    embeddings: MaskEmbeddings | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ class ImageLabels:
         label_map: (h, w) a class or ignore a pixel, at the image's own size.
         segments: the claims that the map was fused from, by class, each with its score, points and generator.
         detected: the vote on which classes are present.
+        embeddings: as of `MaskCandidates`.
     """
 
     label_map: LabelMap
     segments: tuple[Segment, ...]
     detected: Detection
+    embeddings: MaskEmbeddings | None = None
 
 
 def generate_masks(
@@ -145,6 +150,8 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
     )
     shown = [(number, one.located) for number, one in enumerate(found_classes) if one.located is not None]
     segments: list[list[Segment]] = [[] for _ in images]
+    nothing = MaskEmbeddings.together([], dim=parts.image_text.record.dim) if settings.mask_embeddings else None
+    embeddings_of = dict.fromkeys(range(len(images)), nothing)
     if shown:
         chosen, located = [images[number] for number, _ in shown], [where for _, where in shown]
         embedded = parts.batches.run(
@@ -172,13 +179,15 @@ def _generate(images: Sequence[Tensor], *, parts: LabelParts, settings: LabelSet
         if settings.generator != CLIP_PROMPTS_SAM:
             everything = AutomaticMaskGenerator(parts.mask_generator, settings, parts.patch_encoder, parts.batches)
             masks = everything.masks_on(everything.crops_of(chosen, embeddings))
-            found.append(classify_masks(chosen, masks, located=located, parts=parts, settings=settings))
+            classified = classify_masks(chosen, masks, located=located, parts=parts, settings=settings)
+            found.append([list(own.segments) for own in classified])
+            embeddings_of |= {number: own.embeddings for (number, _), own in zip(shown, classified, strict=True)}
         for generated in found:
             for (number, _), candidates in zip(shown, generated, strict=True):
                 segments[number] += candidates
     return [
-        MaskCandidates((image.shape[-2], image.shape[-1]), tuple(candidates), one.detected)
-        for image, candidates, one in zip(images, segments, found_classes, strict=True)
+        MaskCandidates((image.shape[-2], image.shape[-1]), tuple(segments[number]), one.detected, embeddings_of[number])
+        for number, (image, one) in enumerate(zip(images, found_classes, strict=True))
     ]
 
 
@@ -206,7 +215,7 @@ def fuse_masks(
         rule=settings.fusion,
         colours=colours,
     )
-    return ImageLabels(label_map, candidates.segments, candidates.detected)
+    return ImageLabels(label_map, candidates.segments, candidates.detected, candidates.embeddings)
 
 
 def fuse(

@@ -16,7 +16,7 @@ from patchword.errors import PatchwordError
 from patchword.labeling.image import LabelParts, fuse_masks, generate_masks
 from patchword.labeling.quality.assess import assess
 from patchword.labeling.quality.report import ReportSettings, write_report
-from patchword.labeling.records import Counts, label_map_path, segments_path
+from patchword.labeling.records import Counts, embeddings_path, label_map_path, segments_path
 from patchword.labeling.run import label_folder, write_result
 from patchword.runs.estimate import Estimate, Trial, estimate_run, on_disk, spread
 from patchword.runs.pipeline import decoded
@@ -140,5 +140,5 @@ def _label(
     quality = assess(found, name=name, settings=settings)
     written = clock()
     lines = sum(len(json_text(each.model_dump(mode="json"))) + 1 for each in (record, quality))
-    files = on_disk([label_map_path(folder, name), segments_path(folder, name)])
+    files = on_disk([label_map_path(folder, name), segments_path(folder, name), embeddings_path(folder, name)])
     return Trial(decoding=read - started, models=asked - read, writing=written - asked, size=files + lines)

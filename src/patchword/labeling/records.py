@@ -147,6 +147,8 @@ class DatasetRecord(RunRecord):
         if data.get("format") != FORMAT:
             raise PatchwordError(f"{path} is not the record of a label folder; make one with `patchword label`")
         check_version(path, data.get("format_version"), reads=FORMAT_VERSION, again="label again")
+        if isinstance(data.get("settings"), dict):
+            data["settings"].setdefault("mask_embeddings", False)  # earlier versions kept none
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -191,6 +193,11 @@ def label_map_path(folder: Path, name: str) -> Path:
 def segments_path(folder: Path, name: str) -> Path:
     """Where a photograph's segments are."""
     return folder / "segments" / PurePosixPath(f"{name}.json")
+
+
+def embeddings_path(folder: Path, name: str) -> Path:
+    """Where the embeddings of a photograph's masks are, if they are kept."""
+    return folder / "embeddings" / PurePosixPath(f"{name}.safetensors")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

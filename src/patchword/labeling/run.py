@@ -23,6 +23,7 @@ from patchword.labeling.records import (
     FORMAT_VERSION,
     DatasetRecord,
     ImageRecord,
+    embeddings_path,
     label_map_path,
     segments_path,
 )
@@ -233,11 +234,13 @@ def write_result(
         try:
             found.label_map.save(label_map_path(folder, name))
             write_json(segments_path(folder, name), _segments_record(name, found))
+            if found.embeddings is not None:
+                found.embeddings.save(embeddings_path(folder, name))
         except PatchwordError as error:
             found = why_unwritten(error, folder=folder)
     if isinstance(found, ImageLabels):
         return _labelled(name, found, content=content, settings=settings)
-    remove_files([label_map_path(folder, name), segments_path(folder, name)])
+    remove_files([label_map_path(folder, name), segments_path(folder, name), embeddings_path(folder, name)])
     return ImageRecord(
         name=name, status="failed", size=None, classes=(), segments=0, coverage=0, reason=str(found), content=content
     )
