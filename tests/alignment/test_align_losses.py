@@ -15,6 +15,7 @@ from patchword.alignment.losses import (
     balanced_sample,
     draw_sample,
     patch_anchor_loss,
+    patch_mask_loss,
     patch_patch_loss,
     t_supcon,
     text_anchor_loss,
@@ -112,7 +113,7 @@ def test_float32_agrees_with_float64() -> None:
 @pytest.mark.parametrize(
     ("loss", "reading", "expected"),
     [
-        ("t-supcon", "both", TERMS),
+        ("t-supcon", "both", ("patch_patch", "text_anchor", "patch_anchor")),
         ("t-supcon", "text-anchor", ("patch_patch", "text_anchor")),
         ("t-supcon", "patch-anchor", ("patch_patch", "patch_anchor")),
         ("patch-text", "both", ("text_anchor", "patch_anchor")),
@@ -180,6 +181,39 @@ def test_odd_batches_have_finite_losses_and_gradients(loss: str, labels: list[in
     assert all(getattr(terms, name).item() == 0 for name in off)
     if off == TERMS:
         assert terms.total.item() == 0
+
+
+def naive_patch_mask(z: Tensor, regions: Tensor, vectors: Tensor, *, temperature: float) -> float:
+    """Every mask's patches one by one."""
+    present = sorted(set(regions.tolist()))
+    of_masks = []
+    for mask in present:
+        losses = []
+        for patch in z[regions == mask]:
+            logits = [float(patch @ vectors[other].to(z)) / temperature for other in present]
+            losses.append(math.log(sum(map(math.exp, logits))) - logits[present.index(mask)])
+        of_masks.append(sum(losses) / len(losses))
+    return sum(of_masks) / len(of_masks)
+
+
+@pytest.mark.parametrize("bound", [1, 7, 10_000])
+def test_patch_mask_agrees_with_patches_one_by_one(bound: int) -> None:
+    z, vectors, regions = unit(11, 6), unit(8, 6, seed=1), torch.tensor([5, 0, 5, 5, 2, 2, 7, 5, 0, 7, 7])
+    found = patch_mask_loss(z, regions, vectors, temperature=0.2, bound=bound)
+    assert float(found) == pytest.approx(naive_patch_mask(z, regions, vectors, temperature=0.2))
+    assert float(patch_mask_loss(z[:0], regions[:0], vectors, temperature=0.2, bound=bound)) == 0
+
+
+def test_masks_change_no_other_sample() -> None:
+    settings, labels = AlignSettings(patch_sample=6, text_sample=5), torch.arange(40) % 4 - 1
+    regions = torch.arange(40) % 3 - 1
+    without = draw_sample(labels, settings=settings, generator=torch.Generator().manual_seed(3))
+    found = draw_sample(labels, settings=settings, generator=torch.Generator().manual_seed(3), regions=regions)
+    for name in ("text", "pairs"):
+        assert found.kept[getattr(found, name)].tolist() == without.kept[getattr(without, name)].tolist()
+    masks = found.kept[found.masks]
+    assert len(masks) == len(set(masks.tolist())) == 5
+    assert (regions[masks] >= 0).all()
 
 
 def test_scale_does_not_depend_on_the_batch_for_the_patch_anchor() -> None:

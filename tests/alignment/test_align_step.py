@@ -8,9 +8,10 @@ import pytest
 import torch
 from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
 from torch import Tensor
+from torch.nn import functional
 
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms, t_supcon
+from patchword.alignment.losses import TERMS, LossTerms, MaskTargets, patch_mask_loss, t_supcon
 from patchword.alignment.state import TrainingState, start_state
 from patchword.alignment.step import training_step
 from patchword.config.align import AlignSettings, ModuleKind
@@ -30,7 +31,9 @@ def fresh(settings: AlignSettings) -> TrainingState:
     return state
 
 
-def step(state: TrainingState, settings: AlignSettings, *, forward: Any = None) -> LossTerms:
+def step(
+    state: TrainingState, settings: AlignSettings, *, forward: Any = None, masks: MaskTargets | None = None
+) -> LossTerms:
     data = training_set()
     return training_step(
         state,
@@ -43,7 +46,32 @@ def step(state: TrainingState, settings: AlignSettings, *, forward: Any = None) 
         rate=RATE,
         generator=torch.Generator().manual_seed(5),
         settings=settings,
+        masks=masks,
     )
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_masks_pull_by_the_gradient_of_their_term(accumulation: int) -> None:
+    settings = with_(accumulation=accumulation, mask_weight=0.7, mask_temperature=0.3)
+    plain, stepped, data = fresh(settings), fresh(settings), training_set()
+    labels = data.labels[:4].flatten().long()
+    regions = torch.randint(-1, 5, (4, *data.labels.shape[1:]), generator=torch.Generator().manual_seed(1))
+    vectors = functional.normalize(torch.randn((5, TEXT_DIM), generator=torch.Generator().manual_seed(2)), dim=1)
+    z = plain.module(data.features.read(data.keys[:4]).float()).permute(0, 2, 3, 1).flatten(0, 2)
+    inside = regions.flatten() >= 0
+    pull = patch_mask_loss(z[inside], regions.flatten()[inside], vectors, temperature=0.3, bound=10**6)
+    temperature = plain.log_temperature.exp()
+    words = t_supcon(z, labels, data.text, temperature=temperature, settings=settings)
+    (words.total + 0.7 * pull).backward()
+    found = step(stepped, settings, masks=MaskTargets(regions, vectors))
+    torch.testing.assert_close(found.patch_mask, pull.detach(), rtol=1e-5, atol=1e-6)
+    for (name, parameter), moved in zip(
+        plain.named_parameters().items(), stepped.named_parameters().values(), strict=True
+    ):
+        assert parameter.grad is not None
+        torch.testing.assert_close(
+            moved.detach(), parameter.detach() - RATE * parameter.grad, rtol=1e-4, atol=1e-6, msg=name
+        )
 
 
 @pytest.mark.parametrize("kind", get_args(ModuleKind))

@@ -57,7 +57,7 @@ def names_of(
         settings=LabelSettings(**values),
     )
     rles = [mask.rle for mask in masks]
-    return [f"{segment.class_name}@{rles.index(segment.rle)}" for segment in found]
+    return [f"{segment.class_name}@{rles.index(segment.rle)}" for segment in found.segments]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 16])
@@ -75,9 +75,9 @@ def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
         parts=parts_of(["first", "second", "third"]),
         settings=LabelSettings(crop_batch=batch),
     )
-    assert [[one.class_name for one in own] for own in found] == [["second", "first"], [], ["third", "first"]]
+    assert [[one.class_name for one in own.segments] for own in found] == [["second", "first"], [], ["third", "first"]]
     masks = [[RED, BLUE], [], [upper, lower]]
-    assert [[one.rle for one in own] for own in found] == [[mask.rle for mask in own] for own in masks]
+    assert [[one.rle for one in own.segments] for own in found] == [[mask.rle for mask in own] for own in masks]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])

@@ -140,5 +140,6 @@ def _label(
     quality = assess(found, name=name, settings=settings)
     written = clock()
     lines = sum(len(json_text(each.model_dump(mode="json"))) + 1 for each in (record, quality))
-    files = on_disk([label_map_path(folder, name), segments_path(folder, name), embeddings_path(folder, name)])
+    paths = [label_map_path(folder, name), segments_path(folder, name)]
+    files = on_disk([*paths, embeddings_path(folder, name)] if settings.mask_embeddings else paths)
     return Trial(decoding=read - started, models=asked - read, writing=written - asked, size=files + lines)
