@@ -18,6 +18,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import EvaluationTask, MaskRule, folder_task
 from patchword.evaluation.predictors import find_predictions
+from patchword.evaluation.records import SETUP_FILE, SetupRecord, read_record
 from patchword.evaluation.report import EvaluationReport, class_table
 from patchword.evaluation.run import UnscoredError, evaluate_task
 
@@ -165,3 +166,9 @@ def test_a_folder_made_for_other_classes_is_refused(data: Path) -> None:
     (data / "predicted/segment.json").write_text("{")
     with pytest.raises(PatchwordError, match=r"segment\.json is damaged"):
         evaluate(data)
+
+
+def test_an_evaluation_of_a_newer_patchword_says_so(tmp_path: Path) -> None:
+    (tmp_path / SETUP_FILE).write_text('{"format": "patchword-evaluation-setup", "format_version": 2}')
+    with pytest.raises(PatchwordError, match=r"made by a newer patchword \(format 2, this one reads 1\): upgrade"):
+        read_record(tmp_path / SETUP_FILE, SetupRecord)

@@ -366,14 +366,7 @@ def _refuse_name(path: Path) -> None:
 
 
 def check_version(path: Path, found: object, *, reads: int, again: str) -> None:
-    """Refuse a record of another version of patchword.
-
-    Args:
-        path: of the record.
-        found: the version of its format.
-        reads: the one that is read.
-        again: what to do where it is older, such as "label again".
-    """
+    """Refuse a record of another version; `again` says what to do where it is older, such as "label again"."""
     if found == reads:
         return
     if isinstance(found, int) and found > reads:

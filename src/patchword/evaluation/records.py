@@ -20,7 +20,7 @@ from patchword.config.base import one_line
 from patchword.config.evaluate import ScoringSettings
 from patchword.config.segment import SegmentSettings
 from patchword.data.colours import class_colours
-from patchword.data.folders import write_json
+from patchword.data.folders import check_version, write_json
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import ImageCounts, Sparse
@@ -128,11 +128,17 @@ class SetupRecord(RunRecord):
 def read_record(path: Path, kind: type[R]) -> R:
     """A JSON file as a record."""
     try:
-        return kind.model_validate(json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
+        field = kind.model_fields.get("format_version")
+        if field is not None and isinstance(values, dict) and "format_version" in values:
+            check_version(path, values["format_version"], reads=field.default, again="evaluate again")
+        return kind.model_validate(values)
     except OSError as error:
         raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
     except ValidationError as error:
         raise PatchwordError(f"{path} is damaged: {one_line(error, place='field')}") from None
+    except PatchwordError:
+        raise
     except ValueError as error:
         raise PatchwordError(f"{path} is damaged: {error}") from None
 
