@@ -111,7 +111,7 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_what_is_missing_is_said_at_once(voc: Path, tmp_path: Path):
-    ran = run("--benchmark", "ade20k", "--data", voc, "--model", tmp_path / "absent", code=2)
+    ran = run("--benchmark", "ade20k", "--data", voc, "--model", "nobody/absent", code=2)
     assert "ade20k is not in" in ran.stderr
     assert "annotations/validation" in ran.stderr
     assert ran.stderr.count("\n") == 1

@@ -211,7 +211,7 @@ def test_a_protocol_beside_predictions_is_refused(tmp_path: Path):
 
 
 def test_what_is_missing_is_said_before_a_model_is_loaded(tmp_path: Path):
-    judged = EvaluatedModel(model=tmp_path / "no model at all")
+    judged = EvaluatedModel(model="nobody/absent")
     with pytest.raises(PatchwordError, match=r"voc21 is not in .* lacks JPEGImages"):
         evaluate_benchmark("voc21", data=tmp_path, judged=judged, quiet=True)
 

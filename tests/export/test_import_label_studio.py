@@ -19,9 +19,8 @@ from patchword.data.components import NOTHING
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
 from patchword.export.importers import import_labels
-from patchword.export.label_studio import encode_brush
+from patchword.export.label_studio import _ellipse, encode_brush, read_label_studio
 from patchword.export.rasterize import Photographs
-from patchword.export.read_label_studio import _ellipse, read_label_studio
 from patchword.labeling.dataset import LabelledDataset
 
 CATS = Vocabulary.of(["cat", "dog"])

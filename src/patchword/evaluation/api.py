@@ -19,7 +19,7 @@ from patchword.runs.progress import photograph_count
 from patchword.segmentation.api import check_source, open_source
 
 if TYPE_CHECKING:
-    from patchword.evaluation.masks import EvaluationTask, GroundTruth
+    from patchword.evaluation.masks import EvaluationTask, MaskRule
     from patchword.evaluation.predictors import Predictor
     from patchword.evaluation.report import EvaluationReport
     from patchword.segmentation.dense import AnySegmenter
@@ -48,7 +48,7 @@ def evaluate(photos: str | Path, config: EvaluateConfig) -> EvaluationReport:
         Path(photos), masks=Path(config.masks), rule=rule, suffix=config.mask_suffix, names=names, limit=config.limit
     )
 
-    def of_segmenter(segmenter: AnySegmenter) -> GroundTruth:
+    def of_segmenter(segmenter: AnySegmenter) -> MaskRule:
         return replace(rule, vocabulary=segmenter.vocabulary_of(config.classes, background=config.background))
 
     task, predictor = open_predictor(task, config, run=config, of_segmenter=of_segmenter)
@@ -75,7 +75,7 @@ def open_predictor(
     judged: EvaluatedModel,
     *,
     run: ScoredRun,
-    of_segmenter: Callable[[AnySegmenter], GroundTruth] | None = None,
+    of_segmenter: Callable[[AnySegmenter], MaskRule] | None = None,
     as_published: bool = False,
 ) -> tuple[EvaluationTask, Predictor]:
     """Load what was named, for any task, such as a benchmark; returns the task with the truth that is scored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,33 +102,12 @@ IGNORE = -1
 Positions = NDArray[np.signedinteger[Any]]
 
 
-class GroundTruth(Protocol):
-    """What is scored, what the masks say of it, and how predictions are held against them."""
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """What a model is asked for, background words included where background is scored."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the classes that are scored, in the order of the confusion matrix."""
-
-    def read_truth(self, pair: Pair) -> Positions:
-        """The truth of a photograph (h, w) as indices of `names`, -1 where a pixel does not count."""
-
-    def of_values(self, values: NDArray[np.integer[Any]], *, source: str) -> Positions:
-        """Values (h, w) coded as those of the masks, as indices of `names`, -1 for what does not count."""
-
-    def prediction(self, label_map: LabelMap) -> Positions:
-        """A label map over `vocabulary` as (h, w) indices of `names`, -1 where nothing is predicted."""
-
-
 @dataclass(frozen=True)
 class MaskRule:
-    """How the values of a data set's masks refer to a class list.
+    """What is scored, what the values of masks say of it, and how predictions are held against them.
 
     Attributes:
-        vocabulary: the class list; its background words are dropped where background is not scored.
+        vocabulary: what a model is asked for; background words are dropped where background is not scored.
         zero_is: what value 0 means. "class": the first class, and value v is the class at position v, counted from 0
             (COCO-Stuff, Cityscapes). "background": background, a class of its own before the list, and value v is the
             v-th class; a pixel for which nothing is predicted counts as background (PASCAL VOC). "ignore": such pixels
@@ -156,6 +135,7 @@ class MaskRule:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the classes that are scored, in the order of the confusion matrix."""
         return (BACKGROUND_NAME, *self.vocabulary.names) if self.zero_is == "background" else self.vocabulary.names
 
     @property
@@ -164,9 +144,11 @@ class MaskRule:
         return len(self.vocabulary) - (self.zero_is == "class")
 
     def read_truth(self, pair: Pair) -> Positions:
+        """The truth of a photograph (h, w) as indices of `names`, -1 where a pixel does not count."""
         return self.of_values(read_indices(pair.mask), source=f"mask {pair.mask}")
 
     def of_values(self, values: NDArray[np.integer[Any]], *, source: str) -> Positions:
+        """Values (h, w) coded as those of the masks, as indices of `names`, -1 for what does not count."""
         positions = _signed(values)
         ignore = self.ignore_index or (255 if values.dtype == np.uint8 else 65535)
         ignored = positions == ignore
@@ -189,7 +171,10 @@ class MaskRule:
         return positions
 
     def prediction(self, label_map: LabelMap) -> Positions:
-        """A class that the map has beyond the vocabulary is background, scored where that is; else no prediction."""
+        """A label map over `vocabulary` as (h, w) indices of `names`, -1 where nothing is predicted.
+
+        A class that the map has beyond the vocabulary is background, scored where that is; else no prediction.
+        """
         values = _signed(label_map.indices)
         values[values >= len(self.vocabulary)] = IGNORE
         return values + 1 if self.zero_is == "background" else values
@@ -227,7 +212,7 @@ class EvaluationTask:
     """Photographs with masks, and what is scored in them. A folder is one, a benchmark is one."""
 
     pairs: tuple[Pair, ...]
-    truth: GroundTruth
+    truth: MaskRule
     data: DataRecord
 
 

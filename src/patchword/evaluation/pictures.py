@@ -50,8 +50,7 @@ class FailureCases:
         self._classes = setup.classes
         self._colours = colours_of(setup.classes, vocabulary=setup.vocabulary.text)
         self._scoring = setup.scoring
-        self._lowest: list[tuple[float, str]] = []
-        self._records: dict[str, ImageScore] = {}
+        self._lowest: list[ImageScore] = []
         for record in known:
             self._admit(record)
 
@@ -65,14 +64,14 @@ class FailureCases:
             why_unwritten(error, folder=self._folder)  # a name that no file can have costs the picture, not the score
 
     def pictures(self) -> tuple[FailureCase, ...]:
-        return tuple(FailureCase(self._records[name], self._read(name)) for _, name in self._lowest)
+        return tuple(FailureCase(record, self._read(record.name)) for record in self._lowest)
 
     def prune(self) -> None:
         """Remove the pictures of images that were among the lowest only for a while."""
         place = self._folder / FAILURES_FOLDER
         if not place.is_dir():
             return
-        wanted = {self.path(self._folder, name) for _, name in self._lowest}
+        wanted = {self.path(self._folder, name) for name in self.names()}
         for path in sorted(place.rglob("*"), reverse=True):
             if path.is_dir():
                 if not any(path.iterdir()):
@@ -84,20 +83,16 @@ class FailureCases:
 
     def names(self) -> list[str]:
         """Of the images, the lowest first."""
-        return [name for _, name in self._lowest]
+        return [record.name for record in self._lowest]
 
     def _admit(self, record: ImageScore) -> bool:
         """Whether an image is among the lowest so far; the one that it displaces is forgotten."""
         if record.score is None or not self._scoring.worst:
             return False
-        entry = (record.score, record.name)
-        if record.name in self._records or (len(self._lowest) == self._scoring.worst and entry > self._lowest[-1]):
-            return record.name in self._records
-        bisect.insort(self._lowest, entry)
-        self._records[record.name] = record
-        if len(self._lowest) > self._scoring.worst:
-            del self._records[self._lowest.pop()[1]]
-        return True
+        if record.name not in self.names():
+            bisect.insort(self._lowest, record, key=lambda each: (each.score, each.name))
+            del self._lowest[self._scoring.worst :]
+        return record.name in self.names()
 
     @staticmethod
     def path(folder: Path, name: str) -> Path:

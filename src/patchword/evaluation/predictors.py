@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from patchword.config.evaluate import PredictionsAre
 from patchword.config.segment import SegmentSettings
@@ -15,7 +15,7 @@ from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, find_mask, read_indices
 from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.errors import PatchwordError
-from patchword.evaluation.masks import GroundTruth, Pair, Positions, check_not_shared
+from patchword.evaluation.masks import MaskRule, Pair, Positions, check_not_shared
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.runs.pipeline import Photograph, Pixels, why_unread
@@ -25,37 +25,17 @@ if TYPE_CHECKING:
     from patchword.segmentation.dense import AnySegmenter
 
 
-class Predictor(Protocol):
-    """Gives what a truth scores, for several photographs at once."""
-
-    @property
-    def batch(self) -> int:
-        """How many photographs it is asked about at once."""
-
-    def source(self, pair: Pair) -> Path:
-        """The file that it needs of a photograph."""
-
-    def read(self, path: Path) -> Pixels:
-        """Read such a file; in a thread of its own, ahead of `predict`."""
-
-    def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
-        """Of what was read, in its order: (h, w) indices of the scored names, -1 for none; or why there are none."""
-
-    def describe(self) -> dict[str, Any]:
-        """What a person must know to predict the same again, as JSON can hold it."""
-
-
 @dataclass(frozen=True)
 class SegmenterPredictor:
     """A segmenter, asked for the classes of a truth; its background words take part."""
 
     segmenter: AnySegmenter
-    truth: GroundTruth
+    truth: MaskRule
     settings: SegmentSettings
 
     @classmethod
     def of(
-        cls, segmenter: AnySegmenter, *, truth: GroundTruth, settings: SegmentSettings | Mapping[str, Any] | None = None
+        cls, segmenter: AnySegmenter, *, truth: MaskRule, settings: SegmentSettings | Mapping[str, Any] | None = None
     ) -> SegmenterPredictor:
         chosen, vocabulary = SegmentSettings.of(settings), truth.vocabulary
         scored = BACKGROUND_NAME in truth.names and BACKGROUND_NAME not in vocabulary.names
@@ -68,15 +48,19 @@ class SegmenterPredictor:
 
     @property
     def batch(self) -> int:
+        """How many photographs it is asked about at once."""
         return self.settings.batch
 
     def source(self, pair: Pair) -> Path:
+        """The file that it needs of a photograph."""
         return pair.photo
 
     def read(self, path: Path) -> Pixels:
+        """Read such a file; in a thread of its own, ahead of `predict`."""
         return read_image(path)
 
     def predict(self, items: Sequence[Photograph]) -> list[Positions | PatchwordError]:
+        """Of what was read, in its order: (h, w) indices of the scored names, -1 for none; or why there are none."""
         images = [item.pixels for item in items if not isinstance(item.pixels, PatchwordError)]
         classes = self.truth.vocabulary
         found = iter(self.segmenter.segment_batch(images, classes=classes, settings=self.settings) if images else [])
@@ -87,6 +71,7 @@ class SegmenterPredictor:
         ]
 
     def describe(self) -> dict[str, Any]:
+        """What a person must know to predict the same again, as JSON can hold it."""
         return {**self.segmenter.describe(), "settings": self.settings.model_dump(mode="json")}
 
 
@@ -99,7 +84,7 @@ class FolderPredictor:
 
     folder: Path
     paths: Mapping[str, Path]
-    truth: GroundTruth
+    truth: MaskRule
     names: tuple[str, ...] | None
     batch: int = 1
 
@@ -128,8 +113,11 @@ class FolderPredictor:
             return error
 
 
+Predictor: TypeAlias = SegmenterPredictor | FolderPredictor
+
+
 def find_predictions(
-    folder: Path, *, pairs: Sequence[Pair], truth: GroundTruth, coded: PredictionsAre = "auto"
+    folder: Path, *, pairs: Sequence[Pair], truth: MaskRule, coded: PredictionsAre = "auto"
 ) -> FolderPredictor:
     """Find the prediction of every photograph, in a folder or in `masks/` in it.
 
@@ -157,7 +145,7 @@ def find_predictions(
     return FolderPredictor(folder, paths, truth, names)
 
 
-def _names(folder: Path, truth: GroundTruth, recorded: Vocabulary | None) -> tuple[str, ...]:
+def _names(folder: Path, truth: MaskRule, recorded: Vocabulary | None) -> tuple[str, ...]:
     """Names of the predictions' values, background included where the values can hold it."""
     expected = truth.vocabulary.names
     if recorded is not None and recorded.names != expected:

@@ -117,16 +117,15 @@ _ROWS = (
 )
 # fmt: on
 
-PROTOCOLS: dict[ProtocolName, dict[str, ProtocolRow]] = {}
+PROTOCOLS: dict[str, dict[str, ProtocolRow]] = {}
 for _row in _ROWS:
     PROTOCOLS.setdefault(_row.protocol, {})[_row.benchmark] = _row
 
 
 def protocol_row(protocol: str, *, benchmark: Benchmark, method: str | None = None) -> ProtocolRow:
     """The row of a protocol and a benchmark; "published" has the settings of a training-free method's authors."""
-    rows = next((rows for name, rows in PROTOCOLS.items() if name == protocol), None)
-    if rows is not None:
-        return rows[benchmark.name]
+    if protocol in PROTOCOLS:
+        return PROTOCOLS[protocol][benchmark.name]
     if protocol != PUBLISHED:
         raise PatchwordError(f"unknown protocol {protocol!r} (choose from {', '.join((*PROTOCOLS, PUBLISHED))})")
     known = [each.name for each in METHODS.values() if each.published]

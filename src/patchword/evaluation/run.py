@@ -18,7 +18,7 @@ from patchword.data.folders import Manifest, write_bytes, write_json, write_text
 from patchword.data.images import orientation_hint
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
-from patchword.evaluation.masks import EvaluationTask, GroundTruth, Pair, Positions
+from patchword.evaluation.masks import EvaluationTask, MaskRule, Pair, Positions
 from patchword.evaluation.page import PAGE_FILE, render
 from patchword.evaluation.pictures import CONFUSION_PICTURE, FAILURES_FOLDER, FailureCases, draw_confusion
 from patchword.evaluation.records import IMAGES_FILE, MARKER, SETUP_FILE, ImageScore, SetupRecord, read_record
@@ -193,7 +193,7 @@ class EvaluateWork:
     """What is done with the images of a run; the `Work` of the folder engine."""
 
     pairs: Mapping[str, Pair]
-    truth: GroundTruth
+    truth: MaskRule
     predictor: Predictor
     scoring: ScoringSettings
     worst: FailureCases | None = None

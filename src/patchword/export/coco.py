@@ -33,24 +33,25 @@ def write_coco(job: Job, out: Path) -> None:
     if job.settings.shapes == "polygons":
         job.notes.append("holes are reached over bridges of no width, which pycocotools leaves empty")
     job.notes.append("pixels without a class cannot be told from pixels of no object")
+    _write(job, out, _annotations(job))
+
+
+def _write(job: Job, out: Path, annotations: Iterator[dict[str, Any]], **more: int) -> None:
+    """The file, with `more` fields for each category."""
+    categories = [category.to_json() | {"supercategory": category.name} | more for category in job.categories]
     write_json_object(
         out,
         (
             ("info", {"description": "pseudo labels by patchword", "vocabulary": job.labels.vocabulary.hash}),
             ("licenses", []),
-            ("categories", coco_categories(job)),
-            ("images", coco_images(job)),
-            ("annotations", _annotations(job)),
+            ("categories", categories),
+            ("images", _images(job)),
+            ("annotations", annotations),
         ),
     )
 
 
-def coco_categories(job: Job, **more: int) -> list[dict[str, Any]]:
-    """The table of classes, with `more` fields for each."""
-    return [category.to_json() | {"supercategory": category.name} | more for category in job.categories]
-
-
-def coco_images(job: Job) -> Iterator[dict[str, Any]]:
+def _images(job: Job) -> Iterator[dict[str, Any]]:
     """One record a photograph, without reading its label map."""
     for number, item in enumerate(job.labels.items, start=1):
         height, width = item.record.size or (0, 0)
@@ -84,16 +85,7 @@ def write_coco_panoptic(job: Job, out: Path) -> None:
     out. Every class counts as a thing, for labelling does not tell things from stuff.
     """
     job.notes.append("every class is marked as a thing; change `isthing` where a class is stuff")
-    write_json_object(
-        out / "panoptic.json",
-        (
-            ("info", {"description": "pseudo labels by patchword", "vocabulary": job.labels.vocabulary.hash}),
-            ("licenses", []),
-            ("categories", coco_categories(job, isthing=1)),
-            ("images", coco_images(job)),
-            ("annotations", _panoptic_annotations(job, out)),
-        ),
-    )
+    _write(job, out / "panoptic.json", _panoptic_annotations(job, out), isthing=1)
 
 
 def _panoptic_annotations(job: Job, out: Path) -> Iterator[dict[str, Any]]:

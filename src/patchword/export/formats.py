@@ -28,7 +28,6 @@ def write_yolo(job: Job, out: Path) -> None:
     """
     split = job.settings.split
     chosen = job.stems()
-    job.note_renamed(chosen)
     job.notes.append("pixels without a class count as background, for the format has no ignore")
     job.notes.append("holes are reached over bridges of no width")
     if job.settings.photographs == "leave":
@@ -37,7 +36,7 @@ def write_yolo(job: Job, out: Path) -> None:
     for picture in job.pictures():
         stem = chosen[picture.name]
         write_bytes(out / "labels" / split / f"{stem}.txt", _label_file(job, picture).encode("ascii"))
-        job.place(picture, target=out / "images" / split / f"{stem}{PurePosixPath(picture.name).suffix}")
+        job.place(picture, target=out / "images" / split / f"{stem}{picture.suffix}")
 
 
 def _label_file(job: Job, picture: Picture) -> str:
@@ -88,7 +87,6 @@ def write_fiftyone(job: Job, out: Path) -> None:
     `data.json`, which FiftyOne would not look for.
     """
     chosen = job.stems()
-    job.note_renamed(chosen)
     write_json(out / "mask_targets.json", {str(category.id): category.name for category in job.categories})
     write_bytes(out / "open_in_fiftyone.py", text_bytes(_IMPORT))
     if job.settings.photographs == "leave":
@@ -96,7 +94,7 @@ def write_fiftyone(job: Job, out: Path) -> None:
     for picture in job.pictures():
         stem = chosen[picture.name]
         write_bytes(out / "labels" / f"{stem}.png", png(picture.ids()))
-        job.place(picture, target=out / "data" / f"{stem}{PurePosixPath(picture.name).suffix}")
+        job.place(picture, target=out / "data" / f"{stem}{picture.suffix}")
 
 
 def _paths(job: Job, chosen: dict[str, str], out: Path) -> Iterator[tuple[str, object]]:
@@ -115,14 +113,13 @@ def write_cityscapes(job: Job, out: Path) -> None:
     check_8_bit(job.categories, format_name="cityscapes")
     split = job.settings.split
     chosen = job.stems()
-    job.note_renamed(chosen)
     rows = [{"name": each.name, "id": each.id, "trainId": each.index, "color": each.colour} for each in job.categories]
     write_json(out / "labels.json", rows)
     for picture in job.pictures():
         stem = chosen[picture.name]
         data = png(picture.label_map.indices)
         write_bytes(out / "gtFine" / split / f"{stem}_gtFine_labelTrainIds.png", data)
-        suffix = PurePosixPath(picture.name).suffix
+        suffix = picture.suffix
         job.place(picture, target=out / "leftImg8bit" / split / f"{stem}_leftImg8bit{suffix}")
 
 

@@ -18,8 +18,8 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
 from patchword.export.coco import read_coco
 from patchword.export.files import refuse_inside
+from patchword.export.label_studio import read_label_studio
 from patchword.export.rasterize import Correction, Findings, Photographs, Region
-from patchword.export.read_label_studio import read_label_studio
 from patchword.export.voc import read_voc
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import CORRECTIONS, finish, refuse_corrections
@@ -121,7 +121,7 @@ def _begin(folder: Path, *, photographs: Photographs, vocabulary: Vocabulary, so
         complete=False,
         source=source,
         photographs=relative_root(photographs.root, folder=folder),
-        vocabulary=VocabularyRecord(text=vocabulary.to_text(), hash=vocabulary.hash, names=vocabulary.names),
+        vocabulary=VocabularyRecord.of(vocabulary),
         settings=None,
         image_text=None,
         mask_proposer=None,

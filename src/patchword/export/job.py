@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from patchword.config.exchange import ExportSettings
 from patchword.data.masks import LabelMap
@@ -22,12 +21,11 @@ from patchword.export.instances import Piece, pieces_of
 from patchword.export.outlines import LossCounter
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.runs.progress import Progress
+from patchword.runs.records import Record
 
 
-class Slivers(BaseModel):
+class Slivers(Record):
     """Pieces of label maps that are too small to be objects. Masks of classes hold them. See docs/on-disk.md."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pieces: int
     pixels: int
@@ -41,9 +39,12 @@ def stems(names: Iterable[str]) -> dict[str, str]:
     case or in the way that accents are composed count as the same: some file systems cannot hold both.
     """
     chosen = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    while clashing := _clashing(chosen):
-        chosen.update((name, name) for name in clashing)
-    return chosen
+    while True:
+        counted = Counter(map(_key, chosen.values()))
+        clashing = [name for name, stem in chosen.items() if counted[_key(stem)] > 1 and stem != name]
+        if not clashing:
+            return chosen
+        chosen.update(zip(clashing, clashing, strict=True))
 
 
 def check_line(name: str, *, format_name: str) -> str:
@@ -54,11 +55,6 @@ def check_line(name: str, *, format_name: str) -> str:
             "begins or ends with white space; rename it"
         )
     return name
-
-
-def _clashing(chosen: dict[str, str]) -> list[str]:
-    counted = Counter(map(_key, chosen.values()))
-    return [name for name, stem in chosen.items() if counted[_key(stem)] > 1 and stem != name]
 
 
 def _key(name: str) -> str:
@@ -129,6 +125,10 @@ class Picture:
         return self.item.record.name
 
     @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.name).suffix
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         height, width = self.label_map.indices.shape
@@ -191,18 +191,17 @@ class Job:
         return Slivers(pieces=self.sliver_count, pixels=self.sliver_pixels, share=share)
 
     def stems(self) -> dict[str, str]:
-        return stems(item.record.name for item in self.labels.items)
-
-    def place(self, picture: Picture, *, target: Path) -> None:
-        """Copy or link a photograph when the settings say so."""
-        if self.settings.photographs in ("copy", "link"):
-            place_photograph(picture.item.image, target=target, how=self.settings.photographs)
-
-    def note_renamed(self, chosen: dict[str, str]) -> None:
-        """Say which photographs have to be renamed for a format that pairs files by their names without suffix."""
+        """For a format that pairs files by their names without suffix; says which photographs keep theirs."""
+        chosen = stems(item.record.name for item in self.labels.items)
         kept = [name for name, stem in chosen.items() if name == stem and PurePosixPath(name).suffix]
         if kept:
             self.notes.append(
                 f"{len(kept)} photographs share their name with another but for the suffix, such as {kept[0]}; "
                 "their files here keep the suffix within the name, and copied or linked photographs do too"
             )
+        return chosen
+
+    def place(self, picture: Picture, *, target: Path) -> None:
+        """Copy or link a photograph when the settings say so."""
+        if self.settings.photographs in ("copy", "link"):
+            place_photograph(picture.item.image, target=target, how=self.settings.photographs)

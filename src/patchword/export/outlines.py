@@ -16,16 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydantic import BaseModel, ConfigDict
 
 from patchword.data.coco_masks import filled
 from patchword.export.instances import Piece
+from patchword.runs.records import Record
 
 
-class PolygonLoss(BaseModel):
+class PolygonLoss(Record):
     """What polygons lose against the masks that they stand for, measured by filling them again. See docs/on-disk.md."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     polygons: int
     corners: int
@@ -228,7 +226,8 @@ class LossCounter:
         outline = outline_of(piece.inside, tolerance=tolerance, inside=drawn)
         points: NDArray[np.float64] = outline.points + np.array(piece.box[:2])
         found = (painted if drawn else filled)(points, size=piece.size)
-        loss = 1 - _iou(found, piece.mask())
+        mask = piece.mask()
+        loss = 1 - float(np.count_nonzero(found & mask) / np.count_nonzero(found | mask))
         self.polygons += 1
         self.holes += outline.holes
         self.corners += len(points)
@@ -256,7 +255,3 @@ def painted(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np
     corners = np.floor(points).astype(int)
     ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=1, outline=1)
     return np.array(image)
-
-
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(first & second) / np.count_nonzero(first | second))

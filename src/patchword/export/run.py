@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from patchword.config.command import command
 from patchword.config.exchange import ExportConfig, ExportSettings, LabelFormat
 from patchword.data.folders import prepare_output, write_json
@@ -22,9 +20,10 @@ from patchword.export.outlines import PolygonLoss
 from patchword.export.voc import write_cvat, write_voc
 from patchword.labeling.dataset import LabelledDataset, why_unusable
 from patchword.runs.progress import Progress
+from patchword.runs.records import Record
 
 
-class ExportSummary(BaseModel):
+class ExportSummary(Record):
     """What was written.
 
     Attributes:
@@ -38,8 +37,6 @@ class ExportSummary(BaseModel):
         polygon_loss: none where the format holds masks.
         notes: what the format could not hold, one sentence each.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str
     path: str

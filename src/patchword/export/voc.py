@@ -57,7 +57,7 @@ def write_voc(job: Job, out: Path) -> None:
         classes[unlabelled] = objects[unlabelled] = VOID
         sink(f"SegmentationClass/{stem}.png", png(classes, colours=colours))
         sink(f"SegmentationObject/{stem}.png", png(objects, colours=shades))
-        job.place(picture, target=out / "JPEGImages" / f"{stem}{PurePosixPath(picture.name).suffix}")
+        job.place(picture, target=out / "JPEGImages" / f"{stem}{picture.suffix}")
 
 
 def write_cvat(job: Job, out: Path) -> None:
@@ -88,7 +88,6 @@ def _write_cvat(job: Job, sink: Sink) -> None:
 def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool) -> dict[str, str]:
     """Write the table and the list."""
     chosen = job.stems()
-    job.note_renamed(chosen)
     lines = [check_line(stem, format_name=format_name) for stem in chosen.values()]
     sink("labelmap.txt", text_bytes(_label_map(job.categories, format_name=format_name, void=void)))
     sink(f"ImageSets/Segmentation/{list_name}.txt", text_bytes("".join(f"{line}\n" for line in lines)))

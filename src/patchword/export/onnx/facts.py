@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,18 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from patchword.alignment.artifact import ArtifactConfig, ModuleShape, Tower
+from patchword.alignment.artifact import ModuleShape, Tower
 from patchword.config.base import one_line
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, first_line
 
 KEY = "patchword"
-
-
 FORMAT: Literal["patchword-onnx"] = "patchword-onnx"
 VERSION: Literal[1] = 1
-
-
 IMAGES, VECTORS, CLASS_OF, SIZE = "images", "vectors", "class_of", "size"
 CLASSES, CONFIDENCE, SCORES, PATCHES = "classes", "confidence", "scores", "patches"
 INPUTS, OUTPUTS = (IMAGES, VECTORS, CLASS_OF, SIZE), (CLASSES, CONFIDENCE, SCORES, PATCHES)
@@ -73,34 +72,6 @@ class OnnxFacts(BaseModel):
     int8_cosine: float | None = None
     versions: dict[str, str]
 
-    @classmethod
-    def of(
-        cls,
-        config: ArtifactConfig,
-        *,
-        opset: int,
-        int8: Agreement | None,
-        largest_difference: float,
-        versions: dict[str, str],
-    ) -> OnnxFacts:
-        return cls(
-            opset=opset,
-            precision="float32" if int8 is None else "int8",
-            encoder=config.encoder,
-            text_encoder=config.text_encoder,
-            module=config.module,
-            patch_size=config.encoder.patch_size,
-            image_size=config.image_size,
-            temperature=config.temperature,
-            vocabulary=config.vocabulary,
-            vocabulary_hash=config.vocabulary_hash or config.parsed_vocabulary().hash,
-            data_fingerprint=config.training.data_fingerprint,
-            largest_difference=largest_difference,
-            int8_agreement=None if int8 is None else int8.share,
-            int8_cosine=None if int8 is None else int8.cosine,
-            versions=versions,
-        )
-
     def parsed_vocabulary(self) -> Vocabulary:
         return Vocabulary.recorded(self.vocabulary, source="the model's metadata")
 
@@ -130,6 +101,19 @@ def import_onnx_package(name: str) -> Any:
         missing = isinstance(error, ModuleNotFoundError) and error.name == package
         why = "is not installed" if missing else f"cannot be imported ({first_line(error)})"
         raise PatchwordError(f'ONNX needs the package {package}, which {why}; pip install "patchword[onnx]"') from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what exporters say to their developers off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 _CPU = "CPUExecutionProvider"

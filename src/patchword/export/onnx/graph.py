@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,14 +12,13 @@ from torch.nn import functional
 
 from patchword.alignment.module import AlignmentModule
 from patchword.errors import PatchwordError, first_line
-from patchword.export.onnx.facts import IMAGES, PATCHES, import_onnx_package
+from patchword.export.onnx.facts import IMAGES, PATCHES, import_onnx_package, quiet
 from patchword.models.pixels import AntialiasedInterpolation
 from patchword.models.protocols import PatchEncoder
 
 # Batch, rows and columns: no two alike and none 1, or the trace would take them for fixed; neither rows nor columns are
 # whole windows of a model that has windows, or it would take their padding for none.
 _TRACED = (2, 11, 13)
-_LOGGERS = ("torch.__trace", "torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 def trace(side: ImageSide, *, opset: int) -> Any:
@@ -34,7 +31,7 @@ def trace(side: ImageSide, *, opset: int) -> Any:
     images = torch.rand(batch, 3, rows * patch, columns * patch)
     open_sizes = {0: torch.export.Dim("batch", min=1), 2: _multiple("rows", patch), 3: _multiple("cols", patch)}
     try:
-        with torch.no_grad(), traceable(side.encoder), _quiet():
+        with torch.no_grad(), traceable(side.encoder), quiet():
             exported = torch.export.export(side, (images,), dynamic_shapes=(open_sizes,), strict=False)
             program = torch.onnx.export(
                 exported,
@@ -80,22 +77,6 @@ def _forget_the_trace(model: Any) -> None:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch's exporter says to its developers off the terminal."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 _KEYS = -0.5  # Keys' cubic, which torch's antialiased filter is, as Pillow's

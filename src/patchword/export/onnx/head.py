@@ -9,52 +9,42 @@ from __future__ import annotations
 from string import Template
 from typing import Any
 
-from patchword.export.onnx.facts import (
-    CLASS_OF,
-    CLASSES,
-    CONFIDENCE,
-    IMAGES,
-    PATCHES,
-    SCORES,
-    SIZE,
-    VECTORS,
-    import_onnx_package,
-)
+from patchword.export.onnx.facts import IMAGES, PATCHES, import_onnx_package
 
 _LOWEST = -1e4  # score of a class without words: never the best, and nothing in the softmax
 _IR_VERSION = 10
 _TEXT = Template("""
 <ir_version: $ir_version, opset_import: ["" : $opset]>
-head (float[batch, dim, rows, cols] $PATCHES, float[words, dim] $VECTORS, int64[words] $CLASS_OF, int64[2] $SIZE)
-  => (int32[batch, height, width] $CLASSES, float[batch, height, width] $CONFIDENCE,
-      float[batch, count, rows, cols] $SCORES)
+head (float[batch, dim, rows, cols] patches, float[words, dim] vectors, int64[words] class_of, int64[2] size)
+  => (int32[batch, height, width] classes, float[batch, height, width] confidence,
+      float[batch, count, rows, cols] scores)
   <int64 zero = {0}, int64 one = {1}, int64[1] at_0 = {0}, int64[1] at_1 = {1}, int64[1] at_2 = {2},
    int64[1] rest = {-1}, double nothing = {0}, double half = {0.5}, double whole = {1}, bool always = {1},
    float temperature = {$temperature}, float[1] lowest = {$lowest}, int64[1] most = {$values_at_once}>
 {
-  batch = Shape <start = 0, end = 1> ($PATCHES)
-  batch_dim = Shape <start = 0, end = 2> ($PATCHES)
-  grid = Shape <start = 2> ($PATCHES)
-  rows = Shape <start = 2, end = 3> ($PATCHES)
-  cols = Shape <start = 3, end = 4> ($PATCHES)
+  batch = Shape <start = 0, end = 1> (patches)
+  batch_dim = Shape <start = 0, end = 2> (patches)
+  grid = Shape <start = 2> (patches)
+  rows = Shape <start = 2, end = 3> (patches)
+  cols = Shape <start = 3, end = 4> (patches)
 
   flat_shape = Concat <axis = 0> (batch_dim, rest)
-  flat = Reshape ($PATCHES, flat_shape)
-  similarity = MatMul ($VECTORS, flat)
+  flat = Reshape (patches, flat_shape)
+  similarity = MatMul (vectors, flat)
   similarity_shape = Shape (similarity)
-  class_column = Unsqueeze ($CLASS_OF, at_1)
+  class_column = Unsqueeze (class_of, at_1)
   class_of_all = Expand (class_column, similarity_shape)
-  last_class = ReduceMax ($CLASS_OF)
+  last_class = ReduceMax (class_of)
   count = Add (last_class, at_1)
   places = Shape <start = 2> (flat)
   empty_shape = Concat <axis = 0> (batch, count, places)
   empty = Expand (lowest, empty_shape)
   best_words = ScatterElements <axis = 1, reduction = "max"> (empty, class_of_all, similarity)
   score_shape = Concat <axis = 0> (batch, count, grid)
-  $SCORES = Reshape (best_words, score_shape)
+  scores = Reshape (best_words, score_shape)
 
-  height = Slice ($SIZE, at_0, at_1)
-  width = Slice ($SIZE, at_1, at_2)
+  height = Slice (size, at_0, at_1)
+  width = Slice (size, at_1, at_2)
   width_number = Squeeze (width)
   x = Range (zero, width_number, one)
   x_double = Cast <to = 11> (x)
@@ -113,7 +103,7 @@ head (float[batch, dim, rows, cols] $PATCHES, float[words, dim] $VECTORS, int64[
       y_near = Sub (whole, y_distance)
       y_weight = Max (y_near, nothing)
       down = Cast <to = 1> (y_weight)
-      between = MatMul (down, $SCORES)
+      between = MatMul (down, scores)
       full = MatMul (between, across)
       best = ArgMax <axis = 1, keepdims = 0> (full)
       strip_classes = Cast <to = 6> (best)
@@ -129,8 +119,8 @@ head (float[batch, dim, rows, cols] $PATCHES, float[words, dim] $VECTORS, int64[
   full_shape = Concat <axis = 0> (batch, rest, width)
   class_padded = Reshape (class_rows, full_shape)
   confidence_padded = Reshape (confidence_rows, full_shape)
-  $CLASSES = Slice (class_padded, at_0, height, at_1)
-  $CONFIDENCE = Slice (confidence_padded, at_0, height, at_1)
+  classes = Slice (class_padded, at_0, height, at_1)
+  confidence = Slice (confidence_padded, at_0, height, at_1)
 }
 """)
 
@@ -139,13 +129,6 @@ def parse_head(*, opset: int, temperature: float, values_at_once: int) -> Any:
     """The words' side as a model of its own, with `patches` as its first input."""
     parser = import_onnx_package("onnx.parser")
     text = _TEXT.substitute(
-        PATCHES=PATCHES,
-        VECTORS=VECTORS,
-        CLASS_OF=CLASS_OF,
-        SIZE=SIZE,
-        CLASSES=CLASSES,
-        CONFIDENCE=CONFIDENCE,
-        SCORES=SCORES,
         ir_version=_IR_VERSION,
         opset=opset,
         temperature=f"{temperature:.9g}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from patchword.export.onnx.facts import (
     OnnxFacts,
     import_onnx_package,
     open_session,
+    quiet,
     run_patches,
 )
 from patchword.export.onnx.graph import ImageSide, trace
@@ -77,8 +77,7 @@ def export_onnx(
     artifact = read_artifact(find_artifact(model))
     side = _image_side(artifact, encoder, place=str(model))
     graph = _whole_graph(side, temperature=artifact.config.temperature, settings=chosen)
-    workplace = Workplace(out)
-    with workplace as folder:
+    with _workplace(out) as folder:
         plain = folder / f"float32{SUFFIX}"
         save_model(graph, plain)
         difference = _check(plain, side, tolerance=chosen.tolerance)
@@ -88,17 +87,26 @@ def export_onnx(
             quantise(plain, out=small)
             kept = _check_8_bits(small, plain, side, least=chosen.int8_agreement)
             graph = import_onnx_package("onnx_ir").load(small)
-        facts = OnnxFacts.of(
-            artifact.config,
+        config = artifact.config
+        facts = OnnxFacts(
             opset=chosen.opset,
-            int8=kept,
+            precision="int8" if kept else "float32",
+            encoder=config.encoder,
+            text_encoder=config.text_encoder,
+            module=config.module,
+            patch_size=config.encoder.patch_size,
+            image_size=config.image_size,
+            temperature=config.temperature,
+            vocabulary=config.vocabulary,
+            vocabulary_hash=config.vocabulary_hash or config.parsed_vocabulary().hash,
+            data_fingerprint=config.training.data_fingerprint,
             largest_difference=difference,
+            int8_agreement=kept.share if kept else None,
+            int8_cosine=kept.cosine if kept else None,
             versions={**versions(), **packages},
         )
         graph.metadata_props[KEY] = facts.model_dump_json()
-        made = folder / out.name
-        save_model(graph, made)
-        workplace.publish(made)
+        save_model(graph, folder / out.name)
     size = sum(path.stat().st_size for path in (out, weights_beside(out)) if path.exists())
     return OnnxSummary(out, size / 1e6, facts)
 
@@ -167,36 +175,28 @@ def save_model(model: Any, out: Path) -> None:
         raise PatchwordError(f"cannot write {out}: {error.strerror or error}") from None
 
 
-class Workplace:
-    """A folder beside the output, where files are made before they take their names; it vanishes at the end."""
+@contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A folder beside the output, where files are made; that of its name, and its weights, then take their places.
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    An older model goes first, so that no model ever stands beside another one's weights.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".patchword-", suffix=".tmp", dir=out.parent)
+    except OSError as error:
+        raise PatchwordError(f"cannot write {out}: {error.strerror}") from None
+    with folder:
+        made = Path(folder.name) / out.name
+        yield made.parent
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = tempfile.TemporaryDirectory(prefix=".patchword-", suffix=".tmp", dir=out.parent)
+            out.unlink(missing_ok=True)
+            weights_beside(out).unlink(missing_ok=True)
+            if weights_beside(made).exists():
+                weights_beside(made).replace(weights_beside(out))
+            made.replace(out)
         except OSError as error:
             raise PatchwordError(f"cannot write {out}: {error.strerror}") from None
-
-    def __enter__(self) -> Path:
-        return Path(self._folder.name)
-
-    def __exit__(self, *exception: object) -> None:
-        self._folder.cleanup()
-
-    def publish(self, made: Path) -> None:
-        """Give a model made in this folder, and the weights beside it, their names.
-
-        An older model goes first, so that no model ever stands beside another one's weights.
-        """
-        try:
-            self._out.unlink(missing_ok=True)
-            weights_beside(self._out).unlink(missing_ok=True)
-            if weights_beside(made).exists():
-                weights_beside(made).replace(weights_beside(self._out))
-            made.replace(self._out)
-        except OSError as error:
-            raise PatchwordError(f"cannot write {self._out}: {error.strerror}") from None
 
 
 def quantise(model: Path, *, out: Path) -> None:
@@ -211,7 +211,7 @@ def quantise(model: Path, *, out: Path) -> None:
     quantization = import_onnx_package("onnxruntime.quantization")
     large = weights_beside(model).exists() or model.stat().st_size > MOST_IN_ONE_FILE
     try:
-        with _quiet():
+        with quiet():
             quantization.quantize_dynamic(
                 model,
                 out,
@@ -223,17 +223,6 @@ def quantise(model: Path, *, out: Path) -> None:
             )
     except Exception as error:  # it has no exceptions of its own
         raise PatchwordError(f"{model.name} cannot be kept in 8 bits: {first_line(error)}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep its advice on graphs that other exporters made off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 _CHECKED = ((1, 4, 4), (3, 9, 2), (2, 14, 5))  # batch, rows and columns
