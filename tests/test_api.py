@@ -16,7 +16,7 @@ from PIL import Image
 import patchword as pw
 from patchword.alignment.api import plan_align
 from patchword.alignment.data import AlignmentData
-from patchword.config.align import AlignConfig
+from patchword.config.align import AlignConfig, AlignSettings
 from patchword.config.shared import read_vocabulary
 from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.labeling.quality.report import write_report
@@ -354,6 +354,16 @@ class TestWhatLabelsCarry:
         assert self.vision_encoder(labels.folder, preset="fast") == "facebook/dinov2-small"
         made = pw.align(labels, out=tmp_path / "model", settings=ALIGN_SETTINGS, device="cpu", quiet=True)
         assert made.config.encoder.name == str(models.dinov2)
+
+    def test_align_takes_the_settings_of_the_paper(self, photos: Path, models: Models, tmp_path: Path) -> None:
+        def settings(**asked: object) -> dict[str, object]:
+            return plan_align(labels, AlignConfig(out=tmp_path / "model", encoder=models.dinov2, **asked)).settings
+
+        labels = self.label(tmp_path / "labels", photos, models, preset="paper").folder
+        paper = AlignSettings(schedule="paper", mask_weight=0).model_dump(mode="json")
+        assert settings() == paper
+        assert settings(preset="balanced") == AlignSettings().model_dump(mode="json")
+        assert settings(settings={"mask_weight": 2.0}) == {**paper, "mask_weight": 2.0}
 
     def test_labels_of_an_earlier_version_open(self, photos: Path, models: Models, tmp_path: Path) -> None:
         labels = self.label(tmp_path / "labels", photos, models, preset="fast").folder

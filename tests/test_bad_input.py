@@ -305,7 +305,7 @@ def test_a_model_of_another_kind(made: Path, models: Models, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "quick"], "--preset is 'quick'; choose from fast, balanced, thorough"),
+        (["--preset", "quick"], "--preset is 'quick'; choose from fast, balanced, thorough, paper"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--dtype", "float8"], "--dtype is 'float8'; choose from auto, float32, bfloat16, float16"),
         (["--limit", "0"], "--limit is '0'; it must be at least 1"),

@@ -57,7 +57,7 @@ def test_a_list_is_proposed_that_names_what_is_there(scenes: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--preset", "medium"), "--preset is 'medium'; choose from fast, balanced, thorough"),
+        (("--preset", "medium"), "--preset is 'medium'; choose from fast, balanced, thorough, paper"),
         (("--sample", "0"), "setting 'sample' is 0"),
         (("--minimum-share", "2"), "setting 'minimum_share' is 2"),
         (("--set", 'crops={"grids":[0]}'), "grids"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.alignment.artifact import MARKER
-from patchword.config.align import AlignConfig
+from patchword.config.align import AlignConfig, AlignSettings
 from patchword.config.command import command
 from patchword.config.inputs import spoken_models, tell
 from patchword.data.folders import check_output
@@ -61,7 +61,7 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
         encoder=vision,
         text_encoder=text,
         out=config.out,
-        settings=config.numbers,
+        settings=_numbers(config, dataset),
         cache=config.cache,
         resume=config.resume,
         overwrite=config.overwrite,
@@ -81,10 +81,11 @@ def plan_align(labels: str | Path, config: AlignConfig) -> Plan:
     from patchword.alignment.run import FEATURES
     from patchword.alignment.schedule import schedule_for
 
+    settings = _numbers(config, dataset)
     counts = {
         "photographs": len(dataset.items),
         "classes": len(dataset.vocabulary),
-        "steps at most": schedule_for(len(dataset.items), settings=config.numbers).steps,
+        "steps at most": schedule_for(len(dataset.items), settings=settings).steps,
     }
     vision = name_of(encoder_for(dataset, encoder=config.encoder, preset=config.preset))
     text = config.text_encoder or labelled_by or ""
@@ -96,11 +97,17 @@ def plan_align(labels: str | Path, config: AlignConfig) -> Plan:
         images=len(dataset.items),
         classes=len(dataset.vocabulary),
         text_dim=labeller.dim if labeller is not None else _COMMON_TEXT_DIM,
-        settings=config.numbers,
+        settings=settings,
         cache=Path(config.cache) if config.cache else Path(config.out) / FEATURES,
         loader=Loader(config.device, config.dtype),
     )
-    return Plan(counts, describe_models(models), output, config.numbers.model_dump(mode="json"), remark=remark)
+    return Plan(counts, describe_models(models), output, settings.model_dump(mode="json"), remark=remark)
+
+
+def _numbers(config: AlignConfig, labels: LabelledImages) -> AlignSettings:
+    """The settings of the preset that was named, or that the labels were made with."""
+    carried = labels.preset if isinstance(labels, LabelledDataset) else None
+    return config.numbers_for(config.preset or carried)
 
 
 def open_labels(

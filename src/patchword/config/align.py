@@ -192,6 +192,10 @@ class AlignSettings(Settings):
         return self
 
 
+ALIGN_PRESETS: dict[str, dict[str, Any]] = {"paper": {"schedule": "paper", "mask_weight": 0.0}}
+"""Settings of a preset that differ from the defaults."""
+
+
 class AlignConfig(Devices):
     """Stage 2: train a segmenter on pseudo masks."""
 
@@ -230,8 +234,14 @@ class AlignConfig(Devices):
 
     @cached_property
     def numbers(self) -> AlignSettings:
-        """All numbers."""
-        return AlignSettings.of(self.settings)
+        """All numbers, where the labels' preset does not matter."""
+        return self.numbers_for(self.preset)
+
+    def numbers_for(self, preset: str | None) -> AlignSettings:
+        """The numbers of a preset, with those that were given in their place."""
+        if isinstance(self.settings, AlignSettings):
+            return self.settings
+        return AlignSettings.of({**ALIGN_PRESETS.get(preset or "", {}), **(self.settings or {})})
 
 
 class AlignCommand(AlignConfig):

@@ -324,6 +324,8 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
         sampling_uncovered=64,
         proposal_grids=(1, 2),
     ),
+    # The paper's, where it says how, and nothing that is ours beside it: Segment Anything's own grid of points.
+    "paper": LabelSettings(fusion="highest", point_sampling="grid", mask_embeddings=False),
 }
 
 

@@ -60,7 +60,7 @@ Background = Annotated[
         "WORDS",
     ),
 ]
-PresetName = Literal["fast", "balanced", "thorough"]
+PresetName = Literal["fast", "balanced", "thorough", "paper"]
 Preset = Annotated[PresetName, Option("The models that are used where none is named.")]
 Photos = Annotated[
     str | Path | None,
