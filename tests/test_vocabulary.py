@@ -345,8 +345,13 @@ def test_what_earlier_versions_wrote_still_opens_with_its_hash() -> None:
     ("classes", "background", "spoken"),
     [
         ("cat, dog, sofa", ["sky", "wall"], "3 classes: cat, dog, sofa (+2 background words)"),
-        ("cat dog", (), "1 class: cat dog"),
-        ("cat;dog;sofa", ["sky"], "1 class: cat (or dog, sofa) (+1 background word)"),
+        ("cat", (), "1 class: cat"),
+        ("cat dog", (), "1 class: cat dog; commas separate classes"),
+        (
+            "cat;dog;sofa",
+            ["sky"],
+            "1 class: cat (or dog, sofa) (+1 background word); commas separate classes",
+        ),
         (",".join(map(str, range(14))), (), "14 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"),
     ],
 )

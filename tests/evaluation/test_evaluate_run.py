@@ -159,7 +159,9 @@ def test_a_prediction_outside_the_class_list_is_refused(data: Path) -> None:
 def test_a_folder_made_for_other_classes_is_refused(data: Path) -> None:
     record = {"vocabulary": Vocabulary.of(["cat", "fox", "yak"]).to_text()}
     (data / "predicted/segment.json").write_text(json.dumps(record))
-    with pytest.raises(PatchwordError, match="made for 3 classes \\(such as 'fox'\\), the class list has 3"):
+    with pytest.raises(
+        PatchwordError, match="made for the classes 'cat', 'fox', 'yak', the class list has 'cat', 'dog', 'yak'"
+    ):
         evaluate(data)
     (data / "predicted/segment.json").write_text(json.dumps({"vocabulary": ANIMALS.to_text()}))
     assert evaluate(data).images == 2

@@ -24,7 +24,8 @@ def suggest(photos: list[str], config: SuggestCommand) -> None:
         print_json(suggestion.to_json())
     else:
         _print(suggestion, config)
-        say_next("label", *photos, "--classes", config.out, "-o", "labels")
+        model = [] if config.image_text is None else ["--image-text", config.image_text]
+        say_next("label", *photos, "--classes", config.out, *model, "-o", "labels")
     exit_with_failures(len(suggestion.failed), done="looked at", where=Path(config.out), reasons=suggestion.failed)
 
 

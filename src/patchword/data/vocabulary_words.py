@@ -77,7 +77,9 @@ def spoken(words: Iterable[Sequence[str]], *, background: Sequence[str] = (), mo
     left_out = f" and {len(classes) - most:,} more" if len(classes) > most else ""
     count = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
     behind = f" (+{len(background)} background word{'' if len(background) == 1 else 's'})" if background else ""
-    return f"{count}: {', '.join(named)}{left_out}{behind}"
+    maybe_several = len(classes) == 1 and (" " in classes[0][0] or len(classes[0]) > 1)
+    hint = "; commas separate classes" if maybe_several else ""
+    return f"{count}: {', '.join(named)}{left_out}{behind}{hint}"
 
 
 def _read(word: str, *, place: str, separated: str) -> str:

@@ -19,6 +19,7 @@ from patchword.evaluation.masks import MaskRule, Pair, Positions, check_not_shar
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord
 from patchword.runs.pipeline import Photograph, Pixels, why_unread
+from patchword.runs.records import told_apart
 from patchword.segmentation.records import MASKS, RESULTS, SETTINGS, SegmentationRecord, check_results, read_results
 
 if TYPE_CHECKING:
@@ -149,10 +150,9 @@ def _names(folder: Path, truth: MaskRule, recorded: Vocabulary | None) -> tuple[
     """Names of the predictions' values, background included where the values can hold it."""
     expected = truth.vocabulary.names
     if recorded is not None and recorded.names != expected:
-        first = next((name for name in recorded.names if name not in expected), recorded.names[0])
+        made, now = told_apart(recorded.names, expected)
         raise PatchwordError(
-            f"{folder} was made for {len(recorded)} classes (such as {first!r}), the class list has {len(expected)}; "
-            "they must be the same, in the same order"
+            f"{folder} was made for the classes {made}, the class list has {now}; they must be the same"
         )
     has_background = BACKGROUND_NAME not in expected and (
         BACKGROUND_NAME in truth.names or (recorded is not None and bool(recorded.background))
