@@ -122,7 +122,7 @@ def check_part(part: object, *, kind: Kind) -> None:
         part: a model's name or folder; None, and what is loaded already, pass.
         kind: what it has to serve as.
     """
-    if not isinstance(part, Named) or str(part).endswith(".npz"):  # text embeddings, for which there is no tower
+    if not isinstance(part, Named):
         return
     model = name_of(part)
     folder = found_folder(model.name, revision=model.revision)

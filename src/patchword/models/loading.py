@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 _TENSOR_CORES = 7  # first CUDA capability whose float16 is both fast and added up in float32 (V100, T4)
-_TEXT_EMBEDDINGS = ".npz"
+TEXT_EMBEDDINGS = ".npz"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def load_image_text(
     variant = next((each for each in get_args(Dense) if each == dense), None)
     if variant is None:
         raise PatchwordError(f"dense {dense!r} is unknown (choose from {', '.join(get_args(Dense))})")
-    if name.endswith(_TEXT_EMBEDDINGS):
+    if name.endswith(TEXT_EMBEDDINGS):
         from patchword.models.text_embeddings import load_stored_text
 
         return load_stored_text(name)

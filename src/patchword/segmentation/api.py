@@ -13,7 +13,7 @@ from patchword.config.shared import ClassesValue, ModelSource, PhotosValue, read
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.models.catalog import describe_models
-from patchword.models.loading import Loader
+from patchword.models.loading import TEXT_EMBEDDINGS, Loader
 from patchword.models.registry import ModelName, name_of
 from patchword.runs.plan import describe_output
 from patchword.segmentation.opening import ONNX, check_parts, open_segmenter
@@ -103,6 +103,8 @@ class SegmentRequest:
             artifact = read_config(find_artifact(config.model))
             parts["vision encoder"] = config.encoder or _name_of_tower(artifact.encoder)
             parts["text encoder"] = config.text_encoder or _name_of_tower(artifact.text_encoder)
+        if str(parts["text encoder"]).endswith(TEXT_EMBEDDINGS):
+            del parts["text encoder"]  # a file of embeddings, and no model
         return {role: name_of(part) for role, part in parts.items() if part is not None}
 
     def tell(self, *, output: bool) -> None:
