@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ from patchword.cli.app import app
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS
-from patchword.evaluation.protocols import PROTOCOLS, ProtocolName, protocol_row, protocol_table
-from patchword.evaluation.suite import PUBLISHED, published_beside, published_table
+from patchword.evaluation.protocols import PROTOCOLS, ROWS, ProtocolName, ProtocolRow, protocol_row
+from patchword.evaluation.suite import PUBLISHED, published_beside
 from patchword.models.pixels import resize
 from patchword.segmentation.methods import METHODS, Method
 
@@ -220,3 +221,24 @@ def test_plain_resizing_is_bilinear_without_antialiasing():
 )
 def test_protocols_say_how_photographs_are_resized(protocol: ProtocolName, expected: str):
     assert {row.settings().resize for row in PROTOCOLS[protocol].values()} == {expected}
+
+
+def protocol_table() -> str:
+    """All rows as a Markdown table, as docs/benchmarks.md has it; their words are ProxyCLIP's."""
+    names = [each.name for each in fields(ProtocolRow) if each.name not in ("words", "more")]
+    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in ROWS]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def published_table() -> str:
+    """All rows as a Markdown table, as docs/benchmarks.md has it."""
+    lines = ["| method | average | family |", "|---|---|---|"]
+    lines += [f"| {row.method} | {row.average:.1f} | {row.protocol or '-'} |" for row in PUBLISHED]
+    return "\n".join(lines) + "\n"

@@ -153,13 +153,9 @@ def tally(
         (count, count + 1) pixels by truth and prediction, the last column no prediction; and (count, 2) intersection
         and union of boundaries, zeros without a dilation.
 
-    The paper (Boundary IoU, arXiv 2103.16562) defines the measure of boundaries for one mask: of truth and prediction
-    only those pixels are kept that are at most d from the mask's contour, and the IoU is taken of what is kept. Our
-    reading for semantic maps: every class of a map is one mask; intersections and unions add up over the images of a
-    data set, so that a class's Boundary IoU is the ratio of the sums, as its IoU is. The image's frame ends a mask, as
-    in the paper. Where the truth is ignore, the prediction is too; such pixels count nowhere and make no contour: a
-    contour is where two classes that count are within d of each other, also across a strip of ignore. Where nothing is
-    predicted, the prediction's masks end.
+    Boundaries are those of Boundary IoU (arXiv 2103.16562), in our reading for semantic maps (docs/evaluation.md): the
+    image's frame ends a mask, pixels whose truth is ignore make no contour, and where nothing is predicted the
+    prediction's masks end.
     """
     if prediction.shape != truth.shape or (dilation is not None and truth.ndim != 2):
         raise PatchwordError(

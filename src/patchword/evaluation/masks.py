@@ -180,12 +180,12 @@ class MaskRule:
         return values + 1 if self.zero_is == "background" else values
 
 
-def values_of(values: NDArray[np.integer[Any]], *, most: int = 5) -> str:
-    """The values among those given and how many pixels have each, the most frequent first, at most so many."""
+def values_of(values: NDArray[np.integer[Any]]) -> str:
+    """The values among those given and how many pixels have each, the five most frequent first."""
     found, counts = np.unique(values, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
+    order = np.argsort(-counts, kind="stable")[:5]
     told = [f"{found[at]} ({counts[at]:,} pixel{'' if counts[at] == 1 else 's'})" for at in order]
-    more = f" and {len(found) - most} more" if len(found) > most else ""
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return f"the value{'' if len(found) == 1 else 's'} {', '.join(told)}{more}"
 
 

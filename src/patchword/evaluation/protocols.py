@@ -7,7 +7,7 @@ it sees. Source: the papers and configurations that docs/benchmarks.md names; wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from patchword.config.segment import Resize, SegmentSettings, SoftmaxOver
@@ -88,7 +88,7 @@ class ProtocolRow:
 # whose thresholds these are; in tcl448 they are [chosen].
 # fmt: off
 _Row = ProtocolRow
-_ROWS = (
+ROWS = (
     # in the order of the fields of ProtocolRow
     _Row("tcl448",   "voc21",       448, 2048, "plain", 448, 224, 80, None, "classes", "threshold",        0.2),
     _Row("tcl448",   "context60",   448, 2048, "plain", 448, 224, 80, None, "classes", "threshold",        0.15),
@@ -118,7 +118,7 @@ _ROWS = (
 # fmt: on
 
 PROTOCOLS: dict[str, dict[str, ProtocolRow]] = {}
-for _row in _ROWS:
+for _row in ROWS:
     PROTOCOLS.setdefault(_row.protocol, {})[_row.benchmark] = _row
 
 
@@ -161,17 +161,3 @@ def _row_of_authors(method: str, benchmark: Benchmark) -> ProtocolRow:
     theirs = settings.model_dump(mode="json")
     more = {name: value for name, value in theirs.items() if value != known[name] and name != "temperature"}
     return replace(row, more=more)
-
-
-def protocol_table() -> str:
-    """All rows as a Markdown table, as docs/benchmarks.md has it; their words are ProxyCLIP's."""
-    names = [each.name for each in fields(ProtocolRow) if each.name not in ("words", "more")]
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in _ROWS]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)

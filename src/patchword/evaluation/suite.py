@@ -320,10 +320,3 @@ def published_beside(protocol: str, *, method: str | None = None) -> tuple[Publi
     if protocol == "published":
         return tuple(row for row in PUBLISHED if row.method.casefold().removesuffix(" with pamr") == method)
     return tuple(sorted((row for row in PUBLISHED if row.protocol == protocol), key=lambda row: row.average))
-
-
-def published_table() -> str:
-    """All rows as a Markdown table, as docs/benchmarks.md has it."""
-    lines = ["| method | average | family |", "|---|---|---|"]
-    lines += [f"| {row.method} | {row.average:.1f} | {row.protocol or '-'} |" for row in PUBLISHED]
-    return "\n".join(lines) + "\n"

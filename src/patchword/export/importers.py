@@ -19,7 +19,7 @@ from patchword.errors import PatchwordError, SizeError
 from patchword.export.coco import read_coco
 from patchword.export.files import refuse_inside
 from patchword.export.label_studio import read_label_studio
-from patchword.export.rasterize import Correction, Findings, Photographs, Region
+from patchword.export.rasterize import Correction, Findings, Photographs
 from patchword.export.voc import read_voc
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import CORRECTIONS, finish, refuse_corrections
@@ -79,17 +79,13 @@ def import_labels(source: str | Path, config: ImportConfig) -> LabelledDataset:
     reasons = [f"{count} x {trouble}" for trouble, count in findings.left_out.items()]
     usable = False
     with Session(folder, command=config.command) as session:
-        entries: list[Correction | ImageRecord] = [
-            *findings.corrections,
-            *(_failure(name, why) for name, why in findings.failed.items()),
-        ]
+        failures = [_failure(name, why) for name, why in findings.failed.items()]
+        entries: list[Correction | ImageRecord] = [*findings.corrections, *failures]
         with Progress(len(entries), "importing", "images", quiet=config.quiet) as progress, manifest:
             for entry in sorted(entries, key=lambda each: each.name):
-                brought = (
-                    entry
-                    if isinstance(entry, ImageRecord)
-                    else _bring_in(entry, photographs=photographs, vocabulary=vocabulary, folder=folder)
-                )
+                brought = entry
+                if isinstance(brought, Correction):
+                    brought = _bring_in(brought, photographs=photographs, vocabulary=vocabulary, folder=folder)
                 manifest.append(brought.model_dump(mode="json"))
                 session.count(brought.status)
                 reasons += [brought.reason or ""] if brought.status == "failed" else []
@@ -148,7 +144,18 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
     label_map = LabelMap(indices, vocabulary.names, vocabulary.colours)
     label_map.save(label_map_path(folder, name))
     height, width = label_map.indices.shape
-    segments = [_segment(region, vocabulary).to_json() for region in painted.regions]
+    segments = [
+        Segment.from_mask(
+            region.mask,
+            class_index=region.class_index,
+            class_name=vocabulary.names[region.class_index],
+            score=1.0,
+            predicted_iou=1.0,
+            similarity=1.0,
+            generator=_GENERATOR,
+        ).to_json()
+        for region in painted.regions
+    ]
     write_json(segments_path(folder, name), {"name": name, "size": [height, width], "segments": segments})
     present = np.unique(painted.indices[painted.indices != NOTHING]).tolist()
     return ImageRecord(
@@ -161,16 +168,4 @@ def _bring_in(correction: Correction, *, photographs: Photographs, vocabulary: V
         reason=None if present else "no region has a class",
         content=content_of(photographs.root / PurePosixPath(name)),
         left_out=dict(sorted(painted.left_out.items())),
-    )
-
-
-def _segment(region: Region, vocabulary: Vocabulary) -> Segment:
-    return Segment.from_mask(
-        region.mask,
-        class_index=region.class_index,
-        class_name=vocabulary.names[region.class_index],
-        score=1.0,
-        predicted_iou=1.0,
-        similarity=1.0,
-        generator=_GENERATOR,
     )

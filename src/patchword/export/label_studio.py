@@ -195,7 +195,7 @@ class _Shape:
 
     kind: str
     result: Mapping[str, Any]
-    labels: tuple[str, ...]
+    classes: frozenset[int]
 
 
 def read_label_studio(
@@ -218,9 +218,10 @@ def read_label_studio(
             result = _result(task)
             if result is None:
                 continue
-            shapes = _shapes(result)
-            classes = _classes(shapes, vocabulary, place)
+            shapes = _shapes(result, vocabulary)
             name, missing = _photograph(task.get("data", task), photographs, settings, place)
+        except PatchwordError as error:
+            raise PatchwordError(f"{place}: {error}") from None
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             reason = f"{place} is not what Label Studio exports: {type(error).__name__} {error}"
             findings.failed[f"task {number}"] = reason
@@ -228,7 +229,7 @@ def read_label_studio(
         if missing is not None:
             findings.failed[name] = missing
         else:
-            findings.corrections.append(Correction(name, partial(_painted, shapes, classes, place)))
+            findings.corrections.append(Correction(name, partial(_painted, shapes, place)))
     return findings
 
 
@@ -281,33 +282,27 @@ def _kind(value: Mapping[str, Any]) -> str:
     return next((kind for sign, kind in signs.items() if sign in value), "")
 
 
-def _shapes(result: Iterable[Mapping[str, Any]]) -> list[_Shape]:
+def _shapes(result: Iterable[Mapping[str, Any]], vocabulary: Vocabulary) -> list[_Shape]:
     """The regions in their order; choices and remarks are none."""
     by_id: dict[Any, list[Mapping[str, Any]]] = {}
     for position, part in enumerate(result):
         if str(part.get("type")).endswith(_LABELS) or part.get("type") in _BARE:
             by_id.setdefault(position if part.get("id") is None else str(part["id"]), []).append(part)
-    return [_shape(parts) for parts in by_id.values()]
+    return [_shape(parts, vocabulary) for parts in by_id.values()]
 
 
-def _shape(parts: Sequence[Mapping[str, Any]]) -> _Shape:
+def _shape(parts: Sequence[Mapping[str, Any]], vocabulary: Vocabulary) -> _Shape:
     given = [_value(part).get(part["type"]) for part in parts if part["type"].endswith(_LABELS)]
     labels = [label for some in given for label in (some if isinstance(some, list) else [some])]
     outlined = next((part for part in parts if _kind(_value(part))), parts[0])
     kind = outlined["type"].removesuffix(_LABELS) or _kind(_value(outlined))
-    return _Shape(kind, outlined, tuple(str(label) for label in labels if label is not None and str(label).strip()))
+    known = [str(label) for label in labels if label is not None and str(label).strip()]
+    return _Shape(kind, outlined, frozenset(map(vocabulary.index, known)))
 
 
 def _value(part: Mapping[str, Any]) -> Mapping[str, Any]:
     value = part.get("value")
     return value if isinstance(value, Mapping) else {}
-
-
-def _classes(shapes: Sequence[_Shape], vocabulary: Vocabulary, place: str) -> list[set[int]]:
-    try:
-        return [{vocabulary.index(label) for label in shape.labels} for shape in shapes]
-    except PatchwordError as error:
-        raise PatchwordError(f"{place}: {error}") from None
 
 
 def _photograph(
@@ -351,14 +346,14 @@ def _readings(address: str) -> list[str]:
     return list(dict.fromkeys(each for each in readings if each)) or [address]
 
 
-def _painted(shapes: Sequence[_Shape], classes: Sequence[set[int]], place: str, size: tuple[int, int]) -> Painted:
+def _painted(shapes: Sequence[_Shape], place: str, size: tuple[int, int]) -> Painted:
     left_out: Counter[str] = Counter()
     regions = []
-    for shape, indices in zip(shapes, classes, strict=True):
+    for shape in shapes:
         try:
-            if len(indices) != 1:
-                raise UnusableError(_SEVERAL if indices else _UNLABELLED)
-            regions.append(Region(next(iter(indices)), _mask(shape, size, place)))
+            if len(shape.classes) != 1:
+                raise UnusableError(_SEVERAL if shape.classes else _UNLABELLED)
+            regions.append(Region(next(iter(shape.classes)), _mask(shape, size, place)))
         except UnusableError as error:
             left_out[str(error)] += 1
     return Painted.of(regions, size=size, left_out=left_out)

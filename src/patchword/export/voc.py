@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -69,20 +70,13 @@ def write_cvat(job: Job, out: Path) -> None:
     check_8_bit(job.categories, format_name="cvat")
     if job.settings.photographs in ("copy", "link"):
         raise PatchwordError("format cvat has no place for photographs; leave them, and add them to the task in CVAT")
-    if out.suffix.casefold() == ".zip":
-        with zip_sink(out) as sink:
-            _write_cvat(job, sink)
-    else:
-        _write_cvat(job, folder_sink(out))
-
-
-def _write_cvat(job: Job, sink: Sink) -> None:
-    chosen = _begin(job, sink, format_name="cvat", list_name="default", void=False)
-    colours, shades = _class_colours(job.categories), _object_colours()
-    for picture in job.pictures():
-        stem = chosen[picture.name]
-        sink(f"SegmentationClass/{stem}.png", png(colours[picture.ids()]))
-        sink(f"SegmentationObject/{stem}.png", png(shades[_object_map(job, picture)]))
+    with zip_sink(out) if out.suffix.casefold() == ".zip" else nullcontext(folder_sink(out)) as sink:
+        chosen = _begin(job, sink, format_name="cvat", list_name="default", void=False)
+        colours, shades = _class_colours(job.categories), _object_colours()
+        for picture in job.pictures():
+            stem = chosen[picture.name]
+            sink(f"SegmentationClass/{stem}.png", png(colours[picture.ids()]))
+            sink(f"SegmentationObject/{stem}.png", png(shades[_object_map(job, picture)]))
 
 
 def _begin(job: Job, sink: Sink, *, format_name: str, list_name: str, void: bool) -> dict[str, str]:
@@ -157,12 +151,8 @@ def _object_colours() -> NDArray[np.uint8]:
     return colours
 
 
-_CLASSES, _OBJECTS, _LISTS, _TABLE = (
-    "SegmentationClass/",
-    "SegmentationObject/",
-    "ImageSets/Segmentation/",
-    "labelmap.txt",
-)
+_CLASSES, _OBJECTS = "SegmentationClass/", "SegmentationObject/"
+_LISTS, _TABLE = "ImageSets/Segmentation/", "labelmap.txt"
 _NOT_LISTED = "mask that no list in ImageSets/Segmentation names"
 _BLACK = (0, 0, 0)
 _MOST_BYTES = 1 << 30  # of one file in an archive

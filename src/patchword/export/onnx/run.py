@@ -229,13 +229,13 @@ _CHECKED = ((1, 4, 4), (3, 9, 2), (2, 14, 5))  # batch, rows and columns
 _PICTURES, _PATCHES_A_SIDE, _STAND_INS = 4, 12, 21
 
 
-def largest_difference(session: Any, side: ImageSide, *, seed: int = 0) -> float:
+def largest_difference(session: Any, side: ImageSide) -> float:
     """The largest difference of a channel of a patch vector between an ONNX file and torch.
 
     Images of noise are compared at three shapes and batch sizes, none of which the file was traced with.
     """
     patch, dim = side.encoder.record.patch_size, side.module.text_dim
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for batch, rows, columns in _CHECKED:
         images = torch.rand(batch, 3, rows * patch, columns * patch, generator=generator)
@@ -271,9 +271,9 @@ def agreement(small: Any, plain: Any, *, patch_size: int, dim: int) -> Agreement
     return Agreement(float(same.mean()), float((expected * found).sum(1).min()))
 
 
-def drawn_pictures(count: int, *, side: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+def drawn_pictures(count: int, *, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Pictures of sloping colours with discs, boxes and stripes: (count, 3, side, side) in [0, 1]."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32) / side
     pictures = np.empty((count, 3, side, side), np.float32)
     for picture in pictures:
