@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from os import fspath
+from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.evaluation.benchmarks.record import BENCHMARKS, OpenBenchmark, find_benchmark
 from patchword.evaluation.masks import DataRecord, EvaluationTask
-from patchword.evaluation.protocols import ProtocolRow, protocol_row
+from patchword.evaluation.protocols import PUBLISHED, ProtocolRow, protocol_row
 
 if TYPE_CHECKING:
     from patchword.evaluation.benchmarks.record import Benchmark
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from patchword.evaluation.suite import SuiteRecord
 
 
-NATIVE, PUBLISHED = "native", "published"
+NATIVE = "native"
 
 
 @command(BenchmarkConfig)
@@ -197,9 +198,5 @@ def _remarks(opened: OpenBenchmark, *, images: int, run: ProtocolRun | None) -> 
 
 def _common_folder(paths: list[Path]) -> Path:
     """The folder that all files are in or below; one file for all of them stands for itself."""
-    if len(set(paths)) == 1 and len(paths) > 1:
-        return paths[0]
-    folder = paths[0].parent
-    while not all(path.is_relative_to(folder) for path in paths):
-        folder = folder.parent
-    return folder
+    common = Path(commonpath(paths))
+    return common.parent if len(paths) == 1 else common

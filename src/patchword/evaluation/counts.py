@@ -140,7 +140,10 @@ def resampled_sums(images: NDArray[np.int64], *, resamples: int, seed: int) -> V
     """
     if not len(images):
         raise PatchwordError("there are no images to resample; at least 1 is needed")
-    weights = _draws(len(images), resamples=resamples, seed=seed)
+    generator = np.random.default_rng(seed)
+    weights = np.empty((resamples, len(images)), dtype=np.uint16)  # how often each image is drawn
+    for row in weights:
+        row[:] = np.bincount(generator.integers(len(images), size=len(images)), minlength=len(images))
     flat = images.reshape(len(images), -1)
     sums = np.zeros((resamples, flat.shape[1]))
     for start in range(0, len(images), _BLOCK):
@@ -181,12 +184,3 @@ def mean_of_known(values: Values) -> Values:
     """Mean over the last axis of what is a number; not a number where nothing is."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1).astype(np.float64))
-
-
-def _draws(images: int, *, resamples: int, seed: int) -> NDArray[np.uint16]:
-    """(resamples, images) how often each image is drawn."""
-    generator = np.random.default_rng(seed)
-    weights = np.empty((resamples, images), dtype=np.uint16)
-    for row in weights:
-        row[:] = np.bincount(generator.integers(images, size=images), minlength=images)
-    return weights

@@ -68,11 +68,11 @@ def write_json_object(path: Path, members: Iterable[tuple[str, object]]) -> None
     with whole_file(path) as file:
         file.write(b"{")
         for number, (key, value) in enumerate(members):
-            file.write((",\n" if number else "\n").encode() + _json(key) + b": ")
+            file.write((",\n" if number else "\n").encode() + json_text(key).encode() + b": ")
             if isinstance(value, Iterator):
                 _write_array(file, value)
             else:
-                file.write(_json(value))
+                file.write(json_text(value).encode())
         file.write(b"\n}\n")
 
 
@@ -87,7 +87,7 @@ def write_json_lines(path: Path, items: Iterable[object]) -> None:
     """Write JSON lines piece by piece."""
     with whole_file(path) as file:
         for item in items:
-            file.write(_json(item) + b"\n")
+            file.write(json_text(item).encode() + b"\n")
 
 
 def text_bytes(text: str) -> bytes:
@@ -129,10 +129,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _json(value: object) -> bytes:
-    return json_text(value).encode("utf-8")
-
-
 def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
@@ -143,5 +139,5 @@ def _opened(path: Path) -> IO[bytes]:
 def _write_array(file: IO[bytes], items: Iterable[object]) -> None:
     file.write(b"[")
     for number, item in enumerate(items):
-        file.write((b",\n" if number else b"\n") + _json(item))
+        file.write((b",\n" if number else b"\n") + json_text(item).encode())
     file.write(b"\n]")

@@ -55,10 +55,9 @@ def outline_of(mask: NDArray[np.bool_], *, tolerance: float = 0.0, inside: bool 
     rings = _rings(mask)
     outer = next(ring for ring in rings if _signed_area(ring) > 0)
     holes = sorted((ring for ring in rings if _signed_area(ring) < 0), key=_leftmost)
-    line = _bridged(outer, holes)
+    line, bridge_ends, leaves = _bridged(outer, holes)
     scale = _HAIR if inside else 1
-    stepped, marked = _drawn_in(line) if inside else (np.array(line.points), np.array(line.fixed))
-    points, fixed = _corners(stepped, marked)
+    points, fixed = _corners(*(_drawn_in(line, leaves) if inside else (line, bridge_ends)))
     if tolerance > 0:
         simple = _simplified(points, fixed, tolerance * scale)
         points = simple if len(simple) > 2 else points
@@ -112,19 +111,14 @@ def _leftmost(ring: NDArray[np.int64]) -> tuple[int, int]:
     return x, y
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A closed line of unit steps and bridges: corners of pixels, which of them are ends of bridges, and from which of
-    them a bridge leads to the next.
+def _bridged(
+    outer: NDArray[np.int64], holes: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Join holes, leftmost first, to the line so far: what lies left of one is already in it.
+
+    Returned are the corners of pixels on the line, unit steps and bridges apart, which of them are ends of bridges, and
+    from which of them a bridge leads to the next.
     """
-
-    points: list[tuple[int, int]]
-    fixed: list[bool]
-    leaves: list[bool]
-
-
-def _bridged(outer: NDArray[np.int64], holes: list[NDArray[np.int64]]) -> _Line:
-    """Join holes, leftmost first, to the line so far: what lies left of one is already in it."""
     points = [(x, y) for x, y in outer.tolist()]
     following = [*range(1, len(points)), 0]
     fixed = [False] * len(points)
@@ -148,14 +142,12 @@ def _bridged(outer: NDArray[np.int64], holes: list[NDArray[np.int64]]) -> _Line:
         for node in range(first, first + len(turned)):
             node_at.setdefault(points[node], node)
     order = _cycles(following)[0]
-    return _Line([points[node] for node in order], [fixed[node] for node in order], [leaves[node] for node in order])
+    return np.array(points)[order], np.array(fixed)[order], np.array(leaves)[order]
 
 
-def _drawn_in(line: _Line) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _drawn_in(start: NDArray[np.int64], bridge: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Both ends of every step, drawn into the pixel of the mask that it runs along; in hairs."""
-    start = np.array(line.points)
     step = np.roll(start, -1, axis=0) - start
-    bridge = np.array(line.leaves)
     ahead = np.sign(step)
     right = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1)
     first = start + np.minimum(ahead, 0) + np.minimum(right, 0)  # the pixel right of where the step starts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -83,19 +84,10 @@ class BenchmarkTruth(MaskRule):
 
     @property
     def _ranges(self) -> str:
-        runs = _runs(sorted(self.meaning))
-        return ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in runs)
-
-
-def _runs(values: list[int]) -> list[tuple[int, int]]:
-    """Neighbouring numbers as (first, last)."""
-    runs: list[tuple[int, int]] = []
-    for value in values:
-        if runs and runs[-1][1] == value - 1:
-            runs[-1] = runs[-1][0], value
-        else:
-            runs.append((value, value))
-    return runs
+        """The values, neighbouring ones as a range."""
+        numbered = enumerate(sorted(self.meaning))
+        runs = [[value for _, value in run] for _, run in groupby(numbered, lambda each: each[1] - each[0])]
+        return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
 JPEG = ".jpg"

@@ -193,20 +193,24 @@ def resample_antialiased(values: Tensor, *, grid: tuple[int, int]) -> Tensor:
     return down @ values @ across.T
 
 
+def _centres(before: int, after: int) -> tuple[Tensor, Tensor]:
+    """Where the middles of `after` places are among `before`, (after, 1), and the ratio of both, (1,)."""
+    places = torch.arange(after, dtype=torch.float64)
+    scale = before / (places[-1:] + 1)  # a tensor, so that it follows the size when it is traced
+    return ((places + 0.5) * scale)[:, None], scale
+
+
 def linear_weights(before: int, after: int) -> Tensor:
     """What each of `before` places gives to each of `after` in a linear resampling: (after, before)."""
-    places = torch.arange(after, dtype=torch.float64)
-    scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
-    wanted = ((places + 0.5) * scale - 0.5).clamp(min=0, max=before - 1)[:, None]  # (after, 1)
+    centre, _ = _centres(before, after)
+    wanted = (centre - 0.5).clamp(min=0, max=before - 1)
     return (1 - (wanted - torch.arange(before, dtype=torch.float64)[None]).abs()).clamp(min=0)
 
 
 def cubic_weights(before: int, after: int) -> Tensor:
     """What each of `before` places gives to each of `after` in an antialiased cubic resampling: (after, before)."""
-    places = torch.arange(after, dtype=torch.float64)
-    scale = before / (places[-1:] + 1)  # (1,): a tensor, so that it follows the size when it is traced
+    centre, scale = _centres(before, after)
     stretch = scale.clamp(min=1)
-    centre = ((places + 0.5) * scale)[:, None]  # (after, 1)
     source = torch.arange(before, dtype=torch.float64)[None]
     first = (centre - 2 * stretch + 0.5).trunc().clamp(min=0)
     end = (centre + 2 * stretch + 0.5).trunc()
