@@ -37,11 +37,6 @@ class ConfusionMatrix:
     """
 
     def __init__(self, count: int) -> None:
-        """An empty matrix.
-
-        Args:
-            count: number of classes, at least 1.
-        """
         if count < 1:
             raise PatchwordError(f"a confusion matrix needs at least 1 class, not {count}")
         self.table: Counts = np.zeros((count, count + 1), dtype=np.int64)
@@ -139,19 +134,14 @@ Counts = NDArray[np.int64]
 def tally(
     prediction: Indices, truth: Indices, *, count: int, dilation: float | None = None, ignore: int = -1
 ) -> tuple[Counts, Counts]:
-    """Count an image.
+    """Count an image: pixels by truth and prediction, as `ConfusionMatrix.table`, and boundaries.
 
     Args:
-        prediction: class indices in [0, count), or `ignore` where nothing is predicted; (h, w) with a dilation, else of
-            any shape.
-        truth: of the same shape, `ignore` where a pixel does not count.
-        count: number of classes, 1 or more.
+        prediction, truth: class indices in [0, count), or `ignore`; (h, w) with a dilation, else of any one shape.
         dilation: how far a boundary reaches, as a share of the diagonal; None counts no boundaries.
-        ignore: what means ignore in both, no class.
 
     Returns:
-        (count, count + 1) pixels by truth and prediction, the last column no prediction; and (count, 2) intersection
-        and union of boundaries, zeros without a dilation.
+        (count, count + 1) pixels; and (count, 2) intersection and union of boundaries, zeros without a dilation.
 
     Boundaries are those of Boundary IoU (arXiv 2103.16562), in our reading for semantic maps (docs/evaluation.md): the
     image's frame ends a mask, pixels whose truth is ignore make no contour, and where nothing is predicted the

@@ -100,7 +100,6 @@ class Gathered:
     """What all scores over a data set follow from; the images' own tables, which would fill the memory, are gone.
 
     Attributes:
-        whole: the sum over all images.
         sums: (images, n, 6) of each image, see `ImageCounts.class_sums`.
         seen: (n,) images whose truth has the class.
         area: pixels of all images, those that do not count among them; 0 where nobody told.
@@ -157,11 +156,8 @@ def percentiles(values: Values, *, level: float) -> list[Interval | None]:
     found: list[Interval | None] = []
     for column in values.T:
         known = column[~np.isnan(column)]
-        if not len(known):
-            found.append(None)
-            continue
-        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-        found.append((float(low), float(high)))
+        ends = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]).tolist() if len(known) else None
+        found.append(ends and (ends[0], ends[1]))
     return found
 
 

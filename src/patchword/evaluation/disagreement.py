@@ -147,14 +147,7 @@ def _mask_uncertainty(
 
 @dataclass(frozen=True)
 class CompareWork:
-    """What is done with the photographs of a data set; the `Work` of the folder engine.
-
-    Attributes:
-        items: of the data set, by name.
-        vocabulary: its classes.
-        segmenter: who is asked.
-        keys: by name, what a comparison depends on.
-    """
+    """What is done with the photographs of a data set; the `Work` of the folder engine."""
 
     items: Mapping[str, LabelledItem]
     vocabulary: Vocabulary
@@ -162,11 +155,9 @@ class CompareWork:
     keys: Mapping[str, str | None]
 
     def read(self, path: Path) -> Pixels:
-        """Decode a photograph."""
         return read_image(path)
 
     def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[ImageUncertainty]:
-        """Segment each photograph and compare."""
         for each in photographs:
             try:
                 record = self._compare(each)

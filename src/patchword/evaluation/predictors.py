@@ -65,11 +65,8 @@ class SegmenterPredictor:
         images = [item.pixels for item in items if not isinstance(item.pixels, PatchwordError)]
         classes = self.truth.vocabulary
         found = iter(self.segmenter.segment_batch(images, classes=classes, settings=self.settings) if images else [])
-        answers = [why_unread(item) if isinstance(item.pixels, PatchwordError) else next(found) for item in items]
-        return [
-            answer if isinstance(answer, PatchwordError) else self.truth.prediction(answer.label_map)
-            for answer in answers
-        ]
+        answers = (why_unread(item) if isinstance(item.pixels, PatchwordError) else next(found) for item in items)
+        return [each if isinstance(each, PatchwordError) else self.truth.prediction(each.label_map) for each in answers]
 
     def describe(self) -> dict[str, Any]:
         """What a person must know to predict the same again, as JSON can hold it."""

@@ -183,10 +183,10 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
     """Put the scores of images and where they come from into one record."""
     scoring, whole = setup.scoring, gathered.whole
     resampled = scoring.resamples and len(gathered.sums)
-    intervals, by_class = _intervals(gathered.sums, scoring) if resampled else ({}, None)
+    intervals, by_class = _intervals(gathered.sums, scoring) if resampled else ({}, [None] * len(setup.classes))
     matrix, boundary = whole.matrix, whole.boundary_iou()
     known = [value for value in boundary if value is not None]
-    miou = matrix.mean_iou()
+    miou, pixels = matrix.mean_iou(), int(whole.table.sum())
     least = (intervals.get("miou") or (miou,))[0]
     report = EvaluationReport(
         miou=miou,
@@ -198,9 +198,23 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
         intervals=intervals,
         chance=chance_of(whole.table, names=setup.classes, least=least),
         images=len(gathered.sums),
-        pixels=int(whole.table.sum()),
-        pixels_ignored=max(0, gathered.area - int(whole.table.sum())),
-        classes=_classes(setup.classes, gathered, boundary=boundary, intervals=by_class),
+        pixels=pixels,
+        pixels_ignored=max(0, gathered.area - pixels),
+        classes=tuple(
+            ClassReport(
+                name=name,
+                iou=score.iou,
+                iou_interval=by_class[score.index],
+                accuracy=score.accuracy,
+                boundary_iou=boundary[score.index],
+                truth_pixels=score.truth_pixels,
+                predicted_pixels=score.predicted_pixels,
+                correct_pixels=score.correct_pixels,
+                images=int(gathered.seen[score.index]),
+                confused_with=None if score.confused_with is None else setup.classes[score.confused_with],
+            )
+            for name, score in zip(setup.classes, matrix.per_class(), strict=True)
+        ),
         data=setup.data,
         predicted_by=setup.predicted_by,
         scoring=scoring,
@@ -213,30 +227,6 @@ def make_report(setup: SetupRecord, gathered: Gathered, *, command: str = "") ->
     if not report.pixels and report.shard is None:
         warn(f"nothing is scored: no pixel of the masks has a class; {report.ignored()}")
     return report
-
-
-def _classes(
-    names: Sequence[str],
-    gathered: Gathered,
-    *,
-    boundary: Sequence[float | None],
-    intervals: Sequence[Interval | None] | None,
-) -> tuple[ClassReport, ...]:
-    return tuple(
-        ClassReport(
-            name=names[score.index],
-            iou=score.iou,
-            iou_interval=None if intervals is None else intervals[score.index],
-            accuracy=score.accuracy,
-            boundary_iou=boundary[score.index],
-            truth_pixels=score.truth_pixels,
-            predicted_pixels=score.predicted_pixels,
-            correct_pixels=score.correct_pixels,
-            images=int(gathered.seen[score.index]),
-            confused_with=None if score.confused_with is None else names[score.confused_with],
-        )
-        for score in gathered.whole.matrix.per_class()
-    )
 
 
 def _intervals(images: Counts, scoring: ScoringSettings) -> tuple[dict[str, Interval | None], list[Interval | None]]:

@@ -292,16 +292,10 @@ def _confusion_csv(table: list[list[int]], names: Sequence[str]) -> str:
 def merge_evaluations(
     shards: Sequence[str | Path], *, out: str | Path, overwrite: bool = False, command: str = ""
 ) -> EvaluationReport:
-    """Put the shards of one evaluation together.
+    """Put the shards of one evaluation, all of them in any order, together.
 
     But for the command and the versions in it, `evaluation.json` has the bytes of a run without shards; but for
     `runs.jsonl` and these, so has everything else. Where each shard's photographs and masks lay does not matter.
-
-    Args:
-        shards: folders that `evaluate` wrote with `shard`, all of them, in any order.
-        out: folder of the evaluation.
-        overwrite: empty such a folder first.
-        command: what the user typed, for the record.
     """
     folder = Path(out)
     parts = open_parts(EVALUATIONS, shards)

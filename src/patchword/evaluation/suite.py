@@ -107,9 +107,7 @@ def run_suite(
 
     Args:
         protocol: its name; none for predictions, which nobody here knows the protocol of.
-        row: what the table calls what is measured.
         score: measures one benchmark into a folder of its own, and goes on there where a run was stopped.
-        published: rows of others that may stand beside.
         changed: settings that are not as the protocol has them.
     """
     folder = prepare_output(config.out, resume=config.resume, overwrite=config.overwrite, marker=MARKER)

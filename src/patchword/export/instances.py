@@ -31,14 +31,10 @@ def object_numbers(size: tuple[int, int], pieces: tuple[Piece, ...]) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One object.
+    """One object, of a size (height, width) and box (x, y, width, height) in pixels.
 
     Attributes:
-        class_index: what it is.
-        size: (height, width) of the photograph in pixels.
-        box: (x, y, width, height) in pixels.
         inside: (box height, box width) bool, the object's pixels within the box.
-        area: pixels.
         score: of the segment that it is of; none where no segment has its pixels.
     """
 

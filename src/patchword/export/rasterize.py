@@ -81,7 +81,6 @@ class Findings:
     """What a file of labels holds.
 
     Attributes:
-        corrections: of photographs that are there.
         failed: entries whose photograph is not there or not known for sure: what the file calls it -> the reason.
         left_out: what belongs to no photograph and is left out: kind of trouble -> how many.
     """

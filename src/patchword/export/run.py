@@ -57,8 +57,6 @@ class Format:
     """A format that labels can be exported to.
 
     Attributes:
-        write: writes it.
-        description: one line for a person.
         file: suffix of the single file that it is; none for a folder.
         archive: suffix of the archive that it may be in place of a folder.
         photographs: what happens to them unless the settings say.

@@ -29,11 +29,8 @@ class DrawnMasks:
     """Objects of photographs, drawn over each other; where there is none the value is 0.
 
     Attributes:
-        path: the annotation file.
-        images: the record of every photograph by `key`.
+        images: the record of every photograph by `key`; their ids are in the field `number`.
         objects: the annotations of every photograph by its id, from below to above, or in the order of `below`.
-        key: of a pair among the images.
-        number: the field with the id of an image.
         value_of: the mask value of an object's category id.
     """
 

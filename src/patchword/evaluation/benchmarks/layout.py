@@ -30,14 +30,11 @@ def mask_values(pair: Pair) -> NDArray[np.integer]:
 
 @dataclass(frozen=True)
 class BenchmarkTruth(MaskRule):
-    """The ground truth of a benchmark that was found on disk.
-
-    Background is a class, the first, or its pixels do not count; `zero_is` says which ("background" or "class").
+    """The ground truth of a benchmark that was found on disk; `zero_is` is "background" where that is scored.
 
     Attributes:
         values: reads the values of a pair's mask, (h, w) integers.
         meaning: what each value is: a position in the class list, BACKGROUND, IGNORE or UNLABELLED.
-        unlabelled_is_background: whether UNLABELLED is background; else it is ignored.
     """
 
     values: Values = mask_values
@@ -185,9 +182,7 @@ Found = Mapping[str, Path]  # a part's `what` -> where it is; parts that are not
 
 @dataclass(frozen=True)
 class Content:
-    """What a layout holds: the pairs of the split, how masks are read and what their values mean, and how the split was
-    decided.
-    """
+    """What a layout holds; `split` says how it was decided which photographs belong to it."""
 
     pairs: tuple[Pair, ...]
     values: Values
@@ -199,9 +194,7 @@ class Content:
 class Layout:
     """One way in which users have a benchmark on disk.
 
-    Attributes:
-        places: folders below the one that a user names in which it may be, "" for that folder itself.
-        read: turns what was found into pairs and a way to read masks.
+    `places` are folders below the one that a user names in which it may be, "" for that folder itself.
     """
 
     name: str

@@ -46,10 +46,7 @@ class Benchmark:
     """A data set, its class list and its rule for background.
 
     Attributes:
-        name: what commands and reports call it.
-        title: what people call it.
         images: photographs in the official validation split.
-        classes: name of the class list in the package.
         scores_background: whether background is a class of its own, the first; else its pixels do not count.
         layouts: how it may lie on disk, the form that published numbers come from first.
         unlabelled: what pixels that nobody labelled (255) are in the published numbers.
