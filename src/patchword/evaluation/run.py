@@ -213,10 +213,12 @@ class EvaluateWork:
                 raise made.positions
             expected, predicted = self.truth.read_truth(pair), made.positions
             if predicted.shape != expected.shape:
+                sizes = [(each.shape[0], each.shape[1]) for each in (expected, predicted)]
+                of_mask, of_prediction = (f"{width} x {height}" for height, width in sizes)
+                hints = (orientation_hint(pair.photo, size=size) for size in sizes)
                 raise PatchwordError(
-                    f"mask {pair.mask} is {_size(expected.shape)} pixels and the prediction for {pair.name} "
-                    f"{_size(predicted.shape)}; they must be of one size, masks are never resized"
-                    f"{_orientation(pair, expected.shape) or _orientation(pair, predicted.shape)}"
+                    f"mask {pair.mask} is {of_mask} pixels and the prediction for {pair.name} {of_prediction}; they "
+                    f"must be of one size, masks are never resized{next(filter(None, hints), '')}"
                 )
             dilation = self.scoring.boundary_dilation if self.scoring.boundary else None
             counts = count_image(predicted, expected, count=len(self.truth.names), dilation=dilation)
@@ -230,10 +232,6 @@ class EvaluateWork:
         return Written(record)
 
 
-def _orientation(pair: Pair, shape: tuple[int, ...]) -> str:
-    return orientation_hint(pair.photo, size=(shape[0], shape[1]))
-
-
 def _mask_content(path: Path) -> str | None:
     try:
         return _content_at(path, path.stat().st_mtime_ns)
@@ -244,10 +242,6 @@ def _mask_content(path: Path) -> str | None:
 @lru_cache(maxsize=8)  # the masks of some benchmarks are one file, which is as it was while its time is
 def _content_at(path: Path, modified: int) -> str | None:
     return content_of(path)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[0]}"
 
 
 def finish(folder: Path, *, setup: SetupRecord, names: Collection[str], command: str) -> EvaluationReport:

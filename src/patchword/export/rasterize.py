@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -105,8 +106,10 @@ class Photographs:
     """Finds the photograph that another tool means, below their folder."""
 
     def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise PatchwordError(f"no such folder of photographs: {root}")
         self.root = root
-        self._names = frozenset(_names(root))
+        self._names = frozenset(path.relative_to(root).as_posix() for path in find_images(root))
         self._by_name: defaultdict[str, list[str]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[str]] = defaultdict(list)
         self._by_end: defaultdict[str, list[str]] = defaultdict(list)
@@ -137,7 +140,11 @@ class Photographs:
             return exact
         parts = PurePosixPath(_key(wanted)).parts
         ends_alike = self._by_end[parts[-1]] if parts else []
-        return [name for name in ends_alike if _same_end(PurePosixPath(_key(name)).parts, parts)]
+        return [
+            name
+            for name in ends_alike
+            if all(map(eq, reversed(PurePosixPath(_key(name)).parts), reversed(parts)))  # as far as both go
+        ]
 
     def without_suffix(self, wanted: str, *, place: str) -> str:
         """The photograph with this name but for the suffix; with the suffix where two differ in nothing else."""
@@ -161,12 +168,6 @@ def check_size(found: tuple[int, int], *, needed: tuple[int, int], place: str) -
         raise SizeError(place, found=found, needed=needed)
 
 
-def _names(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise PatchwordError(f"no such folder of photographs: {root}")
-    return [path.relative_to(root).as_posix() for path in find_images(root)]
-
-
 def _key(name: str) -> str:
     """Archives and file systems compose accents differently."""
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
@@ -177,8 +178,3 @@ def _without_upload_digits(name: str) -> str:
     last = PurePosixPath(_key(name)).name
     short = _UPLOADED.sub("", last)
     return short if short != last else ""
-
-
-def _same_end(first: Sequence[str], second: Sequence[str]) -> bool:
-    shared = min(len(first), len(second))
-    return tuple(first[-shared:]) == tuple(second[-shared:])

@@ -261,18 +261,14 @@ def label_meaning(ids: dict[str, int]) -> dict[int, int]:
 
 def _label_maps(found: Found) -> Content:
     photos, masks = found["photographs"], found["masks"]
-
-    def mask_of(name: str) -> Path:
-        return masks / f"{name}.mat"
-
     meaning = label_meaning(class_ids(read_label_file(found["labels"]) if "labels" in found else {}))
-    if "list" in found:
-        shown = "/".join(found["list"].parts[-3:])
-        return Content(listed_pairs(found["list"], photos=photos, mask_of=mask_of), label_map_values, meaning, shown)
-    raise PatchwordError(
-        f"{masks} holds training and validation photographs together; needed beside {photos} is {_CONTEXT_LIST} or "
-        f"{_MAIN_LIST}, which say which are which"
-    )
+    if "list" not in found:
+        raise PatchwordError(
+            f"{masks} holds training and validation photographs together; needed beside {photos} is {_CONTEXT_LIST} or "
+            f"{_MAIN_LIST}, which say which are which"
+        )
+    pairs = listed_pairs(found["list"], photos=photos, mask_of=lambda name: masks / f"{name}.mat")
+    return Content(pairs, label_map_values, meaning, "/".join(found["list"].parts[-3:]))
 
 
 def _detail(found: Found) -> Content:
