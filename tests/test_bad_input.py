@@ -406,7 +406,7 @@ def test_evaluations_that_cannot_be(made: Path, tmp_path: Path) -> None:
     cases: list[tuple[tuple[object, ...], str]] = [
         (("--masks", tmp_path / "absent", *options), "no such folder of masks"),
         (("--masks", tmp_path / "masks", *options), "1 of 2 photographs have no mask"),
-        (("--masks", masks, "--classes", "cat", "--predictions", made / "labels"), "made for 3 classes"),
+        (("--masks", masks, "--classes", "cat", "--predictions", made / "labels"), "made for the classes"),
         (("--masks", masks, *options, "--model", made / "model"), "one of them; given: a model and predictions"),
         (("--masks", masks, "--classes", "cat"), "one of them; given: none"),
         (("--masks", masks, *options, "--zero-is", "sky"), "; choose from class, background, ignore"),
