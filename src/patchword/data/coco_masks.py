@@ -30,10 +30,6 @@ def decode_segmentation(segmentation: Any, *, size: tuple[int, int]) -> tuple[ND
 
     Returns:
         (h, w) bool, and how many parts of fewer than 3 points were left out.
-
-    Raises:
-        UnusableError: when there is no outline or it is damaged.
-        SizeError: for run lengths of another size than the photograph.
     """
     if segmentation is None or segmentation in ([], {}, ""):
         raise UnusableError(_NO_OUTLINE)
@@ -50,11 +46,7 @@ def decode_segmentation(segmentation: Any, *, size: tuple[int, int]) -> tuple[ND
 
 
 def id_key(value: Any) -> str:
-    """An id as a key: a number or a text; writers mix 7 and "7".
-
-    Raises:
-        TypeError: when it is neither.
-    """
+    """An id as a key: a number or a text; writers mix 7 and "7"."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise TypeError(f"{value!r} is not an id")
     return str(value)
@@ -74,12 +66,7 @@ def filled(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.
 
 
 def filled_safely(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """As `filled`, for points that somebody else has written.
-
-    Raises:
-        UnusableError: for fewer than 3 points, coordinates that are no numbers, or ones so far outside the photograph
-            that they were not meant for it.
-    """
+    """As `filled`, for points that somebody else has written."""
     if len(points) < _LEAST_POINTS:
         raise UnusableError(_TOO_FEW)
     if not np.isfinite(points).all():
@@ -91,11 +78,7 @@ def filled_safely(points: NDArray[np.float64], *, size: tuple[int, int]) -> NDAr
 
 
 def polygon_points(ring: Any) -> NDArray[np.float64]:
-    """The points (n, 2) of a polygon: x, y, x, y, ... or pairs of them.
-
-    Raises:
-        TypeError, ValueError, OverflowError: when it is neither.
-    """
+    """The points (n, 2) of a polygon: x, y, x, y, ... or pairs of them."""
     points = np.array(ring, dtype=np.float64)
     if points.ndim == 2 and points.shape[1] != 2:
         raise ValueError("a point has two coordinates")
@@ -135,11 +118,7 @@ def _whole(value: Any) -> int:
 
 
 def runs_of_text(text: str) -> list[int]:
-    """Run lengths of COCO's compressed text: 5 bits a character, each but the first three the step from two before.
-
-    Raises:
-        ValueError: when it is none, or ends too early.
-    """
+    """Run lengths of COCO's compressed text: 5 bits a character, each but the first three the step from two before."""
     runs: list[int] = []
     value = shift = 0
     for character in text.encode("ascii"):

@@ -164,12 +164,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON as `write_bytes` does: keys sorted, two spaces of indent, the same bytes for the same value.
-
-    Raises:
-        PatchwordError: as `write_bytes`.
-        ValueError: for numbers that JSON does not know (not a number, infinity).
-    """
+    """Write JSON as `write_bytes` does: keys sorted, two spaces of indent, the same bytes for the same value."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
@@ -194,12 +189,7 @@ class Manifest:
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one record; it survives the end of the process from then on.
-
-        Raises:
-            PatchwordError: when the file cannot be written.
-            ValueError: when the record has no "name" or holds numbers that JSON does not know.
-        """
+        """Add one record; it survives the end of the process from then on."""
         if not isinstance(record.get("name"), str):
             raise ValueError("a manifest record needs a name")
         line = (json_text(record) + "\n").encode("utf-8")
@@ -355,11 +345,7 @@ def replace_file(new: Path, old: Path) -> None:
 
 
 def _refuse_name(path: Path) -> None:
-    """Refuse the names that Windows takes for something else: it would write to a device, a stream or another file.
-
-    Raises:
-        OSError: with the number EINVAL, as of a name that the file system cannot hold.
-    """
+    """Refuse the names that Windows takes for something else: it would write to a device, a stream or another file."""
     for part in path.parts[1 if path.anchor else 0 :] if _WINDOWS else ():
         if part not in (".", "..") and (_WINDOWS_DEVICE.fullmatch(part) or _WINDOWS_FORBIDDEN.search(part)):
             raise OSError(errno.EINVAL, f"Windows has no files called {part!r}")

@@ -56,12 +56,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def open_heif(path: Path) -> Image.Image:
-    """Open a HEIF photograph, as `PIL.Image.open` opens others.
-
-    Raises:
-        UnreadableError: without the extra.
-        Exception: whatever its decoder raises for a damaged file.
-    """
+    """Open a HEIF photograph, as `PIL.Image.open` opens others."""
     heif = _package("pillow_heif", kind="HEIF", extra="heif")
     heif.register_heif_opener(thumbnails=False)
     return Image.open(path, formats=["HEIF"])
@@ -118,10 +113,6 @@ def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.ui
 
     Returns:
         (h, w, 1 to 4) grey, red, green and blue, each with alpha or without; and the EXIF orientation, 1 to 8.
-
-    Raises:
-        UnreadableError: without the extra, or for a picture that is too large or of other colours.
-        Exception: whatever its decoder raises for a damaged file.
     """
     tifffile = _package("tifffile", kind=kind, extra="tiff")
     with tifffile.TiffFile(path) as file:

@@ -78,9 +78,6 @@ class LabelMap:
         Args:
             path: the image.
             names: the classes' names, by index.
-
-        Raises:
-            PatchwordError: when the file is not such an image or holds an index without a name, naming file and value.
         """
         return cls.of_values(read_indices(path), names=names, source=str(path))
 
@@ -205,7 +202,7 @@ class Segment:
     @classmethod
     def from_mask(
         cls,
-        mask: NDArray[np.bool_],
+        mask: NDArray[np.bool_] | RunLengths,
         *,
         class_index: int,
         class_name: str,
@@ -218,40 +215,10 @@ class Segment:
         margin: float | None = None,
         entropy: float | None = None,
     ) -> Self:
-        """Make a segment of a boolean mask (h, w); area and box are computed."""
-        if mask.ndim != 2 or mask.size == 0:
+        """Make a segment of a boolean mask (h, w), or of what `run_lengths` made of one; area and box are computed."""
+        if isinstance(mask, np.ndarray) and (mask.ndim != 2 or mask.size == 0):
             raise PatchwordError(f"mask has shape {mask.shape}; it must be (height, width), both at least 1")
-        return cls.from_run_lengths(
-            run_lengths(mask),
-            class_index=class_index,
-            class_name=class_name,
-            score=score,
-            predicted_iou=predicted_iou,
-            similarity=similarity,
-            generator=generator,
-            points=points,
-            stability=stability,
-            margin=margin,
-            entropy=entropy,
-        )
-
-    @classmethod
-    def from_run_lengths(
-        cls,
-        rle: RunLengths,
-        *,
-        class_index: int,
-        class_name: str,
-        score: float,
-        predicted_iou: float,
-        similarity: float,
-        generator: str,
-        points: Sequence[tuple[float, float]] = (),
-        stability: float | None = None,
-        margin: float | None = None,
-        entropy: float | None = None,
-    ) -> Self:
-        """Make a segment of a mask that is encoded already, by `run_lengths`; area and box are computed."""
+        rle = run_lengths(mask) if isinstance(mask, np.ndarray) else mask
         return cls(
             rle=rle,
             class_index=int(class_index),

@@ -345,7 +345,7 @@ def _segment(
     generator: str,
     parts: LabelParts,
 ) -> Segment:
-    return Segment.from_run_lengths(
+    return Segment.from_mask(
         mask.rle,
         class_index=class_index,
         class_name=parts.vocabulary.names[class_index],

@@ -43,9 +43,6 @@ class Batches:
 
         Returns:
             what the work returned for each batch, in order.
-
-        Raises:
-            MemoryError, torch.OutOfMemoryError, RuntimeError: when memory does not even suffice for one item.
         """
         results: list[Result] = []
         start = 0

@@ -57,24 +57,8 @@ def segment_folder(
     `runs.jsonl`, has the same bytes as after a run that was not stopped. Photographs go to the models in chunks of
     `settings.batch` by their place among all names; a chunk of which a part is missing is done anew as a whole.
 
-    Args:
-        images: photographs and videos, inside `root`; where `out` is inside `root` too, the masks in it are left out.
-        root: folder that names are relative to.
-        segmenter: `Segmenter`, `DenseSegmenter` or whatever else segments.
-        classes, background, settings: as of `Segmenter.segment`.
-        out: folder of the result.
-        folder_settings: what is written, all as `FolderSettings`, or by name what differs from the defaults.
-        limit: take the first so many photographs by name, at least 1; None for all.
-        shard: take one of several parts of them.
-        resume: go on in a folder that an earlier run left; classes, models and settings must be the same.
-        overwrite: empty such a folder first.
-        retry_failed: with resume, try again what failed; else it is kept as failed.
-        command: what the user typed, for the record.
-        options: what was chosen beside that changes no result, for the record.
-        ahead: photographs that wait decoded, and results that wait to be written, 1 or more; costs memory, saves time.
-        threads: photographs that are decoded at once, 1 or more.
-        executor: whoever does the chunks; by default they are done here, by `ahead` and `threads`.
-        quiet: whether to show no progress.
+    `ahead` photographs wait decoded, and as many results wait to be written, by `threads` threads; an `executor` does
+    the chunks elsewhere. `command` and `options` go into the record and change no result.
     """
     chosen, how, folder = SegmentSettings.of(settings), FolderSettings.of(folder_settings), Path(out)
     vocabulary = segmenter.vocabulary_of(classes, background=background)

@@ -274,6 +274,11 @@ class JbuScores:
         ]  # one at a time
         self._means = torch.cat(means).to(patches.device)  # (3, rows, columns)
         self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius)
+        # Where pixels' middles lie along each side, measured in patches; the middle of the first patch is 0.
+        self._places = [
+            ((torch.arange(pixels).double() + 0.5) * patches / pixels - 0.5).float()
+            for pixels, patches in zip(self.size, grid, strict=True)
+        ]
         self._weights_a_row = self._columns.places.numel() * (2 * settings.radius + 1) ** 2
         self._known: tuple[range, list[_Strip]] = (range(0), [])
 
@@ -318,17 +323,24 @@ class JbuScores:
         The squares of a pixel's own colour and place are the same for all patches and fall out of the softmax; what is
         left is one product of the pixel's colour and place with those of the patches.
         """
-        columns, (height, width) = self._columns, self.size
+        columns = self._columns
         near = self._means[:, window][:, :, columns.around].permute(2, 1, 3, 0)  # (g, k, l, 3)
         middle = near.mean(dim=(1, 2), keepdim=True)  # (g, 1, 1, 3); numbers near 0 lose less in the product
         pixels = self._image[:, rows.start : rows.stop].to(self.device).float() / self._white
         pixels = pixels[:, :, columns.places.to(self.device)].permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
-        y = _place(torch.arange(rows.start, rows.stop), pixels=height, patches=self.patches.shape[1]) - window[0]
-        x = _place(columns.places, pixels=width, patches=self.patches.shape[2]) - columns.around[:, :1]  # (g, c)
+        y = self._places[0][rows.start : rows.stop] - window[0]
+        x = self._places[1][columns.places] - columns.around[:, :1]  # (g, c)
         below = torch.arange(len(window), dtype=x.dtype)  # (k,) patches from the first row of the window
         beside = (columns.around - columns.around[:, :1]).to(x.dtype)  # (g, l)
-        theirs = _together(near - middle, below[None, :, None], beside[:, None]).flatten(1, 2)  # (g, k * l, 5)
-        own = _together(pixels, y[None, :, None], x[:, None]).flatten(1, 2)  # (g, r * c, 5)
+        theirs, own = (  # (g, k * l, 5) and (g, r * c, 5): colours, then places
+            torch.cat(
+                [colours, *(place.to(colours)[..., None].expand(*colours.shape[:3], 1) for place in places)], dim=-1
+            ).flatten(1, 2)
+            for colours, places in (
+                (near - middle, (below[None, :, None], beside[:, None])),
+                (pixels, (y[None, :, None], x[:, None])),
+            )
+        )
         scale = theirs.new_tensor([self._settings.colour] * 3 + [self._settings.distance] * 2) ** -2
         constant = (theirs.square() @ scale) / -2  # (g, k * l)
         outside = ~columns.inside.to(self.device)[:, None].expand(-1, len(window), -1).flatten(1)
@@ -347,13 +359,6 @@ class _Strip:
     rows: range
     window: list[int]
     weights: Tensor
-
-
-def _together(colours: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Colours (g, a, b, 3) and places, which broadcast to (g, a, b): (g, a, b, 5)."""
-    shape = (*colours.shape[:3], 1)
-    places = [place.to(colours)[..., None].expand(shape) for place in (y, x)]
-    return torch.cat([colours, *places], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -389,8 +394,3 @@ class _Columns:
 def _owner(pixel: int, *, pixels: int, patches: int) -> int:
     """The patch that the middle of a pixel lies in, along one side."""
     return (2 * pixel + 1) * patches // (2 * pixels)
-
-
-def _place(pixel: Tensor, *, pixels: int, patches: int) -> Tensor:
-    """Where pixels' middles lie along one side, measured in patches; the middle of the first patch is 0."""
-    return ((pixel.double() + 0.5) * patches / pixels - 0.5).float()
