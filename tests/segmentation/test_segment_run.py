@@ -198,7 +198,7 @@ def test_resuming_with_other_weights_is_refused_and_with_moved_ones_is_not(photo
 
 def test_a_damaged_record_is_one_line(photos: Path, segmenter: Segmenter) -> None:
     folder = run(photos, segmenter).folder
-    for text, said in (("{", "is damaged"), ('{"format": "patchword-segmentation", "version": 1}', "has version 1")):
+    for text, said in (("{", "is damaged"), ('{"format": "patchword-segmentation", "version": 1}', "has format 1")):
         (folder / "segment.json").write_text(text)
         with pytest.raises(PatchwordError, match=said):
             run(photos, segmenter, resume=True)
