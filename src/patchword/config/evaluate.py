@@ -196,6 +196,8 @@ class SuiteConfig(BenchmarkConfig):
         super().check()
         if self.shard is not None:
             raise PatchwordError("shard cannot be used with a suite; evaluate one benchmark at a time")
+        if self.executor != "local":
+            raise PatchwordError(f"executor {self.executor} cannot be used with a suite; evaluate one at a time")
 
 
 class EvaluateCommand(EvaluateConfig):

@@ -41,6 +41,20 @@ def read_vocabulary(classes: ClassesValue, *, background: Sequence[str] | None) 
     return vocabulary if background is None or background else replace(vocabulary, background=())
 
 
+def processes_of(executor: str) -> int | None:
+    """How many processes `processes:N` means; None for `local`."""
+    kind, _, count = executor.partition(":")
+    if executor == "local":
+        return None
+    if kind != "processes" or not count.isdecimal() or not 1 <= int(count) <= _MOST_PROCESSES:
+        raise PatchwordError(
+            f"executor {executor!r} is unknown; use local, or processes:N with N from 1 to {_MOST_PROCESSES}"
+        )
+    return int(count)
+
+
+_MOST_PROCESSES = 256
+
 PHOTOS = Source(
     "photos",
     "PHOTOS...",
@@ -74,6 +88,13 @@ Limit = Annotated[int | None, Field(ge=1), Option("Take only the first N photogr
 ShardOption = Annotated[
     ShardValue | None, Option("Take part I of N; `patchword merge` puts the parts together.", "I/N")
 ]
+ExecutorOption = Annotated[
+    str,
+    Option(
+        "Who does the work: local, or processes:N, which are N processes on this machine with models of their own.",
+        "EXECUTOR",
+    ),
+]
 Device = Annotated[str, Option("auto, cpu, cuda, cuda:1 or mps.", "DEVICE")]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Dtype = Annotated[DtypeName, Option("Number type of the models.")]
@@ -98,6 +119,7 @@ class Run(Config):
 
     limit: Limit = None
     shard: ShardOption = None
+    executor: ExecutorOption = "local"
     resume: Resume = False
     overwrite: Overwrite = False
     quiet: Quiet = False
@@ -107,6 +129,7 @@ class Run(Config):
         """Refuse values that do not go together."""
         from patchword.runs.shards import Shard
 
+        _ = self.processes
         if isinstance(self.shard, str):
             Shard.parse(self.shard)
         for name in ("retry_failed", "forget_missing"):
@@ -114,6 +137,11 @@ class Run(Config):
                 raise PatchwordError(f"{name} requires resume.")
         if self.resume and self.overwrite:
             raise PatchwordError("use either resume or overwrite, not both")
+
+    @property
+    def processes(self) -> int | None:
+        """How many processes do the work; None for this one alone."""
+        return processes_of(self.executor)
 
     @property
     def part(self) -> Shard | None:

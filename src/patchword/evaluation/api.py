@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from patchword.config.shared import read_vocabulary
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
+from patchword.runs.pipeline import Executor
 from patchword.runs.plan import describe_output
+from patchword.runs.processes import executor_of
 from patchword.runs.progress import photograph_count
 from patchword.segmentation.api import check_source, open_source
 
@@ -54,7 +57,9 @@ def evaluate(photos: str | Path, config: EvaluateConfig) -> EvaluationReport:
     task, predictor = open_predictor(task, config, run=config, of_segmenter=of_segmenter)
     from patchword.evaluation.run import evaluate_task
 
-    return evaluate_task(task, predictor=predictor, run=config)
+    return evaluate_task(
+        task, predictor=predictor, run=config, executor=executor_for(predictor, config, processes=config.processes)
+    )
 
 
 def check_judged(judged: EvaluatedModel) -> None:
@@ -102,6 +107,14 @@ def open_predictor(
     if of_segmenter is not None:
         task = replace(task, truth=of_segmenter(segmenter))
     return task, SegmenterPredictor.of(segmenter, truth=task.truth, settings=judged.numbers)
+
+
+def executor_for(
+    predictor: Predictor, judged: EvaluatedModel, *, processes: int | None, as_published: bool = False
+) -> Executor | None:
+    """Whoever asks a predictor that `open_predictor` made of the same arguments."""
+    load = partial(open_source, judged, as_published=as_published)
+    return executor_of(processes, loaded=getattr(predictor, "segmenter", None), load=load)
 
 
 def _tell(task: EvaluationTask, *judged: str, run: ScoredRun) -> None:

@@ -101,14 +101,15 @@ def evaluate_suite(suite: str, config: SuiteConfig) -> SuiteRecord:
 
 
 def _measure(opened: OpenBenchmark, config: BenchmarkConfig, *, run: ProtocolRun | None) -> EvaluationReport:
-    from patchword.evaluation.api import open_predictor
+    from patchword.evaluation.api import executor_for, open_predictor
     from patchword.evaluation.run import evaluate_task
 
     task = benchmark_task(opened, run=run, limit=config.limit)
     asked = config.judged if run is None else config.judged.changed(settings=run.segment_settings())
     as_published = run is not None and run.row.protocol == PUBLISHED
     task, predictor = open_predictor(task, asked, run=config, as_published=as_published)
-    return evaluate_task(task, predictor=predictor, run=config)
+    executor = executor_for(predictor, asked, processes=config.processes, as_published=as_published)
+    return evaluate_task(task, predictor=predictor, run=config, executor=executor)
 
 
 def _run_of(benchmark: Benchmark, config: BenchmarkConfig, *, unlabelled: Unlabelled | None) -> ProtocolRun | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from patchword.models.hub import check_part, is_here
 from patchword.models.loading import Loader
 from patchword.models.registry import find_preset, name_of
 from patchword.runs.plan import NOTHING_WRITTEN, Cost, Plan, cost_of, describe_output, from_sample
+from patchword.runs.processes import executor_of
 from patchword.runs.shards import chunks_of
 from patchword.visualization.pages import is_page
 
@@ -51,11 +53,12 @@ def label(photos: PhotosValue, config: LabelConfig) -> LabelledDataset:
     from patchword.labeling.run import label_folder  # after what can be refused without torch
 
     tell(Loader(config.device, config.dtype).spoken(), quiet=config.quiet)
+    parts = load_parts(models, config)
     return label_folder(
         found.images,
         root=found.root,
         out=Path(config.out),
-        parts=load_parts(models, config),
+        parts=parts,
         settings=config.numbers,
         limit=config.limit,
         shard=config.part,
@@ -67,6 +70,7 @@ def label(photos: PhotosValue, config: LabelConfig) -> LabelledDataset:
         forget_missing=config.forget_missing,
         retry_failed=config.retry_failed,
         command=config.command,
+        executor=executor_of(config.processes, loaded=parts, load=partial(load_parts, models, config)),
         quiet=config.quiet,
     )
 

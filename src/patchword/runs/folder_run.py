@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, replace_file, sole_use
 from patchword.errors import PatchwordError
-from patchword.runs.pipeline import Chunk, Executor, Work, Written, contents_of, remove_files, told
+from patchword.runs.pipeline import Chunk, Executor, InThreads, Work, Written, contents_of, remove_files, told
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import LineRecord, Numerics, RunRecord, Session, unrecorded_numerics
 from patchword.runs.shards import shard_differences
@@ -236,6 +236,8 @@ class FolderRun(Generic[R, L]):
 
                     executor.run([chunk for chunk in chunks if not chunk.is_done], work=work, done=done)
                     self._progress = None
+                if not isinstance(executor, InThreads):
+                    remove_leftovers(folder)  # of others who died
                 return finish(begun.record, manifest)
 
     def tell(self, note: str) -> None:

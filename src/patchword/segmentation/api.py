@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from patchword.models.catalog import describe_models
 from patchword.models.loading import TEXT_EMBEDDINGS, Loader
 from patchword.models.registry import ModelName, name_of
 from patchword.runs.plan import describe_output
+from patchword.runs.processes import executor_of
 from patchword.segmentation.opening import ONNX, check_parts, open_segmenter
 from patchword.segmentation.video import VIDEO_SUFFIXES, check_extra, is_video
 
@@ -175,6 +177,7 @@ def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
         retry_failed=config.retry_failed,
         command=config.command,
         options=request.facts(),
+        executor=executor_of(config.processes, loaded=segmenter, load=partial(open_source, config)),
         quiet=config.quiet,
     )
 

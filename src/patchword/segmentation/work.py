@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, repeat, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class VideoEnd:
     unexpected: int
 
 
+def _nobody(note: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class SegmentWork:
     """What is done with the photographs and videos of a run; the `Work` of the folder engine.
@@ -64,7 +69,11 @@ class SegmentWork:
     how: FolderSettings
     large: frozenset[Path] = frozenset()
     shard: Shard | None = None
-    tell: Callable[[str], None] = lambda note: None
+    tell: Callable[[str], None] = _nobody
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process of its own, which has nobody to tell."""
+        return {**self.__dict__, "tell": _nobody}
 
     def read(self, path: Path) -> Pixels:
         """Decode a photograph, unless it is read part by part."""

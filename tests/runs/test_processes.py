@@ -1,0 +1,227 @@
+"""Chunks in processes of their own: the bytes of a run without them, however many there are and whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import patchword
+from interruptions import at_write, contents, make_photos
+from patchword.errors import PatchwordError
+from patchword.labeling import api as label_api
+from patchword.runs.pipeline import Chunk, Photograph, Pixels, Written
+from patchword.runs.processes import Processes
+from patchword.runs.records import LineRecord, read_sessions
+from patchword.segmentation import api as segment_api
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched by /proc")
+_MODULES: dict[str, Any] = {"label": label_api, "segment": segment_api}
+
+
+@dataclass
+class World:
+    """One command on the same photographs again and again."""
+
+    command: str
+    folder: Path
+    models: dict[str, str]
+
+    def run(self, out: str, **options: Any) -> Any:
+        numbers: dict[str, Any] = {"batch": 2}
+        if self.command == "label":
+            numbers = {"grids": (1,), "minimum_crops": 1, "minimum_share": 0, "pred_iou_thresh": 0, "margin": 0}
+        asked = {"classes": "cat, dog, sofa", "settings": numbers, "device": "cpu", "quiet": True, **self.models}
+        return getattr(patchword, self.command)(self.folder / "photos", out=self.folder / out, **asked | options)
+
+    def check(self, out: str) -> None:
+        """The bytes are those of a run without other processes."""
+        here, there = contents(self.folder / "here"), contents(self.folder / out)
+        assert sorted(name for name in here | there if here.get(name) != there.get(name)) == []
+
+
+@pytest.fixture(params=_MODULES, scope="module")
+def world(
+    request: pytest.FixtureRequest, tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFactory
+) -> World:
+    folder = tmp_path_factory.mktemp(request.param)
+    make_photos(folder / "photos")
+    more = {"mask_generator": str(tiny_sam)} if request.param == "label" else {"method": "maskclip"}
+    world = World(request.param, folder, {"image_text": str(tiny_clip), **more})
+    world.run("here")
+    return world
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_bytes_are_those_of_a_local_run(world: World, count: int) -> None:
+    world.run(f"in {count}", executor=f"processes:{count}")
+    world.check(f"in {count}")
+
+
+def test_processes_that_are_killed_cost_nothing_but_time(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    instants = random.Random(world.command)
+
+    def deadly(count: int | None, *, loaded: object, load: Callable[[], object]) -> Processes:
+        for number in range(2):
+            (tmp_path / str(number)).write_text(str(instants.randrange(1, 6)))  # of 11 or more
+        return Processes(2, loaded, partial(_load_to_die, load, tmp_path))
+
+    monkeypatch.setattr(_MODULES[world.command], "executor_of", deadly)
+    world.run("killed")
+    world.check("killed")
+    deaths = [record.getMessage() for record in caplog.records]
+    assert deaths  # two, unless the other process was done with everything before its instant came
+    assert all("of 2 died (SIGKILL)" in death for death in deaths)
+    assert sum(read_sessions(world.folder / "killed")[-1].done.values()) == 12
+
+
+def _load_to_die(load: Callable[[], object], fates: Path) -> object:
+    """In a worker: load, and be killed at a write where there is a fate left that says at which."""
+    for fate in sorted(fates.glob("[01]")):
+        try:
+            taken = fate.rename(fate.with_suffix(f".{os.getpid()}"))
+        except FileNotFoundError:  # the other one has it
+            continue
+        instant = int(taken.read_text())
+        taken.unlink()
+        at_write(instant, _die)()
+        break
+    return load()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("world", ["label"], indirect=True)
+def test_a_killed_driver_leaves_nobody_at_work_and_a_resumed_one_goes_on(world: World) -> None:
+    told = json.dumps([world.command, str(world.folder), world.models])
+    code = "import sys, test_processes; test_processes.drive(sys.argv[1])"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", code, told], env=environment, check=False, capture_output=True)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()[-2000:]
+    workers = json.loads((world.folder / "workers.json").read_text())
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(map(_is_at_work, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (world.folder / "stopped" / "manifest.jsonl").read_bytes().count(b"\n") == 4
+    world.run("stopped", executor="processes:2", resume=True)
+    world.check("stopped")
+
+
+def drive(told: str) -> None:
+    """In a process of its own: run, and be killed after some results."""
+    command, folder, models = json.loads(told)
+    world, left = World(command, Path(folder), models), [4]
+
+    class Watched(Processes):
+        def run(self, chunks: Any, *, work: Any, done: Callable[[Written], None]) -> None:
+            def count(written: Written) -> None:
+                done(written)
+                left[0] -= 1
+                if not left[0]:
+                    (world.folder / "workers.json").write_text(json.dumps(_children()))
+                    _die()
+
+            super().run(chunks, work=work, done=count)
+
+    _MODULES[command].executor_of = lambda count, *, loaded, load: Watched(2, loaded, load)
+    world.run("stopped")
+
+
+def _children() -> list[int]:
+    me = os.getpid()
+    found = Path(f"/proc/{me}/task/{me}/children").read_text(encoding="utf-8")
+    return [int(child) for child in found.split() if b"serve()" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def _is_at_work(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
+class Fateful:
+    """Work of photographs whose names say what becomes of it."""
+
+    models: object = None
+
+    def read(self, path: Path) -> Pixels:
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[str]:
+        for each in photographs:
+            if each.name == "deadly":
+                _die()
+            if each.name == "wrong":
+                raise ZeroDivisionError("at the photograph")
+            yield each.name
+
+    def write(self, made: str) -> Written:
+        if made == "full":
+            raise PatchwordError("the disk is full")
+        return Written(LineRecord(name=made, status="ok"))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _done(*names: str, load: Callable[[], object] = _nothing) -> list[str]:
+    found: list[str] = []
+    chunks = [Chunk(((name, Path(name)),), lines=1) for name in names]
+    models = object()
+    Processes(2, models, load).run(chunks, work=Fateful(models), done=lambda written: found.append(written.record.name))
+    return sorted(found)
+
+
+def test_errors_of_processes_end_the_run_in_one_line() -> None:
+    assert _done("a", "b", "c") == ["a", "b", "c"]
+    with pytest.raises(PatchwordError, match=r"^the disk is full$"):
+        _done("a", "full", "b")
+    with pytest.raises(ZeroDivisionError, match="at the photograph") as caught:
+        _done("wrong")
+    assert "in a worker process" in caught.value.__notes__[0]
+    with pytest.raises(PatchwordError, match=r"^3 processes died of deadly \(SIGKILL\); take it out"):
+        _done("a", "deadly")
+    with pytest.raises(PatchwordError, match=r"^3 processes died while they loaded the models \(SIGKILL\)"):
+        _done("a", load=_die)
+
+
+def test_an_interruption_ends_all_processes() -> None:
+    def interrupt(written: Written) -> None:
+        assert _children()
+        raise KeyboardInterrupt
+
+    models = object()
+    chunks = [Chunk(((name, Path(name)),), lines=1) for name in "abcd"]
+    with pytest.raises(KeyboardInterrupt):
+        Processes(2, models, _nothing).run(chunks, work=Fateful(models), done=interrupt)
+    assert not _children()
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(world: World) -> None:
+    for wrong in ("ray", "processes", "processes:0", "processes:-1", "processes:x", "threads:2"):
+        with pytest.raises(PatchwordError, match=r"executor '.*' is unknown; use local, or processes:N with N from 1"):
+            world.run("refused", executor=wrong)
+    with pytest.raises(PatchwordError, match=r"executor processes:2 needs models that .*; pass names or folders"):
+        Processes(2, None, lambda: None)
+    assert not (world.folder / "refused").exists()
