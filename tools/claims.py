@@ -20,7 +20,9 @@ from patchword.toytown.demo_scenes import ALL
 
 _VARIANTS: dict[str, dict[str, Any]] = {
     "as it is: both terms, one block": {},
-    "patch-text term alone": {"loss": "patch-text"},
+    "without the patch-mask term": {"mask_weight": 0.0},
+    "the paper's schedule and loss": {"schedule": "paper", "mask_weight": 0.0},
+    "patch-text term alone, no masks": {"loss": "patch-text", "mask_weight": 0.0},
     "both terms, text as anchor": {"patch_text": "text-anchor"},
     "both terms, patch as anchor": {"patch_text": "patch-anchor"},
     "cross entropy against the text vectors": {"loss": "cross-entropy"},

@@ -260,7 +260,7 @@ class LabelSettings(Settings):
     )
 
     mask_embeddings: bool = Field(
-        False,
+        True,
         description="Whether to keep what the image-text model sees in each mask that SAM found by itself, named or "
         "not; `align` then learns more than the names. About 1.5 kB a mask for 512 channels",
     )
@@ -312,7 +312,7 @@ class LabelSettings(Settings):
 
 LABEL_PRESETS: dict[str, LabelSettings] = {
     # A first look, or more photographs than time: 10 crops instead of 35, and no masks of everything.
-    "fast": LabelSettings(generator="clip-prompts-sam", grids=(1, 2)),
+    "fast": LabelSettings(generator="clip-prompts-sam", grids=(1, 2), mask_embeddings=False),
     # The method as it is described.
     "balanced": LabelSettings(),
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
