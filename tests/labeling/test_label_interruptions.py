@@ -46,7 +46,7 @@ def _may_mount(folder: Path) -> bool:
 
 def test_the_run_that_the_others_are_compared_with(report: dict[str, Any]) -> None:
     assert report["whole"]["code"] == 1  # one photograph is broken
-    assert report["whole"]["files"] == 2 * 11 + len(("marker", "dataset", "manifest", "quality", "report", "card"))
+    assert report["whole"]["files"] == 3 * 11 + len(("marker", "dataset", "manifest", "quality", "report", "card"))
 
 
 def test_killed_at_twenty_random_instants_it_ends_with_the_same_bytes(report: dict[str, Any]) -> None:
