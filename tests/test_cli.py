@@ -297,7 +297,7 @@ def test_as_a_module_without_a_traceback(tmp_path: Path) -> None:
 def test_models_list_needs_no_hub() -> None:
     listed = json.loads(must(run("models", "list", "--json")).out)
     by_name = {model["checkpoint"]["name"]: model for model in listed}
-    assert by_name["openai/clip-vit-base-patch16"]["presets"] == ["fast", "balanced"]
+    assert by_name["openai/clip-vit-base-patch16"]["presets"] == ["fast", "balanced", "paper"]
     assert by_name["facebook/sam-vit-huge"]["checkpoint"]["licence"] == "Apache-2.0"
     table = must(run("models", "list")).out
     assert all(name in table for name in by_name)
