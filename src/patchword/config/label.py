@@ -261,8 +261,7 @@ class LabelSettings(Settings):
 
     mask_embeddings: bool = Field(
         True,
-        description="Whether to keep what the image-text model sees in each mask that SAM found by itself, named or "
-        "not; `align` then learns more than the names. About 1.5 kB a mask for 512 channels",
+        description="Keep what CLIP sees in each mask of SAM, named or not; `align` learns more then (1.5 kB a mask)",
     )
 
     # Uncertainty
@@ -311,9 +310,8 @@ class LabelSettings(Settings):
 
 
 LABEL_PRESETS: dict[str, LabelSettings] = {
-    # A first look, or more photographs than time: 10 crops instead of 35, and no masks of everything.
+    # 10 crops instead of 35, and no masks of everything.
     "fast": LabelSettings(generator="clip-prompts-sam", grids=(1, 2), mask_embeddings=False),
-    # The method as it is described.
     "balanced": LabelSettings(),
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
     "thorough": LabelSettings(
@@ -324,7 +322,7 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
         sampling_uncovered=64,
         proposal_grids=(1, 2),
     ),
-    # The paper's, where it says how, and nothing that is ours beside it: Segment Anything's own grid of points.
+    # The paper's where it says how, with Segment Anything's own grid of points.
     "paper": LabelSettings(fusion="highest", point_sampling="grid", mask_embeddings=False),
 }
 
