@@ -16,7 +16,7 @@ from PIL import Image
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError, PatchwordWarning
-from patchword.segmentation.heads import read_tiff_header, wants_tiles
+from patchword.segmentation.heads import read_head, read_tiff_header
 from patchword.segmentation.large.geo import GeoReader
 from patchword.segmentation.large.run import open_reader, segment_large
 from patchword.segmentation.large.tiles import ArrayReader, Box
@@ -116,9 +116,9 @@ def test_control_points_are_kept(tmp_path: Path) -> None:
 
 def test_a_world_file_counts(tmp_path: Path) -> None:
     Image.fromarray(picture(40, 40)).save(tmp_path / "a.tif")
-    assert not wants_tiles(tmp_path / "a.tif", settings=SegmentSettings())
+    assert not read_head(tmp_path / "a.tif", settings=SegmentSettings()).in_tiles
     (tmp_path / "a.tfw").write_text("0.5\n0\n0\n-0.5\n400000.25\n5799999.75\n")
-    assert wants_tiles(tmp_path / "a.tif", settings=SegmentSettings())
+    assert read_head(tmp_path / "a.tif", settings=SegmentSettings()).in_tiles
     facts = run(tmp_path / "a.tif")
     assert facts.on_earth.crs is None
     with rasterio.open(tmp_path / "out" / facts.mask) as after:
@@ -264,7 +264,7 @@ def test_without_rasterio_a_georeference_names_the_extra(tmp_path: Path, monkeyp
     path = write(tmp_path / "a.tif", picture(40, 40))
     Image.fromarray(picture(40, 40)).save(tmp_path / "plain.tif")
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    assert wants_tiles(path, settings=SegmentSettings())
+    assert read_head(path, settings=SegmentSettings()).in_tiles
     with pytest.raises(PatchwordError, match=r'needs the package rasterio: pip install "patchword\[geo\]"'):
         run(path)
     assert isinstance(open_reader(tmp_path / "plain.tif", settings=SegmentSettings()), ArrayReader)

@@ -14,7 +14,7 @@ from PIL import Image
 from patchword.config.segment import SegmentSettings
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
-from patchword.segmentation.heads import wants_tiles
+from patchword.segmentation.heads import read_head
 from patchword.segmentation.large import unfinished
 from patchword.segmentation.large.run import LargeFacts, segment_large
 from patchword.segmentation.large.tiles import ArrayReader, Box
@@ -219,14 +219,14 @@ def test_the_png_has_the_colours_of_the_classes(tmp_path: Path) -> None:
 def test_images_above_so_many_pixels_want_tiles(tmp_path: Path, most: float | None, expected: bool) -> None:
     for name in ("a.png", "a.jpg", "a.tif"):
         Image.fromarray(picture(40, 40)).save(tmp_path / name)
-        assert wants_tiles(tmp_path / name, settings=SegmentSettings(large_megapixels=most)) is expected
+        assert read_head(tmp_path / name, settings=SegmentSettings(large_megapixels=most)).in_tiles is expected
 
 
 @pytest.mark.parametrize("content", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0+", b"nothing"])
 def test_damaged_files_want_no_tiles(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tif").write_bytes(content)
-    assert not wants_tiles(tmp_path / "a.tif", settings=SegmentSettings())
-    assert not wants_tiles(tmp_path / "missing.tif", settings=SegmentSettings())
+    assert not read_head(tmp_path / "a.tif", settings=SegmentSettings()).in_tiles
+    assert not read_head(tmp_path / "missing.tif", settings=SegmentSettings()).in_tiles
 
 
 def test_an_array_is_read_in_parts() -> None:

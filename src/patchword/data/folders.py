@@ -64,9 +64,6 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
             sure to go on, `remove_leftovers` clears it.
         overwrite: empty such a folder first, whatever it holds.
         marker: the kind of result, such as "labels" or "model".
-
-    Returns:
-        the folder.
     """
     path = Path(path)
     check_output(path, resume=resume, overwrite=overwrite, marker=marker)
@@ -203,11 +200,7 @@ class Manifest:
             raise WriteError(f"cannot write {self.path}: {error.strerror}") from None
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Close the file and write it anew, one record a name, sorted by name.
-
-        Returns:
-            the records by name, in that order.
-        """
+        """Close the file and write it anew, one record a name, sorted by name."""
         self.close()
         records = dict(sorted(self.read().items()))
         write_text(self.path, "".join(json_text(record) + "\n" for record in records.values()))

@@ -140,14 +140,10 @@ def to_tensor(image: NDArray[np.uint8]) -> Tensor:
     """
     import torch
 
-    _check_photograph(image)
-    channels_first = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, h, w)
-    return channels_first.to(torch.float32).div_(255)
-
-
-def _check_photograph(image: NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise PatchwordError(f"image must be uint8 (height, width, 3), not {image.dtype} of shape {image.shape}")
+    channels_first = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]  # (1, 3, h, w)
+    return channels_first.to(torch.float32).div_(255)
 
 
 def _told(path: Path, read: Callable[[Path], Read]) -> Read:

@@ -138,9 +138,6 @@ def fetch_models(names: Sequence[str], *, revision: str | None = None, to: Path 
         revision: branch, tag or commit, for a single name only.
         to: folder to fetch to instead of the hub's cache: the folder itself for a single name, and for several one
             folder each in it, called by the last part of the name. An interrupted fetch goes on where it stopped.
-
-    Returns:
-        one record a name.
     """
     if revision is not None and len(names) > 1:
         raise PatchwordError(

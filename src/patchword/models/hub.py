@@ -152,11 +152,7 @@ def segmenter_folder(name: str | Path) -> Path | None:
 
 
 def fetch_config(name: str, *, revision: str | None) -> Path:
-    """Fetch the config of a hub name, after one brief question whether the hub answers at all.
-
-    Returns:
-        path of the file in the cache.
-    """
+    """Fetch the config of a hub name, after one brief question whether the hub answers at all."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.constants import is_offline_mode
 
@@ -188,9 +184,6 @@ def fetch_files(name: str, *, revision: str | None, to: Path | None = None) -> P
         revision: branch, tag or commit; None for the main branch, or, where that has only pickled weights, for the
             conversion to safetensors that the hub's own robot proposes for it.
         to: folder to put the files in; None for the hub's cache.
-
-    Returns:
-        the folder with the files.
     """
     from huggingface_hub import snapshot_download
 

@@ -77,9 +77,6 @@ def compare_with_reference(
     Args:
         name, revision, device, dtype: as for `load_image_text`; the adapter runs with these.
         kind: the role that is compared.
-
-    Returns:
-        one comparison a quantity, on a picture drawn here.
     """
     source = find_source(name, revision=revision, kind=kind)
     compare = _REFERENCES.get((source.family.name, kind))

@@ -189,13 +189,7 @@ def encode_vocabulary(
 
 
 def check_words(vectors: TextVectors, *, encoder: ImageTextEncoder, vocabulary: Vocabulary) -> None:
-    """Warn of words that the text tower does not see whole, and of words of two classes that are the same to it.
-
-    Args:
-        vectors: of the vocabulary, its background words included.
-        encoder: that made them.
-        vocabulary: whose words they are.
-    """
+    """Warn of words that the text tower does not see whole, and of words of two classes that are the same to it."""
     words = _words_of(vocabulary, background=True)
     limit, counts = getattr(encoder, "context_length", None), getattr(encoder, "token_counts", None)
     if limit is not None and counts is not None:

@@ -328,12 +328,7 @@ def named_alike(error: object, *, path: Path, name: str) -> PatchwordError:
 
 
 def why_unwritten(error: PatchwordError, *, folder: Path) -> PatchwordError:
-    """What to write down of a photograph whose results cannot have its name.
-
-    Args:
-        error: of writing its files.
-        folder: of the results.
-    """
+    """What to write down of a photograph whose results cannot have its name."""
     cause = error.__context__
     if not (isinstance(cause, OSError) and cause.errno in _OF_THE_NAME):
         raise error

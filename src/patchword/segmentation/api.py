@@ -185,7 +185,10 @@ def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
 def check_source(source: ModelSource, *, refine: str) -> None:
     """Refuse, before anything is loaded, parts that make no segmenter together."""
     if source.model is None or isinstance(source.model, str | Path):
-        check_refining(refine, mask_generator=source.mask_generator)
+        if refine == "sam" and source.mask_generator is None:
+            raise PatchwordError("refine=sam needs a mask generator, such as a SAM; name one by --mask-generator")
+        if refine != "sam" and source.mask_generator is not None:
+            raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
     check_parts(
         source.model,
         method=source.method,
@@ -208,14 +211,6 @@ def open_source(source: ModelSource, *, as_published: bool = False) -> AnySegmen
         dtype=source.dtype,
         as_published=as_published,
     )
-
-
-def check_refining(refine: str, *, mask_generator: object) -> None:
-    """Refuse snapping to masks without what draws them, and one without the other."""
-    if refine == "sam" and mask_generator is None:
-        raise PatchwordError("refine=sam needs a mask generator, such as a SAM; name one by --mask-generator")
-    if refine != "sam" and mask_generator is not None:
-        raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
 
 
 def _choose(found: Photographs, *, video: bool) -> tuple[tuple[Path, ...], int]:

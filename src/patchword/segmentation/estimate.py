@@ -21,7 +21,7 @@ from patchword.runs.pipeline import Pixels
 from patchword.runs.plan import NOTHING_WRITTEN, Plan, cost_of, describe_output, from_sample
 from patchword.segmentation.api import SegmentRequest, open_source
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.heads import wants_tiles
+from patchword.segmentation.heads import read_head
 from patchword.segmentation.records import RESULTS
 from patchword.segmentation.result import Segmented, files_of, write_result
 from patchword.segmentation.video import FrameCount, is_video, read_frames
@@ -76,7 +76,7 @@ class _Trials:
 
     def _read(self, path: Path) -> Pixels:
         if not is_video(path):
-            if wants_tiles(path, settings=self.request.config.numbers):
+            if read_head(path, settings=self.request.config.numbers).in_tiles:
                 raise PatchwordError(f"{path} is read tile by tile, for which there is no estimate")
             return read_image(path)
         with closing(read_frames(path, wanted=lambda number: number == 0, count=FrameCount())) as frames:

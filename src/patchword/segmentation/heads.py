@@ -12,8 +12,6 @@ from patchword.config.segment import SegmentSettings
 from patchword.data.images import image_size
 from patchword.errors import PatchwordError
 
-_MILLION = 1_000_000
-
 
 class Head(NamedTuple):
     """What the head of a file tells.
@@ -27,11 +25,6 @@ class Head(NamedTuple):
     in_tiles: bool
 
 
-def wants_tiles(path: Path, *, settings: SegmentSettings) -> bool:
-    """Whether a file is segmented tile by tile; see `read_head`."""
-    return read_head(path, settings=settings).in_tiles
-
-
 def read_head(path: Path, *, settings: SegmentSettings) -> Head:
     """How large an image is, and whether it wants tiles: a TIFF with a georeference, or more than `large_megapixels`.
 
@@ -43,11 +36,8 @@ def read_head(path: Path, *, settings: SegmentSettings) -> Head:
     except PatchwordError:
         return Head(0, in_tiles=False)
     georeferenced = header is not None and header.georeferenced
-    return Head(height * width, in_tiles=georeferenced or _is_large(height * width, settings))
-
-
-def _is_large(pixels: int, settings: SegmentSettings) -> bool:
-    return settings.large_megapixels is not None and pixels > settings.large_megapixels * _MILLION
+    large = settings.large_megapixels is not None and height * width > settings.large_megapixels * 1_000_000
+    return Head(height * width, in_tiles=georeferenced or large)
 
 
 _WIDTH, _HEIGHT, _MEANING, _ORIENTATION = 256, 257, 262, 274  # tags of TIFF 6.0

@@ -63,13 +63,7 @@ class TextStore:
     ) -> TextVectors:
         """The vectors of a vocabulary: those that are kept, or else new ones, which then are.
 
-        Args:
-            encoder: the text tower.
-            vocabulary: what is encoded.
-            make: encodes it.
-
-        Returns:
-            its vectors on the encoder's device. A store that cannot be read or written is as if it were empty.
+        A store that cannot be read or written is as if it were empty.
         """
         if self._folder is None or not encoder.record.fingerprint:
             return make()
@@ -210,9 +204,6 @@ class ClassWords:
         Args:
             settings: thresholds, temperature and what the softmax is over.
             temperature: where the settings have none.
-
-        Returns:
-            the classes, with that background, and the rule.
         """
         rule = PostprocessConfig(
             class_of=self.class_of(settings.softmax_over),
@@ -234,12 +225,7 @@ class ClassWords:
 
 
 def mask_names(vocabulary: Vocabulary, *, settings: SegmentSettings) -> tuple[str, ...]:
-    """Names of a label map's values, as `ClassWords.decision` has them, without any model.
-
-    Args:
-        vocabulary: that is asked for.
-        settings: of the segmentation.
-    """
+    """Names of a label map's values, as `ClassWords.decision` has them, without any model."""
     has_background = bool(vocabulary.background or settings.background_threshold)
     if has_background and BACKGROUND_NAME not in vocabulary.names:
         return (*vocabulary.names, BACKGROUND_NAME)

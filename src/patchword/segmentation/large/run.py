@@ -69,9 +69,6 @@ def segment_large(
         overlays: whether to write `overlays/<name>.jpg`, at most `settings.overview_side` pixels a side.
         confidence_bits: of the confidences that are written, 0 to 255 (8) or to 65535 (16); 0 writes none.
         note: told how far it is.
-
-    Returns:
-        What a line of the results says of the image.
     """
     path, out, chosen = Path(path), Path(out), settings or SegmentSettings()
     vocabulary = segmenter.vocabulary_of(classes, background=background)
