@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import patchword
 from interruptions import at_write, contents, make_photos
@@ -68,6 +69,30 @@ def world(
 def test_the_bytes_are_those_of_a_local_run(world: World, count: int) -> None:
     world.run(f"in {count}", executor=f"processes:{count}")
     world.check(f"in {count}")
+
+
+def test_the_scores_are_those_of_a_local_run(tiny_clip: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("photos/a.png", "photos/b.png", "photos/c.png"):
+        for path, most, shape in ((name, 256, (3, 4, 3)), (name.replace("photos", "masks"), 3, (3, 4))):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            blocks = generator.integers(0, most, shape, dtype=np.uint8)
+            Image.fromarray(blocks.repeat(16, axis=0).repeat(16, axis=1)).save(tmp_path / path)
+    for executor in ("local", "processes:2"):
+        patchword.evaluate(
+            tmp_path / "photos",
+            masks=tmp_path / "masks",
+            classes="cat, dog, sofa",
+            method="maskclip",
+            image_text=str(tiny_clip),
+            settings={"batch": 1},
+            scoring={"worst": 1, "resamples": 10},  # pictures of the worst of each process, of which one is left
+            out=tmp_path / executor,
+            device="cpu",
+            executor=executor,
+            quiet=True,
+        )
+    assert contents(tmp_path / "processes:2") == contents(tmp_path / "local")
 
 
 def test_processes_that_are_killed_cost_nothing_but_time(
