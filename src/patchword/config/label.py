@@ -310,7 +310,6 @@ class LabelSettings(Settings):
 
 
 LABEL_PRESETS: dict[str, LabelSettings] = {
-    # 10 crops instead of 35, and no masks of everything.
     "fast": LabelSettings(generator="clip-prompts-sam", grids=(1, 2), mask_embeddings=False),
     "balanced": LabelSettings(),
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
@@ -395,9 +394,7 @@ def label_settings(
     settings: LabelSettings | Mapping[str, Any] | None, *, preset: str = "balanced", generator: str | None = None
 ) -> LabelSettings:
     """The settings of a preset with those that a user gave in their place; all of them replace the preset's."""
-    if isinstance(settings, LabelSettings):
-        values = settings.model_dump()
-    else:
+    if not isinstance(settings, LabelSettings):
         find_preset(preset)
-        values = {**LABEL_PRESETS[preset].model_dump(), **LabelSettings.current(settings or {})}
-    return LabelSettings(**(values if generator is None else {**values, "generator": generator}))
+        settings = LABEL_PRESETS[preset].model_dump() | LabelSettings.current(settings or {})
+    return LabelSettings(**dict(settings) | ({} if generator is None else {"generator": generator}))
