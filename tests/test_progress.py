@@ -54,7 +54,8 @@ def test_a_bar_fits_a_line_of_80_letters_and_its_clock_starts_with_the_run(monke
 
 
 def test_a_notebook_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
     clock, stream = _Clock(), io.StringIO()
     with Progress(3, "labelling", stream=stream, clock=clock) as progress:
         for note in ("a long note", "", ""):

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _FIRST_LINE, _LINES = 5, 30  # seconds
 
 
+def is_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 class Progress:
     """How far a run is and how long it will take, on standard error.
 
@@ -129,7 +135,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done)
 
     def _write_line(self) -> None:
-        now, in_notebook = self._clock(), "ipykernel" in sys.modules
+        now, in_notebook = self._clock(), is_notebook()
         often = 1 if in_notebook else _LINES if self._told else _FIRST_LINE
         if now - self._last_line < often:
             return
