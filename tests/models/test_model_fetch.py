@@ -325,7 +325,7 @@ def test_list_says_what_is_cached_and_what_presets_use(published: Hub) -> None:
     fetch_models([NAME])
     after = {model.checkpoint.name: model for model in list_models()}
     assert [name for name, model in after.items() if model.cached] == [NAME]
-    assert after[NAME].presets == ("fast", "balanced")
+    assert after[NAME].presets == ("fast", "balanced", "paper")
     assert (after[NAME].family, after[NAME].kind) == ("clip", "image-text")
 
 
