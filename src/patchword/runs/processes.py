@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -14,8 +12,11 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from queue import Queue
 from typing import Any, cast
@@ -24,6 +25,13 @@ from patchword.errors import PatchwordError, first_line
 from patchword.runs.pipeline import Chunk, Executor, Photograph, Work, Writer, Written, read_photograph
 
 _log = logging.getLogger(__name__)
+
+
+class _Slot(Enum):
+    """Stands for the models in a work that is sent."""
+
+    MODELS = "models"
+
 
 _TRIES = 3  # of a chunk that a process died of, and of loading the models
 
@@ -49,22 +57,24 @@ class Processes:
     count: int
     loaded: object
     load: Callable[[], object]
-    _load: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if sys.platform == "win32":
+            raise PatchwordError(f"executor processes:{self.count} is not available on Windows; use shards")
         try:
-            message = pickle.dumps(self.load)
+            ForkingPickler.dumps(self.load)
         except Exception as error:  # objects of other people fail in ways of their own
             raise PatchwordError(
                 f"executor processes:{self.count} needs models that each process can load; pass names or folders "
                 f"instead of objects ({first_line(error)})"
             ) from None
-        object.__setattr__(self, "_load", message)
 
     def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
         """Do chunks in any order; no process is left when this returns or raises."""
         if chunks:
-            driver = _Driver(chunks, min(self.count, len(chunks)), (self._load, _packed(work, self.loaded)), done)
+            without = work if self.loaded is None else exchanged(work, self.loaded, _Slot.MODELS)
+            setup = (None if self.loaded is None else self.load, without)
+            driver = _Driver(chunks, min(self.count, len(chunks)), setup, done)
             try:
                 driver.run()
             finally:
@@ -78,23 +88,23 @@ class _Worker:
         self.place = place
         self.chunks: list[int] = []
         self.ready = False
+        self._pipe, theirs = Pipe()
         path = os.pathsep.join(each or str(Path.cwd()) for each in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from patchword.runs.processes import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is for the driver alone, which ends all
         )
+        theirs.close()
         self.send(first)
         threading.Thread(target=self._listen, args=(news,), name="patchword-listen", daemon=True).start()
 
     def send(self, message: Any) -> bool:
         """Tell it something; false where it is dead."""
-        assert self.process.stdin is not None
         try:
-            pickle.dump(message, self.process.stdin)
-            self.process.stdin.flush()
+            self._pipe.send(message)
         except OSError:
             return False
         return True
@@ -103,18 +113,14 @@ class _Worker:
         """End it at once; what it died of, where it was dead."""
         self.process.kill()
         code = self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):  # of what was on the way to it
-                if pipe is not None:
-                    pipe.close()
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     def _listen(self, news: Queue[tuple[_Worker, str, Any]]) -> None:
-        assert self.process.stdout is not None
         try:
             while True:
-                news.put((self, *pickle.load(self.process.stdout)))
+                news.put((self, *self._pipe.recv()))
         except Exception:  # the end, also in the middle of a message
+            self._pipe.close()
             news.put((self, "gone", None))
 
 
@@ -122,7 +128,7 @@ class _Driver:
     """Hands out chunks and takes in what was written, all in one thread."""
 
     def __init__(
-        self, chunks: Sequence[Chunk], count: int, setup: tuple[bytes, bytes], done: Callable[[Written], None]
+        self, chunks: Sequence[Chunk], count: int, setup: tuple[object, object], done: Callable[[Written], None]
     ) -> None:
         self._chunks, self._count, self._setup, self._done = chunks, count, setup, done
         self._waiting = deque(range(len(chunks)))
@@ -204,42 +210,33 @@ class _Driver:
         self._start(worker.place)
 
 
-def _packed(work: Work[Any], loaded: object) -> bytes:
-    """A work without its models."""
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, each: Any) -> str | None:
-            return "models" if each is loaded and each is not None else None
-
-    stream = io.BytesIO()
-    Pickler(stream).dump(work)
-    return stream.getvalue()
-
-
-def _unpacked(message: bytes, load: Callable[[], object]) -> Work[Any]:
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, _: Any) -> object:
-            return load()
-
-    return cast("Work[Any]", Unpickler(io.BytesIO(message)).load())
+def exchanged(record: Any, part: object, other: object) -> Any:
+    """A dataclass with one of its parts, or of their parts, exchanged for another."""
+    if record is part:
+        return other
+    if not is_dataclass(record):
+        return record
+    before = {each.name: getattr(record, each.name) for each in fields(record) if each.init}
+    after = {name: exchanged(value, part, other) for name, value in before.items()}
+    changed = {name: value for name, value in after.items() if value is not before[name]}
+    return replace(cast(Any, record), **changed) if changed else record
 
 
 def serve() -> None:
     """Do chunks in a process of its own until nobody asks any more; standard input and output are the driver's."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    driver: Connection[Any, Any] = Connection(os.dup(0))
     os.dup2(2, 1)  # whatever is printed must not get in between
-    place, count, load, packed = pickle.load(requests)
+    place, count, load, work = driver.recv()
     lock = threading.Lock()
 
     def answer(kind: str, what: Any) -> None:
         with lock:
-            pickle.dump((kind, what), answers)
-            answers.flush()
+            driver.send((kind, what))
 
     chunks: Queue[tuple[int, Chunk, list[Future[Photograph]]]] = Queue()
     try:
         _share_machine(place, count)
-        work = _unpacked(packed, pickle.loads(load))
+        work = work if load is None else exchanged(work, _Slot.MODELS, load())
     except Exception as error:
         answer("error", _sendable(error))
         return
@@ -248,7 +245,7 @@ def serve() -> None:
     def receive() -> None:
         try:
             while True:
-                number, chunk = pickle.load(requests)
+                number, chunk = driver.recv()
                 photographs = [
                     readers.submit(read_photograph, name, path, read=work.read) for name, path in chunk.photographs
                 ]
@@ -294,6 +291,6 @@ def _sendable(error: Exception) -> Exception:
     if not isinstance(error, PatchwordError):
         error.add_note(f"in a worker process:\n{''.join(traceback.format_exception(error))}")
     try:
-        return cast(Exception, pickle.loads(pickle.dumps(error)))
+        return cast(Exception, ForkingPickler.loads(ForkingPickler.dumps(error)))
     except Exception:  # some take more than a message
         return (PatchwordError if isinstance(error, PatchwordError) else RuntimeError)(str(error))
