@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent / "models"))
 import stand_ins
 import tiny as tiny_checkpoints
 
+from small_world import Models
+
 settings.register_profile("patchword", deadline=None, derandomize=True)  # no test depends on time or on luck
 settings.load_profile("patchword")
 
@@ -94,3 +96,8 @@ def tiny_open_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "open_clip", stand_ins.open_clip_module())
         yield f"open_clip:{stand_ins.make_open_clip(tmp_path_factory.mktemp('open_clip').resolve())}"
+
+
+@pytest.fixture(scope="session")
+def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
+    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)

@@ -100,6 +100,14 @@ def must(ran: Ran, *, code: int = 0) -> Ran:
     return ran
 
 
+def make_world(folder: Path, *, models: Models, count: int = 2) -> Path:
+    """Make photos/, labels/ and model/ by the commands; the photographs' folder."""
+    photos = make_photos(folder / "photos", count)
+    must(run(*label_command(photos, out=folder / "labels", models=models)))
+    must(run(*align_command(folder / "labels", out=folder / "model", models=models)))
+    return photos
+
+
 def names(paths: Sequence[Path]) -> list[str]:
     """Last parts of paths."""
     return [path.name for path in paths]

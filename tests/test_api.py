@@ -26,11 +26,6 @@ from small_world import ALIGN_SETTINGS, LABEL_SETTINGS, Models, files_in, make_p
 
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
-
-
-@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_photos(tmp_path_factory.mktemp("photos"))
 

@@ -20,6 +20,7 @@ from small_world import (
     files_in,
     label_command,
     make_photos,
+    make_world,
     must,
     run,
 )
@@ -42,17 +43,10 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
-
-
-@pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     """A folder with photos/, labels/, model/ and segmented/, made by the commands."""
     folder = tmp_path_factory.mktemp("made")
-    photos = make_photos(folder / "photos")
-    must(run(*label_command(photos, out=folder / "labels", models=models)))
-    must(run(*align_command(folder / "labels", out=folder / "model", models=models)))
+    photos = make_world(folder, models=models)
     classes = ("--classes", "cat, lamp", "--background", "sky, wall")
     must(run("segment", photos, "--model", folder / "model", *classes, "-o", folder / "segmented"))
     return folder

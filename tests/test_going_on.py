@@ -9,21 +9,24 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from small_world import Models, align_command, files_in, label_command, make_photos, must, pixels, run, state_of
-
-
-@pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
+from small_world import (
+    Models,
+    align_command,
+    files_in,
+    label_command,
+    make_world,
+    must,
+    pixels,
+    run,
+    state_of,
+)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     """A folder with photos/, labels/ and model/, made by the commands."""
     folder = tmp_path_factory.mktemp("made")
-    photos = make_photos(folder / "photos", count=3)
-    must(run(*label_command(photos, out=folder / "labels", models=models)))
-    must(run(*align_command(folder / "labels", out=folder / "model", models=models)))
+    make_world(folder, models=models, count=3)
     return folder
 
 

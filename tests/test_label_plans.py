@@ -20,11 +20,6 @@ from small_world import LABEL_SETTINGS, Models, files_in, label_command, make_ph
 
 
 @pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
-
-
-@pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_photos(tmp_path_factory.mktemp("plans") / "photos", count=9)
     (folder / "broken.jpg").write_text("no photograph")

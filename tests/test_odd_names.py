@@ -38,11 +38,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
-
-
 def on_disk(name: str) -> str:
     """A name as this process must write it, whose locale may be any, too."""
     return os.fsdecode(name.encode("utf-8", "surrogateescape"))

@@ -10,21 +10,14 @@ import pytest
 
 from patchword.models.catalog import whereabouts
 from patchword.models.registry import ModelName
-from small_world import UNDERSTOOD, Models, align_command, label_command, make_photos, must, run
-
-
-@pytest.fixture(scope="module")
-def models(tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> Models:
-    return Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
+from small_world import UNDERSTOOD, Models, align_command, label_command, make_photos, make_world, must, run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Path:
     """A folder with photos/, labels/ and model/."""
     folder = tmp_path_factory.mktemp("made")
-    photos = make_photos(folder / "photos")
-    must(run(*label_command(photos, out=folder / "labels", models=models)))
-    must(run(*align_command(folder / "labels", out=folder / "model", models=models)))
+    make_world(folder, models=models)
     return folder
 
 

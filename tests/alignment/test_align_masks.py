@@ -18,6 +18,7 @@ from patchword.alignment.run import AlignmentResult, align_labels
 from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordWarning
 from patchword.labeling.embeddings import CELLS, MaskEmbeddings
 from patchword.models.protocols import ModelRecord
 
@@ -44,7 +45,7 @@ def make_labels(folder: Path, *, maker: str = "t" * 64, embedded: bool = True) -
     items = []
     for seed in range(8):
         picture, classes = draw(seed)
-        image, labels, embeddings = (folder / kind / f"{seed}" for kind in ("photos.png", "masks.png", "embeddings"))
+        image, labels, embeddings = (folder / kind / f"{seed}" for kind in ("photos", "masks", "embeddings"))
         for path in (image, labels, embeddings):
             path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(image, "PNG")
@@ -90,13 +91,14 @@ def test_a_colour_that_no_label_names_is_found_by_its_name(tmp_path: Path) -> No
     assert called_by_its_name(result) > 0.9
 
 
-@pytest.mark.parametrize("reason", ["no weight", "no embeddings", "another model's"])
+@pytest.mark.parametrize("reason", ["no weight", "no embeddings", "another model's", "augmented"])
 def test_without_the_term_the_training_is_as_it_was(
     tmp_path: Path, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    off = SETTINGS.model_copy(update={"mask_weight": 0.0})
+    with_term = SETTINGS.model_copy(update={"features": "online"}) if reason == "augmented" else SETTINGS
+    off = with_term.model_copy(update={"mask_weight": 0.0})
     expected = train(make_labels(tmp_path, embedded=False), tmp_path / "expected", settings=off)
-    settings = off if reason == "no weight" else SETTINGS
+    settings = off if reason == "no weight" else with_term
     maker = "x" * 64 if reason == "another model's" else "t" * 64
     labels = make_labels(tmp_path, maker=maker, embedded=reason != "no embeddings")
     found = train(labels, tmp_path / "found", settings=settings, quiet=False)
@@ -104,7 +106,17 @@ def test_without_the_term_the_training_is_as_it_was(
     for one, other in zip(weights(found), weights(expected), strict=True):
         assert torch.equal(one, other)
     told = "mask embeddings are not used" in capsys.readouterr().err
-    assert told == (reason == "another model's")
+    assert told == (reason in ("another model's", "augmented"))
+
+
+def test_a_damaged_file_costs_its_photograph_s_masks(tmp_path: Path) -> None:
+    labels = make_labels(tmp_path)
+    assert labels.items[0].embeddings_file is not None
+    labels.items[0].embeddings_file.write_bytes(b"nothing")
+    with pytest.warns(PatchwordWarning, match=r"0 are damaged .*; 0 is trained on without its masks"):
+        result = train(labels, tmp_path / "model")
+    assert result.artifact.config.training.images == 8
+    assert result.history[-1].patch_mask > 0
 
 
 def test_targets_lie_about_the_mean_of_the_words(tmp_path: Path) -> None:

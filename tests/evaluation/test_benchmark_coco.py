@@ -242,8 +242,8 @@ def test_other_categories_than_cocos_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "has no list 'images'"),
         ('{"images": [], "annotations": []}', "'categories'"),
     ],

@@ -217,7 +217,7 @@ def test_probing_a_knowing_encoder_beats_raw_pixels(monkeypatch: pytest.MonkeyPa
 
 def test_probing_refuses_other_patches_and_no_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(measure_dino, "load_patch_encoder", lambda *_, **__: knowing_patches([], patch=14))
-    with pytest.raises(PatchwordError, match="patches of 14 pixels; allowed here is 8"):
+    with pytest.raises(PatchwordError, match="patches of 14 pixels; they must have 8"):
         measure_dino.measure_dino(tmp_path)
     with pytest.raises(PatchwordError, match="with test 0; it must be at least 1"):
         measure_dino.measure_dino(tmp_path, test=0)

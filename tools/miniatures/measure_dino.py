@@ -122,7 +122,7 @@ def measure_dino(folder: Path, *, train: int = 1500, test: int = 200, style_ever
     check_counts("measuring the miniature DINOv2", train=train, test=test)
     encoder = load_patch_encoder(str(folder), device="cpu")
     if encoder.record.patch_size != PATCH:
-        raise PatchwordError(f"{folder} has patches of {encoder.record.patch_size} pixels; allowed here is {PATCH}")
+        raise PatchwordError(f"{folder} has patches of {encoder.record.patch_size} pixels; they must have {PATCH}")
     known = draw_pool("probe", count=train, dusk_every=style_every)
     unseen = draw_pool("validate", count=test, dusk_every=style_every)
     scores = []

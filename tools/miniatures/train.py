@@ -44,7 +44,7 @@ def _run(chosen: argparse.Namespace) -> None:
         raise PatchwordError(f"--seed {chosen.seed}; it must be at least 0")
     for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "dino", "sam"))):
         if getattr(chosen, name) is not None and chosen.model not in models:
-            raise PatchwordError(f"--{name} with {chosen.model}; allowed with {', '.join(models)}")
+            raise PatchwordError(f"--{name} does not go with {chosen.model} (choose from {', '.join(models)})")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from tools.miniatures.train_clip import ClipRecipe, train_clip

@@ -19,7 +19,7 @@ from patchword.config.align import AlignSettings
 from patchword.data.images import find_images
 from patchword.data.masks import LabelMap, find_mask
 from patchword.data.vocabulary import Vocabulary
-from patchword.errors import PatchwordError
+from patchword.errors import PatchwordError, warn
 from patchword.labeling.embeddings import MaskEmbeddings
 from patchword.runs.progress import Progress
 
@@ -185,9 +185,9 @@ def label_items(
 
 
 def mask_targets(
-    items: Sequence[HashedItem], *, grid: tuple[int, int], text: Tensor, settings: AlignSettings
+    items: Sequence[HashedItem], *, grid: tuple[int, int], text: Tensor, settings: AlignSettings, quiet: bool = True
 ) -> MaskTargets:
-    """What the patches of items with embeddings are drawn to.
+    """What the patches of items with embeddings are drawn to; of a file that is damaged a warning is given.
 
     Images and words lie apart in CLIP's space: the masks' vectors are moved so that their mean is that of the classes'.
 
@@ -200,15 +200,21 @@ def mask_targets(
         regions (n, rows, columns), and unit vectors (m, d) float16 of the masks of all items.
     """
     regions, vectors, count = [], [text.new_empty(0, text.shape[1])], 0
-    for item in items:
-        if item.embeddings is None:
-            regions.append(torch.full(grid, IGNORED))
-            continue
-        found = MaskEmbeddings.load(item.embeddings)
-        where = found.regions(grid, majority=settings.majority)
-        regions.append(torch.where(where == IGNORED, IGNORED, where + count))
-        vectors.append(found.vectors.to(text))
-        count += len(found.vectors)
+    with Progress(len(items), "reading masks", quiet=quiet) as progress:
+        for item in items:
+            where = torch.full(grid, IGNORED)
+            try:
+                found = None if item.embeddings is None else MaskEmbeddings.load(item.embeddings)
+            except PatchwordError as error:
+                found = None
+                warn(f"{error}; {item.image.name} is trained on without its masks")
+            if found is not None:
+                where = found.regions(grid, majority=settings.majority)
+                where[where != IGNORED] += count
+                vectors.append(found.vectors.to(text))
+                count += len(found.vectors)
+            regions.append(where)
+            progress.advance()
     together = torch.cat(vectors)
     if count:
         together = functional.normalize(together - together.mean(dim=0) + text.mean(dim=0), dim=-1)

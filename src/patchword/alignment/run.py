@@ -149,8 +149,12 @@ def align_labels(
     if settings.augment and isinstance(features, OnlineFeatures):
         augmented = AugmentedFeatures(used, names=dataset.vocabulary.names, encoder=encoder, settings=settings)
     masks = None
-    if augmented is None and _masks_are_of(text_encoder, dataset, used, settings=settings, quiet=quiet):
-        masks = mask_targets(used, grid=features.grid, text=text.cpu(), settings=settings)
+    if settings.mask_weight > 0 and any(item.embeddings for item in used):
+        reason = _why_no_masks(text_encoder, dataset, augmented=augmented is not None)
+        if reason:
+            say(f"the labels' mask embeddings are not used: {reason}", quiet=quiet)
+        else:
+            masks = mask_targets(used, grid=features.grid, text=text.cpu(), settings=settings, quiet=quiet)
     data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented, masks)
     schedule = plan_training(data, settings=settings)
     for line in (schedule.line(), *schedule.warnings()):
@@ -188,22 +192,14 @@ def _unchanged(hashed: Sequence[HashedItem], dataset: LabelledImages, *, skipped
     return same
 
 
-def _masks_are_of(
-    text_encoder: ImageTextEncoder,
-    dataset: LabelledImages,
-    items: Sequence[HashedItem],
-    *,
-    settings: AlignSettings,
-    quiet: bool,
-) -> bool:
-    """Whether the labels hold embeddings of their masks, in the space of the text encoder."""
-    if settings.mask_weight == 0 or not any(item.embeddings for item in items):
-        return False
+def _why_no_masks(text_encoder: ImageTextEncoder, dataset: LabelledImages, *, augmented: bool) -> str:
+    """Why the embeddings of the labels' masks cannot be learned from; "" where they can."""
+    if augmented:
+        return "features are computed in every step, of crops that the masks do not follow"
     maker = getattr(dataset, "image_text", None)
-    if maker is not None and maker.fingerprint == text_encoder.record.fingerprint:
-        return True
-    say("the labels' mask embeddings are not used: they are of another image-text model", quiet=quiet)
-    return False
+    if maker is None or maker.fingerprint != text_encoder.record.fingerprint:
+        return "they are of another image-text model"
+    return ""
 
 
 def _check_any(items: Sequence[HashedItem], *, skipped: dict[str, str]) -> None:

@@ -47,7 +47,7 @@ class EvaluationFolder(FolderKind[SetupRecord, ImageScore]):
     def load(self, folder: Path) -> SetupRecord:
         if not (folder / SETUP_FILE).exists():
             raise PatchwordError(
-                f"{folder} is no evaluation: it has no {SETUP_FILE}; make one with `patchword evaluate -o`"
+                f"{folder} is not an evaluation: it has no {SETUP_FILE}; make one with `patchword evaluate -o`"
             )
         return read_record(folder / SETUP_FILE, SetupRecord)
 

@@ -366,7 +366,7 @@ def _mask(shape: _Shape, size: tuple[int, int], place: str) -> NDArray[np.bool_]
         if region.get("image_rotation"):
             raise UnusableError(_TURNED)
         if shape.kind not in ("brush", "polygon", "ellipse"):
-            raise UnusableError(f"object drawn as {shape.kind}, which is no mask")
+            raise UnusableError(f"object drawn as {shape.kind}, which is not a mask")
         if region.get("original_height") is not None:
             found = int(region["original_height"]), int(region["original_width"])
             check_size(found, needed=size, place=place)

@@ -80,7 +80,7 @@ def read_instances(path: Path) -> DrawnMasks:
     except PatchwordError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise PatchwordError(f"{path} is no COCO annotation file: {error!r}") from None
+        raise PatchwordError(f"{path} is not a COCO annotation file: {error!r}") from None
     wanted = class_list("coco_object").names
     if set(names) != set(wanted):
         other = sorted(set(names) ^ set(wanted))[0]
@@ -109,7 +109,7 @@ def read_detail(path: Path) -> tuple[DrawnMasks, dict[str, int]]:
     except PatchwordError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise PatchwordError(f"{path} is no annotation file of PASCAL in Detail: {error!r}") from None
+        raise PatchwordError(f"{path} is not an annotation file of PASCAL in Detail: {error!r}") from None
     if not images:
         raise PatchwordError(f"{path} has no photographs of the phase val")
     sorted_images = dict(sorted(images.items()))
@@ -190,7 +190,7 @@ def read_json(path: Path, *, needs: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         raise PatchwordError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise PatchwordError(f"{path} is no JSON: {error}") from None
+        raise PatchwordError(f"{path} is not JSON: {error}") from None
     missing = [name for name in needs if not isinstance(record, dict) or not isinstance(record.get(name), list)]
     if missing:
         raise PatchwordError(f"{path} has no list {missing[0]!r}; it needs {', '.join(needs)}")
