@@ -221,7 +221,7 @@ def test_settings_are_shown_with_their_choices_and_limits() -> None:
 
 def test_imports_across_the_layers_are_on_the_page() -> None:
     low = {"runs", "models", "data", "visualization", "config"}
-    stages = {"labeling", "alignment", "segmentation", "evaluation", "suggestion", "export", "ablation"}
+    stages = {"labeling", "alignment", "segmentation", "evaluation", "suggestion", "export", "ablation", "serving"}
     allowed = dict.fromkeys(stages, low) | {
         "runs": {"models", "data"},
         **{name: {"data"} for name in ("models", "visualization", "config")},
@@ -232,6 +232,7 @@ def test_imports_across_the_layers_are_on_the_page() -> None:
         "evaluation": low | {"segmentation"},
         "export": low | {"labeling"},
         "ablation": low | stages,
+        "serving": low | stages | {"toytown"},
     }
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     said = {

@@ -29,6 +29,7 @@ from patchword.cli.evaluate import evaluate
 from patchword.cli.exchange import export, import_
 from patchword.cli.models import encoders, models_app
 from patchword.cli.quality import quality
+from patchword.cli.serve import serve
 from patchword.cli.stages import align, label, segment
 from patchword.cli.suggest import suggest
 from patchword.cli.terminal import (
@@ -50,6 +51,7 @@ from patchword.config.others import (
     QualityConfig,
 )
 from patchword.config.segment import SegmentCommand
+from patchword.config.serve import ServeConfig
 from patchword.config.suggest import SuggestCommand
 
 
@@ -217,6 +219,7 @@ add_command(app, MethodsConfig, methods)
 add_command(app, ExportCommand, export)
 add_command(app, ImportCommand, import_)
 add_command(app, PushConfig, push)
+add_command(app, ServeConfig, serve)
 
 
 def main() -> None:

@@ -61,7 +61,8 @@ def parameters_of(kind: type[Config]) -> Sequence[tuple[str, Any]]:
             found.append((name, Annotated[str | None, typer.Argument(metavar=option.metavar, help=option.help)]))
         elif option.cli:
             flags = [option.flag or _flag(name), *([option.short] if option.short else [])]
-            found.append((name, _parameter(field, *flags, metavar=option.metavar, help=_help(field))))
+            typed = _parameter(field, *flags, metavar=option.metavar, help=_help(field), many=option.many)
+            found.append((name, typed))
     for former, name in kind.FORMER.items():
         field = kind.model_fields[name]
         found.append((former, _parameter(field, _flag(former), metavar="NAME", help="", hidden=True)))
@@ -85,7 +86,9 @@ def _short_cuts(kind: type[Config], part: str) -> Sequence[tuple[str, Any]]:
     return found
 
 
-def _parameter(field: FieldInfo, *flags: str, metavar: str | None, help: str, hidden: bool = False) -> Any:
+def _parameter(
+    field: FieldInfo, *flags: str, metavar: str | None, help: str, hidden: bool = False, many: bool = False
+) -> Any:
     """A flag, or an option of plain text: what it may be is checked by the config alone, and told in one line."""
     if field.annotation is bool:
         both = f"{flags[0]}/--no-{flags[0][2:]}" if field.default is True else flags[0]
@@ -93,9 +96,8 @@ def _parameter(field: FieldInfo, *flags: str, metavar: str | None, help: str, hi
     choices = choices_of(field)
     shown = metavar or (f"[{'|'.join(choices)}]" if choices else "TEXT")
     completing = (lambda: list(choices)) if choices else None
-    return Annotated[
-        str | None, typer.Option(*flags, metavar=shown, help=help, hidden=hidden, autocompletion=completing)
-    ]
+    typed = list[str] | None if many else str | None
+    return Annotated[typed, typer.Option(*flags, metavar=shown, help=help, hidden=hidden, autocompletion=completing)]
 
 
 def choices_of(field: FieldInfo) -> list[str]:
@@ -126,7 +128,7 @@ def read_typed(kind: type[C], typed: Mapping[str, Any]) -> tuple[Any, C]:
     values = kind.current(read_file(Path(path), kind)) if path else {}
     source = values.pop(kind.SOURCE.name, None)
     source = typed.get(kind.SOURCE.name) or ([source] if kind.SOURCE.many and isinstance(source, str) else source)
-    given = {name: value for name, value in typed.items() if value is not None and name in kind.model_fields}
+    given = {name: value for name, value in typed.items() if value not in (None, []) and name in kind.model_fields}
     for former, name in kind.FORMER.items():
         if typed.get(former) is not None:
             given.setdefault(name, typed[former])

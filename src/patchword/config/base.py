@@ -78,6 +78,7 @@ class Option:
         argument: whether it is typed without a flag, after the source.
         cli: whether the command line has it.
         kept: whether a config file has it.
+        many: whether it may be typed several times.
     """
 
     help: str
@@ -87,6 +88,7 @@ class Option:
     argument: bool = False
     cli: bool = True
     kept: bool = True
+    many: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""What the server is told at start: models, labels, where it listens, and its limits."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from patchword.config.base import Option, Settings
+from patchword.config.others import NOTHING
+from patchword.config.shared import Devices, MaskModel, Quiet, TextModel, VisionModel
+
+if TYPE_CHECKING:
+    ServeValues: TypeAlias = "ServeSettings | Mapping[str, Any] | None"
+else:
+    ServeValues = Any
+
+
+class ServeSettings(Settings):
+    """Limits of the server. Each bounds memory or time, whoever asks."""
+
+    queue: int = Field(64, ge=1, description="Requests that may wait for the models; more are answered with 429.")
+    batch: int = Field(8, ge=1, description="Waiting requests that go through a model together, at most.")
+    deadline: float = Field(
+        30.0, gt=0, description="Seconds after which a request that still waits is answered with 503."
+    )
+    megabytes: float = Field(32.0, gt=0, description="Size of a request, in megabytes (1e6 bytes), at most.")
+    megapixels: float = Field(
+        24.0, gt=0, description="Pixels of an image, in millions, at most; known before it is decoded."
+    )
+    longest_side: int = Field(16_384, ge=1, description="Pixels of an image's longer side, at most.")
+    classes: int = Field(256, ge=1, le=65_534, description="Class names in a request, at most.")
+    sessions: int = Field(32, ge=1, description="Uploaded images that are remembered; the oldest are forgotten.")
+    session_megabytes: float = Field(
+        512.0, gt=0, description="Memory of those images and their features, in megabytes, at most."
+    )
+    upload_seconds: float = Field(
+        60.0, gt=0, description="Seconds in which a request's body has to arrive; slower ones are answered with 408."
+    )
+    uploads: int = Field(256, ge=1, description="Requests that are worked on at once; more are answered with 503.")
+    stop_seconds: int = Field(30, ge=1, description="Seconds that requests in flight have to finish at the end.")
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Several = BeforeValidator(_several)
+
+
+class ServeConfig(Devices):
+    """Try a segmenter in the browser, review labels, run jobs, and answer programs."""
+
+    COMMAND: ClassVar[str] = "serve"
+    SOURCE = NOTHING
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword serve",
+        "patchword serve --model model/ --labels labels/ --port 9000",
+    )
+    PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": ServeSettings}
+
+    model: Annotated[
+        tuple[str, ...],
+        Several,
+        Option(
+            "Segmenter that `patchword align` made, or its .onnx file; may be given several times, to compare. By "
+            "default Toytown's, without training.",
+            "PATH",
+            many=True,
+        ),
+    ] = ()
+    method: Annotated[
+        tuple[str, ...],
+        Several,
+        Option("A training-free method beside the models; may be given several times.", "NAME", many=True),
+    ] = ()
+    image_text: Annotated[TextModel | None, Option("CLIP of --method: hub name, name@revision or folder.", "NAME")] = (
+        None
+    )
+    encoder: Annotated[VisionModel | None, Option("Where the vision encoder is now.", "NAME")] = None
+    text_encoder: Annotated[
+        TextModel | None,
+        Option("Where the text encoder is now, or a file of text embeddings (.npz).", "NAME"),
+    ] = None
+    mask_generator: Annotated[
+        MaskModel | None, Option("SAM: answers clicks in the review, and makes the setting refine=sam work.", "NAME")
+    ] = None
+    labels: Annotated[str | None, Option("Folder of labels to review.", "FOLDER")] = None
+    root: Annotated[
+        str | None, Option("Folder inside which jobs may read and write; without one there are no jobs.", "FOLDER")
+    ] = None
+    host: Annotated[
+        str, Option("Address to listen at; others than this machine's own are open to the network.", "ADDRESS")
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535), Option("Port; 0 takes a free one.", "N")] = 8000
+    token: Annotated[
+        str | None,
+        Option(
+            "Secret that requests have to bring along; by default that of the variable PATCHWORD_TOKEN, if any.",
+            "TEXT",
+            kept=False,
+        ),
+    ] = None
+    settings: Annotated[ServeValues, Option("Limits of the server.")] = None
+    quiet: Quiet = False
+
+    def check(self) -> None:
+        _ = self.limits
+
+    @cached_property
+    def limits(self) -> ServeSettings:
+        """The limits."""
+        return ServeSettings.of(self.settings)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
