@@ -17,6 +17,7 @@ os.environ.setdefault("NLTK_DATA", tempfile.gettempdir())  # which Label Studio'
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are so small that threads cost more than they give
 sys.path.insert(0, str(Path(__file__).parent / "labeling"))  # their fakes serve others, too
 sys.path.insert(0, str(Path(__file__).parent / "models"))
+sys.path.insert(0, str(Path(__file__).parent / "export"))
 
 import stand_ins
 import tiny as tiny_checkpoints

@@ -95,7 +95,7 @@ def run_ablation(
     Returns:
         the table; it is in `out` as `table.md` and `ablation.json` too.
     """
-    labels = LabelledDataset.open(grid.labels)
+    labels = LabelledDataset.open(grid.labels).reviewed()
     truth = Path(grid.truth)
     for item in labels.items:  # before hours of training, not after
         exact_mask(truth, item.record.name)

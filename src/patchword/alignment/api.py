@@ -34,7 +34,7 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
     Returns:
         the segmenter; it is in `out` as well.
     """
-    dataset, labelled_by = open_labels(labels, photos=config.photos)
+    dataset, labelled_by = open_labels(labels, photos=config.photos, reviews=config.reviews)
     named_text = config.text_encoder or labelled_by
     if named_text is None:
         raise PatchwordError("the labels do not say which image-text model they were made with; pass text_encoder")
@@ -46,6 +46,7 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
     tell(
         dataset.vocabulary.spoken(),
         f"{photograph_count(len(dataset.items))} with labels{_place(labels)}",
+        dataset.review.spoken() if isinstance(dataset, LabelledDataset) and dataset.review else "",
         spoken_models(describe_models(named)),
         f"output: {describe_output(config.out, config.resume, config.overwrite)}",
         quiet=config.quiet,
@@ -76,7 +77,7 @@ def _place(labels: object) -> str:
 
 def plan_align(labels: str | Path, config: AlignConfig) -> Plan:
     """What `align` would do. Where the vision encoder is on this machine it is loaded and timed."""
-    dataset, labelled_by = open_labels(labels, photos=config.photos)
+    dataset, labelled_by = open_labels(labels, photos=config.photos, reviews=config.reviews)
     from patchword.alignment.estimate import estimate_run
     from patchword.alignment.run import FEATURES
     from patchword.alignment.schedule import schedule_for
@@ -111,7 +112,7 @@ def _numbers(config: AlignConfig, labels: LabelledImages) -> AlignSettings:
 
 
 def open_labels(
-    labels: str | Path | LabelledImages, *, photos: str | Path | None
+    labels: str | Path | LabelledImages, *, photos: str | Path | None, reviews: bool = True
 ) -> tuple[LabelledImages, ModelName | None]:
     """A labelled data set and, where it tells, the image-text model that labelled it; some photographs may be gone."""
     if not isinstance(labels, str | Path) and not hasattr(labels, "items"):
@@ -120,6 +121,8 @@ def open_labels(
         dataset: LabelledImages = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     else:
         dataset = labels
+    if reviews and isinstance(dataset, LabelledDataset):
+        dataset = dataset.reviewed()
     labeller = dataset.image_text if isinstance(dataset, LabelledDataset) else None
     return dataset, ModelName.of(labeller) if labeller is not None else None
 

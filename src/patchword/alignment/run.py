@@ -51,7 +51,7 @@ from patchword.runs.records import Numerics, unrecorded_numerics
 from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
-NUMERICS = "numerics"
+NUMERICS, REVIEWS = "numerics", "reviews"
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,10 @@ def _identity(
     """What two runs must have in common for one to go on where the other stopped."""
     numerics = Numerics.of({"vision encoder": encoder, "text encoder": text_encoder})
     trained_in = str(compute_type(settings.precision, device=encoder.device)).removeprefix("torch.")
+    review = getattr(dataset, "review", None)
     contents = "\n".join(f"{item.key} {item.label_key} {item.embeddings_key}".rstrip() for item in hashed)
     return {
+        **({REVIEWS: review.fingerprint} if review is not None and review.fingerprint else {}),
         "data": hashlib.sha256(contents.encode()).hexdigest(),
         "vocabulary": dataset.vocabulary.hash,
         "encoder": encoder.record.fingerprint,
@@ -269,6 +271,11 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         before = run["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         raise PatchwordError(f"{path} is damaged; pass --overwrite to start again") from None
+    if before.get(REVIEWS) != identity.get(REVIEWS):
+        raise PatchwordError(
+            f"cannot resume in {out}: the decisions of the review are not those that the run there began with; pass "
+            "--overwrite to start again"
+        )
     for name, value in identity.items():
         was = before.get(name)
         if name == "settings" and isinstance(was, dict):  # earlier versions knew no masks

@@ -21,6 +21,7 @@ from patchword.config.shared import (
     Preset,
     Quiet,
     Resume,
+    Reviews,
     TextModel,
     VisionModel,
 )
@@ -221,6 +222,7 @@ class AlignConfig(Devices):
         TextModel | None, Option("The image-text model; by default the one that labelled.", "NAME")
     ] = None
     photos: Photos = None
+    reviews: Reviews = True
     settings: Annotated[AlignValues, Option("Numbers of stage 2.")] = None
     cache: Annotated[
         str | Path | None, Option("Keep the frozen features here; by default they go at the end.", "FOLDER")

@@ -20,6 +20,7 @@ from patchword.config.shared import (
     OverwriteCorrections,
     Photos,
     Quiet,
+    Reviews,
     TextModel,
     VisionModel,
 )
@@ -156,6 +157,7 @@ class ExportConfig(Config):
     format: Annotated[LabelFormat, Option("Format of the other tool.")]
     out: Annotated[str | Path, Option("Folder, or the file that the format is.", "PATH", short="-o")]
     photos: Photos = None
+    reviews: Reviews = True
     settings: Annotated[ExportValues, Option("Choices of the format.")] = None
     overwrite: Annotated[bool, Option("Replace what an earlier export left there.")] = False
     quiet: Quiet = False
@@ -195,9 +197,10 @@ class ExportCommand(ExportConfig):
             ONNX: ("--opset", "--int8", "--encoder", "--set"),
             TEXT_EMBEDDINGS: ("--classes", "--text-encoder"),
         }
-        allowed = of_formats.get(self.format, ("--photos", "--set"))
+        allowed = of_formats.get(self.format, ("--photos", "--set", "--no-reviews"))
         given = {
             "--photos": self.photos,
+            "--no-reviews": not self.reviews,
             "--opset": self.opset,
             "--int8": self.int8,
             "--classes": self.classes,

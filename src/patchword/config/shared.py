@@ -80,6 +80,7 @@ Photos = Annotated[
     str | Path | None,
     Option("Where the photographs are now; by default where they were.", "FOLDER"),
 ]
+Reviews = Annotated[bool, Option("Take the labels as people left them in the review, where they reviewed any.")]
 Overwrite = Annotated[bool, Option("Empty the folder first if it holds an earlier result.")]
 OverwriteCorrections = Annotated[bool, Option("As --overwrite, even if labels corrected by a person are lost.")]
 Resume = Annotated[bool, Option("Go on where an earlier run stopped.")]

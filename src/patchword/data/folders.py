@@ -142,6 +142,25 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
+@contextmanager
+def locked(file: IO[bytes]) -> Iterator[None]:
+    """Wait until no other process holds an open file's lock, and hold it; where the system has no locks, go on."""
+    if sys.platform == "win32":
+        while not _lock(file):
+            time.sleep(_REPLACING_PAUSE)
+        yield
+        return  # closing the file lets go
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all; folders on the way are made.
 

@@ -20,7 +20,7 @@ from patchword.models.registry import ModelName
 
 # What is uploaded of each kind of folder: never photographs, nor what a run leaves for itself.
 _MODEL_FILES = ["README.md", CONFIG, WEIGHTS, "training.json"]
-_LABEL_FILES = ["README.md", DATASET_FILE, MANIFEST_FILE, "quality.jsonl", "masks/**", "segments/**"]
+_LABEL_FILES = ["README.md", DATASET_FILE, MANIFEST_FILE, "quality.jsonl", "reviews.jsonl", "masks/**", "segments/**"]
 T = TypeVar("T")
 
 

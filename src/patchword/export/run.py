@@ -9,6 +9,7 @@ from typing import Literal
 
 from patchword.config.command import command
 from patchword.config.exchange import ExportConfig, ExportSettings, LabelFormat
+from patchword.config.inputs import tell
 from patchword.data.folders import prepare_output, write_json
 from patchword.errors import PatchwordError
 from patchword.export.coco import write_coco, write_coco_panoptic
@@ -35,7 +36,7 @@ class ExportSummary(Record):
         segments: objects; none for formats that hold classes of pixels alone.
         slivers: what is no object for being too small; none where nothing is.
         polygon_loss: none where the format holds masks.
-        notes: what the format could not hold, one sentence each.
+        notes: what a review changed, and what the format could not hold, one sentence each.
     """
 
     format: str
@@ -108,6 +109,9 @@ def export_labels(labels: str | Path | LabelledDataset, config: ExportConfig) ->
             f"{why_unusable(unusable)}; nothing is exported: label again with `patchword label ... --resume` (and "
             "--forget-missing for what is gone), or import again"
         )
+    labels = labels.reviewed() if config.reviews else labels
+    said = labels.review.spoken() if labels.review else ""
+    tell(said, quiet=config.quiet)
     is_file = _prepare(out, chosen, name=config.format, overwrite=config.overwrite)
     settings = settings.model_copy(update={"photographs": settings.photographs or chosen.photographs})
     with Progress(len(labels), f"exporting to {config.format}", "images", quiet=config.quiet) as progress:
@@ -122,7 +126,7 @@ def export_labels(labels: str | Path | LabelledDataset, config: ExportConfig) ->
         segments=job.segments if chosen.objects else None,
         slivers=job.slivers(),
         polygon_loss=job.loss.summary(),
-        notes=tuple(job.notes),
+        notes=(*([said] if said else []), *job.notes),
     )
     if not is_file:
         write_json(out / SUMMARY_FILE, summary.model_dump(mode="json", exclude={"path"}))

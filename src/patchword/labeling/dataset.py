@@ -33,6 +33,7 @@ from patchword.runs.records import check_counted
 
 if TYPE_CHECKING:
     from patchword.labeling.quality.records import QualityRecord
+    from patchword.labeling.reviewed import ReviewSummary
 
 _SHOWN = 6  # photographs in a notebook
 GONE = "the photograph is gone"
@@ -102,6 +103,7 @@ class LabelledDataset:
         counts: totals.
         preset: the preset that labelled; none where that is not recorded.
         encoder: the vision encoder that was named when labelling; none where none was.
+        review: what people changed, of labels that `reviewed` gives; none for the labels as they were made.
     """
 
     folder: Path
@@ -115,6 +117,7 @@ class LabelledDataset:
     counts: Counts
     preset: str | None = None
     encoder: str | None = None
+    review: ReviewSummary | None = None
 
     @classmethod
     def open(
@@ -241,6 +244,12 @@ class LabelledDataset:
             elif now != recorded:
                 reasons[item.record.name] = CHANGED
         return reasons
+
+    def reviewed(self) -> LabelledDataset:
+        """The labels with what people decided in the review; these labels themselves where nobody did."""
+        from patchword.labeling.reviewed import apply_reviews
+
+        return apply_reviews(self)
 
     def quality(self) -> Iterator[QualityRecord]:
         """What the labels of each photograph are worth, by name, one in memory at a time.

@@ -24,6 +24,7 @@ from patchword.labeling.records import (
     read_manifest,
     segments_path,
 )
+from patchword.labeling.review import ReviewLog, gather_reviews
 from patchword.models.protocols import ModelRecord
 from patchword.runs.folder_run import Difference, FolderKind
 from patchword.runs.merge import all_names, merge_parts, open_parts, photographs_of
@@ -108,6 +109,10 @@ def refuse_corrections(out: str | Path, *, keeping: Collection[str] = (), instea
     folder = Path(out)
     if read_marker(folder) != MARKER or not (folder / DATASET_FILE).is_file():
         return
+    if reviewed := {decision.image for decision in ReviewLog(folder).decisions()}:
+        raise PatchwordError(
+            f"{out} holds decisions of a review on {photograph_count(len(reviewed))}; --overwrite keeps them: {instead}"
+        )
     try:
         source = DatasetRecord.load(folder).source
         records = {} if source == "models" else read_manifest(Manifest(folder / MANIFEST_FILE))
@@ -201,6 +206,7 @@ def merge_labels(
         from patchword.labeling.quality.report import gather_quality
 
         gather_quality([part.folder for part in parts], into=folder)
+        gather_reviews([part.folder for part in parts], into=folder)
         finish(folder, record=record, manifest=manifest)
 
     merge_parts(
