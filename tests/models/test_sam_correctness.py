@@ -32,6 +32,49 @@ def sam_processor(side: int = 96) -> Any:
     )
 
 
+@pytest.mark.parametrize("size", [(48, 64), (33, 50), (200, 120)])
+@pytest.mark.parametrize(
+    ("points", "labels", "box"),
+    [
+        ([(3.0, 5.0)], [True], None),
+        ([(3.0, 5.0), (20.0, 30.0), (0.0, 0.0)], [True, False, True], None),
+        ([], [], (2.0, 3.0, 30.0, 25.0)),
+        ([(9.0, 8.0)], [False], (2.0, 3.0, 30.0, 25.0)),
+    ],
+)
+def test_clicks_and_boxes_agree_with_the_forward_pass(
+    tiny_sam: Path, size: tuple[int, int], points: list[Any], labels: list[bool], box: Any
+) -> None:
+    """The same prompt through SamModel as a whole, enlarged as Segment Anything does."""
+    from transformers import SamModel
+
+    image = photo(*size)
+    generator: Any = load_mask_generator(str(tiny_sam), device="cpu")
+    (embedding,) = generator.embed([to_tensor(image)])
+    mask, sure = generator.mask_at(embedding, points, labels=labels, box=box)
+
+    rows, columns = longest_side_size(size, target=96)
+    small = resize(to_tensor(image), size=(rows, columns), mode="bilinear")
+    record = generator.record
+    pixels = pad_bottom_right(normalise(small, mean=record.mean, std=record.std), size=(96, 96))
+    scale = torch.tensor([columns / size[1], rows / size[0]])
+    with torch.no_grad():
+        output = SamModel.from_pretrained(tiny_sam)(
+            pixel_values=pixels,
+            input_points=(torch.tensor(points) * scale)[None, None] if points else None,
+            input_labels=torch.tensor(labels).int()[None, None] if points else None,
+            input_boxes=None if box is None else (torch.tensor(box) * scale.repeat(2))[None, None],
+            multimask_output=len(points) + (box is not None) == 1,
+        )
+    best = int(output.iou_scores[0, 0].argmax())
+    low = output.pred_masks[0, 0, best][None, None]
+    whole = torch.nn.functional.interpolate(low, (96, 96), mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.interpolate(whole[..., :rows, :columns], size, mode="bilinear", align_corners=False)
+    assert sure == pytest.approx(float(output.iou_scores[0, 0, best]), abs=FORWARD)
+    clear = expected[0, 0].abs() > FORWARD
+    np.testing.assert_array_equal(mask[clear], (expected[0, 0] > 0)[clear])
+
+
 class TestSam:
     @pytest.mark.parametrize("size", SAM_SIZES)
     def test_pixels_agree_with_the_processor(self, tiny_sam: Path, size: tuple[int, int]) -> None:

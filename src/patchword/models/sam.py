@@ -130,17 +130,61 @@ class SamMaskGenerator:
         )
         logits = output.pred_masks[: len(owners), 0].float().split(counts)  # each (n, m, h, w)
         scores = output.iou_scores[: len(owners), 0].float().split(counts)  # each (n, m)
-        found = []
-        for embedding, low, sure in zip(embeddings, logits, scores, strict=True):
-            if not self._pads:
-                found.append(MaskProposals(low, sure, embedding.image_size))
-                continue
-            cells, target = low.shape[-1], self.record.input_size
-            valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
-            frame = MaskFrame(target, embedding.input_size)
-            inside = crop_logits(low, valid=valid)
-            found.append(MaskProposals(inside, sure, embedding.image_size, padded=low, frame=frame))
-        return tuple(found)
+        return tuple(map(self._proposals, embeddings, logits, scores))
+
+    @torch.no_grad()
+    def mask_at(
+        self,
+        embedding: ImageEmbedding,
+        points: Sequence[tuple[float, float]] = (),
+        *,
+        labels: Sequence[bool] = (),
+        box: tuple[float, float, float, float] | None = None,
+    ) -> tuple[NDArray[np.bool_], float]:
+        """The mask of one thing that a person points at.
+
+        Of one point or a box alone, which may mean several things, the surest of several masks is taken.
+
+        Args:
+            embedding: of the image.
+            points: x, y in pixels of the image as given.
+            labels: of each point, whether it is inside the thing.
+            box: x0, y0, x1, y1 around the thing.
+
+        Returns:
+            (h, w) at the image's size, and the model's own estimate of its IoU.
+        """
+        if not points and box is None:
+            raise PatchwordError("nothing is pointed at; give points or a box")
+        corners = [] if box is None else [box[:2], box[2:]]
+        check_prompts([embedding], [torch.tensor([[*points, *corners]], dtype=torch.float32)])
+
+        def mapped(places: Sequence[Sequence[float]]) -> Tensor:
+            asked = torch.tensor(places, dtype=torch.float32, device=self.device)
+            return map_points(asked, image_size=embedding.image_size, input_size=embedding.input_size)[None, None]
+
+        levels = [level.to(self.device) for level in embedding.features]
+        output = self.model(
+            image_embeddings=levels[0] if self._pads else levels[::-1],
+            input_points=mapped(points) if points else None,
+            input_labels=torch.tensor([[list(map(int, labels))]], device=self.device) if points else None,
+            input_boxes=mapped(corners).flatten(2) if corners else None,
+            multimask_output=len(points) + len(corners) // 2 == 1,
+        )
+        proposals = self._proposals(embedding, output.pred_masks[0].float(), output.iou_scores[0].float())
+        sure, choice = proposals.predicted_iou[0].max(dim=0)
+        whole = proposals.logits if proposals.padded is None else proposals.padded
+        mask = full_logits(whole[:, int(choice)], size=embedding.image_size, frame=proposals.frame)[0] > 0
+        return mask.cpu().numpy(), float(sure)
+
+    def _proposals(self, embedding: ImageEmbedding, low: Tensor, sure: Tensor) -> MaskProposals:
+        """Logits (n, m, h, w) and scores (n, m) of an image, and where it lies in them."""
+        if not self._pads:
+            return MaskProposals(low, sure, embedding.image_size)
+        cells, target = low.shape[-1], self.record.input_size
+        valid = (embedding.input_size[0] * cells / target, embedding.input_size[1] * cells / target)
+        frame = MaskFrame(target, embedding.input_size)
+        return MaskProposals(crop_logits(low, valid=valid), sure, embedding.image_size, padded=low, frame=frame)
 
 
 def check_prompts(embeddings: Sequence[ImageEmbedding], points: Sequence[Tensor]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -13,8 +17,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import Task, TaskID
 
+from patchword.data.folders import replacing_path
 
 _FIRST_LINE, _LINES = 5, 30  # seconds
+FILE_VARIABLE = "PATCHWORD_PROGRESS"
+"""Names a file that a run keeps up to date for whoever started it: JSON of what it does and how far it is."""
+_FILE_EVERY = 0.5  # seconds
 
 
 def is_notebook() -> bool:
@@ -69,6 +77,8 @@ class Progress:
         self._timer: threading.Timer | None = None
         self._told = False
         self._width = 0  # letters of a line that is rewritten
+        self._file = os.environ.get(FILE_VARIABLE)
+        self._last_file = -_FILE_EVERY
         self._lock = threading.Lock()  # one thread tells what it does while another one counts what is written
 
     def advance(self, count: int = 1) -> None:
@@ -108,13 +118,32 @@ class Progress:
                 self._bar = None
             if self._width:
                 self._write("\r", "\n")
+            self._last_file = -_FILE_EVERY
+            self._write_file()
 
     def _show_waiting(self) -> None:
         with self._lock:
             if self._timer is not None:
                 self._show()
 
+    def _write_file(self) -> None:
+        if self._file is None or self._clock() - self._last_file < _FILE_EVERY:
+            return
+        self._last_file = self._clock()
+        seconds, done = self._clock() - self._started, self.done - self._already
+        told = {
+            "doing": self._description,
+            "done": self.done,
+            "total": self.total,
+            "unit": self._unit,
+            "left": round((self.total - self.done) * seconds / done, 1) if done > 0 else None,
+            "note": self.note,
+        }
+        with suppress(OSError), replacing_path(Path(self._file)) as file:
+            file.write_text(json.dumps(told), encoding="utf-8")
+
     def _show(self) -> None:
+        self._write_file()
         if self._quiet:
             return
         stream = self._stream or sys.stderr
