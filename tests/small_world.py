@@ -76,7 +76,9 @@ def settings_options(settings: dict[str, object]) -> list[str]:
     return [f"--set={name}={value}" for name, value in settings.items()]
 
 
-def label_command(photos: Path, *, out: Path, models: Models, classes: object = "cat, dog, sofa") -> list[object]:
+def label_command(
+    photos: Path | str, *, out: Path | str, models: Models, classes: object = "cat, dog, sofa"
+) -> list[object]:
     """`patchword label` with tiny models."""
     parts = ["--image-text", models.clip, "--mask-generator", models.sam]
     return ["label", photos, "--classes", classes, "-o", out, *parts, *settings_options(LABEL_SETTINGS)]

@@ -21,6 +21,10 @@ class WriteError(PatchwordError):
     """A file that cannot be written, such as on a full disk: no fault of the one photograph that is at hand."""
 
 
+class StorageError(PatchwordError):
+    """A store of objects that cannot be reached or refuses: no fault of the one photograph that is at hand."""
+
+
 class SizeError(PatchwordError):
     """A mask of another size than its photograph; masks are never resized.
 

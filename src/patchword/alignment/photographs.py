@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from patchword.data.images import read_image, to_tensor
+from patchword.data.storage import held, is_stored
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import resize
@@ -43,6 +44,8 @@ def content_hash(path: Path) -> str:
 
     A file is read once in a process, and again only when its size, its times or its place on the disk have changed.
     """
+    if is_stored(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         stamp, now = _stamp(path), time.time_ns()
         known = _known.get(path)
@@ -93,6 +96,7 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
     Args:
         side: in pixels.
     """
+    path = held(path)
     try:
         if content_hash(path) != key:
             return Unreadable(key, f"{path} has changed since the run began")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from patchword.cli.terminal import command_line, print_columns, print_json, report_labels, say_where
 from patchword.config.exchange import ONNX, TEXT_EMBEDDINGS, ExportCommand, ImportCommand
+from patchword.data.storage import as_path
 
 
 def export(labels: str, config: ExportCommand) -> None:
@@ -76,7 +77,7 @@ def _export_labels(labels: str, config: ExportCommand) -> None:
     from patchword.export.run import export_labels
     from patchword.labeling.dataset import LabelledDataset
 
-    photos = None if config.photos is None else Path(config.photos)
+    photos = None if config.photos is None else as_path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     summary = export_labels(dataset, config=config.changed(photos=None))
     say_where(dataset, photos=photos, quiet=config.quiet)

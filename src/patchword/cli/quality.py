@@ -10,6 +10,7 @@ import typer
 
 from patchword.cli.terminal import FAILED, complain, print_columns, print_json, say_where
 from patchword.config.others import QualityConfig
+from patchword.data.storage import as_path
 from patchword.errors import WriteError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def quality(labels: str, config: QualityConfig) -> None:
     """Print scores, the worst first, and write the report."""
     from patchword.labeling.dataset import LabelledDataset
 
-    photos = None if config.photos is None else Path(config.photos)
+    photos = None if config.photos is None else as_path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
     from patchword.data.folders import Manifest
     from patchword.labeling.quality.records import summarise

@@ -21,7 +21,9 @@ from patchword.cli.terminal import (
 from patchword.config.align import AlignCommand
 from patchword.config.label import LabelCommand
 from patchword.config.segment import SegmentCommand
+from patchword.data.storage import is_stored
 from patchword.runs.progress import duration, photograph_count, rate
+from patchword.runs.records import recorded_root
 
 if TYPE_CHECKING:
     from patchword.labeling.preview import Preview
@@ -83,7 +85,8 @@ def align(labels: str, config: AlignCommand) -> None:
         typer.echo(
             f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
         )
-        photos = config.photos or os.path.relpath(Path(labels) / DatasetRecord.load(Path(labels)).photographs)
+        recorded = recorded_root(Path(labels), DatasetRecord.load(Path(labels)).photographs)
+        photos = config.photos or (recorded if is_stored(recorded) else os.path.relpath(recorded))
         say_next("segment", photos, "--model", out, "-o", "masks")
     reasons = read_skipped(out) if facts.images_skipped else {}
     exit_with_failures(facts.images_skipped, done="trained on", where=out / RUN, reasons=reasons)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from patchword.config.shared import PhotosValue
 from patchword.data.folders import MARKER_FILE, read_marker
+from patchword.data.storage import StoredPath, as_path, is_stored
+from patchword.data.tar_shards import SUFFIX, expand_braces
 from patchword.errors import PatchwordError
 
 _KINDS_TOLD = 5  # of skipped files
@@ -66,7 +68,9 @@ def choose_images(
         for path in find_images(source, also=also, skipped=skipped)
     }
     chosen = tuple(outside_results([found[name] for name in sorted(found)], root=root))
-    if out is not None:
+    if out is not None and is_stored(root):
+        chosen = tuple(path for path in chosen if not path.is_relative_to(as_path(out)))
+    elif out is not None:
         result = os.path.realpath(out)  # of `Path.resolve`, a link that leads to itself makes an error
         chosen = tuple(path for path in chosen if not Path(os.path.realpath(path)).is_relative_to(result))
     if len(chosen) < len(found):
@@ -80,12 +84,14 @@ def _sources(photos: PhotosValue) -> list[Path]:
     """What was named, patterns such as `photos/*.jpg` replaced by the files that they stand for."""
     named = [photos] if isinstance(photos, str | Path) else list(photos)
     sources: list[Path] = []
-    for each in map(str, named):
+    for each in (piece for text in map(str, named) for piece in _spelled_out(text)):
         if not each:
             raise PatchwordError("photos is empty; pass a path")
-        path = Path(each)
-        is_pattern = any(mark in each for mark in "*?[") and not os.path.lexists(path)
+        path = as_path(each)
+        is_pattern = any(mark in each for mark in "*?[") and not (is_stored(path) or os.path.lexists(path))
         matching = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if is_pattern else [path]
+        if isinstance(path, StoredPath) and any(mark in each for mark in "*?["):
+            matching = path.matching()
         if not matching:
             raise PatchwordError(f"no file matches {each}; pass photographs or a folder of photographs")
         sources += matching
@@ -94,19 +100,28 @@ def _sources(photos: PhotosValue) -> list[Path]:
     for source in sources:
         if source.is_dir() and (result := _RESULTS.get(read_marker(source) or "")):
             raise PatchwordError(f"{source} holds {result}, not photographs; pass a folder of photographs")
+    if len({is_stored(source) and source.parts[0] for source in sources}) > 1:
+        raise PatchwordError("photographs are named in several places; copy them into one, or make a run of each")
     if len(sources) > 1 and any(source.is_absolute() or ".." in source.parts for source in sources):
         sources = [source.absolute() for source in sources]
     return sources
 
 
+def _spelled_out(text: str) -> list[str]:
+    """What `{000..119}.tar` stands for, where no file is called so."""
+    return expand_braces(text) if text.endswith(f"}}{SUFFIX}") and not os.path.lexists(text) else [text]
+
+
 def _root(sources: Sequence[Path]) -> Path:
     """The folder that photographs' names are relative to."""
-    folders = [source if source.is_dir() else source.parent for source in sources]
-    return folders[0] if len(folders) == 1 else Path(os.path.commonpath(folders))
+    folders = list(dict.fromkeys(source if source.is_dir() else source.parent for source in sources))
+    return folders[0] if len(folders) == 1 else type(folders[0])(os.path.commonpath(folders))
 
 
 def outside_results(paths: Sequence[Path], *, root: Path) -> list[Path]:
-    """Those that lie in no folder below the root that patchword has written."""
+    """Those that lie in no folder below the root that patchword has written; of stored ones that is known already."""
+    if is_stored(root):
+        return list(paths)
     results = _Results(root)
     return [path for path in paths if path not in results]
 

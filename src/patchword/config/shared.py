@@ -58,7 +58,8 @@ _MOST_PROCESSES = 256
 PHOTOS = Source(
     "photos",
     "PHOTOS...",
-    "Folders of photographs, searched recursively, single photographs, or patterns such as 'photos/*.jpg'.",
+    "Folders of photographs, searched recursively, single photographs, tar files in the layout of WebDataset, patterns "
+    "such as 'photos/*.jpg', or URLs of these such as s3://bucket/photos.",
     many=True,
 )
 LABELS = Source("labels", "LABELS", "Folder that `patchword label` or `patchword import` wrote.")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL import _imaging as imaging_library
 
+from patchword.data.storage import opened
 from patchword.errors import warn_of_file
 
 HEIF_EXTENSIONS = frozenset({".heic", ".heif", ".hif"})
@@ -59,7 +60,7 @@ def open_heif(path: Path) -> Image.Image:
     """Open a HEIF photograph, as `PIL.Image.open` opens others."""
     heif = _package("pillow_heif", kind="HEIF", extra="heif")
     heif.register_heif_opener(thumbnails=False)
-    return Image.open(path, formats=["HEIF"])
+    return Image.open(opened(path), formats=["HEIF"])
 
 
 def misread_by_pillow(image: Image.Image) -> str | None:
@@ -115,7 +116,7 @@ def read_tiff(path: Path, *, kind: str, most_pixels: int) -> tuple[NDArray[np.ui
         (h, w, 1 to 4) grey, red, green and blue, each with alpha or without; and the EXIF orientation, 1 to 8.
     """
     tifffile = _package("tifffile", kind=kind, extra="tiff")
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(opened(path)) as file:
         page = file.pages[0]
         if page.imagewidth * page.imagelength > most_pixels:
             raise UnreadableError(too_large(most_pixels))

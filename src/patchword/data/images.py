@@ -6,7 +6,7 @@ import os
 import stat
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from patchword.data.folders import MARKER_FILE
 from patchword.data.image_extras import (
     HEIF_EXTENSIONS,
     SILENCE,
@@ -30,7 +31,10 @@ from patchword.data.image_extras import (
     tiff_nodata,
     too_large,
 )
-from patchword.errors import PatchwordError, printable
+from patchword.data.storage import StoredPath, as_path, find_stored, held, is_stored
+from patchword.data.storage import opened as opened_path
+from patchword.data.tar_shards import SUFFIX, find_in_shard
+from patchword.errors import PatchwordError, StorageError, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +70,9 @@ def find_images(
     Returns:
         paths that start with `source`, sorted by their relative path with forward slashes.
     """
-    source = Path(source)
+    source = as_path(source)
+    if is_stored(source) or source.suffix == SUFFIX:
+        return _find_elsewhere(source, also=also, skipped=Counter() if skipped is None else skipped)
     try:
         missing = not source.exists()
     except OSError as error:
@@ -80,9 +86,47 @@ def find_images(
     found: dict[Path, _Candidate] = {}
     for candidate in sorted(candidates, key=lambda each: (each.linked, each.name)):
         found.setdefault(candidate.identity, candidate)
+    if not found and others[SUFFIX]:
+        return _find_in_shards(
+            [path for path in sorted(source.rglob(f"*{SUFFIX}")) if path.is_file()], skipped=others, source=source
+        )
     if not found:
-        raise PatchwordError(f"no photographs in {source}; looked for {', '.join(_common_extensions())} and the like")
+        raise _nothing_in(source)
     return [candidate.path for candidate in sorted(found.values(), key=lambda each: each.name)]
+
+
+def _nothing_in(source: Path) -> PatchwordError:
+    looked_for = ", ".join(_common_extensions())
+    return PatchwordError(f"no photographs in {source}; looked for {looked_for} and the like")
+
+
+def _find_elsewhere(source: Path, *, also: frozenset[str], skipped: Counter[str]) -> list[Path]:
+    """What is found below a URL, or in a tar file."""
+    if isinstance(source, StoredPath) and source.is_dir():
+        names, shards = find_stored(source, extensions=_extensions(), marker=MARKER_FILE, skipped=skipped)
+        if not names and shards:
+            return _find_in_shards([source / name for name in shards], skipped=skipped, source=source)
+        if not names:
+            raise _nothing_in(source)
+        if shards:
+            skipped[SUFFIX] += len(shards)
+        return [source / name for name in names]
+    if source.suffix.lower() in also:
+        raise PatchwordError(f"{source} is a video, which is read from a disk of this machine; copy it there first")
+    if not source.is_file():
+        raise PatchwordError(f"no such file or folder: {source}; pass a photograph or a folder of photographs")
+    if source.suffix == SUFFIX:
+        return _find_in_shards([source], skipped=skipped, source=source)
+    return [source]
+
+
+def _find_in_shards(shards: Sequence[Path], *, skipped: Counter[str], source: Path) -> list[Path]:
+    """Photographs in tar files, where a folder holds nothing else."""
+    skipped.pop(SUFFIX, None)
+    found = [path for shard in shards for path in find_in_shard(shard, extensions=_extensions(), skipped=skipped)]
+    if not found:
+        raise _nothing_in(source)
+    return found
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -98,12 +142,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Returns:
         (h, w, 3) uint8.
     """
-    return _told(Path(path), _read)
+    return _told(as_path(path), _read)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) in pixels of the upright photograph, without decoding it where its format allows."""
-    return _told(Path(path), _size)
+    return _told(as_path(path), _size)
 
 
 def orientation_hint(path: str | Path, *, size: tuple[int, int]) -> str:
@@ -118,7 +162,7 @@ def orientation_hint(path: str | Path, *, size: tuple[int, int]) -> str:
     """
     try:
         height, width = image_size(path)
-        stored = _told(Path(path), _stored_size)
+        stored = _told(as_path(path), _stored_size)
     except PatchwordError:
         return ""
     if size != stored or size == (height, width):
@@ -150,7 +194,9 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
     """What reading gives, or the reason in one line why there is nothing."""
     try:
         with SILENCE:
-            return read(path)
+            return read(held(path))
+    except StorageError:
+        raise
     except UnidentifiedImageError:
         reason = _why_unidentified(path)
     except Image.DecompressionBombError:
@@ -179,7 +225,7 @@ def _why_unidentified(path: Path) -> str:
 def _read(path: Path) -> NDArray[np.uint8]:
     _check_file(path)
     try:
-        with Image.open(path, formats=_formats()) as opened:
+        with Image.open(opened_path(path), formats=_formats()) as opened:
             trouble = misread_by_pillow(opened)
             if trouble is None:
                 opened.load()
@@ -198,7 +244,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 def _size(path: Path) -> tuple[int, int]:
     _check_file(path)
     try:
-        with Image.open(path, formats=_formats()) as opened:
+        with Image.open(opened_path(path), formats=_formats()) as opened:
             return _upright_size(opened)
     except UnidentifiedImageError:
         if not is_heif(path):
@@ -209,7 +255,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
-    with Image.open(path, formats=_formats()) as opened:
+    with Image.open(opened_path(path), formats=_formats()) as opened:
         width, height = stored_size(opened)
     return height, width
 

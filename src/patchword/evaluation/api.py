@@ -13,6 +13,7 @@ from patchword.config.evaluate import EvaluateConfig, EvaluatedModel, ScoredRun
 from patchword.config.inputs import tell
 from patchword.config.shared import read_vocabulary
 from patchword.data.folders import check_output
+from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
 from patchword.runs.pipeline import Executor
@@ -48,7 +49,7 @@ def evaluate(photos: str | Path, config: EvaluateConfig) -> EvaluationReport:
     rule = MaskRule(vocabulary, zero_is=config.zero_is, ignore_index=config.ignore_index)
     names = None if config.names is None else Path(config.names)
     task = folder_task(
-        Path(photos), masks=Path(config.masks), rule=rule, suffix=config.mask_suffix, names=names, limit=config.limit
+        as_path(photos), masks=Path(config.masks), rule=rule, suffix=config.mask_suffix, names=names, limit=config.limit
     )
 
     def of_segmenter(segmenter: AnySegmenter) -> MaskRule:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchword.data.folders import json_text, replacing, write_bytes
+from patchword.data.storage import is_stored
 from patchword.errors import PatchwordError
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the format wants a time, and the time of writing would differ from run to run
@@ -111,6 +112,8 @@ def place_photograph(photo: Path, *, target: Path, how: str) -> None:
         with whole_file(target) as file, _opened(photo) as source:
             shutil.copyfileobj(source, file)
         return
+    if is_stored(photo):
+        raise PatchwordError(f"{photo} cannot be linked to, for it is not on this machine; use photographs copy")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, Segment
+from patchword.data.storage import as_path
+from patchword.data.tar_shards import absent, photograph_at
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.records import (
@@ -29,7 +31,7 @@ from patchword.labeling.records import (
 from patchword.models.protocols import ModelRecord
 from patchword.runs.pipeline import contents_of, told
 from patchword.runs.progress import photograph_count
-from patchword.runs.records import check_counted
+from patchword.runs.records import check_counted, recorded_root
 
 if TYPE_CHECKING:
     from patchword.labeling.quality.records import QualityRecord
@@ -139,7 +141,7 @@ class LabelledDataset:
             raise PatchwordError(
                 f"{folder} is of a run that did not finish; finish it with `patchword label ... --resume`"
             )
-        root = folder / dataset.photographs if photos is None else Path(photos)
+        root = recorded_root(folder, dataset.photographs) if photos is None else as_path(photos)
         records = read_manifest(Manifest(folder / MANIFEST_FILE))
         check_manifest(folder, dataset, found=len(records))
         labelled = [record for record in records.values() if record.status != "failed"]
@@ -147,7 +149,7 @@ class LabelledDataset:
         embedded = dataset.settings is not None and dataset.settings.mask_embeddings
         items = tuple(
             LabelledItem(
-                root / PurePosixPath(record.name),
+                photograph_at(root, record.name),
                 label_map_path(folder, record.name),
                 segments_path(folder, record.name),
                 record,
@@ -239,7 +241,7 @@ class LabelledDataset:
         reasons = {}
         for item in sorted(self.items, key=lambda each: each.record.name):
             recorded, now = item.record.content, found.get(item.image)
-            if not item.image.is_file() or (recorded is not None and now is None):
+            if (recorded is not None and now is None) or (recorded is None and not item.image.is_file()):
                 reasons[item.record.name] = GONE
             elif now != recorded:
                 reasons[item.record.name] = CHANGED
@@ -298,7 +300,8 @@ def _example(items: Sequence[LabelledItem]) -> str:
 
 
 def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, allow_missing: bool) -> None:
-    gone = [item for item in items if not item.image.is_file()]
+    lacking = absent(root, [item.record.name for item in items])
+    gone = [item for item in items if item.record.name in lacking]
     if not root.is_dir() or (gone and len(gone) == len(items)):
         example = f"; {len(gone)} of {len(items)} are gone, such as {gone[0].record.name}" if gone else ""
         raise PatchwordError(

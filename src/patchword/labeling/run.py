@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from patchword.config.label import LabelSettings
 from patchword.data.folders import write_json
 from patchword.data.images import read_image, to_tensor
+from patchword.data.tar_shards import photograph_at
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, crop_side
 from patchword.labeling.dataset import LabelledDataset
@@ -111,7 +112,7 @@ def label_folder(
         out=out,
         record=record.model_copy(update={"preset": preset, "encoder": encoder}),
         wanted=wanted,
-        contents=lambda line: [(root / PurePosixPath(line.name), line.content)],
+        contents=lambda line: [(photograph_at(root, line.name), line.content)],
         root=root,
         resume=resume,
         overwrite=overwrite or overwrite_corrections,

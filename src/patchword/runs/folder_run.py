@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from patchword.data.folders import Manifest, prepare_output, remove_leftovers, replace_file, sole_use
+from patchword.data.tar_shards import absent
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import Chunk, Executor, InThreads, Work, Written, contents_of, remove_files, told
 from patchword.runs.progress import Progress, say
@@ -307,9 +308,7 @@ class FolderRun(Generic[R, L]):
         root = self.root
         if root is None:
             return frozenset()
-        return frozenset(
-            name for name in lines if name not in self.wanted and not (root / PurePosixPath(name)).is_file()
-        )
+        return absent(root, [name for name in lines if name not in self.wanted])
 
     def _changed(self, lines: Mapping[str, L]) -> frozenset[str]:
         files = [(name, path, content) for name, line in lines.items() for path, content in self.contents(line)]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Generic
 
 from patchword.data.folders import Manifest, prepare_output, replacing, sole_use, write_bytes
+from patchword.data.storage import as_path
 from patchword.errors import PatchwordError, WriteError
 from patchword.runs.folder_run import FolderKind, L, R, T
 from patchword.runs.progress import Progress
-from patchword.runs.records import RUNS_FILE, Session, ShardRecord
+from patchword.runs.records import RUNS_FILE, Session, ShardRecord, recorded_root
 from patchword.runs.shards import names_hash
 
 
@@ -134,7 +135,7 @@ def all_names(
 
 def photographs_of(part: Part[R, L], kind: FolderKind[R, L], *, photos: str | Path | None) -> Path:
     """Where the photographs are: where they were, relative to a shard, unless another folder is named."""
-    root = part.folder / (kind.photographs(part.record) or "") if photos is None else Path(photos)
+    root = recorded_root(part.folder, kind.photographs(part.record) or "") if photos is None else as_path(photos)
     if photos is not None and not root.is_dir():
         raise PatchwordError(f"no such folder of photographs: {photos}; pass where they are now, or leave it out")
     return root

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.images import read_image
-from patchword.errors import PatchwordError, printable
+from patchword.data.storage import held
+from patchword.errors import PatchwordError, StorageError, printable
 from patchword.runs.progress import Progress, photograph_count
 from patchword.runs.records import LineRecord
 
@@ -131,8 +132,11 @@ def read_photograph(name: str, path: Path, *, read: Callable[[Path], Pixels] = r
     """Read a photograph; what is wrong with it is in the place of its pixels."""
     content = None
     try:
-        content = content_of(path)
-        return Photograph(name, path, read(path), content)
+        whole = held(path)  # what is stored elsewhere is fetched once, to be hashed and decoded
+        content = content_of(whole)
+        return Photograph(name, path, read(whole), content)
+    except StorageError:
+        raise
     except PatchwordError as error:
         return Photograph(name, path, error, content)
     except (OSError, MemoryError) as error:  # a file that vanished, or too little memory for this one

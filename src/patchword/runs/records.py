@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchword.data.folders import json_text, write_bytes
+from patchword.data.storage import as_path, is_stored
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.versions import decisive_versions, versions
@@ -190,10 +191,19 @@ def check_counted(path: Path, *, found: int, counted: int, by: str, mend: str) -
 
 def relative_root(root: Path, *, folder: Path) -> str:
     """How a result in `folder` writes down where its photographs are: relative to itself where that is possible."""
+    if is_stored(root) or is_stored(folder):
+        return root.absolute().as_posix()
     try:
         return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
     except ValueError:  # on another drive
         return root.as_posix()
+
+
+def recorded_root(folder: Path, photographs: str) -> Path:
+    """Where the photographs of a result in `folder` are, of what `relative_root` has written down."""
+    if is_stored(folder) or is_stored(there := as_path(photographs)):
+        return as_path(photographs)
+    return folder / there
 
 
 def told_by_both(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:

@@ -10,7 +10,10 @@ from typing import IO, NamedTuple
 
 from patchword.config.segment import SegmentSettings
 from patchword.data.images import image_size
+from patchword.data.storage import beginning, is_stored
 from patchword.errors import PatchwordError
+
+_BEGINNING = 1 << 16  # bytes of a stored image, in which most tell their size
 
 
 class Head(NamedTuple):
@@ -30,6 +33,13 @@ def read_head(path: Path, *, settings: SegmentSettings) -> Head:
 
     Only the head of the file is read. Files that cannot be read do not want tiles; reading them says why.
     """
+    if is_stored(path):
+        head = _head_of(beginning(path, _BEGINNING), settings=settings)
+        return head if head.pixels else _head_of(path, settings=settings)
+    return _head_of(path, settings=settings)
+
+
+def _head_of(path: Path, *, settings: SegmentSettings) -> Head:
     header = read_tiff_header(path)
     try:
         height, width = image_size(path) if header is None else header.size
@@ -82,6 +92,8 @@ def read_tiff_header(path: Path) -> TiffHeader | None:
 
 
 def _has_world_file(path: Path) -> bool:
+    if is_stored(path):  # a request for each name
+        return False
     names = (path.with_suffix(suffix) for each in _WORLD_FILES for suffix in (each, each.upper()))
     return any(name.is_file() for name in names)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from patchword.data.colours import with_one_more
 from patchword.data.folders import write_text
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap
+from patchword.data.tar_shards import photograph_at
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
+from patchword.runs.records import recorded_root
 from patchword.segmentation.records import ResultRecord, SegmentationRecord
 from patchword.segmentation.result import OVERLAYS, mask_path
 from patchword.visualization.pages import Labelled, class_positions, encoded, hex_colour, render_page, small_pictures
@@ -96,7 +98,7 @@ def _picture(result: ResultRecord, *, folder: Path, record: SegmentationRecord, 
             return Picture(result, _large(folder / OVERLAYS / f"{result.name}.jpg", mask=result.large.mask))
         labels = LabelMap.load(mask_path(folder, result.name), names=record.names)
         if result.second is None:
-            photograph = read_image(folder / record.photographs / PurePosixPath(result.name))
+            photograph = read_image(photograph_at(recorded_root(folder, record.photographs), result.name))
         else:
             photograph = np.full((*labels.indices.shape, 3), _GREY, dtype=np.uint8)
         shown = small_pictures(photograph, labels, colours=colours, side=_SIDE, quality=_QUALITY)

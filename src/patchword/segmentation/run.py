@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.colours import with_one_more
 from patchword.data.folders import Manifest
+from patchword.data.tar_shards import photograph_at
 from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Beginning, FolderRun
 from patchword.runs.pipeline import Chunk, Executor, InThreads, name_images
@@ -87,7 +88,7 @@ def segment_folder(
         out=folder,
         record=record,
         wanted=frozenset(names),
-        contents=lambda line: [(root / PurePosixPath(line.name), line.content)],
+        contents=lambda line: [(photograph_at(root, line.name), line.content)],
         resume=resume,
         overwrite=overwrite,
         retry_failed=retry_failed,

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from pydantic import Field
@@ -19,6 +19,7 @@ from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, json_text, replacing, write_text
 from patchword.data.images import read_image
 from patchword.data.masks import LabelMap, Segment
+from patchword.data.tar_shards import photograph_at
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, WriteError
 from patchword.labeling.clip_crops import Detection
@@ -28,6 +29,7 @@ from patchword.labeling.quality.page import Page, Picture, render
 from patchword.labeling.quality.records import QualityRecord, QualitySummary, read_doubts, summarise, worst_masks
 from patchword.labeling.records import MANIFEST_FILE, DatasetRecord, label_map_path, read_manifest, segments_path
 from patchword.runs.progress import Progress
+from patchword.runs.records import recorded_root
 from patchword.visualization.pages import Labelled, small_pictures
 
 QUALITY_FILE = "quality.jsonl"
@@ -214,7 +216,7 @@ def write_report(
     settings = settings or ReportSettings()
     dataset = DatasetRecord.load(folder)
     images = read_manifest(Manifest(folder / MANIFEST_FILE))
-    root = folder / dataset.photographs if photos is None else photos
+    root = recorded_root(folder, dataset.photographs) if photos is None else photos
     vocabulary = Vocabulary.recorded(dataset.vocabulary.text, source=f"vocabulary of {folder}")
     names = vocabulary.names
     labelled = [name for name, record in images.items() if record.status != "failed"]
@@ -253,7 +255,7 @@ def _picture(
     record: QualityRecord, *, folder: Path, root: Path, vocabulary: Vocabulary, how: ReportSettings
 ) -> Picture:
     try:
-        photograph = read_image(root / PurePosixPath(record.name))
+        photograph = read_image(photograph_at(root, record.name))
         labels = LabelMap.load(label_map_path(folder, record.name), names=vocabulary.names)
         shown = small_pictures(
             photograph, labels, colours=vocabulary.colours, side=how.picture_side, quality=how.picture_quality
