@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from patchword.data.coco_masks import decode_segmentation
+from patchword.data.folders import json_text
 from patchword.data.masks import run_lengths
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.quality.records import QualityParts, QualityRecord
@@ -73,7 +74,9 @@ def test_photographs_come_worst_first_and_by_filters(tmp_path: Path) -> None:
         )
         for item, score in zip(labels, (0.9, 0.2, 0.5, 0.7, 0.1, 0.3), strict=True)
     ]
-    (labels.folder / "quality.jsonl").write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
+    (labels.folder / "quality.jsonl").write_text(
+        "".join(json_text(line.model_dump(mode="json")) + "\n" for line in lines)
+    )
     order = [name for _, name in sorted((line.score, line.name) for line in lines)]
     client = client_of(labels.folder)
 
