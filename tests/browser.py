@@ -49,27 +49,39 @@ class Browser:
         session = self._post("/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
         self._base = f"{address}/session/{session}"
 
-    def show(self, page: Path, *, width: int, dark: bool = False, query: str = "") -> None:
-        """Open a page as a screen of some width has it, with what stands behind its address."""
+    def show(self, page: Path | str, *, width: int, dark: bool = False, query: str = "") -> None:
+        """Open a file or an address as a screen of some width has it, with what stands behind its address."""
+        self.darken(dark)
+        self.resize(width, mobile=width < 600)
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self._post("/url", {"url": address + query})
+        self.settle()
+
+    def darken(self, dark: bool) -> None:
+        """Tell pages whether the person wants them dark."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.tell("Emulation.setEmulatedMedia", features=scheme)
-        self.resize(width, mobile=width < 600)
-        self._post("/url", {"url": page.resolve().as_uri() + query})
-        self._settle()
 
     def resize(self, width: int, *, mobile: bool = False) -> None:
         """Make the window as wide as that."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1}
         self.tell("Emulation.setDeviceMetricsOverride", **size, mobile=mobile)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Wait until two frames are drawn, so that what observes sizes has been told of them."""
         self.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
 
-    def run(self, script: str) -> Any:
-        """Run a script in the page; what it returns."""
-        return self._post("/execute/sync", {"script": script, "args": []})
+    def run(self, script: str, *arguments: object) -> Any:
+        """Run a script in the page; what it, or the promise that it gives, returns."""
+        return self._post("/execute/sync", {"script": script, "args": arguments})
+
+    def until(self, condition: str) -> Any:
+        """Wait until an expression is true in the page, at most as long as a script may run; its value."""
+        return self.run(
+            f"return new Promise(done => (function look() {{ const found = {condition};"
+            " found ? done(found) : setTimeout(look, 20) })())"
+        )
 
     def address(self) -> str:
         """Of the page that is open."""
@@ -79,7 +91,49 @@ class Browser:
     def press(self, *keys: str) -> None:
         """Press keys in turn, in what has the focus."""
         strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
-        self._post("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+        self._act(strokes, type="key", id="keyboard")
+
+    def point(self, selector: str, *places: tuple[float, float], drag: bool = False) -> None:
+        """Move the mouse over an element, to places that are shares of its width and height, from the first one on.
+
+        Args:
+            selector: of the element.
+            places: (x, y) each, in [0, 1].
+            drag: whether the button is down from the first place to the last.
+        """
+        box = self.run(
+            "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'center'});"
+            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]",
+            selector,
+        )
+        moves: list[dict[str, Any]] = [
+            {"type": "pointerMove", "x": round(box[0] + x * box[2]), "y": round(box[1] + y * box[3]), "duration": 0}
+            for x, y in places
+        ]
+        if drag:
+            moves = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
+        self._act(moves, type="pointer", id="mouse", parameters={"pointerType": "mouse"})
+
+    def _act(self, actions: list[dict[str, Any]], **device: Any) -> None:
+        self._post("/actions", {"actions": [{**device, "actions": actions}]})
+
+    def upload(self, selector: str, *files: Path) -> None:
+        """Choose files in a file field, as a person does in the system's dialog."""
+        root = self.tell("DOM.getDocument")["root"]["nodeId"]
+        field = self.tell("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.tell("DOM.setFileInputFiles", nodeId=field, files=[str(path.resolve()) for path in files])
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds serious or critical in the page: the rule and the first elements."""
+        from axe_core_python.base import AXE_FILE_PATH
+
+        self.run(AXE_FILE_PATH.read_text(encoding="utf-8"))
+        found: list[str] = self.run(
+            "return axe.run(document, {resultTypes: ['violations']}).then(found => found.violations"
+            ".filter(each => ['serious', 'critical'].includes(each.impact))"
+            ".map(each => `${each.id}: ${each.help}: ${each.nodes.slice(0, 3).map(node => node.html).join(' ')}`))"
+        )
+        return found
 
     def complaints(self) -> list[str]:
         """What the console says since it was last asked."""

@@ -30,10 +30,10 @@ export class Legend {
       row.hide.ariaPressed = String(hidden);
       row.line.classList.toggle('off', !shown);
       row.line.style.setProperty('--colour', colour);
-      row.line.style.setProperty('--share', `${100 * (results[0].of.get(name)?.share ?? 0)}%`);
+      row.line.style.setProperty('--share', `${100 * results[0].of.get(name).share}%`);
       results.forEach(({of}, at) => fill(row.cells[at], of.get(name)));
     }
-    results.forEach(({none}, at) => fill(this.none.cells[at], {share: none, confidence: null}));
+    results.forEach(({none}, at) => fill(this.none.cells[at], {share: none}));
     this.none.line.hidden = results.every(({none}) => !none);
   }
 
@@ -76,6 +76,6 @@ function measures(count) {
 }
 
 function fill({share, confidence}, found) {
-  share.textContent = percent(found?.share ?? 0);
-  confidence.textContent = found?.confidence?.toFixed(2) ?? '–';
+  share.textContent = percent(found.share);
+  confidence.textContent = found.confidence === undefined ? '' : found.confidence?.toFixed(2) ?? '–';
 }

@@ -16,6 +16,8 @@ let server = {models: [], examples: []};
 let picture = null; // {file, name, id}: id once the server has it
 let results = []; // of the picture: of the model, and of the one that it is compared with
 let turn = new AbortController(); // the newest run; an older one is of no more use
+let busy = false;
+let opening = 0; // number of the newest picture, which an older one that comes late must not replace
 
 const classes = new Chips(byId('classes'), entries => change({classes: entries}));
 const background = new Chips(byId('background'), entries => change({background: entries}));
@@ -43,6 +45,7 @@ function redraw(part) {
 /** Take a picture that is not known to the server yet. */
 async function open(file, example = '') {
   if (!file) return;
+  const mine = ++opening;
   turn.abort();
   const address = URL.createObjectURL(file);
   results = [];
@@ -52,11 +55,13 @@ async function open(file, example = '') {
   try {
     await stage.open(address, `Picture ${file.name}`);
   } catch {
+    if (mine !== opening) return;
     picture = null;
     byId('stage').hidden = true;
     byId('empty').hidden = false;
     return complain(`This browser cannot show ${file.name}. JPEG, PNG and WebP work everywhere.`);
   }
+  if (mine !== opening) return;
   picture = {file, name: file.name, id: ''};
   draw();
   run();
@@ -65,8 +70,13 @@ async function open(file, example = '') {
 async function openExample(id) {
   const example = server.examples.find(each => each.id === id);
   if (!example) return;
-  const blob = await (await ask(example.url)).blob();
-  await open(new File([blob], example.url.split('/').at(-1), {type: blob.type}), id);
+  const mine = ++opening;
+  try {
+    const blob = await (await ask(example.url)).blob();
+    if (mine === opening) await open(new File([blob], example.url.split('/').at(-1), {type: blob.type}), id);
+  } catch (error) {
+    complain(error.message);
+  }
 }
 
 /** Segment the picture by the words, with every model that is shown. */
@@ -74,10 +84,13 @@ async function run() {
   turn.abort();
   turn = new AbortController();
   const {signal} = turn;
-  if (!picture || !view.classes.length) {
+  busy = Boolean(picture && view.classes.length);
+  if (!busy) {
     results = [];
+    say('');
     return draw();
   }
+  byId('stage').ariaBusy = 'true';
   say('Looking…');
   try {
     const began = performance.now();
@@ -88,12 +101,14 @@ async function run() {
     results = found;
     complain('');
     say(`${Math.round(performance.now() - began)} ms${found.some(each => each.encoded) ? '' : ', features kept'}`);
-    draw();
   } catch (error) {
     if (signal.aborted) return;
+    results = [];
     complain(error.message);
     say('');
   }
+  busy = false;
+  draw();
 }
 
 async function segment(model, signal) {
@@ -175,6 +190,8 @@ function drawNow() {
     byId(side).hidden = results.length < 2;
     byId(side).textContent = titleOf([view.model, view.compare][at]);
   });
+  byId('stage').ariaBusy = String(busy);
+  byId('take-title').textContent = `4. Take ${results.length > 1 ? 'the left result' : 'it'} along`;
   byId('hint').hidden = there;
   byId('hint').textContent = hint();
   byId('legend').hidden = !there;
@@ -186,7 +203,7 @@ function drawNow() {
 
 function hint() {
   if (!picture) return view.classes.length ? 'Choose a picture to begin.' : 'Choose a picture and type a class name.';
-  return view.classes.length ? 'Looking at the picture…' : 'Type a class name.';
+  return busy ? 'Looking at the picture…' : view.classes.length ? '' : 'Type a class name.';
 }
 
 function drawLegend() {
