@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,9 +17,12 @@ from pycocotools.coco import COCO
 from test_export_brush import naive_decode
 
 from patchword.config.exchange import ExportSettings
+from patchword.config.inputs import choose_images
+from patchword.data.masks import Segment
 from patchword.errors import PatchwordError
 from patchword.export.job import categories_of
 from patchword.export.run import export_labels
+from patchword.export.shards import sample_keys
 from patchword.labeling.dataset import LabelledDataset
 
 CATEGORIES = categories_of(VOCABULARY)
@@ -345,4 +349,49 @@ def test_hugging_face_needs_photographs(labels: LabelledDataset, tmp_path: Path)
     with pytest.raises(PatchwordError, match="use photographs copy or link"):
         export_labels(
             labels, format="hf", out=tmp_path / "hf", settings=ExportSettings(photographs="leave"), quiet=True
+        )
+
+
+@pytest.mark.parametrize("limits", [{"shard_images": 4}, {"shard_megabytes": 0.006}])
+def test_shards_by_webdataset(
+    labels: LabelledDataset, maps: dict[str, np.ndarray], tmp_path: Path, limits: dict[str, float]
+) -> None:
+    import webdataset
+
+    out = export(labels, "webdataset", tmp_path / "shards", split="val", **limits)
+    again = export(labels, "webdataset", tmp_path / "again", split="val", **limits)
+    shards = sorted(path.name for path in out.glob("*.tar"))
+    assert shards == [f"val-{number:06}.tar" for number in range(len(shards))]
+    assert len(shards) >= 2
+    assert all((out / name).read_bytes() == (again / name).read_bytes() for name in shards)
+    if "shard_megabytes" in limits:
+        assert all((out / name).stat().st_size <= 20480 for name in shards)  # of tar's own blocks
+
+    pattern = str(out / f"val-{{000000..{len(shards) - 1:06}}}.tar")
+    read = {json.loads(each["json"])["name"]: each for each in webdataset.WebDataset(pattern, shardshuffle=False)}
+    assert list(read) == sorted(NAMES)
+    for name, sample in read.items():
+        assert sample[Path(name).suffix[1:].lower()] == (labels.root / name).read_bytes()
+        image = Image.open(io.BytesIO(sample["mask.png"]))
+        np.testing.assert_array_equal(np.array(image), maps[name])
+        told = json.loads(sample["json"])
+        assert told["classes"] == list(labels[name].record.classes)
+        assert [Segment.from_json(each) for each in told["segments"]] == list(labels[name].segments())
+    assert read[NAMES[1]]["__key__"].count(".") == 0
+    assert json.loads((out / "id2label.json").read_text()) == {str(each.index): each.name for each in CATEGORIES}
+
+    found = choose_images(pattern)  # the same shards are photographs of a run
+    assert len(found.images) == len(NAMES)
+    assert found.skipped == {".json": len(NAMES), ".mask.png": len(NAMES)}
+
+
+def test_keys_of_samples_have_no_dots_and_are_unique() -> None:
+    names = ["a/x.v2.jpg", "a/x_v2.jpg", "a/x.jpg", "a/x.png", "b.c/y.jpg"]
+    assert list(sample_keys(names).values()) == ["a/x_v2", "a/x_v2_2", "a/x_jpg", "a/x_png", "b.c/y"]
+
+
+def test_shards_need_photographs(labels: LabelledDataset, tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match="use photographs copy"):
+        export_labels(
+            labels, format="webdataset", out=tmp_path, settings=ExportSettings(photographs="link"), quiet=True
         )

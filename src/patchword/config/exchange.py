@@ -33,7 +33,7 @@ else:
     ExportValues = ImportValues = Any
 
 LabelFormat = Literal[
-    "coco", "coco-panoptic", "voc", "yolo-seg", "cvat", "label-studio", "fiftyone", "cityscapes", "hf"
+    "coco", "coco-panoptic", "voc", "yolo-seg", "cvat", "label-studio", "fiftyone", "cityscapes", "webdataset", "hf"
 ]
 ImportFormat = Literal["coco", "voc", "label-studio"]
 ONNX: Literal["onnx"] = "onnx"
@@ -75,12 +75,20 @@ class ExportSettings(Settings):
     photographs: Literal["leave", "copy", "link"] | None = Field(
         None,
         description="Whether photographs stay where they are, are copied, or are linked into the folder; none = what "
-        "the format needs: copy for hf, else leave",
+        "the format needs: copy for hf and webdataset, else leave",
     )
     split: str = Field(
         "train",
         pattern=r"^[A-Za-z0-9_-]+$",
         description="Name of the list or folder that the photographs go to: letters, digits, - and _",
+    )
+    shard_images: int = Field(
+        1000, ge=1, description="Of webdataset: photographs that a tar file holds at most, 1 or more"
+    )
+    shard_megabytes: float = Field(
+        1000,
+        gt=0,
+        description="Of webdataset: size of a tar file at most, in megabytes, above 0; one photograph may be larger",
     )
     image_prefix: str = Field(
         "/data/local-files/?d=",

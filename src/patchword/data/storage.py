@@ -113,7 +113,9 @@ class StoredPath(_Path):
         try:
             with reaching(self):
                 store, key = self._store()
-                data: bytes = store.cat_file(key) if not start and stop is None else store.cat_file(key, start, stop)
+                data: bytes = store.cat_file(
+                    key, **({"start": start, "end": stop} if start or stop is not None else {})
+                )
                 return data
         except FileNotFoundError:
             raise FileNotFoundError(2, "no such object", str(self)) from None

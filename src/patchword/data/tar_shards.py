@@ -43,11 +43,13 @@ class ShardIndex:
         members: name -> offset and size in bytes, in the order of the file.
         left_out: what else was there: kind -> how many.
         trouble: what is wrong with the file as a whole; "" for nothing.
+        size: of the file, in bytes.
     """
 
     members: dict[str, tuple[int, int]]
     left_out: dict[str, int]
     trouble: str
+    size: int
 
 
 class ShardMember(StoredPath):
@@ -55,12 +57,14 @@ class ShardMember(StoredPath):
 
     def _fetch(self, start: int, stop: int | None) -> bytes:
         shard, name = _split(self)
-        place = index_of(shard).members.get(name)
+        index = index_of(shard)
+        place = index.members.get(name)
         if place is None:
             raise FileNotFoundError(2, f"no such photograph in {shard.name}", str(self))
         first, size = place[0] + start, place[1] - start
-        data = _read(shard, first, first + (size if stop is None else min(stop - start, size)))
-        if len(data) < size and (stop is None or len(data) < stop - start):
+        wanted = size if stop is None else min(stop - start, size)
+        data = _read(shard, first, min(first + wanted, index.size), of=index.size)
+        if len(data) < wanted:
             raise OSError(5, f"{shard.name} is cut off", str(self))
         return data
 
@@ -135,7 +139,7 @@ def find_in_shard(shard: Path, *, extensions: frozenset[str], skipped: Counter[s
         if suffix not in extensions:
             skipped[suffix or "without an extension"] += 1
         elif key in keys:
-            skipped["with a key that another photograph of the shard has"] += 1
+            skipped["in tar files, with the key of another photograph"] += 1
         else:
             keys.add(key)
             taken.append(ShardMember(f"{shard}/{name}"))
@@ -213,7 +217,7 @@ def _made(shard: Path) -> ShardIndex:
             raise
         except (tarfile.TarError, OSError, ValueError, EOFError):
             trouble = _CUT_OFF if seen else "not a tar file that can be read"
-    return ShardIndex(members, dict(left_out), trouble)
+    return ShardIndex(members, dict(left_out), trouble, size)
 
 
 def _is_safe(name: str) -> bool:
@@ -237,13 +241,13 @@ class _Reader(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: Any, /) -> int:
-        data = _read(self._shard, self._place, min(self._place + len(buffer), self._size))
+        data = _read(self._shard, self._place, min(self._place + len(buffer), self._size), of=self._size)
         buffer[: len(data)] = data
         self._place += len(data)
         return len(data)
 
 
-def _read(shard: Path, start: int, stop: int) -> bytes:
+def _read(shard: Path, start: int, stop: int, *, of: int) -> bytes:
     """Bytes of a tar file; of a stored one in blocks that many photographs share."""
     if stop <= start:
         return b""
@@ -253,11 +257,11 @@ def _read(shard: Path, start: int, stop: int) -> bytes:
             return file.read(stop - start)
     numbers = range(start // _BLOCK, (stop - 1) // _BLOCK + 1)
     with _lock:
-        data = b"".join(_block(shard, number) for number in numbers)
+        data = b"".join(_block(shard, number, of) for number in numbers)
     offset = numbers[0] * _BLOCK
     return data[start - offset : stop - offset]
 
 
 @lru_cache(maxsize=_BLOCKS)
-def _block(shard: StoredPath, number: int) -> bytes:
-    return shard.read_range(number * _BLOCK, (number + 1) * _BLOCK)
+def _block(shard: StoredPath, number: int, size: int) -> bytes:
+    return shard.read_range(number * _BLOCK, min((number + 1) * _BLOCK, size))

@@ -109,7 +109,7 @@ def png(values: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8] | None =
 def place_photograph(photo: Path, *, target: Path, how: str) -> None:
     """Copy or link a photograph."""
     if how == "copy":
-        with whole_file(target) as file, _opened(photo) as source:
+        with whole_file(target) as file, opened_photograph(photo) as source:
             shutil.copyfileobj(source, file)
         return
     if is_stored(photo):
@@ -132,7 +132,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise PatchwordError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened_photograph(path: Path) -> IO[bytes]:
+    """A photograph's file."""
     try:
         return path.open("rb")
     except OSError as error:

@@ -108,7 +108,7 @@ def check_8_bit(categories: tuple[Category, ...], *, format_name: str) -> None:
     if len(categories) > MOST_8_BIT:
         raise PatchwordError(
             f"format {format_name} holds {MOST_8_BIT} classes at most, the vocabulary has {len(categories)}; "
-            "coco, coco-panoptic, fiftyone and hf hold more"
+            "coco, coco-panoptic, fiftyone, webdataset and hf hold more"
         )
 
 

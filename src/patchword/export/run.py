@@ -18,6 +18,7 @@ from patchword.export.formats import write_cityscapes, write_fiftyone, write_hug
 from patchword.export.job import Job, Slivers, categories_of
 from patchword.export.label_studio import write_label_studio
 from patchword.export.outlines import PolygonLoss
+from patchword.export.shards import write_webdataset
 from patchword.export.voc import write_cvat, write_voc
 from patchword.labeling.dataset import LabelledDataset, why_unusable
 from patchword.runs.progress import Progress
@@ -81,6 +82,7 @@ FORMATS: dict[LabelFormat, Format] = {
     "label-studio": Format(write_label_studio, "Label Studio tasks with brush or polygon predictions"),
     "fiftyone": Format(write_fiftyone, "FiftyOne's ImageSegmentationDirectory", objects=False),
     "cityscapes": Format(write_cityscapes, "train ids in the manner of Cityscapes", objects=False),
+    "webdataset": Format(write_webdataset, "tar shards for webdataset", photographs="copy", objects=False),
     "hf": Format(write_hugging_face, "an imagefolder for the library datasets", photographs="copy", objects=False),
 }
 
