@@ -13,6 +13,7 @@ machine does falls on all alike. Ratios are taken within a round; the medians of
 - N classes: everything after decoding, that is resizing, encoding, the module, cosines with N classes, bilinear
   upsampling (`refine=none`), classes, confidences;
 - N classes, jbu: the same as it is by default, upsampled along the photograph's edges (`refine=jbu`);
+- N classes, encoded: the same again on an image that `Segmenter.encode` has seen, and its part of "N classes, jbu";
 - proxyclip: the same with ProxyCLIP's published windows of 336 pixels, 112 apart, shorter side 336, 171 classes; its
   CLIP is ViT-B/16 with random weights.
 
@@ -146,13 +147,16 @@ def ways_of(
         with torch.no_grad():
             segmenter.module(features)
 
-    def segmented(count: int, refine: str) -> Callable[[], object]:
+    def segmented(count: int, refine: str, given: Any = image) -> Callable[[], object]:
         names = [f"class {number}" for number in range(count)]
-        return lambda: segmenter.segment(image, classes=names, settings={"image_size": size, "refine": refine})
+        return lambda: segmenter.segment(given, classes=names, settings={"image_size": size, "refine": refine})
 
     ways: dict[str, Callable[[], object]] = {"bare": lambda: encoder(resized), "module": aligned}
     for refine, suffix in (("none", ""), ("jbu", ", jbu")):
         ways |= {f"{count} classes{suffix}": segmented(count, refine) for count in classes}
+    encoded = segmenter.encode(image, settings={"image_size": size})
+    for count in classes:
+        ways[f"{count} classes, encoded"] = segmented(count, "jbu", encoded)
     if clip is not None:
         proxy = load_method("proxyclip", image_text=clip, encoder=encoder, device="cpu")
         names = [f"class {number}" for number in range(MOST_CLASSES)]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from patchword.models.loading import load_patch_encoder as load_patch_encoder
     from patchword.segmentation.api import segment as segment
     from patchword.segmentation.dense import DenseSegmenter as DenseSegmenter
+    from patchword.segmentation.encoded import EncodedImage as EncodedImage
     from patchword.segmentation.opening import load as load
     from patchword.segmentation.records import SegmentedFolder as SegmentedFolder
     from patchword.segmentation.result import SegmentationResult as SegmentationResult
@@ -55,6 +56,7 @@ _HOMES = {
     "AlignSettings": "patchword.config.align",
     "ConfusionMatrix": "patchword.evaluation.confusion",
     "DenseSegmenter": "patchword.segmentation.dense",
+    "EncodedImage": "patchword.segmentation.encoded",
     "EvaluationReport": "patchword.evaluation.report",
     "LabelMap": "patchword.data.masks",
     "LabelSettings": "patchword.config.label",

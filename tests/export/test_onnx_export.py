@@ -30,6 +30,7 @@ from patchword.export.onnx.head import parse_head
 from patchword.export.onnx.run import OnnxSummary, agreement, export_onnx, quantise
 from patchword.export.text_embeddings import export_text_embeddings
 from patchword.models.text_embeddings import load_stored_text
+from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.onnx_segmenter import load_onnx_segmenter
 from patchword.segmentation.opening import load, open_segmenter
 from patchword.segmentation.result import SegmentationResult
@@ -86,6 +87,16 @@ def test_windows_and_sizes_are_settings_of_an_onnx_file_too(model: Path, exporte
     settings = {"image_size": 64, "window": 32, "stride": 16, "join": "logits"}
     expected = load(model, device="cpu").segment(PHOTOGRAPHS[0], classes=CLASSES, settings=settings)
     check_same(open_segmenter(exported.path).segment(PHOTOGRAPHS[0], classes=CLASSES, settings=settings), expected)
+
+
+def test_an_image_is_encoded_once_for_all_words(exported: OnnxSummary) -> None:
+    segmenter = open_segmenter(exported.path)
+    assert isinstance(segmenter, DenseSegmenter)
+    encoded = segmenter.encode(PHOTOGRAPHS[0])
+    for classes in (CLASSES, "cat, dog"):
+        found, expected = (segmenter.segment(image, classes=classes) for image in (encoded, PHOTOGRAPHS[0]))
+        assert found.label_map.indices.tobytes() == expected.label_map.indices.tobytes()
+        assert found.confidence.tobytes() == expected.confidence.tobytes()
 
 
 def test_describes_the_models_that_it_came_from(model: Path, exported: OnnxSummary) -> None:

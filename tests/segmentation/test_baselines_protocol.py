@@ -81,7 +81,7 @@ def test_method_decides_as_the_published_programs(name: str, tiny_clip: Path, ti
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     seen = functional.interpolate(image, (32, 56), mode="bilinear", align_corners=False)  # 44 * 32 / 25 = 56.3
     words, owners = naive_word_vectors(clip)
-    cosines = naive_slide(segmenter.encode, seen, words)
+    cosines = naive_slide(segmenter.encode_patches, seen, words)
     cosines = functional.interpolate(cosines[None], (25, 44), mode="bilinear", align_corners=False)[0]
     classes = naive_classes(cosines, owners)
     (best, second), (first, _) = classes.topk(2, dim=0)
@@ -112,7 +112,7 @@ def test_naclip_on_voc_decides_as_its_authors_program(tiny_clip: Path) -> None:
     small = cv2.resize(pixels, (63, 36), interpolation=cv2.INTER_LINEAR)  # 44 * 36 / 25 = 63.4
     image = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
     words, owners = naive_word_vectors(clip)
-    cosines = torch.einsum("wd,bdyx->bwyx", words, segmenter.encode(image[..., :32, :56]))  # patches of 8
+    cosines = torch.einsum("wd,bdyx->bwyx", words, segmenter.encode_patches(image[..., :32, :56]))  # patches of 8
     for size in ((36, 63), (25, 44)):
         cosines = functional.interpolate(cosines, size, mode="bilinear", align_corners=False)
     inputs = normalise(image, mean=clip.record.mean, std=clip.record.std)

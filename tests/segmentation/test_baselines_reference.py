@@ -40,7 +40,7 @@ def picture(size: tuple[int, int], *, seed: int = 0, count: int = 1) -> Tensor:
 
 def features_of(name: str, clip: ClipEncoder, encoder: Any) -> Callable[[Tensor], Tensor]:
     segmenter = load_method(name, image_text=clip, encoder=encoder if METHODS[name].needs_encoder else None)
-    return segmenter.encode
+    return segmenter.encode_patches
 
 
 # the tower up to its last layer

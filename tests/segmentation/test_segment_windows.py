@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from patchword.config.segment import SegmentSettings
 from patchword.errors import PatchwordError
-from patchword.segmentation.scores import PixelScores
+from patchword.segmentation.scores import PixelScores, WindowScores
 from patchword.segmentation.sliding_window import (
     FeatureMerge,
-    LogitMerge,
+    WindowMerge,
     WindowPlan,
     check_window,
     inference_windows,
@@ -156,10 +156,10 @@ class TestJoin:
         plan = plan_windows(seen, window=window, stride=min(stride, window))
         cells = [max(1, side // 4) for side in plan.window]
         windows = torch.randn(len(plan), 3, *cells, generator=torch.Generator().manual_seed(seed))
-        join = LogitMerge(plan, score=lambda patches: patches)
+        join = WindowMerge(plan)
         for place in torch.randperm(len(plan)).tolist():  # in any order
             join.add(place, windows[place])
-        scores = join.scores(size)
+        scores = WindowScores(torch.stack(join.kept()), plan=plan, size=size)
         assert scores.size == size
         expected = naive_logits(windows, plan=plan, size=size).float()
         torch.testing.assert_close(everything(scores), expected, rtol=1e-5, atol=1e-5)
@@ -184,18 +184,17 @@ class TestJoin:
             total[:, top : top + cells[0], left : left + cells[1]] += one
             count[top : top + cells[0], left : left + cells[1]] += 1
         expected = functional.normalize(total / count, dim=0)
-        seen: list[Tensor] = []
-        join = FeatureMerge(plan, score=lambda patches: seen.append(patches) or patches, patch_size=4)  # type: ignore[func-returns-value]
+        join = FeatureMerge(plan, patch_size=4)
         for place, one in enumerate(windows):
             join.add(place, one.clone())
-        join.scores((9, 9))
-        torch.testing.assert_close(seen[0], expected)
+        (whole,) = join.kept()
+        torch.testing.assert_close(whole, expected)
 
     @pytest.mark.parametrize("seen", [(16, 16), (20, 41), (63, 17), (8, 8)])
     def test_constant_windows_give_a_constant(self, seen: tuple[int, int]) -> None:
         plan = plan_windows(seen, window=16, stride=6)
-        join = LogitMerge(plan, score=lambda patches: patches)
+        join = WindowMerge(plan)
         for place in range(len(plan)):
             join.add(place, torch.tensor([0.25, -3.0])[:, None, None].expand(2, 4, 4))
-        values = everything(join.scores((37, 29)))
+        values = everything(WindowScores(torch.stack(join.kept()), plan=plan, size=(37, 29)))
         torch.testing.assert_close(values, torch.tensor([0.25, -3.0])[:, None, None].expand(2, 37, 29))

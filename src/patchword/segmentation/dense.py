@@ -20,17 +20,20 @@ from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import compute_type, resize, resize_uint8
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.runs.records import COMPUTED_ON
+from patchword.segmentation.encoded import EncodedImage
 from patchword.segmentation.pixels import PostprocessConfig, apply_thresholds, assign_pixels
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.scores import JbuScores, patch_scores
+from patchword.segmentation.scores import JbuScores, PixelScores, patch_scores
 from patchword.segmentation.sliding_window import (
     AnyImage,
     FeatureMerge,
-    LogitMerge,
     SeenImage,
+    WindowMerge,
     as_rgb,
     check_window,
     inference_windows,
+    joins_windows_by_logits,
+    pixel_scores,
     share_batches,
 )
 from patchword.segmentation.words import Classes, ClassWords, WordEncoder, check_background
@@ -105,7 +108,7 @@ class DenseSegmenter:
         if not temperature > 0:
             raise PatchwordError(f"temperature is {temperature}; it must be above 0")
         self.text = text
-        self.encode = text.encode_patches if encode is None else encode
+        self.encode_patches = text.encode_patches if encode is None else encode
         self.words = WordEncoder(text, templates=templates, trained=trained)
         self.patch_size = patch_size or text.record.patch_size
         self.image_size = image_size or text.record.input_size
@@ -137,7 +140,7 @@ class DenseSegmenter:
 
     def segment(
         self,
-        image: AnyImage,
+        image: AnyImage | EncodedImage,
         *,
         classes: Classes | None = None,
         background: Sequence[str] | None = None,
@@ -148,13 +151,15 @@ class DenseSegmenter:
         By default the image is seen once, whole, with its proportions kept (`models.pixels.model_size`).
 
         Args:
-            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
+            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w); or what `encode` made
+                of one, which takes no forward pass and gives the same.
             classes: names, `"cat, dog"`, a class list file, or a `Vocabulary`; synonyms follow a name after `;`. Lists
                 that state no templates use those of the training. None for the classes of the training.
             background: words for what is none of the classes; where there are any, the label map has one more class,
                 the last, named "background". None takes those of the class list, an empty list none.
             settings: how the image is seen and classes are decided, all as `SegmentSettings`, or by name those that
-                differ from the defaults. Size and temperature are those of the training where none is given.
+                differ from the defaults. Size and temperature are those of the training where none is given. An encoded
+                image is seen as it was encoded; asking for something else is an error.
 
         Returns:
             Label map and confidence at the image's own size.
@@ -173,7 +178,7 @@ class DenseSegmenter:
     @torch.no_grad()
     def segment_batch(
         self,
-        images: Sequence[AnyImage],
+        images: Sequence[AnyImage | EncodedImage],
         *,
         classes: Classes | None = None,
         background: Sequence[str] | None = None,
@@ -191,25 +196,29 @@ class DenseSegmenter:
         chosen = SegmentSettings.of(settings)
         check_window(chosen, patch_size=self.patch_size)
         words = self.words(classes, background=background)
+        score = partial(words.scores, over=chosen.softmax_over)
+        decided, decision = words.decision(chosen, temperature=self.temperature)
         found: dict[int, SegmentationResult | PatchwordError] = {}
         seen: dict[int, SeenImage] = {}
         for place, image in enumerate(images):
             try:
-                pixels = as_rgb(image)
+                if isinstance(image, EncodedImage):
+                    as_encoded = self._settings_of(image, chosen)
+                    maps = tuple(score(features) for features in image.features)
+                    scores = pixel_scores(maps, image=image, settings=as_encoded)
+                    found[place] = self._assign(scores, image, decided, decision, as_encoded)
+                else:
+                    seen[place] = self._plan(image, chosen)
             except PatchwordError as error:
                 found[place] = error
-                continue
-            size = (pixels.shape[0], pixels.shape[1])
-            plan = inference_windows(size, settings=chosen, image_size=self.image_size, patch_size=self.patch_size)
-            seen[place] = SeenImage(pixels, plan)
-        decided, decision = words.decision(chosen, temperature=self.temperature)
         groups = deque(share_batches(seen, most=chosen.batch))
         while groups:
             places = groups.popleft()
             try:
-                merged = self._encode_windows([seen[place] for place in places], words, chosen)
-                for place, windows in zip(places, merged, strict=True):
-                    found[place] = self._assign(windows, seen[place], decided, decision, chosen)
+                merged = self._encode_windows([seen[place] for place in places], chosen, keep=score)
+                for place, maps in zip(places, merged, strict=True):
+                    scores = pixel_scores(maps, image=seen[place], settings=chosen)
+                    found[place] = self._assign(scores, seen[place], decided, decision, chosen)
             except PatchwordError as error:
                 if len(places) == 1:
                     found[places[0]] = error
@@ -217,16 +226,45 @@ class DenseSegmenter:
                     groups.extendleft([place] for place in reversed(places))
         return [found[place] for place in range(len(images))]
 
+    @torch.no_grad()
+    def encode(self, image: AnyImage, *, settings: SegmentSettings | Mapping[str, Any] | None = None) -> EncodedImage:
+        """Let the encoder see an image once; `segment` then takes what this returns, with any words, without a model.
+
+        Args:
+            image: path of a photograph, Pillow image, array (h, w, 3) uint8, or tensor (3, h, w).
+            settings: as of `segment`; only those of how the image is seen count here.
+
+        Returns:
+            the pixels, and the features on the model's device.
+        """
+        chosen = SegmentSettings.of(settings)
+        check_window(chosen, patch_size=self.patch_size)
+        seen = self._plan(image, chosen)
+        (features,) = self._encode_windows([seen], chosen)
+        return EncodedImage.of(
+            seen.pixels, plan=seen.plan, features=features, settings=chosen, encoder=self.encode_patches
+        )
+
+    def _plan(self, image: AnyImage, settings: SegmentSettings) -> SeenImage:
+        pixels = as_rgb(image)
+        size = (pixels.shape[0], pixels.shape[1])
+        plan = inference_windows(size, settings=settings, image_size=self.image_size, patch_size=self.patch_size)
+        return SeenImage(pixels, plan)
+
+    def _settings_of(self, image: EncodedImage, settings: SegmentSettings) -> SegmentSettings:
+        if image.encoder is not self.encode_patches:
+            raise PatchwordError("the image was encoded by another segmenter; encode it with this one")
+        return image.settings_for(settings)
+
     def _assign(
         self,
-        windows: FeatureMerge | LogitMerge,
+        scores: PixelScores,
         image: SeenImage,
         classes: ClassWords,
         decision: PostprocessConfig,
         settings: SegmentSettings,
     ) -> SegmentationResult:
-        """Give the pixels of an image classes, by its windows' features."""
-        scores = windows.scores(image.size)
+        """Give the pixels of an image classes, by their scores."""
         if settings.refine == "jbu":
             guide = torch.from_numpy(image.pixels).permute(2, 0, 1)
             scores = JbuScores(patch_scores(scores), image=guide, settings=settings.jbu)
@@ -273,21 +311,19 @@ class DenseSegmenter:
             ) from error
 
     def _encode_windows(
-        self, images: Sequence[SeenImage], words: ClassWords, settings: SegmentSettings
-    ) -> list[FeatureMerge | LogitMerge]:
-        """Encode the windows of images in batches and merge each image's again."""
-        score = partial(words.scores, over=settings.softmax_over)
-        stretched = settings.partial_patches == "stretch"
-        by_logits = settings.join == "logits" and (settings.window is not None or stretched)
+        self, images: Sequence[SeenImage], settings: SegmentSettings, *, keep: Callable[[Tensor], Tensor] | None = None
+    ) -> list[tuple[Tensor, ...]]:
+        """Encode the windows of images in batches and merge each image's again; `keep` makes something of features."""
+        options = {} if keep is None else {"keep": keep}
         merged = [
-            LogitMerge(image.plan, score=score)
-            if by_logits
-            else FeatureMerge(image.plan, score=score, patch_size=self.patch_size)
+            WindowMerge(image.plan, **options)
+            if joins_windows_by_logits(settings)
+            else FeatureMerge(image.plan, patch_size=self.patch_size, **options)
             for image in images
         ]
-        model = self._compiled if settings.compile else self.encode
+        model = self._compiled if settings.compile else self.encode_patches
         resized = [self._resized(image, settings) for image in images]
-        patch_size = self.patch_size if stretched else 1
+        patch_size = self.patch_size if settings.partial_patches == "stretch" else 1
         windows = [(owner, place) for owner, image in enumerate(images) for place in range(len(image.plan))]
 
         def encode(start: int, stop: int) -> None:
@@ -311,10 +347,10 @@ class DenseSegmenter:
             raise PatchwordError(
                 f"not enough memory for one of {what}; use a smaller image_size, or a window"
             ) from error
-        return merged
+        return [one.kept() for one in merged]
 
     @cached_property
     def _compiled(self) -> Callable[[Tensor], Tensor]:
         from patchword.alignment.module import Compiled
 
-        return Compiled(self.encode, goes_on="segmenting")
+        return Compiled(self.encode_patches, goes_on="segmenting")

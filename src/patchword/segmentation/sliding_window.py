@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,19 +223,23 @@ def share_batches(seen: Mapping[int, SeenImage], *, most: int) -> Iterator[list[
     yield from waiting.values()
 
 
+def _as_it_is(maps: Tensor) -> Tensor:
+    return maps
+
+
 class FeatureMerge:
     """Features of windows, averaged where windows overlap and brought back to unit length.
 
     Args:
         plan: windows that begin at whole patches.
-        score: unit patch vectors (d, h, w) -> scores (n, h, w).
         patch_size: side of a patch in pixels.
+        keep: unit patch vectors (d, h, w) of the whole -> what is kept of them, such as scores (n, h, w).
     """
 
-    def __init__(self, plan: WindowPlan, *, score: Callable[[Tensor], Tensor], patch_size: int) -> None:
+    def __init__(self, plan: WindowPlan, *, patch_size: int, keep: Callable[[Tensor], Tensor] = _as_it_is) -> None:
         self._plan = plan
-        self._score = score
         self._patch_size = patch_size
+        self._keep = keep
         self._features: Tensor | None = None
 
     def add(self, place: int, patches: Tensor) -> None:
@@ -249,33 +253,45 @@ class FeatureMerge:
         top, left = (start // self._patch_size for start in self._plan.start(place))
         self._features[:, top : top + patches.shape[1], left : left + patches.shape[2]] += patches
 
-    def scores(self, size: tuple[int, int]) -> PixelScores:
-        """The scores of the whole, at any pixel of an image of that size, once every window is in."""
+    def kept(self) -> tuple[Tensor, ...]:
+        """What is kept of the whole, once every window is in."""
         if self._features is None:
             raise ValueError("no window has been added")
         # a mean and a sum of vectors have one direction
         whole = functional.normalize(self._features, dim=0) if len(self._plan) > 1 else self._features
-        return GridScores(self._score(whole), size)
+        return (self._keep(whole),)
 
 
-class LogitMerge:
-    """Scores of windows, averaged at every pixel, as the benchmark protocols do; see `WindowScores`.
+class WindowMerge:
+    """Features of windows, each for itself, so that their scores can be averaged at every pixel; see `WindowScores`.
 
     Args:
         plan: the windows.
-        score: unit patch vectors (d, h, w) -> scores (n, h, w).
+        keep: unit patch vectors (d, h, w) of a window -> what is kept of them, such as scores (n, h, w).
     """
 
-    def __init__(self, plan: WindowPlan, *, score: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, plan: WindowPlan, *, keep: Callable[[Tensor], Tensor] = _as_it_is) -> None:
         self._plan = plan
-        self._score = score
-        self._scores: dict[int, Tensor] = {}
+        self._keep = keep
+        self._kept: dict[int, Tensor] = {}
 
     def add(self, place: int, patches: Tensor) -> None:
         """Take in the features (d, h, w) of the window at a place of the plan."""
-        self._scores[place] = self._score(patches)
+        self._kept[place] = self._keep(patches)
 
-    def scores(self, size: tuple[int, int]) -> PixelScores:
-        """The scores of the whole, at any pixel of an image of that size, once every window is in."""
-        windows = torch.stack([self._scores[place] for place in range(len(self._plan))])  # (windows, n, h, w)
-        return WindowScores(windows, plan=self._plan, size=size)
+    def kept(self) -> tuple[Tensor, ...]:
+        """What is kept of each window in the order of the plan, once every window is in."""
+        return tuple(self._kept[place] for place in range(len(self._plan)))
+
+
+def joins_windows_by_logits(settings: SegmentSettings) -> bool:
+    """Whether windows are joined by their scores at pixels, as the benchmark protocols do, not by their features."""
+    return settings.join == "logits" and (settings.window is not None or settings.partial_patches == "stretch")
+
+
+def pixel_scores(scores: Sequence[Tensor], *, image: SeenImage, settings: SegmentSettings) -> PixelScores:
+    """Scores at any pixel of an image, from those (n, h, w) on the patches of the whole or of each window."""
+    if joins_windows_by_logits(settings):
+        return WindowScores(torch.stack(list(scores)), plan=image.plan, size=image.size)  # (windows, n, h, w)
+    (whole,) = scores
+    return GridScores(whole, image.size)
