@@ -9,51 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from executor_world import MODULES, Fateful, World, die, load_to_die
 from PIL import Image
 
 import patchword
-from interruptions import at_write, contents, make_photos
+from interruptions import contents, make_photos
 from patchword.errors import PatchwordError
-from patchword.labeling import api as label_api
-from patchword.runs.pipeline import Chunk, Photograph, Pixels, Written
+from patchword.runs.pipeline import Chunk, Written
 from patchword.runs.processes import Processes
-from patchword.runs.records import LineRecord, read_sessions
-from patchword.segmentation import api as segment_api
+from patchword.runs.records import read_sessions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched by /proc")
-_MODULES: dict[str, Any] = {"label": label_api, "segment": segment_api}
 
 
-@dataclass
-class World:
-    """One command on the same photographs again and again."""
-
-    command: str
-    folder: Path
-    models: dict[str, str]
-
-    def run(self, out: str, **options: Any) -> Any:
-        numbers: dict[str, Any] = {"batch": 2}
-        if self.command == "label":
-            numbers = {"grids": (1,), "minimum_crops": 1, "minimum_share": 0, "pred_iou_thresh": 0, "margin": 0}
-        asked = {"classes": "cat, dog, sofa", "settings": numbers, "device": "cpu", "quiet": True, **self.models}
-        return getattr(patchword, self.command)(self.folder / "photos", out=self.folder / out, **asked | options)
-
-    def check(self, out: str) -> None:
-        """The bytes are those of a run without other processes."""
-        here, there = contents(self.folder / "here"), contents(self.folder / out)
-        assert sorted(name for name in here | there if here.get(name) != there.get(name)) == []
-
-
-@pytest.fixture(params=_MODULES, scope="module")
+@pytest.fixture(params=MODULES, scope="module")
 def world(
     request: pytest.FixtureRequest, tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> World:
@@ -100,36 +76,18 @@ def test_processes_that_are_killed_cost_nothing_but_time(
 ) -> None:
     instants = random.Random(world.command)
 
-    def deadly(count: int | None, *, loaded: object, load: Callable[[], object]) -> Processes:
+    def deadly(executor: str, *, device: str, loaded: object, load: Callable[[], object]) -> Processes:
         for number in range(2):
             (tmp_path / str(number)).write_text(str(instants.randrange(1, 6)))  # of 11 or more
-        return Processes(2, loaded, partial(_load_to_die, load, tmp_path))
+        return Processes(2, loaded, partial(load_to_die, load, tmp_path))
 
-    monkeypatch.setattr(_MODULES[world.command], "executor_of", deadly)
+    monkeypatch.setattr(MODULES[world.command], "executor_of", deadly)
     world.run("killed")
     world.check("killed")
     deaths = [record.getMessage() for record in caplog.records]
     assert deaths  # two, unless the other process was done with everything before its instant came
     assert all("of 2 died (SIGKILL)" in death for death in deaths)
     assert sum(read_sessions(world.folder / "killed")[-1].done.values()) == 12
-
-
-def _load_to_die(load: Callable[[], object], fates: Path) -> object:
-    """In a worker: load, and be killed at a write where there is a fate left that says at which."""
-    for fate in sorted(fates.glob("[01]")):
-        try:
-            taken = fate.rename(fate.with_suffix(f".{os.getpid()}"))
-        except FileNotFoundError:  # the other one has it
-            continue
-        instant = int(taken.read_text())
-        taken.unlink()
-        at_write(instant, _die)()
-        break
-    return load()
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("world", ["label"], indirect=True)
@@ -162,11 +120,11 @@ def drive(told: str) -> None:
                 left[0] -= 1
                 if not left[0]:
                     (world.folder / "workers.json").write_text(json.dumps(_children()))
-                    _die()
+                    die()
 
             super().run(chunks, work=work, done=count)
 
-    _MODULES[command].executor_of = lambda count, *, loaded, load: Watched(2, loaded, load)
+    MODULES[command].executor_of = lambda executor, *, device, loaded, load: Watched(2, loaded, load)
     world.run("stopped")
 
 
@@ -181,29 +139,6 @@ def _is_at_work(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-@dataclass(frozen=True)
-class Fateful:
-    """Work of photographs whose names say what becomes of it."""
-
-    models: object = None
-
-    def read(self, path: Path) -> Pixels:
-        return np.zeros((1, 1, 3), np.uint8)
-
-    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[str]:
-        for each in photographs:
-            if each.name == "deadly":
-                _die()
-            if each.name == "wrong":
-                raise ZeroDivisionError("at the photograph")
-            yield each.name
-
-    def write(self, made: str) -> Written:
-        if made == "full":
-            raise PatchwordError("the disk is full")
-        return Written(LineRecord(name=made, status="ok"))
 
 
 def _nothing() -> None:
@@ -228,7 +163,7 @@ def test_errors_of_processes_end_the_run_in_one_line() -> None:
     with pytest.raises(PatchwordError, match=r"^3 processes died of deadly \(SIGKILL\); take it out"):
         _done("a", "deadly")
     with pytest.raises(PatchwordError, match=r"^3 processes died while they loaded the models \(SIGKILL\)"):
-        _done("a", load=_die)
+        _done("a", load=die)
 
 
 def test_an_interruption_ends_all_processes() -> None:
@@ -244,8 +179,8 @@ def test_an_interruption_ends_all_processes() -> None:
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(world: World) -> None:
-    for wrong in ("ray", "processes", "processes:0", "processes:-1", "processes:x", "threads:2"):
-        with pytest.raises(PatchwordError, match=r"executor '.*' is unknown; use local, or processes:N with N from 1"):
+    for wrong in ("ray:", "processes", "processes:0", "processes:-1", "processes:x", "threads:2"):
+        with pytest.raises(PatchwordError, match=r"executor '.*' is unknown; use local, processes:N with N from 1"):
             world.run("refused", executor=wrong)
     with pytest.raises(PatchwordError, match=r"executor processes:2 needs models that .*; pass names or folders"):
         Processes(2, None, lambda: None)

@@ -41,16 +41,15 @@ def read_vocabulary(classes: ClassesValue, *, background: Sequence[str] | None) 
     return vocabulary if background is None or background else replace(vocabulary, background=())
 
 
-def processes_of(executor: str) -> int | None:
-    """How many processes `processes:N` means; None for `local`."""
-    kind, _, count = executor.partition(":")
-    if executor == "local":
-        return None
-    if kind != "processes" or not count.isdecimal() or not 1 <= int(count) <= _MOST_PROCESSES:
+def check_executor(executor: str) -> None:
+    """Refuse whoever does not exist."""
+    kind, colon, detail = executor.partition(":")
+    processes = kind == "processes" and detail.isdecimal() and 1 <= int(detail) <= _MOST_PROCESSES
+    if not (executor == "local" or processes or (kind == "ray" and bool(detail) == bool(colon))):
         raise PatchwordError(
-            f"executor {executor!r} is unknown; use local, or processes:N with N from 1 to {_MOST_PROCESSES}"
+            f"executor {executor!r} is unknown; use local, processes:N with N from 1 to {_MOST_PROCESSES}, or "
+            "ray[:ADDRESS]"
         )
-    return int(count)
 
 
 _MOST_PROCESSES = 256
@@ -93,7 +92,8 @@ ShardOption = Annotated[
 ExecutorOption = Annotated[
     str,
     Option(
-        "Who does the work: local, or processes:N, which are N processes on this machine with models of their own.",
+        "Who does the work: local; processes:N, N processes of this machine with models of their own; or "
+        "ray[:ADDRESS], a Ray cluster.",
         "EXECUTOR",
     ),
 ]
@@ -131,7 +131,7 @@ class Run(Config):
         """Refuse values that do not go together."""
         from patchword.runs.shards import Shard
 
-        _ = self.processes
+        check_executor(self.executor)
         if isinstance(self.shard, str):
             Shard.parse(self.shard)
         for name in ("retry_failed", "forget_missing"):
@@ -139,11 +139,6 @@ class Run(Config):
                 raise PatchwordError(f"{name} requires resume.")
         if self.resume and self.overwrite:
             raise PatchwordError("use either resume or overwrite, not both")
-
-    @property
-    def processes(self) -> int | None:
-        """How many processes do the work; None for this one alone."""
-        return processes_of(self.executor)
 
     @property
     def part(self) -> Shard | None:

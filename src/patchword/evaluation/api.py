@@ -59,7 +59,7 @@ def evaluate(photos: str | Path, config: EvaluateConfig) -> EvaluationReport:
     from patchword.evaluation.run import evaluate_task
 
     return evaluate_task(
-        task, predictor=predictor, run=config, executor=executor_for(predictor, config, processes=config.processes)
+        task, predictor=predictor, run=config, executor=executor_for(predictor, config, name=config.executor)
     )
 
 
@@ -111,11 +111,11 @@ def open_predictor(
 
 
 def executor_for(
-    predictor: Predictor, judged: EvaluatedModel, *, processes: int | None, as_published: bool = False
+    predictor: Predictor, judged: EvaluatedModel, *, name: str, as_published: bool = False
 ) -> Executor | None:
     """Whoever asks a predictor that `open_predictor` made of the same arguments."""
     load = partial(open_source, judged, as_published=as_published)
-    return executor_of(processes, loaded=getattr(predictor, "segmenter", None), load=load)
+    return executor_of(name, device=judged.device, loaded=getattr(predictor, "segmenter", None), load=load)
 
 
 def _tell(task: EvaluationTask, *judged: str, run: ScoredRun) -> None:

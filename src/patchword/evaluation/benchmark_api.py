@@ -108,7 +108,7 @@ def _measure(opened: OpenBenchmark, config: BenchmarkConfig, *, run: ProtocolRun
     asked = config.judged if run is None else config.judged.changed(settings=run.segment_settings())
     as_published = run is not None and run.row.protocol == PUBLISHED
     task, predictor = open_predictor(task, asked, run=config, as_published=as_published)
-    executor = executor_for(predictor, asked, processes=config.processes, as_published=as_published)
+    executor = executor_for(predictor, asked, name=config.executor, as_published=as_published)
     return evaluate_task(task, predictor=predictor, run=config, executor=executor)
 
 

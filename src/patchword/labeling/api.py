@@ -70,7 +70,9 @@ def label(photos: PhotosValue, config: LabelConfig) -> LabelledDataset:
         forget_missing=config.forget_missing,
         retry_failed=config.retry_failed,
         command=config.command,
-        executor=executor_of(config.processes, loaded=parts, load=partial(load_parts, models, config)),
+        executor=executor_of(
+            config.executor, device=config.device, loaded=parts, load=partial(load_parts, models, config)
+        ),
         quiet=config.quiet,
     )
 

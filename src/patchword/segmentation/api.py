@@ -177,7 +177,9 @@ def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
         retry_failed=config.retry_failed,
         command=config.command,
         options=request.facts(),
-        executor=executor_of(config.processes, loaded=segmenter, load=partial(open_source, config)),
+        executor=executor_of(
+            config.executor, device=config.device, loaded=segmenter, load=partial(open_source, config)
+        ),
         quiet=config.quiet,
     )
 
