@@ -130,7 +130,7 @@ def test_a_node_on_which_the_run_would_come_out_differently_is_refused(
         _done(tmp_path, "a")
     monkeypatch.setattr(ray_executor, "versions", lambda: here)
     monkeypatch.setattr(
-        ray_executor._Surroundings, "here", lambda *_: ray_executor._Surroundings(tmp_path / "x", (), {})
+        ray_executor._Surroundings, "here", lambda *_, cuda: ray_executor._Surroundings(tmp_path / "x", (), {}, cuda)
     )
     with pytest.raises(PatchwordError, match=r"^node \S+ does not see .*x; photographs, results and"):
         _done(tmp_path, "a")

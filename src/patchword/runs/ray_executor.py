@@ -14,7 +14,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from patchword.errors import PatchwordError, first_line
-from patchword.models.loading import choose_device
 from patchword.runs.pipeline import Chunk, Work, Written
 from patchword.runs.workers import Death, HandOut, News, Setup, Station, Worker, check_sendable
 from patchword.versions import versions
@@ -56,17 +55,23 @@ class OnRay:
         if not chunks:
             return
         with _connected(self.address) as ray:
-            cuda = choose_device(self.device).type == "cuda"
+            cuda = _on_cuda(self.device)
             kind = "GPU" if cuda else "CPU"
             count = min(len(chunks), int(ray.cluster_resources().get(kind, 0)))
             if not count:
                 raise PatchwordError(f"the Ray cluster has no {kind}; give it some, or choose another device")
             setup = Setup.of(work, loaded=self.loaded, load=self.load, count=1)  # Ray divides machines, not we
-            told = ray.put((setup, _Surroundings.here(chunks, work)))
+            told = ray.put((setup, _Surroundings.here(chunks, work, cuda=cuda)))
             options = {"num_gpus": 1, "num_cpus": 0} if cuda else {"num_gpus": 0, "num_cpus": 1}
             actor = ray.remote(_Actor).options(**options, max_concurrency=4)
             start = lambda place, news: _Hand(place, count, actor.remote(place, told), news)  # noqa: E731
             HandOut(chunks, start=start, count=count, done=done, noun="workers", own_disks=True).run()
+
+
+def _on_cuda(device: str) -> bool:
+    import torch
+
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
 def _ray() -> Any:
@@ -100,17 +105,18 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """What a worker must find as it is here: the working directory, folders, versions of what decides the results."""
+    """What a worker must find as it is here: working directory, folders, versions, and whether models use a card."""
 
     directory: Path
     folders: tuple[Path, ...]
     versions: dict[str, str]
+    cuda: bool
 
     @classmethod
-    def here(cls, chunks: Sequence[Chunk], work: Work[Any]) -> _Surroundings:
+    def here(cls, chunks: Sequence[Chunk], work: Work[Any], *, cuda: bool) -> _Surroundings:
         folders = {getattr(work, "folder", None), chunks[0].photographs[0][1].parent}
         seen = sorted(each.absolute() for each in folders if isinstance(each, Path) and each.is_dir())
-        return cls(Path.cwd(), tuple(seen), versions())
+        return cls(Path.cwd(), tuple(seen), versions(), cuda)
 
     def check(self) -> None:
         """Refuse a node on which the run would come out differently; enter the working directory."""
@@ -122,6 +128,8 @@ class _Surroundings:
                     "run is started in must be on storage that all nodes see"
                 )
         os.chdir(self.directory)  # paths may be relative
+        if not self.cuda:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # one that sees a card must not compute on it by itself
         found = versions()
         for name, version in self.versions.items():
             if found.get(name) != version:
