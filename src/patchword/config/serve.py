@@ -32,7 +32,10 @@ class ServeSettings(Settings):
         24.0, gt=0, description="Pixels of an image, in millions, at most; known before it is decoded."
     )
     longest_side: int = Field(16_384, ge=1, description="Pixels of an image's longer side, at most.")
-    classes: int = Field(256, ge=1, le=65_534, description="Class names in a request, at most.")
+    classes: int = Field(250, ge=1, le=65_534, description="Class names, synonyms and background words of a request.")
+    largest_image_size: int = Field(
+        1024, ge=1, description="Pixels, 1 and more: the setting image_size of a request, at most."
+    )
     sessions: int = Field(32, ge=1, description="Uploaded images that are remembered; the oldest are forgotten.")
     session_megabytes: float = Field(
         512.0, gt=0, description="Memory of those images and their features, in megabytes, at most."
@@ -40,7 +43,7 @@ class ServeSettings(Settings):
     upload_seconds: float = Field(
         60.0, gt=0, description="Seconds in which a request's body has to arrive; slower ones are answered with 408."
     )
-    uploads: int = Field(256, ge=1, description="Requests that are worked on at once; more are answered with 503.")
+    uploads: int = Field(512, ge=1, description="Requests that are worked on at once; more are answered with 429.")
     stop_seconds: int = Field(30, ge=1, description="Seconds that requests in flight have to finish at the end.")
 
 
@@ -118,9 +121,14 @@ class ServeConfig(Devices):
     @property
     def is_local(self) -> bool:
         """Whether only programs of this machine reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -150,6 +151,34 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return _told(as_path(path), _size)
 
 
+def decode_image(
+    data: bytes, *, name: str, formats: tuple[str, ...], check: Callable[[tuple[int, int]], None]
+) -> NDArray[np.uint8]:
+    """Read an image that is in memory, as `read_image` reads files.
+
+    Args:
+        data: the bytes of its file.
+        name: what messages call it.
+        formats: of Pillow, that are taken.
+        check: is given (height, width) before anything is decoded, and raises where that is too large.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        try:
+            opened = Image.open(BytesIO(data), formats=formats)
+        except UnidentifiedImageError:
+            raise UnreadableError("not an image, or a damaged one") from None
+        with opened:
+            check(_upright_size(opened))
+            opened.load()
+            return _pixels(_upright(opened), path=path, bits=None)
+
+    return _told(Path(name), read)
+
+
 def orientation_hint(path: str | Path, *, size: tuple[int, int]) -> str:
     """Why a mask may have another size than its photograph: it was drawn on the pixels as they are stored.
 
@@ -205,6 +234,8 @@ def _told(path: Path, read: Callable[[Path], Read]) -> Read:
         reason = "not enough memory to decode it"
     except UnreadableError as error:
         reason = str(error)
+    except PatchwordError:
+        raise
     except OSError as error:
         reason = error.strerror or f"damaged ({error})"
     except Exception as error:  # damaged files raise anything from SyntaxError to struct.error, by format

@@ -63,13 +63,17 @@ class LabelMap:
         return palette(len(self.names)) if self.colours is None else self.colours
 
     def save(self, path: str | Path) -> None:
-        """Write as PNG: 8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time."""
+        """Write as PNG; see `png`."""
+        write_bytes(path, self.png())
+
+    def png(self) -> bytes:
+        """8-bit indexed with its colours below 255 names, else 16-bit grey; the same bytes every time."""
         image = Image.fromarray(self.indices)
         if self.indices.dtype == np.uint8:
             image.putpalette(png_palette(self.class_colours()))
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
-        write_bytes(path, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, path: str | Path, *, names: Sequence[str]) -> Self:

@@ -1,64 +1,70 @@
-"""The application: pages, and the routes of the API."""
+"""The application: pages, the API, and what it says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.exceptions import HTTPException
 
 from patchword import __version__
 from patchword.config.serve import ServeConfig
+from patchword.errors import PatchwordError
+from patchword.serving.api import segment_router, shorten
+from patchword.serving.engine import Engine, Pictures
+from patchword.serving.examples import Examples
+from patchword.serving.limits import Guard, RefusedError, error_body
+from patchword.serving.metrics import CONTENT_TYPE, Metrics
+from patchword.serving.models import open_models
 
 STATIC = Path(__file__).parent / "static"
 PAGES = {"/": "playground.html", "/review": "review.html", "/jobs": "jobs.html"}
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-}
-"""Of every answer: scripts, styles and pictures come from this server alone, and none stand in the page."""
-
-
-class SafeHeaders:
-    """Adds `HEADERS` to every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
-            await send(message)
-
-        await self.app(scope, receive, sending)
 
 
 def create_app(config: ServeConfig) -> FastAPI:
-    """The application.
+    """The application, with its models loaded.
 
     Args:
         config: models, labels and limits; where it listens is the server's matter, not the application's.
     """
-    app = FastAPI(title="patchword", version=__version__, docs_url=None, redoc_url=None)
-    app.add_middleware(SafeHeaders)
+    limits, metrics = config.limits, Metrics()
+    engine = Engine(open_models(config), limits=limits, metrics=metrics)
+    pictures = Pictures(count=limits.sessions, megabytes=limits.session_megabytes, metrics=metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.stop()
+
+    app = FastAPI(title="patchword", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, config=config, metrics=metrics)
+    app.add_exception_handler(PatchwordError, _refused(metrics))
+    app.add_exception_handler(RequestValidationError, _refused(metrics))
+    app.add_exception_handler(HTTPException, _refused(metrics))
+    app.include_router(
+        segment_router(engine, pictures, limits=limits, examples=Examples(drawn=not (config.model or config.method)))
+    )
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:
         """Say that the process answers."""
         return {"status": "ok"}
+
+    @app.get("/readyz", tags=["server"], responses={503: {"description": "Not now"}})
+    async def readyz(response: Response) -> dict[str, str]:
+        """Say whether requests would be answered."""
+        response.status_code = 200 if engine.ready else 503
+        return {"status": "ready" if engine.ready else "stopping"}
+
+    @app.get("/metrics", tags=["server"], response_class=Response)
+    async def show_metrics() -> Response:
+        """Counters, for Prometheus."""
+        return Response(metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     for path, file in PAGES.items():
         app.add_api_route(path, _page(file), include_in_schema=False, response_class=FileResponse)
@@ -68,6 +74,29 @@ def create_app(config: ServeConfig) -> FastAPI:
 
 def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:
     async def page() -> FileResponse:
-        return FileResponse(STATIC / file, media_type="text/html; charset=utf-8")
+        return FileResponse(STATIC / file, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
     return page
+
+
+def _refused(metrics: Metrics) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Answers every error with a reason, in one form."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        headers: dict[str, str] = {}
+        if isinstance(error, RefusedError):
+            status, reason, kind, headers = error.status, error.reason, error.kind, error.headers
+        elif isinstance(error, RequestValidationError):
+            status, kind = 422, "values"
+            reason = "; ".join(
+                f"{'.'.join(str(step) for step in each['loc'][1:]) or 'body'}: {each['msg']}"
+                for each in error.errors()[:5]
+            )
+        elif isinstance(error, HTTPException):
+            status, reason, kind, headers = error.status_code, str(error.detail), "unknown", dict(error.headers or {})
+        else:
+            status, reason, kind = 422, str(error), "values"
+        metrics.rejected.labels(kind).inc()
+        return Response(error_body(shorten(reason)), status, headers=headers, media_type="application/json")
+
+    return answer

@@ -1,0 +1,144 @@
+"""The segmenters that a server has: opened at start, each with a name, its classes and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.config.segment import SegmentSettings
+from patchword.config.serve import ServeConfig
+from patchword.data.masks import LabelMap
+from patchword.data.vocabulary import Vocabulary
+from patchword.errors import PatchwordError
+
+if TYPE_CHECKING:
+    from patchword.segmentation.dense import DenseSegmenter
+
+Pixels = NDArray[np.uint8]
+SEEING = ("image_size", "window", "stride", "join")
+"""Settings that features depend on."""
+DECIDING = ("temperature", "softmax_over", "threshold", "background_threshold", "refine")
+"""Settings that need no forward pass."""
+_MOST_WINDOWS = 64
+TOYTOWN = {"image_size": 192, "window": 64, "stride": 32}
+"""How Toytown's CLIP sees best: in windows of its own size."""
+
+
+class Model(Protocol):
+    """A segmenter that keeps what it has seen of an image apart from the words that it is asked for."""
+
+    name: str
+    kind: str
+    method: str | None
+    image_size: int
+    trained: Vocabulary | None
+    defaults: Mapping[str, Any]
+
+    def vocabulary(self, classes: Sequence[str] | None, background: Sequence[str] | None) -> Vocabulary:
+        """The classes of a request."""
+
+    def check(self, size: tuple[int, int], settings: SegmentSettings) -> None:
+        """Refuse settings that this model or an image of (height, width) cannot be seen with."""
+
+    def encode(self, images: Sequence[Pixels], settings: SegmentSettings) -> list[Any]:
+        """What the model sees of images (h, w, 3), in one forward pass; an error in place of one that fails."""
+
+    def decide(
+        self, encoded: Any, vocabulary: Vocabulary, settings: SegmentSettings
+    ) -> tuple[LabelMap, NDArray[np.float32]]:
+        """A class and a confidence in (0, 1] for every pixel, without a forward pass."""
+
+
+class TorchModel:
+    """A segmenter of torch: trained, or a training-free method."""
+
+    def __init__(
+        self, segmenter: DenseSegmenter, *, name: str, trained: Vocabulary | None, defaults: Mapping[str, Any]
+    ) -> None:
+        facts = segmenter.describe()
+        self.name, self.kind, self.method = name, str(facts["kind"]), facts.get("method")
+        self.image_size: int = segmenter.image_size
+        self.trained = trained
+        self.defaults = defaults
+        self._segmenter = segmenter
+
+    def vocabulary(self, classes: Sequence[str] | None, background: Sequence[str] | None) -> Vocabulary:
+        return self._segmenter.vocabulary_of(self.trained if classes is None else classes, background=background)
+
+    def check(self, size: tuple[int, int], settings: SegmentSettings) -> None:
+        from patchword.segmentation.sliding_window import check_window, inference_windows
+
+        check_window(settings, patch_size=self._segmenter.patch_size)
+        plan = inference_windows(
+            size, settings=settings, image_size=self.image_size, patch_size=self._segmenter.patch_size
+        )
+        if len(plan) > _MOST_WINDOWS:
+            raise PatchwordError(f"these settings make {len(plan)} windows; {_MOST_WINDOWS} is the limit")
+        if settings.refine == "sam" and self._segmenter.refiner is None:
+            raise PatchwordError("refine is 'sam', but this server was started without --mask-generator")
+
+    def encode(self, images: Sequence[Pixels], settings: SegmentSettings) -> list[Any]:
+        return list(images)
+
+    def decide(
+        self, encoded: Any, vocabulary: Vocabulary, settings: SegmentSettings
+    ) -> tuple[LabelMap, NDArray[np.float32]]:
+        (found,) = self._segmenter.segment_batch([encoded], classes=vocabulary, settings=settings)
+        if isinstance(found, PatchwordError):
+            raise found
+        return found.label_map, found.confidence
+
+
+def open_models(config: ServeConfig) -> dict[str, Model]:
+    """All models by id; the first is called "default". Without any, Toytown's."""
+    opened: list[Model] = [_open(config, model=path) for path in config.model]
+    opened += [_open(config, method=name) for name in config.method]
+    if not opened:
+        opened = [_toytown(config)]
+    ids = ["default", *(f"model-{number}" for number in range(2, len(opened) + 1))]
+    return dict(zip(ids, opened, strict=True))
+
+
+def _open(config: ServeConfig, *, model: str | None = None, method: str | None = None) -> Model:
+    from patchword.segmentation.opening import ONNX, check_parts, open_segmenter
+
+    parts: dict[str, Any] = {
+        "image_text": config.image_text if method else None,
+        "encoder": config.encoder if model or method == "proxyclip" else None,
+        "text_encoder": config.text_encoder if model else None,
+    }
+    check_parts(model, method=method, **parts)
+    if model is not None and Path(model).suffix == ONNX and str(config.text_encoder or "").endswith(".npz"):
+        from patchword.serving.onnx_model import OnnxModel
+
+        return OnnxModel(model, text=str(config.text_encoder))
+    segmenter: Any = open_segmenter(
+        model,
+        method=method,
+        mask_generator=config.mask_generator,
+        device=config.device,
+        dtype=config.dtype,
+        **parts,
+    )
+    name = Path(model).resolve().stem if model is not None else str(method)
+    return TorchModel(segmenter, name=name, trained=segmenter.words.trained, defaults={})
+
+
+def _toytown(config: ServeConfig) -> Model:
+    from patchword.segmentation.opening import open_segmenter
+    from patchword.toytown import miniatures
+    from patchword.toytown.classes import SEEN, SYNONYMS
+
+    segmenter: Any = open_segmenter(
+        method="naclip",
+        image_text=miniatures.CLIP,
+        mask_generator=config.mask_generator or miniatures.SAM,
+        device=config.device,
+        dtype=config.dtype,
+    )
+    words = [f"{name}; {SYNONYMS[name]}" if name in SYNONYMS else name for name in SEEN]
+    return TorchModel(segmenter, name="Toytown", trained=Vocabulary.of(words), defaults=TOYTOWN)
