@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from patchword.config.refine import JbuSettings
-from patchword.segmentation import scores as scores_module
-from patchword.segmentation.scores import JbuScores
+from patchword.segmentation import jbu as jbu_module
+from patchword.segmentation.jbu import JbuScores
+from patchword.segmentation.pixels import PostprocessConfig, assign_pixels
 
 
 def naive(patches: Tensor, *, image: Tensor, radius: int, distance: float, colour: float) -> Tensor:
@@ -73,7 +75,7 @@ def test_any_part_is_a_part_of_the_whole(
     rows = range(first, data.draw(st.integers(first, size[0])))
     maps = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores_module, "_WEIGHTS_AT_ONCE", at_once)
+        patch.setattr(jbu_module, "_WEIGHTS_AT_ONCE", at_once)
         part = scores.rows(rows, maps=maps)
         again = scores.rows(rows, maps=maps[::-1])  # weights may be known by now
     torch.testing.assert_close(part, whole[maps][:, rows.start : rows.stop])
@@ -122,3 +124,29 @@ def test_weights_that_are_kept_are_those_of_the_rows_asked_for() -> None:
     expected = scores.rows(first, maps=range(2))
     scores._known = (Asked(lambda: scores.rows(other, maps=range(2))), scores._known[1])  # type: ignore[assignment]
     assert torch.equal(scores.rows(first, maps=range(2)), expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    size=st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    classes=st.integers(1, 9),
+    most_values=st.integers(1, 3000) | st.none(),
+    kind=st.sampled_from(["random", "near", "equal", "far"]),
+)
+def test_classes_are_those_of_the_scores_of_all_pixels(
+    grid: tuple[int, int], size: tuple[int, int], classes: int, most_values: int | None, kind: str
+) -> None:
+    """Also of scores that are nearly equal, equal, or so far apart that shares vanish."""
+    spread = {"random": 0.1, "near": 1e-7, "equal": 0.0, "far": 50.0}[kind]
+    patches = 0.2 + spread * random(classes, *grid)
+    scores = JbuScores(patches, image=random(3, *size, seed=5), settings=JbuSettings())
+    decision = PostprocessConfig(np.arange(classes), classes, temperature=0.07)
+    found = assign_pixels(scores, decision=decision, most_values=most_values)
+    full = scores.rows(range(size[0]), maps=range(classes))
+    chosen = torch.from_numpy(found.indices.astype(np.int64))
+    assert (full.amax(dim=0) - full.gather(0, chosen[None])[0]).max() <= 2e-6 * max(1, spread)
+    shares = (full.double() / 0.07).softmax(dim=0).amax(dim=0)
+    torch.testing.assert_close(
+        torch.from_numpy(found.confidence).double(), shares, rtol=2e-3 if kind == "far" else 2e-5, atol=0
+    )

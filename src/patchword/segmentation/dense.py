@@ -21,9 +21,10 @@ from patchword.models.pixels import compute_type, resize, resize_uint8
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.runs.records import COMPUTED_ON
 from patchword.segmentation.encoded import EncodedImage
+from patchword.segmentation.jbu import JbuScores
 from patchword.segmentation.pixels import PostprocessConfig, apply_thresholds, assign_pixels
 from patchword.segmentation.result import SegmentationResult
-from patchword.segmentation.scores import JbuScores, PixelScores, patch_scores
+from patchword.segmentation.scores import PixelScores, patch_scores
 from patchword.segmentation.sliding_window import (
     AnyImage,
     FeatureMerge,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.data.masks import ignore_index
+from patchword.segmentation.jbu import JbuScores
 from patchword.segmentation.scores import BilinearScores, PixelScores
 
 MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
 _VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
+_BLOCK_IN_CACHE = 2**18  # the same, of blocks that are gone over several times
 _SCALE = math.log2(math.e)  # of scores in powers of 2, which take a third of the time of powers of e
 _FAR = 1e30  # makes any difference of two scores larger than the number of maps
 
@@ -75,11 +78,51 @@ def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_valu
     indices = np.empty(scores.size, dtype=np.uint8 if decision.count < 255 else np.uint16)
     confidence = np.empty(scores.size, dtype=np.float32)
     class_of = torch.from_numpy(decision.class_of).to(scores.device)
-    for rows, groups in pieces(scores, most_values=most_values):
-        best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), decision.temperature)
+    best_of = _best_of_pieces(scores, decision.temperature, most_values)
+    if isinstance(scores, JbuScores):
+        best_of = _best_of_strips(scores, decision.temperature, most_values)
+    for rows, best, total in best_of:
         indices[rows.start : rows.stop] = class_of[best].cpu().numpy()
         confidence[rows.start : rows.stop] = total.reciprocal().cpu().numpy()  # the best map's own exponential is 1
     return PixelClasses(indices, confidence)
+
+
+def _best_of_pieces(
+    scores: PixelScores, temperature: float, most_values: int | None
+) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """Rows of pixels, their best maps (rows, width), and the sums over maps of exp((score - best score) / t)."""
+    for rows, groups in pieces(scores, most_values=most_values):
+        best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), temperature)
+        yield rows, best, total
+
+
+def _best_of_strips(
+    scores: JbuScores, temperature: float, most_values: int | None
+) -> Iterator[tuple[range, Tensor, Tensor]]:
+    """The same, a few columns of patches at a time, so that all their scores lie in cache and are never rearranged."""
+    most = most_values or (_BLOCK_IN_CACHE if scores.device.type == "cpu" else MOST_VALUES)
+    maps = scores.around(range(scores.count))
+    for strip in scores.strips(range(scores.size[0])):
+        around = strip.of(maps)  # (g, n, k * l)
+        columns, _, pixels = strip.weights.shape
+        maps_at_once = min(scores.count, max(1, most // pixels))
+        at_once = min(columns, max(1, most // (maps_at_once * pixels)))
+        mixed = around.new_empty(at_once * maps_at_once * pixels)  # made once: fresh memory takes longer than to fill
+        best = torch.empty((columns, pixels), dtype=torch.long, device=around.device)
+        total = around.new_empty((columns, pixels))
+
+        for first in range(0, columns, at_once):
+            part = slice(first, first + at_once)
+            groups = _upsampled(torch.split(around[part], maps_at_once, dim=1), strip.weights[part], mixed)
+            best[part], _, total[part] = _best_of_groups(groups, temperature)
+        yield strip.rows, scores.in_rows(best, strip), scores.in_rows(total, strip)
+
+
+def _upsampled(groups: Iterable[Tensor], weights: Tensor, memory: Tensor) -> Iterator[Tensor]:
+    """Scores (n, g, pixels) of each group of maps (g, n, k), by weights (g, k, pixels); one replaces the one before."""
+    for maps in groups:
+        shape = (len(weights), maps.shape[1], weights.shape[2])
+        yield torch.bmm(maps, weights, out=memory[: math.prod(shape)].view(shape)).transpose(0, 1)
 
 
 def assign_maps(groups: Iterable[Tensor], *, decision: PostprocessConfig) -> PixelClasses:
@@ -192,6 +235,12 @@ def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """
     value = part.amax(dim=0)
     behind = part.sub_(value)  # 0 for the best, below 0 for others
-    backwards = torch.arange(len(part), 0, -1, device=part.device, dtype=part.dtype)[:, None, None]
+    backwards = _backwards(len(part), part.dtype, part.device)
     index = (len(part) - torch.add(backwards, behind, alpha=_FAR).amax(dim=0)).long()
     return index, value, behind.mul_(scale).exp2_().sum(dim=0)
+
+
+@lru_cache(maxsize=8)
+def _backwards(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(count, 1, 1): count, ..., 2, 1."""
+    return torch.arange(count, 0, -1, device=device, dtype=dtype)[:, None, None]
