@@ -21,6 +21,7 @@ from patchword.serving.examples import Examples
 from patchword.serving.limits import Guard, RefusedError, error_body
 from patchword.serving.metrics import CONTENT_TYPE, Metrics
 from patchword.serving.models import open_models
+from patchword.serving.review import work_routers
 
 STATIC = Path(__file__).parent / "static"
 PAGES = {"/": "playground.html", "/review": "review.html", "/jobs": "jobs.html"}
@@ -36,10 +37,13 @@ def create_app(config: ServeConfig) -> FastAPI:
     engine = Engine(open_models(config), limits=limits, metrics=metrics)
     pictures = Pictures(count=limits.sessions, megabytes=limits.session_megabytes, metrics=metrics)
 
+    routers, end_work = work_routers(config)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         engine.stop()
+        end_work()
 
     app = FastAPI(title="patchword", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Guard, config=config, metrics=metrics)
@@ -49,6 +53,8 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.include_router(
         segment_router(engine, pictures, limits=limits, examples=Examples(drawn=not (config.model or config.method)))
     )
+    for router in routers:
+        app.include_router(router)
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:

@@ -68,7 +68,10 @@ class Trainer:
         taken = {str(job.options.get("out")) for job in self.queue.jobs()}
         names = ("model", *(f"model-{number}" for number in range(2, 10_000)))
         out = next(name for name in names if name not in taken and not (root / name).exists())
-        return {"options": {"labels": labels.relative_to(root).as_posix(), "out": out, **self._as_before()}}
+        before = self._as_before()
+        if before is None:
+            return {"why_not": "the vision encoder of the model is neither published nor inside the folder of --root"}
+        return {"options": {"labels": labels.relative_to(root).as_posix(), "out": out, **before}}
 
     def changes(self, job_id: str) -> ModelChange:
         """Compare the model of a finished job with the one before it."""
@@ -90,8 +93,11 @@ class Trainer:
                 self._known[key] = self._compare(before, after)
             return self._known[key]
 
-    def _as_before(self) -> dict[str, Any]:
-        """The models and settings of the model that was served, so that nothing changes but the labels."""
+    def _as_before(self) -> dict[str, Any] | None:
+        """The models and settings of the model that was served, so that nothing changes but the labels.
+
+        The image-text model is the one that the labels name.
+        """
         if self.before is None or self.queue is None:
             return {}
         from patchword.alignment.artifact import read_config
@@ -102,13 +108,13 @@ class Trainer:
             return {}
         found: dict[str, Any] = {"settings": config.settings.model_dump(mode="json", exclude_defaults=True)}
         found["settings"].pop("tracker", None)
-        for option, tower in (("encoder", config.encoder), ("text_encoder", config.text_encoder)):
-            name = Path(tower.name)
-            if checkpoint_of(tower.name) is not None:
-                found[option] = tower.name
-            elif name.is_absolute() and name.resolve().is_relative_to(self.queue.root):
-                found[option] = name.resolve().relative_to(self.queue.root).as_posix()
-        return found
+        name = config.encoder.name
+        if checkpoint_of(name) is not None:
+            return {"encoder": name, **found}
+        folder = Path(name).resolve()
+        if not folder.is_dir() or not folder.is_relative_to(self.queue.root):
+            return None
+        return {"encoder": folder.relative_to(self.queue.root).as_posix(), **found}
 
     def _chosen(self) -> Sequence[str]:
         listed = sorted(
