@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
-from export_data import make_labels
+from export_data import make_labels, scene
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -128,6 +130,20 @@ def test_every_decision_is_on_disk_when_the_answer_comes(client: TestClient, lab
     colours[seen, :3] = reviewed.class_colours()[reviewed.indices[seen]]
     colours[seen, 3] = 255
     np.testing.assert_array_equal(np.array(result), colours)
+
+
+def test_names_that_are_not_utf8_are_reviewed_too(tmp_path: Path) -> None:
+    name = os.fsdecode(b"na\xefve.png")
+    labels = make_labels(tmp_path, {name: scene(0)})
+    client = client_of(labels.folder)
+    (listed,) = client.get("/v1/review/images").json()["images"]
+    assert client.get(f"/v1/review/pictures/{quote(listed['name'])}").status_code == 200
+    answer = client.post("/v1/review/decisions", json={"image": listed["name"], "action": "accept", "mask": "0"})
+    assert answer.status_code == 201
+    assert [each.image for each in ReviewLog(labels.folder).decisions()] == [name]
+    reviewed = LabelledDataset.open(labels.folder).reviewed()
+    assert reviewed.review is not None
+    assert reviewed.review.changes == {"accepted": 1}
 
 
 def test_the_second_person_is_told_of_a_conflict(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ class ReviewLog:
         data: bytes = file.read()
         for line in data.split(b"\n")[:-1]:
             try:
-                decision = Decision.model_validate_json(line)
+                decision = Decision.model_validate(json.loads(line))
             except ValueError:
                 raise PatchwordError(
                     f"{self.path}: line {len(self._read) + 1} is damaged; delete it to go on"

@@ -87,7 +87,7 @@ def apply_reviews(dataset: LabelledDataset) -> LabelledDataset:
         key = _key(decisions[0].of, masks)
         fingerprints.append(f"{item.record.name} {key}")
         items.append(_materialise(item, masks, key=key, folder=dataset.folder, settings=dataset.settings))
-    fingerprint = hashlib.sha256("\n".join(fingerprints).encode("utf-8", "surrogateescape")).hexdigest()
+    fingerprint = hashlib.sha256(json_text(fingerprints).encode()).hexdigest()
     summary = ReviewSummary(
         photographs=len(dataset.items),
         reviewed=reviewed,

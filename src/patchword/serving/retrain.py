@@ -130,7 +130,7 @@ class Trainer:
         names, pixels, labelled, changed = [], 0, 0, 0
         agreed = [0] * len(models)
         for name in self._chosen():
-            item = dataset[name]
+            item = dataset[self.desk.item(name).record.name]
             try:
                 image = read_image(item.image)
             except PatchwordError:

@@ -77,7 +77,7 @@ class ReviewDesk:
     ) -> None:
         self.dataset = LabelledDataset.open(labels, allow_missing=True)
         self.log = ReviewLog(self.dataset.folder)
-        self.items = {item.record.name: item for item in self.dataset.items}
+        self.items = {spoken(item.record.name): item for item in self.dataset.items}
         recorded = self.dataset.mask_generator
         self._named: Any = mask_generator or (ModelName.of(recorded) if recorded is not None else None)
         self._loader = Loader(device, dtype)
@@ -109,7 +109,7 @@ class ReviewDesk:
     def held(self, name: str) -> list[Decision]:
         """The decisions on a photograph that hold."""
         with self._reading:
-            decisions = self.log.decisions(name)
+            decisions = self.log.decisions(self.item(name).record.name)
         if not decisions:
             return []
         key = self._key(name)
@@ -124,18 +124,18 @@ class ReviewDesk:
     def listed(self) -> list[Listed]:
         """All photographs, in no order."""
         with self._reading:
-            touched = {decision.image for decision in self.log.decisions()}
+            touched = {spoken(decision.image) for decision in self.log.decisions()}
         found = []
         for name, item in self.items.items():
             held = self.held(name) if name in touched else []
             classes = set(item.record.classes)
             classes |= {each.class_name for each in held if each.class_name is not None}
-            doubt = self._doubts.get(name)
+            doubt = self._doubts.get(item.record.name)
             state = "done" if any(each.action == "done" for each in held) else "started" if held else "open"
             found.append(
                 Listed(
                     name,
-                    self._scores.get(name),
+                    self._scores.get(item.record.name),
                     doubt.doubt if doubt is not None else None,
                     tuple(each for each in self.dataset.vocabulary.names if each in classes),
                     item.record.segments,
@@ -150,7 +150,7 @@ class ReviewDesk:
 
     def mask_doubts(self, name: str) -> Mapping[str, tuple[float, str]]:
         """Mask -> how much the trained model doubts it, and what it says instead."""
-        doubt = self._doubts.get(name)
+        doubt = self._doubts.get(self.item(name).record.name)
         return {str(each.position): (each.doubt, each.instead) for each in doubt.masks} if doubt is not None else {}
 
     def picture(self, name: str) -> bytes:
@@ -189,7 +189,7 @@ class ReviewDesk:
         reviewer: str = "",
     ) -> tuple[Decision, list[Decision]]:
         """Check a decision and write it down; what others decided on the same mask since `seen` comes back with it."""
-        size = self.item(image).record.size
+        name, size = self.item(image).record.name, self.item(image).record.size
         values: dict[str, Any] = {}
         if action in OF_A_MASK:
             if mask is None or mask not in {each.key for each in self.masks(image)}:
@@ -203,13 +203,13 @@ class ReviewDesk:
             values["rle"] = _checked(rle, size=cast("tuple[int, int]", size))
         if action == "undo":
             with self._reading:
-                there = active(self.log.decisions(image))
+                there = active(self.log.decisions(name))
             if undoes not in {each.number for each in there}:
                 raise ConflictError(f"decision {undoes} on {image} is not there, or was undone already")
             values["undoes"] = undoes
         with self._reading:
-            made = self.log.append(action, image=image, of=self._key(image), reviewer=reviewer, **values)
-            return made, conflicts(made, active(self.log.decisions(image)), seen=seen)
+            made = self.log.append(action, image=name, of=self._key(image), reviewer=reviewer, **values)
+            return made, conflicts(made, active(self.log.decisions(name)), seen=seen)
 
     def mask_at(
         self,
@@ -220,7 +220,7 @@ class ReviewDesk:
         box: tuple[float, float, float, float] | None,
     ) -> tuple[NDArray[np.bool_], float]:
         """What the mask generator finds at points (inside or outside the thing) and in a box."""
-        item = self.item(name)
+        self.item(name)  # refuses any other name
         if self._named is None:
             raise ConflictError("these labels name no mask generator; start the server with --mask-generator")
         with self._models:
@@ -230,7 +230,7 @@ class ReviewDesk:
             if embedding is None:
                 from patchword.data.images import to_tensor
 
-                (embedding,) = self._generator.embed([to_tensor(self._pixels(item.record.name))])
+                (embedding,) = self._generator.embed([to_tensor(self._pixels(name))])
                 self._embeddings[name] = embedding
                 while len(self._embeddings) > _EMBEDDINGS:
                     self._embeddings.popitem(last=False)
@@ -249,8 +249,14 @@ class ReviewDesk:
         changed = self.item(name).segments_file.stat().st_mtime_ns
         known = self._keys.get(name)
         if known is None or known[0] != changed:
-            self._keys[name] = known = (changed, segments_key(self.dataset.folder, name))
+            key = segments_key(self.dataset.folder, self.item(name).record.name)
+            self._keys[name] = known = (changed, key)
         return known[1]
+
+
+def spoken(name: str) -> str:
+    """A photograph's name as an address can hold it; what is not UTF-8 in it is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _checked(rle: Mapping[str, Any] | None, *, size: tuple[int, int]) -> dict[str, Any]:
