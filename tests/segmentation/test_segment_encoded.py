@@ -12,6 +12,7 @@ from colour_world import COLOURS, ColourPatches, draw
 
 import patchword as pw
 from patchword.config.segment import SegmentSettings
+from patchword.segmentation.encoded import EncodedImage
 from patchword.segmentation.opening import load_method
 
 PATCH = ColourPatches().record.patch_size
@@ -74,6 +75,19 @@ def test_encoded_images_stand_beside_others(segmenter: pw.Segmenter, passes: lis
     for one, picture in zip(found, (PICTURE, other, other), strict=True):
         assert isinstance(one, pw.SegmentationResult)
         same(one, segmenter.segment(picture, classes="red, blue"))
+
+
+def test_several_of_one_size_share_a_pass(segmenter: pw.Segmenter, passes: list[int]) -> None:
+    turned = PICTURE[::-1].copy()
+    *encoded, failed = segmenter.encode_batch([PICTURE, turned, "absent.png"])
+    assert passes == [2]
+    assert isinstance(failed, pw.PatchwordError)
+    for one, picture in zip(encoded, (PICTURE, turned), strict=True):
+        assert isinstance(one, EncodedImage)
+        found = segmenter.segment(one, classes="red, blue")
+        expected = segmenter.segment(picture, classes="red, blue")
+        assert np.array_equal(found.mask, expected.mask)
+        assert np.abs(found.confidence - expected.confidence).max() < 1e-5  # a batch may round otherwise
 
 
 @pytest.mark.parametrize(

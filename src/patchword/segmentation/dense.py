@@ -212,19 +212,14 @@ class DenseSegmenter:
                     seen[place] = self._plan(image, chosen)
             except PatchwordError as error:
                 found[place] = error
-        groups = deque(share_batches(seen, most=chosen.batch))
-        while groups:
-            places = groups.popleft()
-            try:
-                merged = self._encode_windows([seen[place] for place in places], chosen, keep=score)
-                for place, maps in zip(places, merged, strict=True):
-                    scores = pixel_scores(maps, image=seen[place], settings=chosen)
-                    found[place] = self._assign(scores, seen[place], decided, decision, chosen)
-            except PatchwordError as error:
-                if len(places) == 1:
-                    found[places[0]] = error
-                else:  # where one fails, each is on its own
-                    groups.extendleft([place] for place in reversed(places))
+
+        def segment(places: list[int]) -> None:
+            merged = self._encode_windows([seen[place] for place in places], chosen, keep=score)
+            for place, maps in zip(places, merged, strict=True):
+                scores = pixel_scores(maps, image=seen[place], settings=chosen)
+                found[place] = self._assign(scores, seen[place], decided, decision, chosen)
+
+        found |= _in_groups(segment, seen, most=chosen.batch)
         return [found[place] for place in range(len(images))]
 
     @torch.no_grad()
@@ -238,13 +233,39 @@ class DenseSegmenter:
         Returns:
             the pixels, and the features on the model's device.
         """
+        (found,) = self.encode_batch([image], settings=settings)
+        if isinstance(found, PatchwordError):
+            raise found
+        return found
+
+    @torch.no_grad()
+    def encode_batch(
+        self, images: Sequence[AnyImage], *, settings: SegmentSettings | Mapping[str, Any] | None = None
+    ) -> list[EncodedImage | PatchwordError]:
+        """Encode several images, each as `encode` does; those of one seen size share batches."""
         chosen = SegmentSettings.of(settings)
         check_window(chosen, patch_size=self.patch_size)
-        seen = self._plan(image, chosen)
-        (features,) = self._encode_windows([seen], chosen)
-        return EncodedImage.of(
-            seen.pixels, plan=seen.plan, features=features, settings=chosen, encoder=self.encode_patches
-        )
+        found: dict[int, EncodedImage | PatchwordError] = {}
+        seen: dict[int, SeenImage] = {}
+        for place, image in enumerate(images):
+            try:
+                seen[place] = self._plan(image, chosen)
+            except PatchwordError as error:
+                found[place] = error
+
+        def encode(places: list[int]) -> None:
+            encoded = self._encode_windows([seen[place] for place in places], chosen)
+            for place, features in zip(places, encoded, strict=True):
+                found[place] = EncodedImage.of(
+                    seen[place].pixels,
+                    plan=seen[place].plan,
+                    features=features,
+                    settings=chosen,
+                    encoder=self.encode_patches,
+                )
+
+        found |= _in_groups(encode, seen, most=chosen.batch)
+        return [found[place] for place in range(len(images))]
 
     def _plan(self, image: AnyImage, settings: SegmentSettings) -> SeenImage:
         pixels = as_rgb(image)
@@ -355,3 +376,21 @@ class DenseSegmenter:
         from patchword.alignment.module import Compiled
 
         return Compiled(self.encode_patches, goes_on="segmenting")
+
+
+def _in_groups(
+    work: Callable[[list[int]], None], seen: Mapping[int, SeenImage], *, most: int
+) -> dict[int, PatchwordError]:
+    """Do some work on images that share batches; where it fails, each is on its own, and its error comes back."""
+    errors: dict[int, PatchwordError] = {}
+    groups = deque(share_batches(seen, most=most))
+    while groups:
+        places = groups.popleft()
+        try:
+            work(places)
+        except PatchwordError as error:
+            if len(places) == 1:
+                errors[places[0]] = error
+            else:
+                groups.extendleft([place] for place in reversed(places))
+    return errors

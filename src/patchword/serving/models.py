@@ -82,7 +82,7 @@ class TorchModel:
             raise PatchwordError("refine is 'sam', but this server was started without --mask-generator")
 
     def encode(self, images: Sequence[Pixels], settings: SegmentSettings) -> list[Any]:
-        return list(images)
+        return list(self._segmenter.encode_batch(images, settings=settings))
 
     def decide(
         self, encoded: Any, vocabulary: Vocabulary, settings: SegmentSettings
