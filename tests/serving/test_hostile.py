@@ -71,7 +71,7 @@ def test_hostile_uploads_get_a_reason(client: TestClient, scene: bytes, kind: st
     [
         ("multipart/form-data", b"--"),
         ("multipart/form-data; boundary=a", b"--a\r\nContent-Disposition: form-data\r\n\r\n\r\n--a--"),
-        ("multipart/form-data; boundary=a", b'--a\r\nContent-Disposition: form-data; name="other"; filename="x"\r\n\r\nx'),
+        ("multipart/form-data; boundary=a", b'--a\r\nContent-Disposition: form-data; name="b"; filename="x"\r\n\r\nx'),
         ("multipart/form-data; boundary=a", b"\xff" * 100),
         ("application/x-www-form-urlencoded", b"file=a"),
         ("application/json", b"{"),
@@ -139,7 +139,7 @@ def memory(server: Served) -> int:
     status = Path(f"/proc/{server.process.pid}/status")
     if not status.exists():
         pytest.skip("no /proc here")
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
