@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from interruptions import contents
 from small_world import Models, align_command, label_command, make_photos, must, run
 
 
@@ -31,6 +32,22 @@ def test_doubts_are_printed_written_and_shown(made: Path) -> None:
     assert [mask["doubt"] for mask in printed["doubted_masks"]] == doubts[:2]
     assert "Masks that the trained model contradicts" in (labels / "report.html").read_text()
     assert "most doubted masks" in must(run("quality", labels, "--model", made / "model")).out
+
+
+def test_processes_find_the_same_doubts_and_the_same_features(
+    made: Path, tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path
+) -> None:
+    models = Models(clip=tiny_clip, sam=tiny_sam, dinov2=tiny_dinov2)
+    must(run(*align_command(made / "labels", out=made / "shared", models=models), "--executor", "processes:2"))
+    assert contents(made / "shared") == contents(made / "model")
+    doubts = made / "labels" / "disagreement.jsonl"
+    must(run("quality", made / "labels", "--model", made / "model"))
+    found = doubts.read_bytes()
+    doubts.unlink()
+    must(run("quality", made / "labels", "--model", made / "model", "--executor", "processes:2"))
+    assert doubts.read_bytes() == found
+    refused = must(run("quality", made / "labels", "--executor", "ray"), code=2).complaint
+    assert "executor ray needs a model" in refused
 
 
 def test_a_labelling_that_goes_on_forgets_them(made: Path, tiny_clip: Path, tiny_sam: Path, tiny_dinov2: Path) -> None:

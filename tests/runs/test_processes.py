@@ -22,6 +22,7 @@ from PIL import Image
 import patchword
 from interruptions import contents, make_photos
 from patchword.errors import PatchwordError
+from patchword.runs import workers
 from patchword.runs.pipeline import Chunk, Written
 from patchword.runs.processes import Processes
 from patchword.runs.records import read_sessions
@@ -164,6 +165,15 @@ def test_errors_of_processes_end_the_run_in_one_line() -> None:
         _done("a", "deadly")
     with pytest.raises(PatchwordError, match=r"^3 processes died while they loaded the models \(SIGKILL\)"):
         _done("a", load=die)
+
+
+def test_what_a_slow_process_has_is_given_to_another_and_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE", 0.1)
+    monkeypatch.chdir(tmp_path)
+    assert _done("slow", "a", "b", "c") == ["a", "b", "c", "slow"]
+    assert any("is slow; slow is given to process" in record.getMessage() for record in caplog.records)
 
 
 def test_an_interruption_ends_all_processes() -> None:

@@ -29,6 +29,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _without(data: bytes, *parts: bytes) -> bytes:
+    for part in parts:
+        data = data.replace(part, b"")
+    return data
+
+
 def test_a_list_is_proposed_that_names_what_is_there(scenes: Path, tmp_path: Path) -> None:
     nouns, out, page = tmp_path / "nouns.txt", tmp_path / "classes.txt", tmp_path / "page.html"
     nouns.write_text("\n".join(CLASSES), encoding="utf-8")
@@ -43,6 +49,11 @@ def test_a_list_is_proposed_that_names_what_is_there(scenes: Path, tmp_path: Pat
     assert ran.out.splitlines()[0].split() == ["class", "photographs", "share", "crops"]
     assert f"{out}: {len(proposed)} classes proposed from 12 of 13 photographs" in ran.out
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+    texts = [out.read_bytes(), page.read_bytes()]
+    run(*arguments, "--page", page, "--minimum-share", 0.1, "--quiet", "--overwrite", "--executor", "processes:2")
+    told = [b" --executor processes:2", b" --overwrite"]
+    assert [out.read_bytes(), _without(page.read_bytes(), *told)] == texts
 
     again = run(*arguments, "--quiet")
     assert (again.code, again.complaint) == (2, f"patchword: {out} exists; choose another name, or --overwrite it")

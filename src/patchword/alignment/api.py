@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from patchword.models.hub import check_part
 from patchword.models.loading import Loader
 from patchword.models.registry import ModelName, find_preset, name_of
 from patchword.runs.plan import Plan, describe_output
+from patchword.runs.processes import executor_of
 from patchword.runs.progress import photograph_count
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ def align(labels: str | Path | LabelledImages, config: AlignConfig) -> Segmenter
         cache=config.cache,
         resume=config.resume,
         overwrite=config.overwrite,
+        executor=executor_of(
+            config.executor, device=config.device, loaded=vision, load=partial(loader.patch_encoder, encoder)
+        ),
         quiet=config.quiet,
     )
     return Segmenter.from_pretrained(config.out, encoder=vision, text_encoder=text)

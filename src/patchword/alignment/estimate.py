@@ -27,6 +27,7 @@ from patchword.models.loading import Loader, choose_device
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
 from patchword.models.registry import ModelName
+from patchword.runs.pipeline import Executor
 from patchword.runs.progress import Progress, byte_count, duration, photograph_count, say
 
 _MEASURED_FROM = 100  # photographs missing; for fewer the two passes that measure would cost more than they tell
@@ -141,6 +142,7 @@ def prepare_features(
     begun: str | None = None,
     quiet: bool,
     processes: Processes = ALONE,
+    executor: Executor | None = None,
 ) -> tuple[FeatureCache | OnlineFeatures, dict[str, str]]:
     """Decide where the features of photographs (content hash, path) come from, and compute them where they are kept.
 
@@ -160,7 +162,7 @@ def prepare_features(
     plan = processes.from_first(decide)
     if plan.source == "cached":
         with Progress(len(photographs), "computing features", quiet=quiet) as progress:
-            return kept, kept.fill(photographs, progress=progress, processes=processes)
+            return kept, kept.fill(photographs, progress=progress, processes=processes, executor=executor)
     online = OnlineFeatures(encoder=encoder, settings=settings)
     with Progress(len(photographs), "checking photographs", quiet=quiet) as progress:
         return online, online.check(photographs, progress=progress, processes=processes)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from patchword.alignment.distributed import ALONE, Processes
+from patchword.alignment.feature_work import FeatureWork, encode_shard
 from patchword.alignment.photographs import Photograph, Unreadable, encode_together, in_batches, read_photograph
 from patchword.alignment.shards import (
     FEATURE_TYPES,
@@ -44,7 +45,7 @@ from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import nearest_multiple
 from patchword.models.protocols import PatchEncoder
-from patchword.runs.pipeline import read_ahead
+from patchword.runs.pipeline import Chunk, Executor, Written, read_ahead
 from patchword.runs.progress import Progress
 from patchword.versions import decisive_versions
 
@@ -138,6 +139,7 @@ class FeatureCache:
         *,
         progress: Progress | None = None,
         processes: Processes = ALONE,
+        executor: Executor | None = None,
     ) -> dict[str, str]:
         """Compute the features that the cache does not hold yet; what was written stays when the run is stopped.
 
@@ -147,6 +149,7 @@ class FeatureCache:
 
         Args:
             photographs: (content hash, path) of each.
+            executor: whoever computes, where this is not one of several processes.
 
         Returns:
             content hash -> reason, of photographs that cannot be read.
@@ -157,10 +160,14 @@ class FeatureCache:
             self._paths |= dict(wanted)
             self._look()
             self._mark_used(key for key, _ in wanted)
-            missing = processes.from_first(lambda: self._missing(wanted, processes=processes))
+            together = processes.count > 1 or executor is not None
+            missing = processes.from_first(lambda: self._missing(wanted, room_for_all=together))
             if progress is not None:
                 progress.advance(len(wanted) - len(missing))
             shards = list(in_batches(missing, size=self._images_a_shard()))
+            if executor is not None:
+                self._fill_elsewhere(shards, executor=executor, failed=failed, progress=progress)
+                return failed
             threads = self.settings.decode_threads
             decoded = read_ahead(
                 self._tasks(shards[processes.index :: processes.count]), ahead=threads, threads=threads
@@ -179,13 +186,34 @@ class FeatureCache:
         """Read features (b, D, h, w), in the cache's type on the CPU; what is damaged or gone is computed again."""
         return torch.stack([self._read_one(key) for key in keys])
 
-    def _missing(self, wanted: Sequence[tuple[str, Path]], *, processes: Processes) -> list[tuple[str, Path]]:
-        """The photographs that the cache does not hold, each once; for several processes there is room for all now."""
+    def _fill_elsewhere(
+        self,
+        shards: Sequence[Sequence[tuple[str, Path]]],
+        *,
+        executor: Executor,
+        failed: dict[str, str],
+        progress: Progress | None,
+    ) -> None:
+        if shards and not (self.folder / "cache.json").exists():
+            self._write_identity()
+
+        def done(written: Written) -> None:
+            count, reasons = written.result
+            failed.update(reasons)
+            if progress is not None:
+                progress.advance(count)
+
+        work = FeatureWork(self.folder, self._encoder, self.settings, self.side)
+        executor.run([Chunk(tuple(shard), lines=len(shard)) for shard in shards], work=work, done=done)
+        self._look()
+
+    def _missing(self, wanted: Sequence[tuple[str, Path]], *, room_for_all: bool) -> list[tuple[str, Path]]:
+        """The photographs that the cache does not hold, each once; for several workers there is room for all now."""
         missing: dict[str, Path] = {}
         for key, path in wanted:
             if key not in self._shard_of:
                 missing.setdefault(key, path)
-        if processes.count > 1:
+        if room_for_all:
             self._make_room(len(missing))
         return list(missing.items())
 
@@ -218,23 +246,9 @@ class FeatureCache:
 
     def _write_shard(self, photographs: Iterable[Photograph]) -> None:
         """Encode photographs and write them to one shard; none for no photographs."""
-        shard: dict[str, CachedFeatures] = {}
-        for batch in in_batches(photographs, size=self.settings.feature_batch):
-            encoded = self._encode(torch.cat([photograph.pixels for photograph in batch]))  # (b, D, h, w)
-            for photograph, features in zip(batch, encoded, strict=True):
-                shard[photograph.key] = CachedFeatures(features, photograph.size)
+        shard = encode_shard(photographs, encoder=self._encoder, settings=self.settings, batches=self._batches)
         if shard:
             self._write(shard)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        encoded = encode_together(self._encoder, images, batches=self._batches)
-        features = encoded.to(FEATURE_TYPES[self.settings.feature_dtype]).cpu()
-        if not torch.isfinite(features).all():
-            raise PatchwordError(
-                f"features of {self._encoder.record.name} do not fit {self.settings.feature_dtype} or are not finite; "
-                "allowed settings of feature_dtype with more room are bfloat16 and float32"
-            )
-        return features
 
     def _write(self, shard: dict[str, CachedFeatures]) -> None:
         """Make room for a shard, write it, and take in what others have written meanwhile."""

@@ -99,10 +99,20 @@ def read_photograph(key: str, path: Path, *, side: int) -> Photograph | Unreadab
     path = held(path)
     try:
         if content_hash(path) != key:
-            return Unreadable(key, f"{path} has changed since the run began")
-        pixels = to_tensor(read_image(path))  # (1, 3, h, w)
+            return Unreadable(key, changed(path))
+        return decode(key, path, side=side)
     except PatchwordError as error:
         return Unreadable(key, str(error))
+
+
+def changed(path: Path) -> str:
+    """What is said of a photograph that is another now."""
+    return f"{path} has changed since the run began"
+
+
+def decode(key: str, path: Path, *, side: int) -> Photograph:
+    """Decode a photograph and resize it to a square of so many pixels a side."""
+    pixels = to_tensor(read_image(path))  # (1, 3, h, w)
     return Photograph(key, resize(pixels, size=(side, side)), (pixels.shape[-2], pixels.shape[-1]))
 
 

@@ -46,6 +46,7 @@ from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.models.text_embeddings import encode_vocabulary
+from patchword.runs.pipeline import Executor
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import Numerics, unrecorded_numerics
 from patchword.versions import versions
@@ -81,6 +82,7 @@ def align_labels(
     cache: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> AlignmentResult:
     """Train an alignment module on a labelled data set and write it as a model folder.
@@ -99,6 +101,7 @@ def align_labels(
             not fit is computed in every step instead (`plan_features`).
         resume: go on with a run that was stopped; its data, models and settings must be the same.
         overwrite: empty the folder first.
+        executor: whoever computes the features that are kept; by default this process.
         quiet: whether to show no progress.
 
     Returns:
@@ -109,6 +112,8 @@ def align_labels(
     if settings.tracker != "off":
         require_tracker(settings.tracker)
     processes = Processes.current(encoder.device)
+    if executor is not None and processes.count > 1:
+        raise PatchwordError("an executor cannot be used under torchrun or accelerate, whose processes share the work")
     quiet = quiet or not processes.is_first
     if processes.is_first:
         prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
@@ -132,6 +137,7 @@ def align_labels(
         begun=json.loads((out / RUN).read_bytes()).get("features"),  # of a run that is resumed
         quiet=quiet,
         processes=processes,
+        executor=executor,
     )
     source = "online" if isinstance(features, OnlineFeatures) else "cached"
     if processes.is_first:

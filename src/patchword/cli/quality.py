@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,10 +79,19 @@ def _ask(
     import patchword
     from patchword.evaluation.disagreement import find_disagreement
     from patchword.labeling.quality.records import DISAGREEMENT_FILE, worst_masks
+    from patchword.runs.processes import executor_of
 
-    segmenter = patchword.load(config.model or "", device=config.device, dtype=config.dtype)
-    out = dataset.folder / DISAGREEMENT_FILE
-    return worst_masks(find_disagreement(dataset, segmenter=segmenter, out=out, unusable=unusable, quiet=config.quiet))
+    load = partial(patchword.load, config.model or "", device=config.device, dtype=config.dtype)
+    segmenter = load()
+    found = find_disagreement(
+        dataset,
+        segmenter=segmenter,
+        out=dataset.folder / DISAGREEMENT_FILE,
+        unusable=unusable,
+        executor=executor_of(config.executor, device=config.device, loaded=segmenter, load=load),
+        quiet=config.quiet,
+    )
+    return worst_masks(found)
 
 
 def _totals(summary: QualitySummary) -> list[tuple[str, object]]:

@@ -15,6 +15,7 @@ from patchword.config.shared import (
     AsJson,
     Devices,
     DryRun,
+    ExecutorOption,
     Out,
     Overwrite,
     Photos,
@@ -24,6 +25,7 @@ from patchword.config.shared import (
     Reviews,
     TextModel,
     VisionModel,
+    check_executor,
 )
 
 if TYPE_CHECKING:
@@ -227,11 +229,13 @@ class AlignConfig(Devices):
     cache: Annotated[
         str | Path | None, Option("Keep the frozen features here; by default they go at the end.", "FOLDER")
     ] = None
+    executor: ExecutorOption = "local"
     resume: Resume = False
     overwrite: Overwrite = False
     quiet: Quiet = False
 
     def check(self) -> None:
+        check_executor(self.executor)
         _ = self.numbers
 
     @cached_property

@@ -13,12 +13,14 @@ from patchword.config.shared import (
     AsJson,
     CommandLine,
     Devices,
+    ExecutorOption,
     Out,
     Overwrite,
     Photos,
     PresetName,
     Quiet,
     Resume,
+    check_executor,
 )
 from patchword.errors import PatchwordError
 
@@ -59,8 +61,14 @@ class QualityConfig(Devices):
     model: Annotated[
         str | Path | None, Option("Segmenter trained on the labels; it lists the masks that it contradicts.", "FOLDER")
     ] = None
+    executor: ExecutorOption = "local"
     quiet: Quiet = False
     as_json: AsJson = False
+
+    def check(self) -> None:
+        check_executor(self.executor)
+        if self.executor != "local" and self.model is None:
+            raise PatchwordError(f"executor {self.executor} needs a model, which is what it asks")
 
 
 class AblateConfig(Devices):

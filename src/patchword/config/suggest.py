@@ -17,9 +17,11 @@ from patchword.config.shared import (
     ClassesValue,
     CommandLine,
     Devices,
+    ExecutorOption,
     Preset,
     Quiet,
     TextModel,
+    check_executor,
 )
 
 if TYPE_CHECKING:
@@ -92,11 +94,13 @@ class SuggestConfig(Devices):
     preset: Preset = "balanced"
     image_text: Annotated[TextModel | None, Option("CLIP: hub name, name@revision or folder.", "NAME")] = None
     settings: Annotated[SuggestValues, Option("Numbers of the proposal.")] = None
+    executor: ExecutorOption = "local"
     overwrite: Annotated[bool, Option("Replace files that exist.")] = False
     quiet: Quiet = False
     command: CommandLine = ""
 
     def check(self) -> None:
+        check_executor(self.executor)
         _ = self.numbers
 
     @cached_property

@@ -222,12 +222,14 @@ class Written:
         counted: whether it is an image; of a video as a whole the frames are.
         beside: lines of other files of the folder, by their names.
         unexpected: lines by which a chunk had more than `Chunk.lines`, or fewer.
+        result: what the caller wants to have beside.
     """
 
     record: LineRecord
     counted: bool = True
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unexpected: int = 0
+    result: Any = None
 
 
 class Work(Protocol[T]):

@@ -16,7 +16,8 @@ from typing import Any
 
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import Chunk, Executor, Work, Written
-from patchword.runs.workers import Death, HandOut, News, Setup, Station, Worker, check_sendable
+from patchword.runs.station import Setup, Station, check_sendable
+from patchword.runs.workers import Death, HandOut, News, Worker
 
 
 def executor_of(executor: str, *, device: str, loaded: object, load: Callable[[], object]) -> Executor | None:

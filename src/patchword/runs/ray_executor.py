@@ -15,7 +15,8 @@ from typing import Any
 
 from patchword.errors import PatchwordError, first_line
 from patchword.runs.pipeline import Chunk, Work, Written
-from patchword.runs.workers import Death, HandOut, News, Setup, Station, Worker, check_sendable
+from patchword.runs.station import Setup, Station, check_sendable
+from patchword.runs.workers import Death, HandOut, News, Worker
 from patchword.versions import versions
 
 _STORE = 80_000_000  # bytes of shared memory of a cluster that is started here; only small messages pass

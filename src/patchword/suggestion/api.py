@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.loading import Loader
 from patchword.models.registry import find_preset, name_of
+from patchword.runs.processes import executor_of
 
 if TYPE_CHECKING:
     from patchword.suggestion.result import Suggestion
@@ -42,13 +44,20 @@ def suggest(photos: PhotosValue, config: SuggestConfig) -> Suggestion:
 
     loader = Loader(device=config.device, dtype=config.dtype)
     tell(loader.spoken(), quiet=config.quiet)
+    encoder = loader.image_text(image_text)
     suggestion = suggest_classes(
         found.images,
         root=found.root,
-        encoder=loader.image_text(image_text),
+        encoder=encoder,
         nouns=candidates,
         settings=config.numbers,
         examples="page" in targets,
+        executor=executor_of(
+            config.executor,
+            device=config.device,
+            loaded=encoder,
+            load=partial(loader.image_text, image_text),
+        ),
         quiet=config.quiet,
     )
     if "page" in targets:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,15 +15,16 @@ from torch import Tensor
 
 from patchword.config.label import LabelSettings
 from patchword.config.suggest import SuggestSettings
-from patchword.data.images import to_tensor
+from patchword.data.images import read_image, to_tensor
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import best_words, crop_side, crops_needed, finite, take_crops
 from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.protocols import ImageTextEncoder
 from patchword.models.text_embeddings import TextVectors, encode_vocabulary
-from patchword.runs.pipeline import decoded
+from patchword.runs.pipeline import Chunk, Executor, InThreads, Photograph, Pixels, Written
 from patchword.runs.progress import Progress, photograph_count
+from patchword.runs.records import LineRecord
 from patchword.suggestion.result import Example, Proposed, Suggestion, narrowed
 from patchword.suggestion.votes import ClassRankings, SelectedClass, Selection, select_classes
 
@@ -122,8 +122,7 @@ def suggest_classes(
     nouns: Vocabulary,
     settings: SuggestSettings | None = None,
     examples: bool = False,
-    ahead: int = 2,
-    threads: int = 2,
+    executor: Executor | None = None,
     quiet: bool = False,
 ) -> Suggestion:
     """Propose a class list: nouns that win enough crops of enough photographs.
@@ -135,8 +134,7 @@ def suggest_classes(
         nouns: the candidates; their background words take part and stay background words.
         settings: all numbers; the defaults when none are given.
         examples: whether to keep thumbnails of the surest crops.
-        ahead: photographs that wait decoded, 1 or more; costs memory, saves time.
-        threads: photographs that are decoded at once, 1 or more.
+        executor: whoever looks; by default it is done here, reading ahead in threads.
         quiet: whether to show no progress.
     """
     settings = settings or SuggestSettings()
@@ -144,13 +142,25 @@ def suggest_classes(
     chosen = spread(images, count=settings.sample)
     if not chosen:
         raise PatchwordError(f"no photographs to look at in {root}")
-    voting = _Voting(encoder, _encode(encoder, nouns, quiet=quiet), settings, examples, nouns)
-    names = [(path.relative_to(root).as_posix(), path) for path in chosen]
-    progress = Progress(len(chosen), "looking", "photographs", quiet=quiet)
-    with progress, closing(decoded(names, ahead=ahead, threads=threads)) as photographs:
-        for photograph in photographs:
-            voting.add(photograph.name, photograph.pixels)
+    text = _encode(encoder, nouns, quiet=quiet)
+    words, classes = text.words.float().cpu().numpy(), text.classes.cpu().numpy()
+    work = LookWork(encoder, words, classes, text.count, settings, examples)
+    voting = _Voting(encoder.record.name, nouns, settings)
+    chunks = [Chunk(((path.relative_to(root).as_posix(), path),), lines=1) for path in chosen]
+    early: dict[str, Written] = {}  # votes are counted in the order of the photographs, whoever is done first
+    order = iter(chunk.photographs[0][0] for chunk in chunks)
+    following = next(order)
+    with Progress(len(chosen), "looking", "photographs", quiet=quiet) as progress:
+
+        def done(written: Written) -> None:
+            nonlocal following
+            early[written.record.name] = written
+            while following in early:
+                voting.add(following, early.pop(following).result)
+                following = next(order, "")
             progress.advance()
+
+        (executor or InThreads()).run(chunks, work=work, done=done)
     return voting.outcome(found=len(images))
 
 
@@ -167,17 +177,71 @@ def _encode(encoder: ImageTextEncoder, nouns: Vocabulary, *, quiet: bool) -> Tex
         return encode_vocabulary(encoder, vocabulary=nouns, background=True, done=progress.advance)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen in a photograph, and of each noun that leads a crop its surest one as a JPEG, by position."""
+
+    scores: CropScores
+    pictures: Mapping[int, tuple[float, bytes]]
+
+
+@dataclass(frozen=True)
+class LookWork:
+    """What is done with a photograph; the `Work` of an executor. Its results are what was seen, or why nothing was."""
+
+    encoder: ImageTextEncoder
+    words: NDArray[np.float32]  # of `TextVectors`, and its classes; arrays, so that they can be sent
+    classes: NDArray[np.int64]
+    count: int
+    settings: SuggestSettings
+    with_examples: bool
+    batches: Batches = field(default_factory=Batches)
+
+    def read(self, path: Path) -> Pixels:
+        return read_image(path)
+
+    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[tuple[str, Look | str]]:
+        for each in photographs:
+            try:
+                yield each.name, self._look(each.pixels)
+            except PatchwordError as error:
+                yield each.name, str(error)
+
+    def write(self, made: tuple[str, Look | str]) -> Written:
+        """Nothing is written."""
+        name, seen = made
+        return Written(LineRecord(name=name, status="failed" if isinstance(seen, str) else "ok"), result=seen)
+
+    def _look(self, pixels: Pixels | PatchwordError) -> Look:
+        if isinstance(pixels, PatchwordError):
+            raise pixels
+        text = TextVectors(torch.from_numpy(self.words), torch.from_numpy(self.classes), self.count)
+        try:
+            scores = score_crops(
+                pixels, encoder=self.encoder, text=text, batches=self.batches, settings=self.settings.crops
+            )
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = pixels.shape[:2]
+            raise PatchwordError(f"not enough memory to look at {height} x {width} pixels") from None
+        pictures = {}
+        leads, winners = scores.leads(), scores.cosines.argmax(axis=1)
+        for candidate in np.unique(winners).tolist() if self.with_examples else ():
+            crop = int(np.where(winners == candidate, leads, -1).argmax())
+            picture = thumbnail(pixels, scores.boxes[crop], size=self.settings.thumbnail_size)
+            pictures[candidate] = (float(leads[crop]), picture)
+        return Look(scores, pictures)
+
+
 @dataclass
 class _Voting:
     """Votes of the photographs: rankings, examples and failures so far."""
 
-    encoder: ImageTextEncoder
-    text: TextVectors
-    settings: SuggestSettings
-    with_examples: bool
+    model: str
     nouns: Vocabulary
+    settings: SuggestSettings
     rankings: ClassRankings = field(init=False)
-    batches: Batches = field(default_factory=Batches)
     failed: dict[str, str] = field(default_factory=dict)
     examples: dict[int, list[Example]] = field(default_factory=dict)
 
@@ -185,39 +249,16 @@ class _Voting:
         candidates = len(self.nouns) + len(self.nouns.background)
         self.rankings = ClassRankings(candidates, near_margin=self.settings.near_margin)
 
-    def add(self, name: str, pixels: NDArray[np.uint8] | PatchwordError) -> None:
+    def add(self, name: str, seen: Look | str) -> None:
         """Let a photograph vote, or write down why it cannot."""
-        if isinstance(pixels, PatchwordError):
-            self.failed[name] = str(pixels)
+        if isinstance(seen, str):
+            self.failed[name] = seen
             return
-        try:
-            scores = score_crops(
-                pixels, encoder=self.encoder, text=self.text, batches=self.batches, settings=self.settings.crops
-            )
-        except PatchwordError as error:
-            self.failed[name] = str(error)
-            return
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            height, width = pixels.shape[:2]
-            self.failed[name] = f"not enough memory to look at {height} x {width} pixels"
-            return
-        needed = crops_needed(len(scores.cosines), settings=self.settings.crops)
-        self.rankings.add(scores.cosines, needed=needed)
-        if self.with_examples:
-            self._keep_examples(name, pixels, scores)
-
-    def _keep_examples(self, name: str, pixels: NDArray[np.uint8], scores: CropScores) -> None:
-        """Keep the surest crop of each candidate, where it is among the candidate's surest so far."""
-        leads, winners = scores.leads(), scores.cosines.argmax(axis=1)
-        for candidate in np.unique(winners).tolist():
-            crop = int(np.where(winners == candidate, leads, -1).argmax())
+        cosines = seen.scores.cosines
+        self.rankings.add(cosines, needed=crops_needed(len(cosines), settings=self.settings.crops))
+        for candidate, (lead, picture) in seen.pictures.items():
             kept = self.examples.setdefault(candidate, [])
-            if len(kept) == self.settings.examples and leads[crop] <= kept[-1].lead:
-                continue
-            picture = thumbnail(pixels, scores.boxes[crop], size=self.settings.thumbnail_size)
-            kept.append(Example(name, float(leads[crop]), picture))
+            kept.append(Example(name, lead, picture))
             kept.sort(key=lambda example: -example.lead)
             del kept[self.settings.examples :]
 
@@ -243,7 +284,7 @@ class _Voting:
             found=found,
             crops=self.rankings.crops,
             failed=self.failed,
-            model=self.encoder.record.name,
+            model=self.model,
             settings=self.settings,
         )
 
