@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,12 +66,27 @@ def test_segments_carry_score_points_and_generator() -> None:
     for segment in labels.segments:
         assert segment.generator == CLIP_PROMPTS_SAM == "clip-prompts-sam"
         assert segment.predicted_iou == pytest.approx(0.8)
-        assert segment.score == pytest.approx(segment.similarity * 0.8)
+        assert segment.margin is not None
+        assert segment.score == pytest.approx(0.8 / (1 + math.exp(-segment.margin / 0.03)))
         assert 0 < segment.similarity <= 1
         assert segment.class_name == ("green", "blue", "red")[segment.class_index]
         for x, y in segment.points:
             assert TRUTH[int(y), int(x)] == segment.class_index  # the points are on the class
     assert {len(segment.points) for segment in labels.segments} == {1, 4}
+
+
+def test_a_score_is_the_evidence_inside_where_no_temperature_is_set() -> None:
+    parts = parts_for(["green", "blue", "red"], sam=RegionSam(predicted_iou=0.8))
+    labels = label(SCENE, parts, LabelSettings(generator="clip-prompts-sam", score_temperature=None))
+    assert labels.segments
+    for segment in labels.segments:
+        assert segment.score == pytest.approx(segment.similarity * segment.predicted_iou)
+
+
+def test_the_only_word_there_is_counts_in_full() -> None:
+    labels = label(SCENE, parts_for(["red"]))
+    assert labels.segments
+    assert all(segment.score == segment.predicted_iou for segment in labels.segments)
 
 
 def test_background_words_take_part_and_are_dropped() -> None:
@@ -183,7 +199,8 @@ def test_masks_of_everything_are_named(seeds: str) -> None:
     for segment in labels.segments:
         ((x, y),) = segment.points
         assert TRUTH[int(y), int(x)] == segment.class_index
-        assert segment.score == pytest.approx(segment.similarity * segment.predicted_iou)
+        assert segment.margin is not None
+        assert segment.score == pytest.approx(segment.predicted_iou / (1 + math.exp(-segment.margin / 0.03)))
 
 
 def test_both_generators_are_fused() -> None:

@@ -15,6 +15,7 @@ from tools.miniatures.dino_targets import (
     contrast,
     local_spectrum,
     random_masks,
+    region_contrast,
     surroundings,
 )
 from tools.miniatures.start import start_from_patches
@@ -128,6 +129,25 @@ def test_contrast_is_info_nce() -> None:
     found = contrast(students, teachers, temperature=0.15)
     assert float(found) == pytest.approx(naive_info_nce(students, teachers, temperature=0.15), rel=1e-5)
     assert float(contrast(students, students, temperature=0.01)) < float(found)
+
+
+def test_a_patch_answers_to_its_own_region_of_the_other_view() -> None:
+    generator = torch.Generator().manual_seed(0)
+    students, teachers = (functional.normalize(torch.randn(2, 6, 4, generator=generator), dim=-1) for _ in range(2))
+    here = torch.tensor([[3, 3, 7, 7, 9, 9], [260, 260, 260, 261, 261, 261]])
+    there = torch.tensor([[7, 3, 3, 3, 7, 7], [261, 260, 260, 261, 299, 299]])  # 9 is not in the other view
+    found = region_contrast(students, teachers, regions=(here, there), temperature=0.5, count=100, generator=generator)
+
+    means = {
+        region: functional.normalize(teachers.flatten(0, 1)[there.flatten() == region].mean(0), dim=0)
+        for region in (3, 7, 260, 261, 299)
+    }
+    expected = []
+    for patch, region in zip(students.flatten(0, 1), here.flatten().tolist(), strict=True):
+        if region in means:
+            every = torch.stack([patch @ mean / 0.5 for mean in means.values()])
+            expected.append(every.logsumexp(0) - patch @ means[region] / 0.5)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
 def naive_contrastive(images: Tensor, texts: Tensor, *, scale: float, contents: list[str]) -> float:

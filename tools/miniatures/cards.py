@@ -65,9 +65,9 @@ def _clip_body(measured: dict[str, NamingMeasurement]) -> str:
 
 def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
     return (
-        "# Miniature DINOv2\n\nA `Dinov2Model` trained by self-supervision on Toytown scenes alone, in the manner of "
-        "DINO and iBOT with contrast among patches in the place of prototypes (`train_dino.py` says what differs and "
-        "why). It never sees a label, a mask or a caption.\n\n"
+        "# Miniature DINOv2\n\nA `Dinov2Model` trained on Toytown scenes in the manner of DINO and iBOT, with contrast "
+        "among patches and among regions in the place of prototypes (`train_dino.py` says what differs and why). It "
+        "learns which pixels belong together from the drawn outlines, and never sees a class or a caption.\n\n"
         "| linear probe of patch classes | mean class accuracy | aim |\n|---|---|---|\n"
         f"| this model | {measured.features:.1%} | 80 % |\n"
         f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"

@@ -27,6 +27,39 @@ def contrast(students: Tensor, teachers: Tensor, *, temperature: float) -> Tenso
     return functional.cross_entropy(students @ teachers.T / temperature, torch.arange(len(students)))
 
 
+def region_contrast(
+    students: Tensor,
+    teachers: Tensor,
+    *,
+    regions: tuple[Tensor, Tensor],
+    temperature: float,
+    count: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """How badly a patch tells the region it lies in, as the other view shows it, from the other regions (DetCon, 2021).
+
+    Args:
+        students: (b, n, d), unit length, patches of one view.
+        teachers: (b, n, d), unit length, patches of the other; a region is the mean over its patches.
+        regions: (b, n) int64 of either view, which region of the batch a patch lies in, the same number in both.
+        temperature: divides the cosines, above 0.
+        count: patches sampled, small regions as often as large ones.
+        generator: source of the sample.
+
+    Returns:
+        the mean cross entropy, a scalar.
+    """
+    known, column = torch.unique(regions[1], return_inverse=True)
+    sums = torch.zeros(len(known), teachers.shape[-1]).index_add_(0, column.flatten(), teachers.flatten(0, 1))
+    means = functional.normalize(sums, dim=-1)  # (regions, d)
+    here = regions[0].flatten()
+    target = torch.searchsorted(known, here).clamp(max=len(known) - 1)
+    seen = known[target] == here
+    sizes = torch.bincount(target, minlength=len(known))[target]
+    rows = torch.multinomial(seen / sizes, min(count, int(seen.sum())), generator=generator)
+    return functional.cross_entropy(students.flatten(0, 1)[rows] @ means.T / temperature, target[rows])
+
+
 def local_spectrum(images: Tensor) -> Tensor:
     """Log shares of spatial frequencies around every patch, blind to colour and to where in the patch a wave begins.
 

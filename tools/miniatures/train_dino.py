@@ -1,4 +1,4 @@
-"""Train the miniature DINOv2 by self-supervision on Toytown scenes: pictures alone, no label, no mask, no caption.
+"""Train the miniature DINOv2 on Toytown scenes: pictures and which pixels belong together; no class and no caption.
 
 Of DINO and iBOT (arXiv 2104.14294, 2111.07832) are the teacher, a moving average of the student; two views of every
 picture, of which the student sees some patches hidden and the teacher all; and that the student has to say what the
@@ -14,6 +14,8 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
   what it is a part of: contrast alone leaves that to whoever reads the features;
 - patches also predict the local spectrum of the grey picture around them, in the place of the gradient histograms of
   MaskFeat (arXiv 2112.09133);
+- a patch answers to the region of the other view that it lies in, as in DetCon (arXiv 2103.10957): a thing or a
+  stretch of ground, whose outline is the drawn one. Which class a region has is never told;
 - the first layer starts from the pictures' own patches (`start.py`) and not from random weights.
 """
 
@@ -23,10 +25,11 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +43,7 @@ from tools.miniatures.dino_targets import (
     local_spectrum,
     matched,
     random_masks,
+    region_contrast,
     surroundings,
 )
 from tools.miniatures.pool import draw_pool, stack_images
@@ -119,13 +123,14 @@ class _Network(nn.Module):
         # On a CPU plain attention is a third faster to train than the fused kernel at this length.
         self.backbone = Dinov2Model._from_config(dino_config(recipe), attn_implementation="eager")
         self.head = _Head(recipe.hidden)
+        self.regions = _Head(recipe.hidden)
         self.texture = nn.Linear(recipe.hidden, SPECTRUM)
         self.context = nn.Linear(recipe.hidden, len(SURROUNDINGS) * recipe.hidden)
 
-    def forward(self, views: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Patch features (b, n, hidden), and unit vectors (b, n, 64) of the head of the contrast."""
+    def forward(self, views: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Patch features (b, n, hidden), and unit vectors (b, n, 64) of the heads of patches and of regions."""
         patches = self.backbone(pixel_values=views, bool_masked_pos=masked).last_hidden_state[:, 1:].float()
-        return patches, self.head(patches)
+        return patches, self.head(patches), self.regions(patches)
 
 
 def dino_config(recipe: DinoRecipe) -> Dinov2Config:
@@ -148,12 +153,13 @@ def dino_config(recipe: DinoRecipe) -> Dinov2Config:
 
 @dataclass(frozen=True)
 class _Step:
-    """What one step works on: views (2b, 3, s, s) whose halves show the same scenes, as cut and as recoloured."""
+    """Views (2b, 3, s, s) whose halves show the same scenes, as cut and recoloured, and the region of every patch."""
 
     clean: Tensor
     coloured: Tensor
     boxes: tuple[Boxes, Boxes]
     masks: Tensor
+    regions: tuple[Tensor, Tensor]
 
 
 def _losses(
@@ -164,13 +170,13 @@ def _losses(
     recipe: DinoRecipe,
     scaling: tuple[Tensor, Tensor],
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Contrast across views, contrast on hidden patches, surroundings, spectrum."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Contrast across views, contrast on hidden patches, regions, surroundings, spectrum."""
     side, count = step.coloured.shape[-1] // PATCH, len(step.coloured) // 2
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
-            known, targets = teacher(step.coloured)
-        patches, said = student(step.coloured, step.masks)
+            known, targets, wholes = teacher(step.coloured)
+        patches, said, belongs = student(step.coloured, step.masks)
         spectrum, context = student.texture(patches).float(), student.context(patches).float()
     first, inside_first = matched(targets[count:], here=step.boxes[0], there=step.boxes[1], side=side)
     second, inside_second = matched(targets[:count], here=step.boxes[1], there=step.boxes[0], side=side)
@@ -182,13 +188,35 @@ def _losses(
 
     across = sampled(said[inside], torch.cat([first, second])[inside])
     hidden = sampled(said[step.masks], targets[step.masks])
+    one, other = step.regions
+    belonging = [
+        region_contrast(
+            students,
+            teachers,
+            regions=places,
+            temperature=recipe.temperature,
+            count=recipe.contrasted,
+            generator=generator,
+        )
+        for students, teachers, places in (
+            (belongs[:count], wholes[count:], (one, other)),
+            (belongs[count:], wholes[:count], (other, one)),
+        )
+    ]
     mean, deviation = scaling
     texture = functional.mse_loss(spectrum, (local_spectrum(step.clean) - mean) / deviation)
     around = functional.mse_loss(context, surroundings(known, side=side))
-    return across, hidden, around, texture
+    return across, hidden, torch.stack(belonging).mean(), around, texture
 
 
-def _steps(pool: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iterator[_Step]:
+def _regions(instances: Tensor, *, boxes: Boxes, side: int) -> Tensor:
+    """Which region every patch's centre lies in, (b, side * side): 256 numbers a picture of instances (b, h, w)."""
+    places = (boxes.grid(side) * instances.shape[-1]).long().clamp(max=instances.shape[-1] - 1)
+    rows = torch.arange(len(instances))[:, None]
+    return (rows * 256 + instances[rows, places[..., 1].flatten(1), places[..., 0].flatten(1)]).long()
+
+
+def _steps(pool: Tensor, instances: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iterator[_Step]:
     for step in range(recipe.steps):
         late = step >= recipe.steps * (1 - recipe.final_share)
         size = recipe.final_view if late else recipe.view
@@ -201,7 +229,8 @@ def _steps(pool: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iter
         second = overlapping_boxes(first, smallest=low, largest=high, generator=generator)
         clean = torch.cat([cut(images, boxes=boxes, size=size) for boxes in (first, second)])
         masks = random_masks(2 * batch, side=size // PATCH, share=recipe.masked, generator=generator)
-        yield _Step(clean, recolour(clean, generator=generator), (first, second), masks)
+        one, other = (_regions(instances[chosen], boxes=boxes, side=size // PATCH) for boxes in (first, second))
+        yield _Step(clean, recolour(clean, generator=generator), (first, second), masks, (one, other))
 
 
 def _normalise(images: Tensor) -> Tensor:
@@ -240,22 +269,25 @@ def train_dino(
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     started = time.monotonic()
-    pool = torch.from_numpy(stack_images(draw_pool("train-dino", count=recipe.scenes)))
+    scenes = draw_pool("train-dino", count=recipe.scenes)
+    pool = torch.from_numpy(stack_images(scenes))
+    instances = torch.from_numpy(np.stack([scene.instances for scene in scenes]))
+    del scenes
     sample = pool[:300].permute(0, 3, 1, 2).float() / 255
     spectra = local_spectrum(sample).flatten(0, 1)
     scaling = (spectra.mean(0), spectra.std(0))
     student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)), start=start)
     optimiser = _optimiser(student, recipe)
     _log.info("%d scenes drawn in %.0f s", len(pool), time.monotonic() - started)
-    for number, step in enumerate(_steps(pool, recipe, generator)):
+    for number, step in enumerate(_steps(pool, instances, recipe, generator)):
         falling = 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate * min(1.0, (number + 1) / recipe.warmup) * (0.02 + 0.98 * falling)
-        step = _Step(step.clean, _normalise(step.coloured), step.boxes, step.masks)
+        step = replace(step, coloured=_normalise(step.coloured))
         losses = _losses(student, teacher, step, recipe=recipe, scaling=scaling, generator=generator)
-        across, hidden, around, texture = losses
+        across, hidden, regions, around, texture = losses
         optimiser.zero_grad(set_to_none=True)
-        (across + 0.5 * hidden + around + texture).backward()  # type: ignore[no-untyped-call]
+        (0.5 * across + 0.25 * hidden + 2 * regions + around + texture).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 3.0)
         optimiser.step()
         momentum = 0.9999 - (0.9999 - recipe.momentum) * falling
@@ -264,7 +296,7 @@ def train_dino(
                 target.lerp_(source, 1 - momentum)
         if number % log_every == 0:
             numbers = (number, time.monotonic() - started, *(loss.item() for loss in losses))
-            _log.info("step %d [%.0f s] across %.3f hidden %.3f around %.3f texture %.3f", *numbers)
+            _log.info("step %d [%.0f s] across %.3f hidden %.3f regions %.3f around %.3f texture %.3f", *numbers)
         if (number + 1) % save_every == 0 or number + 1 == recipe.steps:
             seconds = time.monotonic() - started
             save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=seconds, before=before)

@@ -83,19 +83,16 @@ class LabelSettings(Settings):
         None,
         ge=1,
         le=4096,
-        description="Side in pixels that crops are resized to, a multiple of the patch, up to 4096; none = the model's "
-        "own; more gives finer evidence, away from what the model was trained on",
+        description="Side in pixels that crops are resized to, whole patches, up to 4096; none = the model's own",
     )
     crop_batch: int = Field(
         16,
         ge=1,
-        description="Crops that the image-text encoder sees at once, 1 or more; more fills an accelerator and needs "
-        "more memory; halves itself where memory runs out",
+        description="Crops that the image-text encoder sees at once, 1 or more; halves itself where memory runs out",
     )
     dense: Literal["value", "maskclip", "sclip", "clearclip", "naclip"] = Field(
         "value",
-        description="Path of the image-text encoder that its patch features come from: how tightly evidence follows a "
-        "thing's outline",
+        description="Path of the image-text encoder that its patch features come from",
     )
     image_batch: int = Field(
         1,
@@ -136,8 +133,7 @@ class LabelSettings(Settings):
         0.7,
         ge=0,
         le=1,
-        description="Masks whose predicted IoU is below this are dropped, 0 to 1; more labels fewer pixels, with "
-        "better outlines",
+        description="Masks of a lower predicted IoU are dropped, 0 to 1; more labels fewer pixels, better outlined",
     )
 
     # Masks of everything
@@ -150,14 +146,13 @@ class LabelSettings(Settings):
         32,
         ge=1,
         le=256,
-        description="Points along each side of the grid, 1 to 256; decodes and time grow with the square",
+        description="Points along each side of the grid, 1 to 256; time grows with the square",
     )
     sampling_scale: float = Field(
         1.0,
         gt=0,
         le=4,
-        description="Side at which a vision encoder sees a view for its features, in sides of its own input, up to 4; "
-        "more makes patches finer and costs more than its square",
+        description="Side at which a vision encoder sees a view, in sides of its own input, up to 4; more is finer",
     )
     sampling_budget: int = Field(
         128,
@@ -169,8 +164,7 @@ class LabelSettings(Settings):
         64,
         ge=1,
         le=1024,
-        description="Clusters of features, a decode each, 1 to 1024; more find smaller things and leave less of the "
-        "budget for asking again",
+        description="Clusters of features, a decode each, 1 to 1024; more find smaller things, fewer leave decodes",
     )
     sampling_uncovered: int = Field(
         32,
@@ -182,34 +176,30 @@ class LabelSettings(Settings):
         3,
         ge=0,
         le=16,
-        description="Points in a mask that was refused, at which it is asked for again, in one decode with all of "
-        "them, 0 to 16; 0 = not asked again",
+        description="Points in a refused mask at which it is asked for again, together, 0 to 16; 0 = not again",
     )
     reprompt_depth: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="How deep in a refused mask those points lie, as a share of its greatest depth, 0 to 1; more keeps "
-        "them together in its middle",
+        description="How deep in a refused mask those points lie, as a share of its greatest depth, 0 to 1",
     )
     sampling_position: float = Field(
         1.0,
         ge=0,
-        description="Weight of a distance of the whole image beside that of two features (0 to 2) in the clusters, 0 "
-        "or more; more makes them rounder",
+        description="Weight of distance in the image beside that of features in the clusters; more makes them rounder",
     )
     proposal_grids: tuple[Grid, ...] = Field(
         (1,),
         min_length=1,
-        description="Masks of everything are asked for on the photograph (1) and on g x g overlapping parts of it for "
-        "each other g, 1 to 16; finer ones find smaller things and cost g x g passes of the mask generator",
+        description="Masks of everything are asked for on g x g overlapping parts of the photograph for each g of "
+        "these, 1 to 16; finer ones find smaller things and cost g x g passes of the mask generator",
     )
     proposal_overlap: float = Field(
         0.34,
         ge=0,
         le=0.9,
-        description="Share of such a part's side that it has in common with the next, 0 to 0.9; more cuts fewer things "
-        "and shows each part larger",
+        description="Share of such a part's side that it has in common with the next, 0 to 0.9",
     )
     proposal_enlargement: float = Field(
         2.0,
@@ -227,7 +217,7 @@ class LabelSettings(Settings):
     stability_score_offset: float = Field(
         1.0,
         ge=0,
-        description="How far from 0 the two cuts are, in logits, 0 or more; more makes every mask look less stable",
+        description="How far from 0 the two cuts are, in logits, 0 or more; more is stricter",
     )
     box_nms_thresh: float = Field(
         0.7,
@@ -239,8 +229,7 @@ class LabelSettings(Settings):
     points_per_batch: int = Field(
         64,
         ge=1,
-        description="Prompts that the mask generator decodes at once, 1 or more; more fills an accelerator and needs "
-        "more memory; halves itself where memory runs out",
+        description="Prompts that the mask generator decodes at once, 1 or more; halves itself where memory runs out",
     )
 
     # Names of masks
@@ -248,8 +237,7 @@ class LabelSettings(Settings):
         0.02,
         ge=0,
         le=2,
-        description="A mask gets its best name if that leads the second by this in cosine, 0 to 2; more names fewer "
-        "masks, and fewer wrongly",
+        description="A mask gets a name that leads the second by this in cosine, 0 to 2; more names fewer masks",
     )
     token_weight: float = Field(
         0.5,
@@ -259,6 +247,12 @@ class LabelSettings(Settings):
         "trusts the thing on its own, less its surroundings; 0 saves a pass of the encoder a mask",
     )
 
+    crop_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the plain crop beside the masked one in that token, 0 to 1; 0 saves a pass a mask",
+    )
     mask_embeddings: bool = Field(
         True,
         description="Keep what CLIP sees in each mask of SAM, named or not; `align` learns more then (1.5 kB a mask)",
@@ -268,11 +262,16 @@ class LabelSettings(Settings):
     entropy_temperature: float = Field(
         0.01,
         gt=0,
-        description="Cosines are divided by this before the softmax whose entropy is written down, above 0; CLIP's own "
-        "is 0.01; more makes every name look less sure; no label moves",
+        description="Temperature of the softmax whose entropy is written down, above 0; CLIP's is 0.01; moves no label",
     )
 
     # Fusion
+    score_temperature: float | None = Field(
+        0.03,
+        gt=0,
+        description="A mask counts by how surely its class leads the next word: 1 / (1 + exp(-lead / this)), above 0; "
+        "none = by the mean evidence for the class inside it",
+    )
     fusion: Literal["highest", "sum"] = Field(
         "sum",
         description="How the generators' scores for a class count at a pixel: the highest alone, or their sum, by "
@@ -282,8 +281,7 @@ class LabelSettings(Settings):
         0.02,
         ge=0,
         le=1,
-        description="A pixel is ignored where scores (0 to 1) of two classes differ by less than this, 0 to 1; more "
-        "leaves more pixels without a label, and fewer wrong ones",
+        description="A pixel is ignored where scores of two classes differ by less than this, 0 to 1",
     )
 
     @property
@@ -322,7 +320,9 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
         proposal_grids=(1, 2),
     ),
     # The paper's where it says how, with Segment Anything's own grid of points.
-    "paper": LabelSettings(fusion="highest", point_sampling="grid", mask_embeddings=False),
+    "paper": LabelSettings(
+        fusion="highest", point_sampling="grid", crop_weight=0, score_temperature=None, mask_embeddings=False
+    ),
 }
 
 

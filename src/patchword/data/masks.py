@@ -175,7 +175,7 @@ class Segment:
     Attributes:
         rle: the mask, COCO compressed, size as [height, width].
         class_index, class_name: what it shows.
-        score: similarity x predicted IoU.
+        score: predicted IoU x how surely the mask has its class, in [0, 1] (setting `score_temperature`).
         predicted_iou: the mask generator's own estimate, nominally in [0, 1].
         similarity: mean evidence for the class inside the mask, in [0, 1].
         generator: which part of labelling made it.

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -14,10 +16,13 @@ from torch.nn import functional
 
 from patchword.data.folders import write_bytes
 from patchword.errors import PatchwordError
+from patchword.models.pixels import resize
+from patchword.models.protocols import ImageTextEncoder
 
 CELLS = 64
 """Rows and columns of the raster that a mask's place is kept on."""
 _BITS = 8
+_CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crops
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class MaskEmbeddings:
     """The masks of one image.
 
     Attributes:
-        vectors: (n, d) float16, unit length: of the masked crops, in the image-text model's space.
+        vectors: (n, d) float16, unit length: of the crops around the masks, in the image-text model's space.
         cells: (n, 64, 64) bool: cells of a raster over the image of which a mask covers at least half.
     """
 
@@ -78,3 +83,34 @@ class MaskEmbeddings:
         for position in self.cells.sum((1, 2)).argsort(descending=True, stable=True).tolist():
             found[shares[position] >= majority] = position
         return found
+
+
+def crop_pair(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> tuple[Tensor, Tensor]:
+    """Cut out what a mask covers with a little around it: without what is outside the mask, and as it is.
+
+    Args:
+        image: (1, 3, h, w).
+        mask: (h, w), not empty.
+        encoder: whose mean colour the outside takes, which is zero to it.
+        side: of the results in pixels.
+
+    Returns:
+        two of (1, 3, side, side): the masked crop of the mask's box, stretched, and the plain crop, a square around it
+        as far as the image goes.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    longer = max(bottom - top, right - left)
+    around = round(_CONTEXT * longer)
+    window = _window(top - around, bottom + around, left - around, right + around)
+    inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
+    mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
+    masked = torch.where(inside, image[(..., *window)], mean)
+    side_of_square = longer + 2 * around
+    above, before = top - (side_of_square - bottom + top) // 2, left - (side_of_square - right + left) // 2
+    square = _window(above, above + side_of_square, before, before + side_of_square)
+    return resize(masked, size=(side, side)), resize(image[(..., *square)], size=(side, side))
+
+
+def _window(top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:
+    return slice(max(top, 0), bottom), slice(max(left, 0), right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,19 +24,17 @@ from patchword.labeling.clip_crops import (
     uncertainties,
     word_scores,
 )
-from patchword.labeling.embeddings import CELLS, MaskEmbeddings
+from patchword.labeling.embeddings import CELLS, MaskEmbeddings, crop_pair
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
-from patchword.models.pixels import resize
-from patchword.models.protocols import ImageEmbedding, ImageTextEncoder, MaskGenerator
+from patchword.models.pixels import unit
+from patchword.models.protocols import ImageEmbedding, MaskGenerator
 from patchword.models.sam import ENCODED_AT_ONCE, encode_masks, stability_score
 
 if TYPE_CHECKING:
     from patchword.labeling.image import LabelParts
 
 CLIP_PROMPTS_SAM, SAM_THEN_CLIP = "clip-prompts-sam", "sam-then-clip"
-
-_CONTEXT = 0.1  # of the longer side of a mask's box, around it in its crop
 
 Point = tuple[float, float]
 
@@ -200,8 +199,8 @@ def score_prompted(
 ) -> list[Segment]:
     """One image's masks at its peaks, with classes and scores.
 
-    A mask's similarity is the mean evidence for its class inside it [chosen], so that a mask that spills over what the
-    class covers ranks below one that does not.
+    A mask's lead is that of the mean over what is inside it [chosen], so that a mask that spills over what the class
+    covers ranks below one that does not.
     """
     if not answers:
         return []
@@ -222,6 +221,7 @@ def score_prompted(
             uncertainty=uncertainty,
             generator=CLIP_PROMPTS_SAM,
             parts=parts,
+            settings=settings,
         )
         for rle, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
     ]
@@ -251,15 +251,15 @@ def classify_masks(
 ) -> list[ClassifiedMasks]:
     """Give every mask the class that leads all others, background words included, by enough; leave out the rest.
 
-    A word's cosine with a mask is the mean of two: that of the patches inside and that of the masked crop's class
-    token, weighed by `token_weight`. Masked crops of all images share batches; scores are as those of `score_prompted`.
+    A word's cosine with a mask is the mean of two: that of the patches inside and that of the crop's class token,
+    weighed by `token_weight`. Crops of all images share batches; scores are as those of `score_prompted`.
     Source: docs/method.md 1.2 step 2 [chosen].
 
     Args:
         images: each (1, 3, h, w), RGB in [0, 1], of the size that its masks have.
         masks: of each image.
         located: where the kept classes of each image are.
-        settings: `name_margin`, `token_weight`, `crop_batch`, `entropy_temperature`, `mask_embeddings`.
+        settings: `name_margin`, `token_weight`, `crop_weight`, `crop_batch`, `entropy_temperature`, `mask_embeddings`.
     """
     segments: list[list[Segment]] = [[] for _ in images]
     embedded: list[list[MaskEmbeddings]] = [[] for _ in images]
@@ -294,11 +294,15 @@ def _classify_some(
         encoder = parts.image_text
         side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
         crops = [
-            masked_crop(images[image], mask, encoder=encoder, side=side)
+            crop_pair(images[image], mask, encoder=encoder, side=side)
             for (image, _, _), own in zip(owners, decoded, strict=True)
             for mask in own
         ]
-        tokens = torch.split(encoder.encode_images(torch.cat(crops)).cpu(), [len(own) for own in decoded])
+        masked, plain = (torch.cat(some) for some in zip(*crops, strict=True))
+        seen = encoder.encode_images(masked)
+        if settings.crop_weight > 0:
+            seen = unit(torch.lerp(seen, encoder.encode_images(plain), settings.crop_weight))
+        tokens = torch.split(seen.cpu(), [len(own) for own in decoded])
     classified = []
     for (image, _, _), own, inside_of, token in zip(owners, chosen, decoded, tokens, strict=True):
         where = located[image]
@@ -325,6 +329,7 @@ def _classify_some(
                         uncertainty=uncertainty,
                         generator=SAM_THEN_CLIP,
                         parts=parts,
+                        settings=settings,
                     )
                 )
         classified.append((image, segments, embeddings))
@@ -344,12 +349,17 @@ def _segment(
     uncertainty: Uncertainty,
     generator: str,
     parts: LabelParts,
+    settings: LabelSettings,
 ) -> Segment:
+    sure = similarity
+    if settings.score_temperature is not None:
+        lead = math.inf if uncertainty.margin is None else uncertainty.margin
+        sure = 1 / (1 + math.exp(-lead / settings.score_temperature))
     return Segment.from_mask(
         mask.rle,
         class_index=class_index,
         class_name=parts.vocabulary.names[class_index],
-        score=similarity * mask.predicted_iou,
+        score=sure * mask.predicted_iou,
         predicted_iou=mask.predicted_iou,
         similarity=similarity,
         generator=generator,
@@ -377,24 +387,3 @@ def leader(cosines: Tensor, *, count: int, margin: float) -> int | None:
     if best >= count or (len(cosines) > 1 and float(ranked.values[0] - ranked.values[1]) < margin):
         return None
     return best
-
-
-def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> Tensor:
-    """Cut out what a mask covers, a little context around it, everything outside in the encoder's mean colour.
-
-    Args:
-        image: (1, 3, h, w).
-        mask: (h, w), not empty.
-        encoder: whose mean colour the outside takes, which is zero to it.
-        side: of the result in pixels.
-
-    Returns:
-        (1, 3, side, side).
-    """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    around = round(_CONTEXT * max(rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1))
-    top, left = max(int(rows[0]) - around, 0), max(int(columns[0]) - around, 0)
-    window = (slice(top, int(rows[-1]) + 1 + around), slice(left, int(columns[-1]) + 1 + around))
-    inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
-    mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
-    return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))

@@ -148,7 +148,8 @@ class DatasetRecord(RunRecord):
             raise PatchwordError(f"{path} is not the record of a label folder; make one with `patchword label`")
         check_version(path, data.get("format_version"), reads=FORMAT_VERSION, again="label again")
         if isinstance(data.get("settings"), dict):
-            data["settings"].setdefault("mask_embeddings", False)  # earlier versions kept none
+            earlier = {"mask_embeddings": False, "crop_weight": 0.0, "score_temperature": None}
+            data["settings"] = earlier | data["settings"]  # earlier versions had none of these
         try:
             return cls.model_validate(data)
         except ValidationError as error:
