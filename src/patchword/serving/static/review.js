@@ -19,10 +19,11 @@ const KEYS = [
   ['Arrows, Space', 'on the picture: move a cursor, click there'], ['Z', 'undo'], ['?', 'this list'],
 ];
 
-const state = {classes: [], list: [], total: 0, image: null, selected: null, points: [], draft: null, undo: [], busy: Promise.resolve(), last: 0};
+const state = {classes: [], list: [], total: 0, image: null, selected: null, points: [], draft: null, drawing: {key: null}, undo: [], busy: Promise.resolve(), last: 0};
 const colourOf = name => rgb(state.classes.find(each => each.name === name)?.colour ?? '#ffffff');
 const chosenClass = () => byId('class').value;
 const mask = key => state.image?.masks.find(each => each.key === key);
+const draws = () => stage.tool === 'brush' || stage.tool === 'erase';
 const alive = each => each.status === 'generated' || each.status === 'accepted';
 
 const stage = new Stage(byId('stage'), {picked: select, clicked: clickAt, boxed: boxAt, stroked, zoomed: scale => { byId('smaller').disabled = scale <= 1; }});
@@ -94,14 +95,15 @@ function drawList() {
 /** Show a photograph. */
 async function open(name) {
   const found = await (await ask(`/v1/review/images/${path(name)}`)).json();
-  discard();
-  state.selected = null;
   byId('problem').hidden = true;
   const picture = await (await ask(`/v1/review/pictures/${path(name)}`)).blob();
   if (state.address) URL.revokeObjectURL(state.address);
   state.address = URL.createObjectURL(picture);
   history.replaceState(null, '', `#${encodeURIComponent(name)}`);
   await stage.open(state.address, `Photograph ${name}`, found);
+  state.selected = null;
+  state.image = found;
+  begin();
   await take(found);
   drawList();
 }
@@ -153,19 +155,19 @@ function draw() {
   stage.draftColour = colourOf(mask(state.selected)?.class ?? chosenClass());
   stage.points = state.points;
   stage.show(state.image.masks.map(each => ({...each, colour: colourOf(each.class), hidden: !alive(each) && each.key !== state.selected})), state.selected);
-  byId('adding').hidden = state.draft === null || Boolean(state.selected);
+  byId('adding').hidden = state.draft === null || draws();
   byId('adding-class').textContent = chosenClass();
 }
 
 function select(key) {
-  if (state.draft !== null) discard();
+  if (['point', 'box'].includes(stage.tool)) setTool('select');
   state.selected = key;
+  begin();
   const chosen = mask(key);
   if (chosen) {
     byId('class').value = chosen.class;
     say(`${chosen.class}, ${chosen.change || 'as generated'}`);
   }
-  if (['point', 'box'].includes(stage.tool)) setTool('select');
   drawMasks();
   byId('masks').querySelector('[aria-pressed=true]')?.scrollIntoView({block: 'nearest'});
 }
@@ -179,19 +181,19 @@ function setTool(tool) {
   }
   byId('size-label').hidden = !['brush', 'erase'].includes(tool);
   byId('outside-label').hidden = tool !== 'point';
-  discard();
   if (['point', 'box'].includes(tool)) state.selected = null; // these make a new mask
-  const chosen = mask(state.selected);
-  if (chosen && (tool === 'brush' || tool === 'erase')) state.draft = bitmapOf(chosen.runs, state.image);
+  begin();
   if (state.image) drawMasks();
 }
 
-/** Forget what was not kept. */
-function discard() {
+/** Forget what was not kept. What is drawn from now on changes the selected mask, or begins a new one. */
+function begin() {
+  const chosen = mask(state.selected);
   state.points = [];
-  state.draft = stage.draft = null;
+  state.drawing = {key: chosen ? chosen.key : null};
+  state.draft = null;
+  if (state.image && draws()) state.draft = bitmapOf(chosen ? runsOf(chosen.rle.counts) : [], state.image);
   byId('adding-sure').textContent = '';
-  if (state.image) draw();
 }
 
 function clickAt({x, y, inside}) {
@@ -216,21 +218,29 @@ async function question(asked) {
   draw();
 }
 
-/** A stroke of the brush has ended: on the selected mask it is saved at once, else it begins a new one. */
+/** A stroke of the brush has ended. It is saved at once; the next may begin before the answer is there. */
 function stroked(bitmap) {
-  state.draft = bitmap;
-  const key = state.selected;
-  if (key !== null) inTurn(() => decide('replace', {mask: key, rle: encode(bitmap, state.image)}));
-  else if (bitmap.includes(1)) inTurn(() => decide('add', {class_name: chosenClass(), rle: encode(bitmap, state.image)}));
+  const {drawing} = state, rle = encode(bitmap, state.image), class_name = chosenClass();
+  if (drawing.key === null && !bitmap.includes(1)) return;
+  inTurn(async () => {
+    if (drawing.key !== null) {
+      await decide('replace', {mask: drawing.key, rle});
+      return;
+    }
+    drawing.key = `+${await decide('add', {class_name, rle})}`;
+    if (state.drawing !== drawing) return;
+    state.selected = drawing.key;
+    drawMasks();
+  });
 }
 
 function keep() {
-  if (state.draft === null || state.selected !== null || !state.draft.includes(1)) return;
+  if (state.draft === null || draws() || !state.draft.includes(1)) return;
   const rle = encode(state.draft, state.image);
   inTurn(() => decide('add', {class_name: chosenClass(), rle}));
 }
 
-/** Save a decision and show what it makes of the photograph. */
+/** Save a decision and show what it makes of the photograph; its number. */
 async function decide(action, values = {}) {
   const name = state.image.name;
   const made = await (await ask('/v1/review/decisions',
@@ -239,11 +249,9 @@ async function decide(action, values = {}) {
   byId('problem').hidden = made.conflicts.length === 0;
   if (made.conflicts.length) complain({message: told(made.conflicts)});
   say(`Saved: ${action} ${values.class_name ?? mask(values.mask)?.class ?? ''}`);
-  if (action === 'add') state.selected = ['brush', 'erase'].includes(stage.tool) ? `+${made.number}` : null;
-  if (action === 'add' && state.selected === null) discard();
+  if (action === 'add' && !draws()) begin();
   await take(made.image);
-  const chosen = mask(state.selected);
-  if (chosen && ['brush', 'erase'].includes(stage.tool)) state.draft = bitmapOf(chosen.runs, state.image);
+  if (!['add', 'replace'].includes(action) && !stage.act) begin();
   draw();
   progress(made.progress);
   const listed = state.list.find(each => each.name === name);
@@ -251,6 +259,7 @@ async function decide(action, values = {}) {
     listed.state = made.image.done ? 'done' : made.image.masks.some(each => each.decision) ? 'started' : 'open';
     drawList();
   }
+  return made.number;
 }
 
 const told = others => others.map(each => `${each.reviewer || 'Somebody else'} decided “${each.action}${each.class_name ? ` ${each.class_name}` : ''}” on this ` +
@@ -314,10 +323,10 @@ function setShown(what) {
 
 /** What others decided on this photograph meanwhile. */
 function look() {
-  if (document.hidden || !state.image || state.draft !== null || stage.act) return;
+  if (document.hidden || !state.image || state.points.length || stage.act) return;
   inTurn(async () => {
     const found = await (await ask(`/v1/review/images/${path(state.image.name)}`)).json();
-    if (found.name === state.image.name && found.seen !== state.image.seen && state.draft === null) await take(found);
+    if (found.name === state.image.name && found.seen !== state.image.seen && !stage.act) await take(found);
   });
 }
 
@@ -340,8 +349,8 @@ document.addEventListener('keydown', event => {
     'c': () => byId('class').focus(), 'z': undo, '?': () => byId('keys').showModal(), '+': () => stage.zoom(1.25), '=': () => stage.zoom(1.25),
     '-': () => stage.zoom(0.8), '0': () => stage.fit(), '[': () => setSize(-3), ']': () => setSize(3),
     'v': () => setShown({masks: 'result', result: 'photograph', photograph: 'masks'}[stage.shown]),
-    'Escape': () => state.draft !== null || state.points.length ? setTool(stage.tool) : inList ? byId('stage').focus() : select(null),
-    'Enter': state.draft !== null && state.selected === null && event.target.tagName !== 'BUTTON' ? keep : undefined,
+    'Escape': () => !byId('adding').hidden || state.points.length ? setTool(stage.tool) : inList ? byId('stage').focus() : select(null),
+    'Enter': !byId('adding').hidden && event.target.tagName !== 'BUTTON' ? keep : undefined,
   }[key];
   if (!act) return;
   event.preventDefault();

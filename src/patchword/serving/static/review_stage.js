@@ -184,13 +184,12 @@ export class Stage {
     this.place.setPointerCapture(event.pointerId);
     const at = this.at(event);
     if (this.pointers.size > 1) {
-      if (this.act?.kind === 'stroke') this.draft = this.act.before;
+      if (this.act?.kind === 'stroke') this.draft.set(this.act.before);
       this.act = {kind: 'pinch', was: this.spread()};
       this.paint();
     } else if (event.button === 1 || event.altKey) this.act = {kind: 'pan', moved: true};
     else if (this.tool === 'brush' || this.tool === 'erase') {
-      this.act = {kind: 'stroke', before: this.draft?.slice() ?? null, last: at};
-      this.draft ??= new Uint8Array(this.width * this.height);
+      this.act = {kind: 'stroke', before: this.draft.slice(), last: at};
       this.dab(at, at);
     } else if (this.tool === 'box') this.act = {kind: 'box', from: at};
     else this.act = {kind: 'pan', from: at, moved: false};
@@ -314,7 +313,6 @@ export class Stage {
       event.preventDefault();
       event.stopPropagation();
       if (this.tool === 'brush' || this.tool === 'erase') {
-        this.draft ??= new Uint8Array(this.width * this.height);
         this.dab(this.cursor, this.cursor);
         this.told.stroked(this.draft);
       } else this.click(this.cursor, !event.shiftKey);

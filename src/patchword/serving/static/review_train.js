@@ -5,7 +5,7 @@ import {jobLine, wait} from './job_view.js';
 
 /** Offer a training, or say why there can be none. */
 export function showTraining({options, why_not: why}) {
-  byId('training-why').textContent = why ? `Not here: ${why}.` : `Trains ${options.out} on ${options.labels} as reviewed.`;
+  byId('training-why').textContent = why ? `Not here: ${why}.` : `Trains ${options.out} on ${options.labels} as reviewed. Its progress is shown here and among the jobs.`;
   byId('train').hidden = Boolean(why);
   byId('train').addEventListener('click', () => train());
 }
