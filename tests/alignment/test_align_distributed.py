@@ -1,4 +1,4 @@
-"""Two processes on one machine train as one does on the same batches."""
+"""Two and four processes on one machine train as one does on the same batches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
 from colour_world import VOCABULARY, ColourPatches, ColourText, make_data
 from torch import Tensor, multiprocessing
 
+from patchword.alignment import trainer
 from patchword.alignment.artifact import StepRecord
 from patchword.alignment.data import AlignmentData
 from patchword.alignment.distributed import Processes
@@ -96,6 +97,61 @@ def work(index: int, port: int, folder: str) -> None:
     work_done = {"encoded": encoder.images, "hashed": hashed}
     torch.save({**kept, "descended": descend(), **work_done}, Path(folder) / f"{index}.pt")
     torch.distributed.destroy_process_group()
+
+
+def curve(index: int, port: int, folder: str, count: int, dies_at: int) -> None:
+    """One of so many processes: the plain case; the last one dies at a step."""
+    os.environ.update(
+        RANK=str(index),
+        LOCAL_RANK=str(index),
+        WORLD_SIZE=str(count),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        ACCELERATE_USE_CPU="yes",
+        GLOO_SOCKET_IFNAME="lo",
+    )
+    torch.set_num_threads(1)
+    steps = []
+
+    def step(*arguments: Any, **named: Any) -> Any:
+        steps.append(None)
+        if len(steps) == dies_at and index == count - 1:
+            os._exit(9)
+        return training_step(*arguments, **named)
+
+    trainer.training_step = step
+    checkpoint = Path(folder) / "checkpoint.safetensors"
+    settings = AlignSettings(**{**UNEVEN, "checkpoint_minutes": 1e-9})
+    result = train(training_set(), settings=settings, checkpoint=checkpoint)
+    history = [record.model_dump() for record in result.history]
+    torch.save((history, result.temperature, result.module.state_dict()), Path(folder) / f"{index}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def start(count: int, folder: Path, *, dies_at: int = 0) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    arguments = (port, str(folder), count, dies_at)
+    multiprocessing.start_processes(curve, args=arguments, nprocs=count, start_method="spawn")
+
+
+def test_a_process_that_is_lost_ends_the_training_which_goes_on_with_any_number(
+    tmp_path: Path, alone: dict[str, TrainingResult]
+) -> None:
+    """Of four, of batches of 3, 3, 3 and 1: in every step at least one has no image."""
+    with pytest.raises((multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException)):
+        start(4, tmp_path, dies_at=6)
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+    start(2, tmp_path)
+    results = [torch.load(tmp_path / f"{index}.pt", weights_only=True) for index in range(2)]
+    one = alone["plain"]
+    for history, temperature, weights in results:
+        found = [(record["step"], record["total"]) for record in history]
+        assert found == [(record.step, pytest.approx(record.total, rel=1e-4)) for record in one.history]
+        assert temperature == pytest.approx(one.temperature, rel=1e-4)
+        for name, tensor in one.module.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=0, atol=2e-5)
 
 
 @pytest.fixture(scope="module")

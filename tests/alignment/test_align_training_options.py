@@ -288,15 +288,31 @@ class TestTrackers:
             assert values["patches_per_second"] > 0
             assert "step" not in values
 
-    @pytest.mark.parametrize(("name", "kind"), [("tensorboard", "TensorBoardTracker"), ("wandb", "WandBTracker")])
-    def test_it_is_accelerates(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, kind: str) -> None:
-        from accelerate import tracking
+    def test_tensorboard_reads_what_was_logged(self, tmp_path: Path) -> None:
+        reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+        tracker = start_tracker("tensorboard", folder=tmp_path, settings={"seed": 3, "patience": None})
+        result = train(training_set(), settings=SETTINGS, tracker=tracker)
+        tracker.finish()
+        events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        logged = {event.step: event.value for event in events.Scalars("total")}
+        assert logged == {record.step: pytest.approx(record.total) for record in result.history}
 
-        monkeypatch.setattr(tracking, kind, FakeTracker)
-        tracker = start_tracker(name, folder=tmp_path, settings={"seed": 3, "patience": None})
-        assert isinstance(tracker, FakeTracker)
-        assert tracker.started
-        assert tracker.configuration == {"seed": 3, "patience": "None"}
+    def test_weights_and_biases_keeps_what_was_logged_without_a_network(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("wandb")
+        for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true"), ("WANDB_DIR", str(tmp_path))):
+            monkeypatch.setenv(name, value)
+        for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+            monkeypatch.setenv(name, str(tmp_path / name))
+        tracker = start_tracker("wandb", folder=tmp_path, settings={"seed": 3, "patience": None})
+        result = train(training_set(), settings=SETTINGS, tracker=tracker)
+        tracker.finish()
+        (run,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+        kept = run.read_bytes()
+        assert kept.count(b"patches_per_second") >= len(result.history)
+        assert b"patience" in kept
 
     @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
     def test_missing_package_is_one_line(self, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:

@@ -23,7 +23,7 @@ _STORE = 80_000_000  # bytes of shared memory of a cluster that is started here;
 _END = 10.0  # seconds that an actor is waited for after it was ended
 _QUIET = {  # Ray reads these when it is imported; what has happened is said here, in a line each
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
 
