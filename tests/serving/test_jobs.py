@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from patchword.errors import PatchwordError
 from patchword.serving.job_queue import JobQueue
 from patchword.serving.jobs import jobs_router
 from small_world import LABEL_SETTINGS, Models, make_photos
@@ -61,6 +65,15 @@ def label_options(**values: Any) -> dict[str, Any]:
         "device": "cpu",
         **values,
     }
+
+
+SERVER = """
+import json, sys, time
+from patchword.serving.job_queue import JobQueue
+queue = JobQueue(sys.argv[1])
+queue.add("label", json.loads(sys.argv[2]))
+time.sleep(1000)
+"""
 
 
 def until(found: Callable[[], Any]) -> Any:
@@ -188,3 +201,27 @@ def test_a_running_job_is_cancelled_and_what_stops_with_the_server_can_be_resume
         assert [job.id for job in again.jobs()] == [second, first]
     finally:
         again.close()
+
+
+def test_a_job_outlives_a_server_that_is_killed(root: Path) -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(root), json.dumps(label_options())])
+    files = root / ".patchword-jobs"
+    process = until(lambda: [json.loads(file.read_bytes()).get("process") for file in files.glob("*/job.json")])[0]
+    while process is None:
+        time.sleep(0.05)
+        (process,) = [json.loads(file.read_bytes()).get("process") for file in files.glob("*/job.json")]
+    os.kill(process, signal.SIGSTOP)  # so that it still runs when the next server comes
+    with pytest.raises(PatchwordError, match="another run is at work"):
+        JobQueue(root)
+    server.kill()
+    server.wait()
+    queue = JobQueue(root)
+    try:
+        (job,) = queue.jobs()
+        assert (job.state, job.process) == ("running", process)
+        os.kill(process, signal.SIGCONT)
+        until(lambda: queue.job(job.id).state == "done")
+        assert queue.result(job.id)["images"] == 2  # type: ignore[index]
+        assert queue.job(job.id).tries == 1
+    finally:
+        queue.close()
