@@ -173,7 +173,7 @@ def _demo(report: EvaluationReport) -> str:
         "seconds": {"draw": 1.0, "align, and the oracle beside it": 100.0, "total": 101.0},
         "seconds_a_scene": dict.fromkeys(refinements, 0.5),
         "versions": versions(),
-        "settings": {"command": "patchword demo -o DIR --seed 0 --scenes 260"},
+        "settings": {"command": "patchword demo -o DIR --seed 0 --scenes 260", "scenes": 260, "seen_classes": NAMES},
     }
     image = Image.fromarray(picture([["red", "blue"]], scale=48))
     mask = LabelMap(np.eye(96, dtype=np.uint8)[:48], ("red", "blue"))
