@@ -75,6 +75,18 @@ def test_clicks_and_boxes_agree_with_the_forward_pass(
     np.testing.assert_array_equal(mask[clear], (expected[0, 0] > 0)[clear])
 
 
+def test_a_click_on_sam_2_is_its_surest_mask(tiny_sam2: Path) -> None:
+    generator: Any = load_mask_generator(str(tiny_sam2), device="cpu")
+    (embedding,) = generator.embed([to_tensor(photo(48, 64))])
+    (proposals,) = generator.masks_at([embedding], [torch.tensor([[[3.0, 5.0]]])])
+    logits, sure = proposals.best()
+    mask, iou = generator.mask_at(embedding, [(3.0, 5.0)], labels=[True])
+    np.testing.assert_array_equal(mask, proposals.upsample(logits)[0].numpy())
+    assert iou == pytest.approx(float(sure[0]), abs=1e-5)
+    outlined, _ = generator.mask_at(embedding, [(3.0, 5.0)], labels=[False], box=(2.0, 3.0, 30.0, 25.0))
+    assert outlined.shape == (48, 64)
+
+
 class TestSam:
     @pytest.mark.parametrize("size", SAM_SIZES)
     def test_pixels_agree_with_the_processor(self, tiny_sam: Path, size: tuple[int, int]) -> None:

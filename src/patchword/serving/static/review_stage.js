@@ -3,7 +3,7 @@
 import {bitmapOf, covers, stretches} from './rle.js';
 
 const CLOSEST = 40, STEP = 1.25;
-const SELECTED = 190, OTHERS = 105, QUIET = 40; // of 255: how strongly masks are painted
+const SELECTED = 115, OTHERS = 105, QUIET = 40; // of 255: how strongly masks are painted
 
 /**
  * @typedef {object} Mask
@@ -26,11 +26,11 @@ export class Stage {
     this.told = told;
     this.inner = place.querySelector('.inner');
     this.photograph = place.querySelector('img');
-    this.canvas = place.querySelector('canvas');
+    this.layers = [...place.querySelectorAll('canvas')]; // all masks; above them the one that is selected or drawn
     this.cross = place.querySelector('.cross');
     this.rubber = place.querySelector('.rubber');
     this.ring = place.querySelector('.ring');
-    this.context = this.canvas.getContext('2d');
+    [this.context, this.above] = this.layers.map(layer => layer.getContext('2d'));
     Object.assign(this, {width: 1, height: 1, masks: [], selected: null, draft: null, draftColour: [255, 255, 255],
       points: [], tool: 'select', brush: 12, result: null, shown: 'masks', x: 0, y: 0, scale: 1, cursor: null});
     this.pointers = new Map();
@@ -48,8 +48,8 @@ export class Stage {
   /** Show a photograph of this size. */
   async open(address, alt, {width, height}) {
     Object.assign(this, {width, height, result: null, draft: null, points: [], cursor: null});
-    Object.assign(this.canvas, {width, height});
-    for (const layer of [this.inner, this.photograph, this.canvas]) {
+    for (const layer of this.layers) Object.assign(layer, {width, height});
+    for (const layer of [this.inner, this.photograph, ...this.layers]) {
       layer.style.width = `${width}px`;
       layer.style.height = `${height}px`;
     }
@@ -103,7 +103,7 @@ export class Stage {
   /** Paint what there is to see over the photograph. */
   paint() {
     const {context, width, height} = this;
-    context.clearRect(0, 0, width, height);
+    for (const layer of [context, this.above]) layer.clearRect(0, 0, width, height);
     if (this.shown === 'photograph') return;
     if (this.shown === 'result' && this.result) {
       context.globalAlpha = 0.6;
@@ -127,29 +127,34 @@ export class Stage {
         }
       });
     }
-    const chosen = this.masks.find(mask => mask.key === this.selected);
-    if (drawing) this.paintBitmap(pixels, this.draft, this.draftColour);
-    else if (chosen) this.paintBitmap(pixels, bitmapOf(chosen.runs, this), chosen.colour);
     context.putImageData(picture, 0, 0);
+    const chosen = this.masks.find(mask => mask.key === this.selected);
+    if (drawing) this.paintBitmap(this.draft, this.draftColour);
+    else if (chosen) this.paintBitmap(bitmapOf(chosen.runs, this), chosen.colour);
     this.marks();
   }
 
-  /** One mask strongly, with an edge that shows on any ground. */
-  paintBitmap(pixels, bitmap, [red, green, blue]) {
+  /** One mask strongly, with an edge that shows on any ground; the whole, or what is within x0, y0, x1, y1. */
+  paintBitmap(bitmap, [red, green, blue], [x0, y0, x1, y1] = [0, 0, this.width, this.height]) {
     const {width, height} = this;
     const edge = Math.max(1, Math.round(1.5 / this.scale));
     const out = (x, y) => x < 0 || y < 0 || x >= width || y >= height || !bitmap[y * width + x];
-    for (let y = 0, place = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, place++) {
-        if (!bitmap[place]) continue;
-        const at = 4 * place;
+    const [left, top] = [Math.max(0, Math.floor(x0) - edge), Math.max(0, Math.floor(y0) - edge)];
+    const [right, bottom] = [Math.min(width, Math.ceil(x1) + edge), Math.min(height, Math.ceil(y1) + edge)];
+    if (right <= left || bottom <= top) return;
+    const picture = this.above.createImageData(right - left, bottom - top);
+    const pixels = picture.data;
+    for (let y = top, at = 0; y < bottom; y++) {
+      for (let x = left; x < right; x++, at += 4) {
+        if (!bitmap[y * width + x]) continue;
         const border = out(x - edge, y) || out(x + edge, y) || out(x, y - edge) || out(x, y + edge);
         pixels[at] = border ? 255 : red;
         pixels[at + 1] = border ? 255 : green;
         pixels[at + 2] = border ? 255 : blue;
-        pixels[at + 3] = border ? 255 : SELECTED * 0.6;
+        pixels[at + 3] = border ? 255 : SELECTED;
       }
     }
+    this.above.putImageData(picture, left, top);
   }
 
   /** The points that were clicked, and the cursor of the keyboard. */
@@ -264,7 +269,13 @@ export class Stage {
         }
       }
     }
-    this.later ??= requestAnimationFrame(() => { this.later = null; this.paint(); });
+    const [x0, y0, x1, y1] = this.dirty ?? [Infinity, Infinity, -Infinity, -Infinity];
+    this.dirty = [Math.min(x0, from.x - radius, to.x - radius), Math.min(y0, from.y - radius, to.y - radius),
+      Math.max(x1, from.x + radius, to.x + radius), Math.max(y1, from.y + radius, to.y + radius)];
+    this.later ??= requestAnimationFrame(() => { // only what changed: photographs may be large
+      if (this.shown === 'masks' && this.draft) this.paintBitmap(this.draft, this.draftColour, this.dirty);
+      this.later = this.dirty = null;
+    });
   }
 
   boxOf(from, to) {
