@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from ray.cluster_utils import Cluster
 
 import patchword
 from patchword.config.label import LabelSettings
@@ -49,6 +48,8 @@ def main() -> None:
     if options.drive:
         drive(options.scratch, options.drive)
         return
+    from ray.cluster_utils import Cluster  # not in drivers, which import Ray as a user's do
+
     draw(options.scratch / "photos", options.scenes)
     label(options.scratch, "local")
     whole = contents(options.scratch / "local")

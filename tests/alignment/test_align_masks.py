@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.alignment.data import HashedItem, mask_targets
+from patchword.alignment.distributed import Processes
 from patchword.alignment.run import AlignmentResult, align_labels
 from patchword.config.align import AlignSettings
 from patchword.data.masks import LabelMap
@@ -131,3 +133,16 @@ def test_targets_lie_about_the_mean_of_the_words(tmp_path: Path) -> None:
         torch.testing.assert_close(vector, moved / moved.norm(), rtol=2e-3, atol=2e-3)
     assert (found.regions[-1] == -1).all()
     assert found.regions[:-1].unique().tolist() == list(range(len(stored)))
+
+
+def test_each_process_reads_its_share_and_knows_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = make_labels(tmp_path)
+    items = [HashedItem(item.image, item.label_map, "", "", item.embeddings_file) for item in labels.items]
+    told: dict[str, Any] = {"grid": (4, 4), "text": ColourText().encode_text(["a red patch"]), "settings": SETTINGS}
+    whole = mask_targets(items, **told)
+    read: list[Any] = []
+    monkeypatch.setattr(Processes, "collect", lambda self, mine: read.extend(mine) or list(read))
+    parts = [mask_targets(items, **told, processes=Processes(count=2, index=index)) for index in range(2)]
+    assert len(parts[0].regions) == 4
+    assert torch.equal(parts[1].regions, whole.regions)
+    assert torch.equal(parts[1].vectors, whole.vectors)

@@ -185,9 +185,16 @@ def label_items(
 
 
 def mask_targets(
-    items: Sequence[HashedItem], *, grid: tuple[int, int], text: Tensor, settings: AlignSettings, quiet: bool = True
+    items: Sequence[HashedItem],
+    *,
+    grid: tuple[int, int],
+    text: Tensor,
+    settings: AlignSettings,
+    quiet: bool = True,
+    processes: Processes = ALONE,
 ) -> MaskTargets:
-    """What the patches of items with embeddings are drawn to; of a file that is damaged a warning is given.
+    """What the patches of items with embeddings are drawn to, each process reading its share; of a file that is damaged
+    a warning is given.
 
     Images and words lie apart in CLIP's space: the masks' vectors are moved so that their mean is that of the classes'.
 
@@ -199,9 +206,10 @@ def mask_targets(
     Returns:
         regions (n, rows, columns), and unit vectors (m, d) float16 of the masks of all items.
     """
-    regions, vectors, count = [], [text.new_empty(0, text.shape[1])], 0
-    with Progress(len(items), "reading masks", quiet=quiet) as progress:
-        for item in items:
+    share = processes.shares(len(items))[processes.index]
+    read: list[tuple[Tensor, Tensor | None]] = []
+    with Progress(len(share), "reading masks", quiet=quiet) as progress:
+        for item in items[share.start : share.stop]:
             where = torch.full(grid, IGNORED)
             try:
                 found = None if item.embeddings is None else MaskEmbeddings.load(item.embeddings)
@@ -210,11 +218,15 @@ def mask_targets(
                 warn(f"{error}; {item.image.name} is trained on without its masks")
             if found is not None:
                 where = found.regions(grid, majority=settings.majority)
-                where[where != IGNORED] += count
-                vectors.append(found.vectors.to(text))
-                count += len(found.vectors)
-            regions.append(where)
+            read.append((where, None if found is None else found.vectors))
             progress.advance()
+    regions, vectors, count = [], [text.new_empty(0, text.shape[1])], 0
+    for where, seen in processes.collect(read):
+        if seen is not None:
+            where = torch.where(where == IGNORED, where, where + count)
+            vectors.append(seen.to(text))
+            count += len(seen)
+        regions.append(where)
     together = torch.cat(vectors)
     if count:
         together = functional.normalize(together - together.mean(dim=0) + text.mean(dim=0), dim=-1)

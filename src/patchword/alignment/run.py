@@ -160,7 +160,9 @@ def align_labels(
         if reason:
             say(f"the labels' mask embeddings are not used: {reason}", quiet=quiet)
         else:
-            masks = mask_targets(used, grid=features.grid, text=text.cpu(), settings=settings, quiet=quiet)
+            masks = mask_targets(
+                used, grid=features.grid, text=text.cpu(), settings=settings, quiet=quiet, processes=processes
+            )
     data = TrainingSet(features, tuple(item.key for item in used), labels[labelled], text, augmented, masks)
     schedule = plan_training(data, settings=settings)
     for line in (schedule.line(), *schedule.warnings()):
