@@ -31,6 +31,7 @@ _FIELDS = 16  # of a form, beside its words
 _MASK = "image/png"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or wrong"},
+    404: {"model": Problem, "description": "There is no such thing, or it is forgotten"},
     403: {"model": Problem, "description": "The request comes from another site's page"},
     408: {"model": Problem, "description": "The request arrived too slowly"},
     413: {"model": Problem, "description": "The request or the image is too large"},
@@ -50,7 +51,7 @@ def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings,
         limits: of requests.
         examples: pictures to begin with.
     """
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter()
     coders = CapacityLimiter(_CODERS)
 
     async def decode(data: bytes) -> Pixels:
@@ -81,7 +82,7 @@ def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings,
             }
         )
 
-    @router.get("/examples/{name}.png", tags=["segment"], response_class=Response, responses={404: {"model": Problem}})
+    @router.get("/examples/{name}.png", tags=["segment"], response_class=Response)
     async def example(name: str) -> Response:
         """A picture to begin with."""
         data = await to_thread.run_sync(examples.picture, name, limiter=coders)
@@ -97,9 +98,7 @@ def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings,
             name = pictures.add(Picture(pixels))
         return Remembered(image=name, width=pixels.shape[1], height=pixels.shape[0])
 
-    @router.post(
-        "/v1/images/{image}/segment", tags=["segment"], response_model=Segmented, responses={404: {"model": Problem}}
-    )
+    @router.post("/v1/images/{image}/segment", tags=["segment"], response_model=Segmented)
     async def segment_again(image: str, body: SegmentAsk) -> Response:
         """Segment an image that is remembered."""
         picture = pictures.find(image)

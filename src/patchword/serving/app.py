@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from patchword import __version__
 from patchword.config.serve import ServeConfig
 from patchword.errors import PatchwordError
-from patchword.serving.api import segment_router, shorten
+from patchword.serving.api import PROBLEMS, segment_router, shorten
 from patchword.serving.engine import Engine, Pictures
 from patchword.serving.examples import Examples
 from patchword.serving.limits import Guard, RefusedError, error_body
@@ -50,11 +50,9 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.add_exception_handler(PatchwordError, _refused(metrics))
     app.add_exception_handler(RequestValidationError, _refused(metrics))
     app.add_exception_handler(HTTPException, _refused(metrics))
-    app.include_router(
-        segment_router(engine, pictures, limits=limits, examples=Examples(drawn=not (config.model or config.method)))
-    )
-    for router in routers:
-        app.include_router(router)
+    examples = Examples(drawn=not (config.model or config.method))
+    for router in (segment_router(engine, pictures, limits=limits, examples=examples), *routers):
+        app.include_router(router, responses=PROBLEMS)
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:
