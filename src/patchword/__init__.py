@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from patchword.alignment.api import align as align
+    from patchword.client import Client as Client
     from patchword.config.align import AlignSettings as AlignSettings
     from patchword.config.label import LabelSettings as LabelSettings
     from patchword.data.masks import LabelMap as LabelMap
@@ -54,6 +55,7 @@ _HOMES = {
     "suggest": "patchword.suggestion.api",
     "load": "patchword.segmentation.opening",
     "AlignSettings": "patchword.config.align",
+    "Client": "patchword.client",
     "ConfusionMatrix": "patchword.evaluation.confusion",
     "DenseSegmenter": "patchword.segmentation.dense",
     "EncodedImage": "patchword.segmentation.encoded",

@@ -99,7 +99,7 @@ def test_examples_are_pictures(client: TestClient) -> None:
         ({"classes": ["/etc/passwd"], "background": ["a"] * 300}, 422, "250 is the limit"),
         ({"settings": {"jbu": {"radius": 99}}}, 422, "setting 'jbu' is unknown"),
         ({"settings": {"image_size": 5000}}, 422, "1024 is the limit"),
-        ({"settings": {"window": 8, "stride": 8, "image_size": 1024}}, 422, "windows; 64 is the limit"),
+        ({"settings": {"window": 8, "stride": 8, "image_size": 1024}}, 422, "1024 and 4,194,304 are the limits"),
         ({"settings": {"threshold": "high"}}, 422, "'threshold' is 'high'"),
         ({"colour": 1}, 422, "colour"),
         ([], 422, "body"),

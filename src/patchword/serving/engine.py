@@ -141,6 +141,10 @@ class Engine:
             reason = f"no answer within {self._limits.deadline:g} seconds; try again, or a smaller image"
             raise RefusedError(503, reason, kind="deadline", headers={"Retry-After": "5"}) from None
 
+    def start(self) -> None:
+        """Take requests, again where it was stopped."""
+        self._stopping = False
+
     def stop(self) -> None:
         """Finish what waits, and end the thread."""
         with self._changed:
@@ -148,6 +152,7 @@ class Engine:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
 
     @property
     def ready(self) -> bool:

@@ -23,7 +23,7 @@ SEEING = ("image_size", "window", "stride", "join")
 """Settings that features depend on."""
 DECIDING = ("temperature", "softmax_over", "threshold", "background_threshold", "refine")
 """Settings that need no forward pass."""
-_MOST_WINDOWS = 64
+_MOST_WINDOWS, _MOST_SEEN = 1024, 2**22  # windows of an image, and pixels of all of them
 TOYTOWN = {"image_size": 192, "window": 64, "stride": 32}
 """How Toytown's CLIP sees best: in windows of its own size."""
 
@@ -76,8 +76,12 @@ class TorchModel:
         plan = inference_windows(
             size, settings=settings, image_size=self.image_size, patch_size=self._segmenter.patch_size
         )
-        if len(plan) > _MOST_WINDOWS:
-            raise PatchwordError(f"these settings make {len(plan)} windows; {_MOST_WINDOWS} is the limit")
+        seen = len(plan) * plan.window[0] * plan.window[1]
+        if len(plan) > 1 and (len(plan) > _MOST_WINDOWS or seen > _MOST_SEEN):
+            raise PatchwordError(
+                f"these settings make {len(plan)} windows of {seen:,} pixels in all; {_MOST_WINDOWS} and "
+                f"{_MOST_SEEN:,} are the limits"
+            )
         if settings.refine == "sam" and self._segmenter.refiner is None:
             raise PatchwordError("refine is 'sam', but this server was started without --mask-generator")
 
