@@ -10,12 +10,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fake_device import DEVICE, fake_device
+from fake_device import DEVICE, fake_device, traffic
+from patchword.config.label import LabelSettings
+from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.onnx.run import export_onnx
 from patchword.export.text_embeddings import export_text_embeddings
+from patchword.labeling.image import LabelParts
 from patchword.labeling.point_sampling import DecodedMasks
-from patchword.models.loading import load_image_text, load_patch_encoder
+from patchword.labeling.run import LabelWork
+from patchword.models.loading import load_image_text, load_mask_generator, load_patch_encoder
+from patchword.runs.pipeline import Chunk, Photograph
+from patchword.segmentation.opening import load_method
 from patchword.segmentation.segmenter import Segmenter
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run, settings_options
 
@@ -197,3 +203,44 @@ def test_masks_on_a_coarser_map_are_those_of_pooling() -> None:
             found = DecodedMasks.of(logits.to(device), predicted_iou=known.to(device), accepted=known.bool().to(device))
         assert 0 < expected.float().mean() < 1
         assert torch.equal(found.masks, expected)
+
+
+PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "copies", "waits"),
+    [({"refine": "none"}, 6, 6), ({"refine": "jbu"}, 12, 6), ({"window": 32, "shorter_side": 64}, 15, 7)],
+    ids=str,
+)
+def test_segment_keeps_a_gpu_busy(models: Models, settings: dict[str, object], copies: int, waits: int) -> None:
+    """A photograph is copied once, as bytes; the rest is small, and does not grow with rows or classes."""
+    with fake_device("cuda"):
+        segmenter = load_method("maskclip", image_text=models.clip, device="cuda", dtype="float32")
+        for classes in ("cat, dog", "cat, dog, sofa, sky, car, tree"):
+            segmenter.words(classes)  # text vectors are made once
+            for image in (PHOTOGRAPH, segmenter.encode(PHOTOGRAPH, settings=settings)):
+                with traffic() as counted:
+                    segmenter.segment(image, classes=classes, settings=settings)
+                assert counted.large(PHOTOGRAPH.size // 2) == (image is PHOTOGRAPH or settings.get("refine") != "none")
+                assert len(counted.copies) <= copies, counted
+                assert counted.waits.total() <= waits, counted
+                assert counted.waits["cpu"] == 2  # classes and confidences, of all pixels together
+
+
+def test_label_keeps_a_gpu_busy(models: Models) -> None:
+    settings = LabelSettings(point_sampling="embedding", points_per_side=4, stability_score_thresh=0.1)
+    with fake_device("cuda"):
+        parts = LabelParts.of(
+            load_image_text(str(models.clip), device="cuda", dtype="float32"),
+            mask_generator=load_mask_generator(str(models.sam), device="cuda", dtype="float32"),
+            vocabulary=Vocabulary.of("cat, dog, sky"),
+        )
+        work = LabelWork(Path(), parts, settings)
+        photograph = Photograph("a.jpg", Path("a.jpg"), PHOTOGRAPH, None)
+        with traffic() as counted:
+            (made,) = work.process([photograph], chunk=Chunk((("a.jpg", Path("a.jpg")),), 1))
+    assert not isinstance(made.found, PatchwordError)
+    assert counted.large(PHOTOGRAPH.size // 2) == 1
+    assert len(counted.copies) <= 45
+    assert counted.waits.total() <= 50

@@ -16,8 +16,11 @@ from patchword.models.pixels import (
     normalise,
     pad_bottom_right,
     resize,
+    resize_photograph,
     resize_uint8,
+    upload,
 )
+from patchword.models.registry import Filter
 
 ONE_LEVEL = 1.01 / 255  # Pillow rounds to whole levels after each of its two passes
 BICUBIC_LEVELS = 4  # and clips after each, which shows where bicubic overshoots
@@ -33,6 +36,15 @@ def random_photo(height: int, width: int, *, seed: int = 0) -> np.ndarray:
 
 def to_tensor(photo: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize("size", [(30, 41), (200, 31), (150, 90), (20, 120), (400, 300)])
+@pytest.mark.parametrize(("mode", "antialias"), [("bicubic", True), ("bilinear", True), ("bilinear", False)])
+def test_rows_at_a_time_give_the_same_bytes(size: tuple[int, int], mode: Filter, antialias: bool) -> None:
+    photo = random_photo(200, 120)
+    found = resize_photograph(upload(photo, device=torch.device("cpu")), size=size, mode=mode, antialias=antialias)
+    expected = resize(to_tensor(photo), size=size, mode=mode, antialias=antialias)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(("mode", "pillow"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -225,4 +226,7 @@ add_command(app, ServeConfig, serve)
 def main() -> None:
     """Entry point of the console script."""
     print_whatever_names()
+    # Before torch is loaded. OpenMP's threads spin while they wait for each other, and beside other busy processes
+    # most of the time goes into that: docs/performance.md has what was measured.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app()

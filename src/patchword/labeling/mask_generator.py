@@ -219,7 +219,8 @@ class AutomaticMaskGenerator:
             box, sure = crops[crop].box, proposals.predicted_iou  # (n, m)
             accepted = sure >= settings.pred_iou_thresh  # (n, m)
             whole = proposals.logits if proposals.padded is None else proposals.padded
-            logits = whole[accepted]  # (c, h', w'); only of sure masks is the stability worth its time
+            rows, columns = torch.nonzero(accepted, as_tuple=True)  # asked once: the host waits for how many
+            logits = whole[rows, columns]  # (c, h', w'); only of sure masks is the stability worth its time
             size = proposals.image_size
             if max(size) > self.model.record.input_size:  # for the time that large photographs would take
                 size = longest_side_size(size, target=self.model.record.input_size)
@@ -228,11 +229,13 @@ class AutomaticMaskGenerator:
             )
             stable = stability >= settings.stability_score_thresh
             accepted = accepted.masked_scatter(accepted, stable)
+            passing = torch.nonzero(stable)[:, 0]
+            rows, columns = rows[passing], columns[passing]
             asked = prompts[crop][first:last].cpu()  # (n, k, 2)
             moved = asked + asked.new_tensor([box[0], box[1]])
-            owners = torch.nonzero(accepted)[:, 0].cpu()
-            places = tuple(tuple((x, y) for x, y in points) for points in moved[owners].tolist())
-            masks = _Masks(logits[stable], proposals.frame, sure[accepted], stability[stable], boxes[stable], places)
+            places = tuple(tuple((x, y) for x, y in points) for points in moved[rows.cpu()].tolist())
+            chosen_sure, measured = sure[rows, columns], stability[passing]
+            masks = _Masks(logits[passing], proposals.frame, chosen_sure, measured, boxes[passing], places)
             masks = _without_cut(masks, seen=size, box=box, size=sizes[crop])
             coarse = DecodedMasks.of(proposals.logits, predicted_iou=sure, accepted=accepted) if keep else None
             answered.append((crop, masks, coarse))

@@ -10,7 +10,7 @@ import numpy as np
 
 from patchword.config.label import LabelSettings
 from patchword.data.folders import write_json
-from patchword.data.images import read_image, to_tensor
+from patchword.data.images import read_image
 from patchword.data.tar_shards import photograph_at
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import Detection, crop_side
@@ -28,6 +28,7 @@ from patchword.labeling.records import (
     label_map_path,
     segments_path,
 )
+from patchword.models.pixels import resizing_device, to_floats, upload
 from patchword.runs.folder_run import FolderRun
 from patchword.runs.pipeline import (
     Chunk,
@@ -179,7 +180,12 @@ class LabelWork:
 
     def process(self, photographs: list[Photograph], *, chunk: Chunk) -> list[Candidates]:
         """Ask the models about those that can be read, together."""
-        images = [to_tensor(each.pixels) for each in photographs if not isinstance(each.pixels, PatchwordError)]
+        where = resizing_device(self.parts.image_text.device)
+        images = [
+            to_floats(upload(each.pixels, device=where))
+            for each in photographs
+            if not isinstance(each.pixels, PatchwordError)
+        ]
         answers = iter(generate_masks(images, parts=self.parts, settings=self.settings))
         found = [why_unread(each) if isinstance(each.pixels, PatchwordError) else next(answers) for each in photographs]
         return [Candidates(each.name, each.content, what) for each, what in zip(photographs, found, strict=True)]

@@ -42,6 +42,56 @@ def resize(images: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic", a
     return resized.clamp(0, 1).to(images.device)  # bicubic overshoots at edges
 
 
+_BAND = 64  # rows of a photograph, so that what is made of them stays in a processor's cache; changes no result
+
+
+def resizing_device(device: torch.device) -> torch.device:
+    """Where photographs for a model on a device are resized: there, but MPS has no antialiasing in every torch."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def upload(pixels: NDArray[np.uint8], *, device: torch.device) -> Tensor:
+    """A photograph (h, w, 3) as (3, h, w) uint8 on a device: one copy of its bytes, which CUDA need not wait for."""
+    host = torch.from_numpy(np.ascontiguousarray(pixels))
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=device.type == "cuda").permute(2, 0, 1)
+
+
+def to_floats(photograph: Tensor) -> Tensor:
+    """A photograph (3, h, w) uint8 as (1, 3, h, w) float32 in [0, 1]."""
+    return photograph[None].float().div_(255)
+
+
+def resize_photograph(
+    photograph: Tensor, *, size: tuple[int, int], mode: Filter = "bicubic", antialias: bool = True
+) -> Tensor:
+    """What `resize` makes of `to_floats`, without all of the photograph as floats in memory where the CPU does it.
+
+    Antialiased filters mix columns before rows, and leave rows as they are where their number does not change: so rows
+    are brought to the width some at a time.
+
+    Args:
+        photograph: (3, h, w) uint8.
+        size, mode, antialias: as of `resize`.
+
+    Returns:
+        (1, 3, height, width) float32, the same bytes.
+    """
+    high, wide = photograph.shape[1:]
+    if not antialias or photograph.device.type != "cpu" or high <= _BAND or wide == size[1]:
+        return resize(to_floats(photograph), size=size, mode=mode, antialias=antialias)
+    bands = (to_floats(photograph[:, top : top + _BAND]) for top in range(0, high, _BAND))
+    widths = [
+        functional.interpolate(band, size=(band.shape[2], size[1]), mode=mode, antialias=True, align_corners=False)
+        for band in bands
+    ]
+    whole = torch.cat(widths, dim=2)  # not in [0, 1] yet where bicubic overshoots
+    if high != size[0]:
+        whole = functional.interpolate(whole, size=size, mode=mode, antialias=True, align_corners=False)
+    return whole.clamp(0, 1)
+
+
 def resize_uint8(pixels: NDArray[np.uint8], *, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize an image in whole numbers, bilinearly without antialiasing, bit for bit as OpenCV resizes 8-bit images.
 

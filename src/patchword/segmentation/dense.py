@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from patchword.config.segment import SegmentSettings
-from patchword.data.images import to_tensor
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import DEFAULT_TEMPLATES
 from patchword.errors import PatchwordError, warn
 from patchword.models.batching import Batches, is_out_of_memory
-from patchword.models.pixels import compute_type, resize, resize_uint8
+from patchword.models.pixels import compute_type, resize_photograph, resize_uint8, resizing_device, to_floats, upload
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
+from patchword.models.registry import Filter
 from patchword.runs.records import COMPUTED_ON
 from patchword.segmentation.encoded import EncodedImage
 from patchword.segmentation.jbu import JbuScores
@@ -207,7 +207,8 @@ class DenseSegmenter:
                     as_encoded = self._settings_of(image, chosen)
                     maps = tuple(score(features) for features in image.features)
                     scores = pixel_scores(maps, image=image, settings=as_encoded)
-                    found[place] = self._assign(scores, image, decided, decision, as_encoded)
+                    alone = SeenImage(image.pixels, image.plan)  # what is copied to a device is not kept
+                    found[place] = self._assign(scores, alone, decided, decision, as_encoded)
                 else:
                     seen[place] = self._plan(image, chosen)
             except PatchwordError as error:
@@ -288,8 +289,7 @@ class DenseSegmenter:
     ) -> SegmentationResult:
         """Give the pixels of an image classes, by their scores."""
         if settings.refine == "jbu":
-            guide = torch.from_numpy(image.pixels).permute(2, 0, 1)
-            scores = JbuScores(patch_scores(scores), image=guide, settings=settings.jbu)
+            scores = JbuScores(patch_scores(scores), image=image.on(scores.device), settings=settings.jbu)
         if settings.refine == "pamr":
             from patchword.segmentation.pamr import refine_by_pamr
 
@@ -301,7 +301,7 @@ class DenseSegmenter:
             from patchword.segmentation.snap import CoarseShares, snap
 
             coarse = CoarseShares.of(scores, decision=decision, cells=settings.sam.cells)
-            guide = to_tensor(image.pixels)
+            guide = to_floats(image.on(scores.device))
             pixels = snap(pixels, coarse=coarse, image=guide, mask_generator=self.refiner, settings=settings.sam)
         pixels = apply_thresholds(pixels, decision=decision)
         return SegmentationResult(
@@ -318,11 +318,11 @@ class DenseSegmenter:
         size = image.plan.size
         try:
             if settings.resize == "uint8":
-                return to_tensor(resize_uint8(image.pixels, size=size)).to(self.device)
-            pixels = to_tensor(image.pixels).to(self.device)
-            if settings.resize == "plain":
-                return resize(pixels, size=size, mode="bilinear", antialias=False)
-            return resize(pixels, size=size)
+                return to_floats(upload(resize_uint8(image.pixels, size=size), device=self.device))
+            photograph = image.on(resizing_device(self.device))
+            plain = settings.resize == "plain"
+            mode: Filter = "bilinear" if plain else "bicubic"
+            return resize_photograph(photograph, size=size, mode=mode, antialias=not plain).to(self.device)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from patchword.config.refine import JbuSettings
 from patchword.segmentation.scores import owner_of, take
@@ -41,19 +40,17 @@ class JbuScores:
         self.size = (image.shape[1], image.shape[2])
         self.device = patches.device
         self.grid = grid = (patches.shape[1], patches.shape[2])
-        self._image = image
+        self._image = image.to(self.device)
         self._white = 255 if image.dtype == torch.uint8 else 1
         self._settings = settings
-        means = [
-            functional.adaptive_avg_pool2d(part[None].float() / self._white, grid) for part in image
-        ]  # one at a time
-        self._means = torch.cat(means).to(patches.device)  # (3, rows, columns)
-        self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius)
+        self._means = _means(self._image, grid) / self._white  # (3, rows, columns)
+        self._columns = _Columns.of(self.size[1], patches=grid[1], radius=settings.radius).to(self.device)
         # Where pixels' middles lie along each side, measured in patches; the middle of the first patch is 0.
         self._places = [
-            ((torch.arange(pixels).double() + 0.5) * patches / pixels - 0.5).float()
+            ((torch.arange(pixels).double() + 0.5) * patches / pixels - 0.5).float().to(self.device)
             for pixels, patches in zip(self.size, grid, strict=True)
         ]
+        self._scale = torch.tensor([settings.colour] * 3 + [settings.distance] * 2).to(self.device) ** -2
         self._weights_a_row = self._columns.places.numel() * (2 * settings.radius + 1) ** 2
         self._known: tuple[range, list[Strip]] = (range(0), [])
 
@@ -112,26 +109,25 @@ class JbuScores:
         columns = self._columns
         near = self._means[:, window.start : window.stop, columns.around].permute(2, 1, 3, 0)  # (g, k, l, 3)
         middle = near.mean(dim=(1, 2), keepdim=True)  # (g, 1, 1, 3); numbers near 0 lose less in the product
-        pixels = self._image[:, rows.start : rows.stop].to(self.device).float() / self._white
-        pixels = pixels[:, :, columns.places.to(self.device)].permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
+        pixels = self._image[:, rows.start : rows.stop].float() / self._white
+        pixels = pixels[:, :, columns.places].permute(2, 1, 3, 0) - middle  # (g, r, c, 3)
         y = self._places[0][rows.start : rows.stop] - window.start
         x = self._places[1][columns.places] - columns.around[:, :1]  # (g, c)
-        below = torch.arange(len(window), dtype=x.dtype)  # (k,) patches from the first row of the window
+        below = torch.arange(len(window), dtype=x.dtype, device=self.device)  # (k,) patches from the window's first row
         beside = (columns.around - columns.around[:, :1]).to(x.dtype)  # (g, l)
         theirs, own = (  # (g, k * l, 5) and (g, r * c, 5): colours, then places
-            torch.cat(
-                [colours, *(place.to(colours)[..., None].expand(*colours.shape[:3], 1) for place in places)], dim=-1
-            ).flatten(1, 2)
+            torch.cat([colours, *(place[..., None].expand(*colours.shape[:3], 1) for place in places)], dim=-1).flatten(
+                1, 2
+            )
             for colours, places in (
                 (near - middle, (below[None, :, None], beside[:, None])),
                 (pixels, (y[None, :, None], x[:, None])),
             )
         )
-        scale = theirs.new_tensor([self._settings.colour] * 3 + [self._settings.distance] * 2) ** -2
-        constant = (theirs.square() @ scale) / -2  # (g, k * l)
-        outside = ~columns.inside.to(self.device)[:, None].expand(-1, len(window), -1).flatten(1)
+        constant = (theirs.square() @ self._scale) / -2  # (g, k * l)
+        outside = ~columns.inside[:, None].expand(-1, len(window), -1).flatten(1)
         constant = constant.masked_fill(outside, -torch.inf)[..., None]
-        logits = torch.baddbmm(constant, theirs * scale, own.transpose(1, 2))
+        logits = torch.baddbmm(constant, theirs * self._scale, own.transpose(1, 2))
         return logits.softmax(dim=1).to(self.patches.dtype)
 
 
@@ -180,3 +176,26 @@ class _Columns:
         inside = (around >= 0) & (around < patches)
         even = bool((counts == longest).all())
         return cls(places, around.clamp(0, patches - 1), inside, slice(None) if even else order)
+
+    def to(self, device: torch.device) -> _Columns:
+        """The same on a device."""
+        order = self.order if isinstance(self.order, slice) else self.order.to(device)
+        return _Columns(self.places.to(device), self.around.to(device), self.inside.to(device), order)
+
+
+def _means(image: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Mean colours (3, rows, columns) of patches of an image (3, h, w), as adaptive pooling has them.
+
+    Whole numbers are summed exactly, whatever the device.
+    """
+    kind = torch.float32 if image.is_floating_point() else torch.int64
+    rows, columns = (_spans(side, count=count) for side, count in zip(image.shape[1:], grid, strict=True))
+    lines = torch.stack([image[:, start:stop].sum(dim=1, dtype=kind) for start, stop in rows], dim=1)  # (3, rows, w)
+    sums = torch.stack([lines[..., start:stop].sum(dim=2) for start, stop in columns], dim=2)
+    sides = [torch.tensor([stop - start for start, stop in spans]) for spans in (rows, columns)]
+    return sums.float() / (sides[0][:, None] * sides[1]).to(image.device)
+
+
+def _spans(side: int, *, count: int) -> list[tuple[int, int]]:
+    """The pixels of each of `count` cells along a side; neighbours share one where cells are no whole pixels."""
+    return [(cell * side // count, -(-(cell + 1) * side // count)) for cell in range(count)]

@@ -75,16 +75,18 @@ def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_valu
 
     Source: docs/method.md, stage 3 and its protocol table.
     """
-    indices = np.empty(scores.size, dtype=np.uint8 if decision.count < 255 else np.uint16)
-    confidence = np.empty(scores.size, dtype=np.float32)
-    class_of = torch.from_numpy(decision.class_of).to(scores.device)
+    kind = torch.uint8 if decision.count < 255 else torch.int32
+    indices = torch.empty(scores.size, dtype=kind, device=scores.device)
+    confidence = torch.empty(scores.size, dtype=torch.float32, device=scores.device)
+    class_of = torch.from_numpy(decision.class_of).to(device=scores.device, dtype=kind)
     best_of = _best_of_pieces(scores, decision.temperature, most_values)
     if isinstance(scores, JbuScores):
         best_of = _best_of_strips(scores, decision.temperature, most_values)
     for rows, best, total in best_of:
-        indices[rows.start : rows.stop] = class_of[best].cpu().numpy()
-        confidence[rows.start : rows.stop] = total.reciprocal().cpu().numpy()  # the best map's own exponential is 1
-    return PixelClasses(indices, confidence)
+        indices[rows.start : rows.stop] = class_of[best]
+        confidence[rows.start : rows.stop] = total.reciprocal()  # the best map's own exponential is 1
+    found = indices.cpu().numpy()
+    return PixelClasses(found if kind == torch.uint8 else found.astype(np.uint16), confidence.cpu().numpy())
 
 
 def _best_of_pieces(

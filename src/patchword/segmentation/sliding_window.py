@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional
 from patchword.config.segment import SegmentSettings
 from patchword.data.images import read_image
 from patchword.errors import PatchwordError
-from patchword.models.pixels import model_size, nearest_multiple
+from patchword.models.pixels import model_size, nearest_multiple, upload
 from patchword.segmentation.scores import GridScores, PixelScores, WindowScores
 
 AnyImage = str | Path | Image.Image | NDArray[np.uint8] | Tensor
@@ -196,11 +196,18 @@ class SeenImage:
 
     pixels: NDArray[np.uint8]
     plan: WindowPlan
+    _uploaded: dict[torch.device, Tensor] = field(default_factory=dict, kw_only=True, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    def on(self, device: torch.device) -> Tensor:
+        """The image (3, h, w) uint8 on a device, copied there once."""
+        if device not in self._uploaded:
+            self._uploaded[device] = upload(self.pixels, device=device)
+        return self._uploaded[device]
 
 
 def share_batches(seen: Mapping[int, SeenImage], *, most: int) -> Iterator[list[int]]:
