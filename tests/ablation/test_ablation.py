@@ -40,6 +40,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labels = SimpleNamespace(
         items=tuple(items), vocabulary=data.vocabulary, folder=tmp_path / "labels", image_text=None
     )
+    labels.reviewed = lambda: labels
     monkeypatch.setattr(ablation_run, "LabelledDataset", SimpleNamespace(open=lambda folder: labels))
     return tmp_path
 
