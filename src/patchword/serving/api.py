@@ -31,6 +31,7 @@ _FIELDS = 16  # of a form, beside its words
 _MASK = "image/png"
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or wrong"},
+    400: {"model": Problem, "description": "The body is not what its type says"},
     404: {"model": Problem, "description": "There is no such thing, or it is forgotten"},
     403: {"model": Problem, "description": "The request comes from another site's page"},
     408: {"model": Problem, "description": "The request arrived too slowly"},

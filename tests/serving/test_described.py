@@ -1,0 +1,54 @@
+"""Requests made from the API's own description never break the server, and it answers as it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from patchword.config.serve import ServeConfig
+from patchword.serving.app import create_app
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+TOKEN = {"Authorization": "Bearer secret"}
+
+
+@pytest.fixture(scope="module")
+def operations() -> list[Any]:
+    described = schemathesis.openapi.from_asgi("/openapi.json", create_app(ServeConfig(token="secret")))
+    return [each.ok() for each in described.get_all_operations()]
+
+
+def test_there_are_operations_with_examples(operations: list[Any]) -> None:
+    paths = {each.path for each in operations}
+    assert {"/v1/models", "/v1/images", "/v1/images/{image}/segment", "/v1/segment", "/metrics"} <= paths
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as described", "otherwise"])
+def test_the_description_is_kept(operations: list[Any], mode: GenerationMode) -> None:
+    for operation in operations:
+        if mode == GenerationMode.NEGATIVE and not (operation.body or operation.query):
+            continue
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @settings(
+            max_examples=8,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case: Any) -> None:
+            case.validate_response(case.call(headers=TOKEN), checks=CHECKS)
+
+        check()
