@@ -18,6 +18,7 @@ import pytest
 from executor_world import MODULES, Fateful, World, die, load_to_die
 
 from interruptions import make_photos
+from patchword.config import shared
 from patchword.errors import PatchwordError
 from patchword.runs import ray_executor, workers
 from patchword.runs.pipeline import Chunk, Written
@@ -166,6 +167,6 @@ def test_a_driver_a_worker_and_a_node_that_are_killed_cost_nothing_but_time(
 def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PatchwordError, match=r"^device cuda:1 is a card of one machine; with executor ray use cuda"):
         OnRay(None, "cuda:1", None, int)
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(shared, "find_spec", lambda name: None)
     with pytest.raises(PatchwordError, match=r"^executor ray needs Ray: pip install 'patchword\[ray\]'$"):
-        OnRay(None, "cpu", None, int)
+        shared.check_executor("ray:head:6379")

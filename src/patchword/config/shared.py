@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -50,6 +51,8 @@ def check_executor(executor: str) -> None:
             f"executor {executor!r} is unknown; use local, processes:N with N from 1 to {_MOST_PROCESSES}, or "
             "ray[:ADDRESS]"
         )
+    if kind == "ray" and find_spec("ray") is None:  # said before models are loaded
+        raise PatchwordError("executor ray needs Ray: pip install 'patchword[ray]'")
 
 
 _MOST_PROCESSES = 256

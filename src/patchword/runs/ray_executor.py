@@ -78,10 +78,8 @@ def _on_cuda(device: str) -> bool:
 def _ray() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError:
-        raise PatchwordError("executor ray needs Ray: pip install 'patchword[ray]'") from None
+    import ray
+
     return ray
 
 
@@ -204,4 +202,4 @@ class _Hand(Worker):
             return Death("out of memory")
         if isinstance(error, errors.ActorDiedError):
             return Death("killed, as when memory runs out")
-        return Death("not reachable", alone=False)
+        return Death("not reachable, as when its machine is lost", alone=False)
