@@ -48,7 +48,7 @@ def write_webdataset(job: Job, out: Path) -> None:
             images, size = images + 1, size + needed
     if count:
         last = f"{{000000..{count - 1:06}}}" if count > 1 else "000000"
-        job.notes.append(f"webdataset reads it as {out / f'{job.settings.split}-{last}.tar'}")
+        job.notes.append(f"webdataset reads it, in this folder, as {job.settings.split}-{last}.tar")
 
 
 def _sample(picture: Picture, *, key: str) -> Iterator[tuple[str, bytes]]:
