@@ -147,7 +147,8 @@ def test_every_command_is_understood() -> None:
             raise AssertionError(f"{where}: {error}") from error
         for option, known in NAMES.items():
             value = parameters.get(option)
-            assert value is None or value in known, where
+            several = value if isinstance(value, list | tuple) else () if value is None else (value,)
+            assert all(each in known for each in several), where
         numbers = parse_settings(parameters.get("settings") or [])
         kinds = SETTINGS.get(name, ())
         for kind in kinds:
