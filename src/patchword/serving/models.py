@@ -102,7 +102,7 @@ def open_models(config: ServeConfig) -> dict[str, Model]:
     opened: list[Model] = [_open(config, model=path) for path in config.model]
     opened += [_open(config, method=name) for name in config.method]
     if not opened:
-        opened = [_toytown(config)]
+        opened = _toytown(config)
     ids = ["default", *(f"model-{number}" for number in range(2, len(opened) + 1))]
     return dict(zip(ids, opened, strict=True))
 
@@ -132,17 +132,22 @@ def _open(config: ServeConfig, *, model: str | None = None, method: str | None =
     return TorchModel(segmenter, name=name, trained=segmenter.words.trained, defaults={})
 
 
-def _toytown(config: ServeConfig) -> Model:
+def _toytown(config: ServeConfig) -> list[Model]:
+    """Two methods without training, to compare."""
     from patchword.segmentation.opening import open_segmenter
     from patchword.toytown import miniatures
     from patchword.toytown.classes import SEEN, SYNONYMS
 
-    segmenter: Any = open_segmenter(
-        method="naclip",
-        image_text=miniatures.CLIP,
-        mask_generator=config.mask_generator or miniatures.SAM,
-        device=config.device,
-        dtype=config.dtype,
-    )
-    words = [f"{name}; {SYNONYMS[name]}" if name in SYNONYMS else name for name in SEEN]
-    return TorchModel(segmenter, name="Toytown", trained=Vocabulary.of(words), defaults=TOYTOWN)
+    trained = Vocabulary.of([f"{name}; {SYNONYMS[name]}" if name in SYNONYMS else name for name in SEEN])
+    opened: list[Model] = []
+    for method, encoder in (("naclip", None), ("proxyclip", miniatures.DINO)):
+        segmenter: Any = open_segmenter(
+            method=method,
+            image_text=miniatures.CLIP,
+            encoder=encoder,
+            mask_generator=config.mask_generator or miniatures.SAM,
+            device=config.device,
+            dtype=config.dtype,
+        )
+        opened.append(TorchModel(segmenter, name=f"Toytown {method}", trained=trained, defaults=TOYTOWN))
+    return opened

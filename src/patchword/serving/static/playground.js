@@ -49,6 +49,8 @@ async function open(file, example = '') {
   turn.abort();
   const address = URL.createObjectURL(file);
   results = [];
+  busy = true;
+  byId('stage').ariaBusy = 'true';
   redraw({example});
   byId('stage').hidden = false;
   byId('empty').hidden = true;
@@ -57,6 +59,7 @@ async function open(file, example = '') {
   } catch {
     if (mine !== opening) return;
     picture = null;
+    busy = false;
     byId('stage').hidden = true;
     byId('empty').hidden = false;
     return complain(`This browser cannot show ${file.name}. JPEG, PNG and WebP work everywhere.`);
