@@ -59,11 +59,12 @@ from patchword.config.suggest import SuggestCommand
 def merge(shards: list[str], config: MergeConfig) -> None:
     """Merge shards of whichever command made them."""
     from patchword.data.folders import read_marker
+    from patchword.data.storage import as_path
     from patchword.evaluation.records import MARKER as EVALUATION
     from patchword.labeling.folder import merge_labels
     from patchword.segmentation.records import MARKER as SEGMENTATION
 
-    first, out = Path(shards[0]), Path(config.out)
+    first, out = as_path(shards[0]), as_path(config.out)
     kind = read_marker(first)
     if kind is None:
         raise PatchwordError(

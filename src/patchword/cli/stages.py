@@ -21,7 +21,7 @@ from patchword.cli.terminal import (
 from patchword.config.align import AlignCommand
 from patchword.config.label import LabelCommand
 from patchword.config.segment import SegmentCommand
-from patchword.data.storage import is_stored
+from patchword.data.storage import as_path, is_stored
 from patchword.runs.progress import duration, photograph_count, rate
 from patchword.runs.records import recorded_root
 
@@ -45,7 +45,7 @@ def label(photos: list[str], config: LabelCommand) -> None:
     else:
         dataset = patchword.label(photos, config=config)
         then = () if config.part is None else ("merge", config.out, "OTHER_PARTS...", "-o", "labels")
-        report_labels(dataset, out=Path(config.out), done="labelled", as_json=config.as_json, then=then)
+        report_labels(dataset, out=as_path(config.out), done="labelled", as_json=config.as_json, then=then)
 
 
 def _report_preview(preview: Preview, *, as_json: bool) -> None:
@@ -85,7 +85,7 @@ def align(labels: str, config: AlignCommand) -> None:
         typer.echo(
             f"{out}: trained for {facts.steps} steps on {facts.images} {photographs}, loss {facts.last.total:.3f}"
         )
-        recorded = recorded_root(Path(labels), DatasetRecord.load(Path(labels)).photographs)
+        recorded = recorded_root(as_path(labels), DatasetRecord.load(as_path(labels)).photographs)
         photos = config.photos or (recorded if is_stored(recorded) else os.path.relpath(recorded))
         say_next("segment", photos, "--model", out, "-o", "masks")
     reasons = read_skipped(out) if facts.images_skipped else {}
@@ -111,4 +111,4 @@ def segment(photos: list[str], config: SegmentCommand) -> None:
     elif isinstance(config.classes, str) and len(photos) == 1:
         then = ("evaluate", *photos, "--masks", "TRUTH", "--classes", config.classes, "--predictions", config.out)
     segmented = patchword.segment(photos, config=config)
-    report_segmented(segmented, out=Path(config.out), as_json=config.as_json, then=then)
+    report_segmented(segmented, out=as_path(config.out), as_json=config.as_json, then=then)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,10 +18,11 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Self
 
+from patchword.data.storage import TEMPORARY as _TEMPORARY
+from patchword.data.storage import StoredPath, as_path, is_stored
 from patchword.errors import PatchwordError, WriteError
 
 MARKER_FILE = ".patchword"
-_TEMPORARY = ".patchword-{}.tmp"
 CACHE_VARIABLE = "PATCHWORD_CACHE"
 _BLOCK = 1 << 16  # bytes
 _LOCKED_BYTE = 1 << 30  # on Windows nobody else can read a byte that is locked: one far behind the end harms nobody
@@ -65,7 +68,7 @@ def prepare_output(path: str | Path, *, resume: bool = False, overwrite: bool = 
         overwrite: empty such a folder first, whatever it holds.
         marker: the kind of result, such as "labels" or "model".
     """
-    path = Path(path)
+    path = as_path(path)
     check_output(path, resume=resume, overwrite=overwrite, marker=marker)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,7 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
     Args:
         path, resume, overwrite, marker: as for `prepare_output`.
     """
-    path = Path(path)
+    path = as_path(path)
     if resume and overwrite:
         raise PatchwordError("use either resume or overwrite, not both")
     try:
@@ -95,6 +98,8 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
             raise PatchwordError(f"{path} is a link that leads nowhere; the output must be a folder")
         if path.exists() and holds_anything(path):
             _check_used_folder(path, resume, overwrite, marker)
+        if is_stored(path):
+            return
         there = next(each for each in (path, *path.absolute().parents) if each.exists())
         if not there.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -106,6 +111,9 @@ def check_output(path: str | Path, *, resume: bool = False, overwrite: bool = Fa
 
 def remove_leftovers(path: Path) -> None:
     """Remove the temporary files that an interrupted run has left in its folder; nobody else may be at work there."""
+    if isinstance(path, StoredPath):
+        path.remove_leftovers()
+        return
     for leftover in path.rglob(_TEMPORARY.format("*")):
         leftover.unlink(missing_ok=True)
 
@@ -115,8 +123,11 @@ def sole_use(path: Path) -> Iterator[None]:
     """Keep other processes out of an output folder while a run works in it; a process that ends in any way lets go.
 
     Args:
-        path: a folder that `prepare_output` has made ready.
+        path: a folder that `prepare_output` has made ready; stores know no locks.
     """
+    if is_stored(path):
+        yield
+        return
     with (path / MARKER_FILE).open("rb") as marker:
         if not _lock(marker):
             raise PatchwordError(f"another run is at work in {path}; wait until it has ended, or choose another folder")
@@ -166,7 +177,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
     The data goes to a temporary name beside the file, is forced to disk, and takes the file's name at the end.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         with replacing(path) as file:
             file.write(data)
@@ -187,12 +198,15 @@ def write_json(path: str | Path, value: Any) -> None:
 class Manifest:
     """A file of JSON lines that grows by one line an item and survives being cut off anywhere.
 
-    Every record has a "name"; of several with one name the last counts.
+    Every record has a "name"; of several with one name the last counts. One on a store grows in a file of this machine,
+    and is stored whole by `save`.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self._file: FileIO | None = None
+        self._local: Path | None = None  # where a stored one grows
+        self._saved = 0  # its bytes that are stored
 
     def read(self) -> dict[str, dict[str, Any]]:
         """The records by name. A last line that was cut off is left out, a missing file is empty."""
@@ -228,8 +242,20 @@ class Manifest:
     def close(self) -> None:
         """Close the file; it may be appended to again."""
         if self._file is not None:
+            self.save()
             self._file.close()
             self._file = None
+            if self._local is not None:
+                self._local.unlink(missing_ok=True)
+                self._local = None
+
+    def save(self) -> None:
+        """Store what was appended; of a file on a disk there is nothing to do."""
+        if isinstance(self.path, StoredPath) and self._local is not None:
+            data = self._local.read_bytes()
+            if len(data) != self._saved:
+                self.path.put(data)
+                self._saved = len(data)
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +265,7 @@ class Manifest:
 
     def _whole_lines(self) -> list[bytes]:
         try:
-            data = self.path.read_bytes()
+            data = (self._local or self.path).read_bytes()
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -247,8 +273,16 @@ class Manifest:
         return data.split(b"\n")[:-1]
 
     def _open_for_append(self) -> FileIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = FileIO(self.path, "ab+")  # unbuffered: nothing is left to write when it is closed
+        path = self.path
+        if is_stored(path):
+            earlier = path.read_bytes() if path.is_file() else b""
+            handle, name = tempfile.mkstemp(prefix="patchword-", suffix=".jsonl")
+            with open(handle, "wb") as begun:  # noqa: PTH123
+                begun.write(earlier)
+            self._local = path = Path(name)
+            self._saved = len(earlier)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = FileIO(path, "ab+")  # unbuffered: nothing is left to write when it is closed
         file.truncate(_end_of_lines(file))  # a line cut off by the end of an earlier run would swallow the next one
         return file
 
@@ -268,6 +302,8 @@ def _end_of_lines(file: FileIO) -> int:
 
 def holds_anything(path: Path) -> bool:
     """Whether a folder holds more than the marker, or the beginning of one from a run that was killed at once."""
+    if isinstance(path, StoredPath):
+        return any(name != MARKER_FILE for name in path.names())
     return any(entry.name != MARKER_FILE and not entry.match(_TEMPORARY.format("*")) for entry in path.iterdir())
 
 
@@ -299,6 +335,9 @@ def _empty(path: Path) -> None:
 
     Files go before folders: without the record of a run nobody takes the rest of its results for whole.
     """
+    if isinstance(path, StoredPath):
+        path.remove_all(but=MARKER_FILE)
+        return
     for entry in sorted(path.iterdir(), key=lambda each: (each.is_dir(), each.name)):
         if entry.name == MARKER_FILE:
             continue
@@ -314,6 +353,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
     Folders on the way are made.
     """
+    if isinstance(path, StoredPath):
+        whole = io.BytesIO()
+        yield whole
+        path.put(whole.getvalue())
+        return
     with replacing_path(path) as temporary, temporary.open("xb") as file:
         yield file
         file.flush()
@@ -323,6 +367,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
     """As `replacing`, for what writes files only by their path: the path of a file that is not there yet."""
+    if isinstance(path, StoredPath):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (local := Path(folder) / path.name)
+            path.put(local.read_bytes())
+        return
     _refuse_name(path)
     temporary = path.parent / _TEMPORARY.format(secrets.token_hex(8))
     try:

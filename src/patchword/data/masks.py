@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from patchword.data.colours import IGNORE_COLOUR, palette
 from patchword.data.folders import write_bytes
 from patchword.data.image_extras import SILENCE
+from patchword.data.storage import as_path, opened
 from patchword.errors import PatchwordError
 
 _MOST_NAMES = 65535
@@ -107,7 +108,7 @@ def read_indices(path: str | Path) -> NDArray[np.integer[Any]]:
         (h, w) uint8, uint16 or (32-bit greyscale) int32.
     """
     try:
-        with SILENCE, Image.open(path) as image:
+        with SILENCE, Image.open(opened(as_path(path))) as image:
             if image.mode in ("LA", "PA") and "16" not in str(image.tile):  # of 16 bits only the upper 8 would be read
                 return _opaque_values(image, path=path)
             if image.mode == "1":

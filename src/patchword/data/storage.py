@@ -9,10 +9,11 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import stat
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Self
@@ -28,6 +29,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+", re.IGNORECASE)
 _SCHEME_OF_PATH = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")  # as `Path` leaves it of a URL
 _TELLING = frozenset({"size", "etag", "md5hash", "generation", "lastmodified", "mtime", "created", "updated"})
 _S3 = frozenset({"s3:", "s3a:"})
+_OF_OBJECTS = frozenset({*_S3, "gs:", "gcs:", "az:", "abfs:", "abfss:", "oci:", "oss:", "memory:"})  # written at once
+TEMPORARY = ".patchword-{}.tmp"
 
 
 def as_path(place: str | Path) -> Path:
@@ -220,11 +223,48 @@ class StoredPath(_Path):
     def read_text(self, encoding: str | None = None, *_: Any, **__: Any) -> str:
         return self.read_bytes().decode(encoding or "utf-8")
 
-    def iterdir(self) -> Generator[Self, None, None]:
+    def put(self, data: bytes) -> None:
+        """Write the object, whole or not at all; where the store has files, by another name that is changed at last."""
         with reaching(self):
             store, key = self._store()
-            names = [str(name).rstrip("/").rpartition("/")[2] for name in store.ls(key, detail=False)]
-        yield from (self / name for name in sorted(names) if name)
+            if self._is_of_objects():
+                store.pipe_file(key, data)
+                return
+            folder = key.rpartition("/")[0]
+            temporary = f"{folder}/{TEMPORARY.format(secrets.token_hex(8))}"
+            store.makedirs(folder, exist_ok=True)
+            store.pipe_file(temporary, data)
+            store.mv(temporary, key)
+
+    def _is_of_objects(self) -> bool:
+        return self.parts[0] in _OF_OBJECTS
+
+    def mkdir(self, *_: Any, **__: Any) -> None:
+        """Objects need no folders."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            with reaching(self):
+                store, key = self._store()
+                store.rm_file(key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_all(self, *, but: str) -> None:
+        """Remove what is below, those at the top first and one of them not at all."""
+        names = sorted(self.names(), key=lambda name: ("/" in name, name))
+        with reaching(self):
+            store, key = self._store()
+            keys = [f"{key}/{name}" for name in names if name != but]
+            for start in range(0, len(keys), 1000):
+                store.rm(keys[start : start + 1000])
+
+    def remove_leftovers(self) -> None:
+        """Remove files with another name than they were to have."""
+        for name in [] if self._is_of_objects() else list(self.names()):
+            if PurePosixPath(name).match(TEMPORARY.format("*")):
+                (self / name).unlink(missing_ok=True)
 
     def matching(self) -> list[Path]:
         """The objects of a pattern such as `s3://bucket/photos/*.jpg`, sorted."""

@@ -12,6 +12,7 @@ from patchword.config.inputs import Photographs, choose_images, spoken_models, t
 from patchword.config.label import LabelConfig
 from patchword.config.shared import PhotosValue
 from patchword.data.folders import Manifest, check_output
+from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import CORRECTIONS, refuse_corrections
@@ -57,7 +58,7 @@ def label(photos: PhotosValue, config: LabelConfig) -> LabelledDataset:
     return label_folder(
         found.images,
         root=found.root,
-        out=Path(config.out),
+        out=as_path(config.out),
         parts=parts,
         settings=config.numbers,
         limit=config.limit,
@@ -96,7 +97,7 @@ def plan_label(photos: PhotosValue, config: LabelConfig) -> Plan:
         "background words": len(background),
     }
     if config.resume:
-        done = Manifest(Path(config.out) / MANIFEST_FILE).read()
+        done = Manifest(as_path(config.out) / MANIFEST_FILE).read()
         portion = [(name, path) for name, path in portion if name not in done]
         counts["labelled already"] = counts["photographs"] - len(portion)
     cost, remark = _estimate(portion, models=models, config=config)

@@ -29,6 +29,7 @@ from patchword.labeling.records import (
     segments_path,
 )
 from patchword.models.protocols import ModelRecord
+from patchword.runs.folder_run import files_below
 from patchword.runs.pipeline import contents_of, told
 from patchword.runs.progress import photograph_count
 from patchword.runs.records import check_counted, recorded_root
@@ -133,7 +134,7 @@ class LabelledDataset:
             allow_missing: whether some photographs, not all, may be gone; their items stay, and whoever reads them
                 finds out. `unusable` names them.
         """
-        folder = Path(folder)
+        folder = as_path(folder)
         if not folder.is_dir():
             raise PatchwordError(f"no such folder: {folder}; give a folder that `patchword label` wrote")
         dataset = DatasetRecord.load(folder)
@@ -313,7 +314,8 @@ def _check_files(items: tuple[LabelledItem, ...], *, folder: Path, root: Path, a
             "put them back, pass --photos (photos=) where they are now, or drop their labels with `patchword label "
             "... --resume --forget-missing`"
         )
-    lost = [item.label_map for item in items if not item.label_map.is_file()]
+    is_there = files_below(folder)
+    lost = [item.label_map for item in items if not is_there(item.label_map)]
     if lost:
         raise PatchwordError(
             f"{folder} has lost {len(lost)} of its label maps, such as {lost[0]}; make them with --resume"

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.folders import write_bytes
+from patchword.data.storage import is_stored
 from patchword.errors import PatchwordError
 from patchword.models.pixels import resize
 from patchword.models.protocols import ImageTextEncoder
@@ -59,7 +60,7 @@ class MaskEmbeddings:
     def load(cls, path: Path) -> MaskEmbeddings:
         """Read what `save` wrote."""
         try:
-            tensors = load_file(path)
+            tensors = load(path.read_bytes()) if is_stored(path) else load_file(path)
             packed, vectors = tensors["cells"], tensors["vectors"]
             bits = (packed[..., None] >> torch.arange(_BITS)) & 1
             return cls(vectors, bits.view(len(vectors), CELLS, CELLS).bool())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from patchword.config.label import LabelSettings
 from patchword.data.folders import Manifest, read_marker, write_text
+from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, check_manifest
 from patchword.labeling.quality.records import DISAGREEMENT_FILE
@@ -106,7 +107,7 @@ def refuse_corrections(out: str | Path, *, keeping: Collection[str] = (), instea
         keeping: names of photographs whose labels come anew from a person.
         instead: how to go on.
     """
-    folder = Path(out)
+    folder = as_path(out)
     if read_marker(folder) != MARKER or not (folder / DATASET_FILE).is_file():
         return
     if reviewed := {decision.image for decision in ReviewLog(folder).decisions()}:
@@ -191,7 +192,7 @@ def merge_labels(
     Returns:
         the data set of all photographs.
     """
-    folder = Path(out)
+    folder = as_path(out)
     parts = open_parts(LABELS, shards)
     all_names(parts)
     first = parts[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -9,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from patchword.data.folders import Manifest, prepare_output, remove_leftovers, replace_file, sole_use
+from patchword.data.folders import Manifest, prepare_output, remove_leftovers, replace_file, sole_use, write_bytes
+from patchword.data.storage import StoredPath, is_stored
 from patchword.data.tar_shards import absent
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import Chunk, Executor, InThreads, Work, Written, contents_of, remove_files, told
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import LineRecord, Numerics, RunRecord, Session, unrecorded_numerics
 from patchword.runs.shards import shard_differences
+
+SAVED_EVERY = 30.0  # seconds, between two times that a manifest is stored
+_SHARE_OF_TIME = 20  # times as long as it took is what lies between
 
 R = TypeVar("R", bound=RunRecord)
 L = TypeVar("L", bound=LineRecord)
@@ -222,6 +227,7 @@ class FolderRun(Generic[R, L]):
                 ):
                     self._progress = progress
                     beside: dict[str, Manifest] = {}
+                    saving = Saving(folder)
 
                     def done(written: Written) -> None:
                         for name, line in written.beside.items():
@@ -233,6 +239,7 @@ class FolderRun(Generic[R, L]):
                         if written.counted:
                             session.count(written.record.status)
                             progress.advance()
+                        saving.save([*beside.values(), manifest])
                         watch(written)
 
                     executor.run([chunk for chunk in chunks if not chunk.is_done], work=work, done=done)
@@ -280,10 +287,11 @@ class FolderRun(Generic[R, L]):
             )
         same = {name: line for name, line in mine.items() if name not in changed and name not in gone}
         failed = {name for name, line in same.items() if line.status == "failed"}
+        is_there = files_below(folder)
         done = {
             name
             for name, line in same.items()
-            if name not in failed and all(path.is_file() for path in kind.files(folder, record, line))
+            if name not in failed and all(map(is_there, kind.files(folder, record, line)))
         }
         notes = []
         if kind.tells_numerics() and kind.numerics(record) is None:
@@ -326,10 +334,42 @@ class FolderRun(Generic[R, L]):
                     remove_files(self.kind.files(folder, begun.record, line))
                 else:
                     fresh.append(line.line())
-        if fresh_path.exists():
-            replace_file(fresh_path, manifest.path)
-        else:
+        if not fresh_path.exists():
             manifest.path.unlink()
+        elif is_stored(folder):
+            write_bytes(manifest.path, fresh_path.read_bytes())
+            fresh_path.unlink()
+        else:
+            replace_file(fresh_path, manifest.path)
+
+
+class Saving:
+    """Stores manifests from time to time where a folder is on a store: a run that is killed loses what came after.
+
+    A file is stored whole, so that it is done less often the longer it takes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._is_stored = is_stored(folder)
+        self._due = time.monotonic() + SAVED_EVERY
+
+    def save(self, manifests: Sequence[Manifest]) -> None:
+        """Store them in this order, so that the last one vouches for the others, if it is time."""
+        if not self._is_stored or time.monotonic() < self._due:
+            return
+        begun = time.monotonic()
+        for manifest in manifests:
+            manifest.save()
+        ended = time.monotonic()
+        self._due = ended + max(SAVED_EVERY, _SHARE_OF_TIME * (ended - begun))
+
+
+def files_below(folder: Path) -> Callable[[Path], bool]:
+    """Whether a file below a folder is there; of a stored one, by one listing for all."""
+    if not isinstance(folder, StoredPath):
+        return Path.is_file
+    names = frozenset(folder.names())
+    return lambda path: path.relative_to(folder).as_posix() in names
 
 
 def check_same(kind: FolderKind[R, L], before: R, now: R, *, folder: Path) -> None:

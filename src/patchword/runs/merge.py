@@ -37,7 +37,7 @@ class Part(Generic[R, L]):
 
 def open_parts(kind: FolderKind[R, L], shards: Sequence[str | Path]) -> list[Part[R, L]]:
     """Read the shards of one run; refuse what is unfinished, damaged, missing, given twice, or of another run."""
-    parts = [_open(kind, Path(shard)) for shard in shards]
+    parts = [_open(kind, as_path(shard)) for shard in shards]
     if not parts:
         raise PatchwordError("there are no shards to merge; name their folders")
     first = parts[0]

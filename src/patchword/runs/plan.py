@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from patchword.data.folders import holds_anything
+from patchword.data.storage import as_path, is_stored
 from patchword.errors import PatchwordError
 from patchword.runs.estimate import Estimate
 from patchword.runs.progress import byte_count, duration, rate
@@ -101,14 +103,16 @@ def from_sample(found: Estimate, *, done: str) -> str:
 
 
 def _free(path: Path) -> int:
-    """Bytes that are free where a folder would be made."""
+    """Bytes that are free where a folder would be made; of a store nobody knows."""
+    if is_stored(path):
+        return sys.maxsize
     existing = next(parent for parent in (path.resolve(), *path.resolve().parents) if parent.exists())
     return shutil.disk_usage(existing).free
 
 
 def describe_output(out: str | Path, resume: bool, overwrite: bool) -> str:
     """The output folder and what would become of what is in it."""
-    folder = Path(out)
+    folder = as_path(out)
     if resume and overwrite:
         raise PatchwordError("use either resume or overwrite, not both")
     if folder.exists() and not folder.is_dir():

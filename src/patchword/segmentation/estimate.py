@@ -12,6 +12,7 @@ from patchword.config.segment import SegmentConfig
 from patchword.config.shared import PhotosValue, read_vocabulary
 from patchword.data.folders import Manifest, json_text
 from patchword.data.images import read_image
+from patchword.data.storage import as_path
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.catalog import describe_models
@@ -102,7 +103,7 @@ def plan_segment(photos: PhotosValue, config: SegmentConfig) -> Plan:
     if request.left_out:
         counts["videos left out"] = request.left_out
     if config.resume:
-        done = Manifest(Path(config.out) / RESULTS).read()
+        done = Manifest(as_path(config.out) / RESULTS).read()
         portion = [(name, path) for name, path in portion if name not in done]
         counts["segmented already"] = counts["images"] - len(portion)
     models = request.models()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from patchword.config.base import Settings
 from patchword.data.folders import Manifest
+from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Difference, Earlier, FolderKind
 from patchword.runs.merge import Part, all_names, merge_parts, open_parts, photographs_of
@@ -135,7 +136,7 @@ def merge_segmentations(
         quiet: whether to show no progress.
         command: what the user typed, for the record.
     """
-    folder = Path(out)
+    folder = as_path(out)
     parts = open_parts(SEGMENTED, shards)
     names = all_names(parts, names_of=_names)
     _check_frames(parts)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.colours import with_one_more
 from patchword.data.folders import Manifest
+from patchword.data.storage import as_path
 from patchword.data.tar_shards import photograph_at
 from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Beginning, FolderRun
@@ -61,7 +62,7 @@ def segment_folder(
     `ahead` photographs wait decoded, and as many results wait to be written, by `threads` threads; an `executor` does
     the chunks elsewhere. `command` and `options` go into the record and change no result.
     """
-    chosen, how, folder = SegmentSettings.of(settings), FolderSettings.of(folder_settings), Path(out)
+    chosen, how, folder = SegmentSettings.of(settings), FolderSettings.of(folder_settings), as_path(out)
     vocabulary = segmenter.vocabulary_of(classes, background=background)
     soft_classes(how, names=mask_names(vocabulary, settings=chosen))
     named = name_images(images, root=root, out=folder, verb="segment")

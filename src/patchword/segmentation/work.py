@@ -15,6 +15,7 @@ import numpy as np
 
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.images import read_image
+from patchword.data.storage import is_stored
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, WriteError
 from patchword.runs.pipeline import (
@@ -116,6 +117,8 @@ class SegmentWork:
 
     def _in_tiles(self, photograph: Photograph) -> PatchwordError | ResultRecord:
         """Segment an image tile by tile into its files."""
+        if is_stored(photograph.path) or is_stored(self.folder):
+            return PatchwordError("an image in tiles, and its results, must be on a disk of this machine")
         from patchword.segmentation.large.run import segment_large
 
         try:
