@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest
+from patchword.data.manifest import Manifest
 from patchword.labeling.folder import LABELS
 from patchword.labeling.records import FORMAT, FORMAT_VERSION, DatasetRecord, ImageRecord
 from patchword.runs.folder_run import FolderRun

@@ -37,7 +37,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
-from patchword.data.images import find_images, read_image, to_tensor
+from patchword.data.image_files import find_images
+from patchword.data.images import read_image, to_tensor
 from patchword.data.masks import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling import mask_generator

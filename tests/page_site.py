@@ -15,7 +15,7 @@ import patchword as pw
 from patchword.config.label import LabelSettings
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.config.suggest import SuggestSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.report import EvaluationReport

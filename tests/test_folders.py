@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from patchword.data import folders
 from patchword.data.folders import (
     MARKER_FILE,
-    Manifest,
     cache_folder,
     check_output,
     expand_home,
@@ -29,6 +28,7 @@ from patchword.data.folders import (
     write_json,
     write_text,
 )
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError
 
 
@@ -248,7 +248,7 @@ def test_a_disk_that_fills_up_leaves_a_manifest_that_goes_on(tmp_path: Path, mon
 
     manifest.close()
     with monkeypatch.context() as patched:
-        patched.setattr(folders, "FileIO", Full)
+        patched.setattr("patchword.data.manifest.FileIO", Full)
         with pytest.raises(PatchwordError, match=r"cannot write .*manifest\.jsonl: No space left on device"):
             manifest.append({"name": "b"})
     assert path.read_bytes() == b'{"name": "a"}\n{"nam'

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.data.images import find_images, image_size, read_image, to_tensor
+from patchword.data.image_files import find_images
+from patchword.data.images import image_size, read_image, to_tensor
 from patchword.errors import PatchwordError, PatchwordWarning
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, prepare_output, write_json
+from patchword.data.folders import prepare_output, write_json
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset

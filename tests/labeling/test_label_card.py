@@ -7,7 +7,7 @@ from pathlib import Path
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.image import LabelParts
 from patchword.labeling.records import CARD_FILE, DatasetRecord, dataset_card

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from patchword.config.label import LabelSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.dataset import LabelledDataset

@@ -10,7 +10,8 @@ from label_fakes import ColourClip, RegionSam
 from malformed import FORMATS, bomb, malformed, photograph
 
 from patchword.config.label import LabelSettings
-from patchword.data.images import find_images, read_image
+from patchword.data.image_files import find_images
+from patchword.data.images import read_image
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

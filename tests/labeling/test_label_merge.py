@@ -12,7 +12,7 @@ from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
 from patchword.config.inputs import choose_images
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling import folder

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from patchword.cli.app import app
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

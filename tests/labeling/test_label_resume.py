@@ -12,7 +12,7 @@ import torch
 from label_fakes import ColourClip, RegionSam, picture
 from PIL import Image
 
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import CHANGED, GONE, LabelledDataset

@@ -12,7 +12,7 @@ from label_fakes import COLOURS, ColourClip, RegionSam, picture
 from PIL import Image
 
 from patchword.config.label import LabelSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset

@@ -37,7 +37,7 @@ from interruptions import at_write
 from patchword.config.evaluate import ScoredRun
 from patchword.config.inputs import choose_images
 from patchword.config.label import LabelSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.evaluation.api import evaluate

@@ -11,7 +11,7 @@ import pytest
 from local_segmenter import NAMES, LocalSegmenter, picture
 from PIL import Image
 
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap
 from patchword.runs.shards import Shard, chunks_of
 from patchword.segmentation.records import SegmentedFolder

@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "labeling"))
 
 from malformed import FORMATS, bomb, malformed, photograph
 
-from patchword.data.images import find_images, read_image
+from patchword.data.image_files import find_images
+from patchword.data.images import read_image
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
 from patchword.segmentation.run import segment_folder

@@ -13,7 +13,7 @@ from PIL import Image
 
 from patchword.config.refine import JbuSettings
 from patchword.config.segment import SegmentSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.errors import PatchwordError
 from patchword.evaluation.predictors import find_predictions
 from patchword.runs.shards import Shard

@@ -14,8 +14,8 @@ from colour_world import COLOURS, draw
 from PIL import Image
 
 from patchword.config.segment import FolderSettings, SegmentSettings
-from patchword.data.folders import Manifest
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

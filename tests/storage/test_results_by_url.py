@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import patchword
 from conftest import Store, without_place
-from patchword.data.folders import Manifest, replacing_path, write_bytes
+from patchword.data.folders import replacing_path, write_bytes
+from patchword.data.manifest import Manifest
 from patchword.data.storage import StoredPath, as_path
 from patchword.errors import PatchwordError
 from patchword.runs import folder_run

@@ -19,7 +19,8 @@ from patchword.alignment.api import encoder_for
 from patchword.alignment.data import AlignmentData, AlignmentItem
 from patchword.config.evaluate import ScoredRun
 from patchword.config.shared import DtypeName
-from patchword.data.folders import Manifest, prepare_output, remove_leftovers, write_json, write_text
+from patchword.data.folders import prepare_output, remove_leftovers, write_json, write_text
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, find_mask
 from patchword.errors import PatchwordError
 from patchword.evaluation.masks import DataRecord, EvaluationTask, MaskRule, Pair

@@ -16,7 +16,7 @@ from patchword.alignment.distributed import ALONE, Processes
 from patchword.alignment.losses import IGNORED, MaskTargets
 from patchword.alignment.photographs import content_hash, known_contents, remember_contents
 from patchword.config.align import AlignSettings
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap, find_mask
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, warn

@@ -25,7 +25,7 @@ def quality(labels: str, config: QualityConfig) -> None:
 
     photos = None if config.photos is None else as_path(config.photos)
     dataset = LabelledDataset.open(labels, photos=photos, allow_missing=True)
-    from patchword.data.folders import Manifest
+    from patchword.data.manifest import Manifest
     from patchword.labeling.quality.records import summarise
     from patchword.labeling.quality.report import REPORT_FILE, write_report  # after what can be refused without torch
     from patchword.labeling.records import MANIFEST_FILE, read_manifest

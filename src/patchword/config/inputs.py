@@ -58,7 +58,7 @@ def choose_images(
 
     What lies in `out`, or in any other folder below them that patchword has written, is a result and no photograph.
     """
-    from patchword.data.images import find_images
+    from patchword.data.image_files import find_images
 
     sources, skipped = _sources(photos), Counter[str]()
     root = _root(sources)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from patchword.data.folders import Manifest, json_text, write_text
+from patchword.data.folders import json_text, write_text
 from patchword.data.images import read_image
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

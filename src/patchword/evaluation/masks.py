@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from patchword.config.evaluate import ZeroIs
 from patchword.config.inputs import outside_results
-from patchword.data.images import find_images
+from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap, find_mask, read_indices
 from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.errors import PatchwordError

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from patchword.config.evaluate import PredictionsAre
 from patchword.config.segment import SegmentSettings
-from patchword.data.folders import Manifest
 from patchword.data.images import read_image
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, find_mask, read_indices
 from patchword.data.vocabulary import BACKGROUND_NAME, Vocabulary
 from patchword.errors import PatchwordError

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from patchword.config.base import one_line
 from patchword.config.evaluate import ScoredRun, ScoringSettings
-from patchword.data.folders import Manifest, write_bytes, write_json, write_text
+from patchword.data.folders import write_bytes, write_json, write_text
 from patchword.data.images import orientation_hint
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError
 from patchword.evaluation.counts import count_image
 from patchword.evaluation.masks import EvaluationTask, MaskRule, Pair, Positions

@@ -11,8 +11,9 @@ from patchword.config.command import command
 from patchword.config.exchange import ImportConfig, ImportFormat, ImportSettings
 from patchword.config.inputs import tell
 from patchword.data.components import NOTHING
-from patchword.data.folders import Manifest, prepare_output, write_json
+from patchword.data.folders import prepare_output, write_json
 from patchword.data.images import orientation_hint
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, Segment, ignore_index
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError

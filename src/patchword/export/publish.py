@@ -10,7 +10,8 @@ from patchword.alignment.artifact import CONFIG, WEIGHTS
 from patchword.alignment.artifact import MARKER as MODEL
 from patchword.config.command import command
 from patchword.config.others import PushConfig
-from patchword.data.folders import MARKER_FILE, Manifest
+from patchword.data.folders import MARKER_FILE
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError, first_line
 from patchword.labeling.dataset import check_manifest
 from patchword.labeling.records import DATASET_FILE, MANIFEST_FILE, DatasetRecord

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.data.components import NOTHING
-from patchword.data.images import find_images, image_size
+from patchword.data.image_files import find_images
+from patchword.data.images import image_size
 from patchword.errors import PatchwordError, SizeError
 
 

@@ -11,7 +11,8 @@ from patchword.config.command import command
 from patchword.config.inputs import Photographs, choose_images, spoken_models, tell
 from patchword.config.label import LabelConfig
 from patchword.config.shared import PhotosValue
-from patchword.data.folders import Manifest, check_output
+from patchword.data.folders import check_output
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset

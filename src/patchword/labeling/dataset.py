@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest
 from patchword.data.images import read_image
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.storage import as_path
 from patchword.data.tar_shards import absent, photograph_at

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, read_marker, write_text
+from patchword.data.folders import read_marker, write_text
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset, check_manifest

@@ -19,7 +19,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, check_version, write_json
+from patchword.data.folders import check_version, write_json
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
 from patchword.runs.records import LineRecord, Numerics, Record, RunRecord, ShardRecord, VocabularyRecord

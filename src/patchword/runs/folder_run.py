@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from patchword.data.folders import Manifest, prepare_output, remove_leftovers, replace_file, sole_use, write_bytes
+from patchword.data.folders import prepare_output, remove_leftovers, replace_file, sole_use, write_bytes
+from patchword.data.manifest import Manifest
 from patchword.data.storage import StoredPath, is_stored
 from patchword.data.tar_shards import absent
 from patchword.errors import PatchwordError

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
-from patchword.data.folders import Manifest, prepare_output, replacing, sole_use, write_bytes
+from patchword.data.folders import prepare_output, replacing, sole_use, write_bytes
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.errors import PatchwordError, WriteError
 from patchword.runs.folder_run import FolderKind, L, R, T

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from patchword.config.segment import SegmentConfig
 from patchword.config.shared import PhotosValue, read_vocabulary
-from patchword.data.folders import Manifest, json_text
+from patchword.data.folders import json_text
 from patchword.data.images import read_image
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from patchword.config.base import Settings
-from patchword.data.folders import Manifest
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.errors import PatchwordError
 from patchword.runs.folder_run import Difference, Earlier, FolderKind

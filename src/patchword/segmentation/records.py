@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from patchword.config.segment import FolderSettings, SegmentSettings
-from patchword.data.folders import Manifest, check_version, write_json
+from patchword.data.folders import check_version, write_json
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError
 from patchword.runs.records import LineRecord, Record, RunRecord, ShardRecord, check_counted
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from patchword.config.segment import FolderSettings, SegmentSettings
 from patchword.data.colours import with_one_more
-from patchword.data.folders import Manifest
+from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.data.tar_shards import photograph_at
 from patchword.errors import PatchwordError

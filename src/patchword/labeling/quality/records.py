@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from patchword.config.base import Settings
-from patchword.data.folders import Manifest
+from patchword.data.manifest import Manifest
 from patchword.errors import PatchwordError
 from patchword.labeling.records import ImageRecord
 from patchword.runs.records import LineRecord, Record

@@ -16,8 +16,9 @@ from pydantic import Field
 
 from patchword.config.base import Settings
 from patchword.config.label import LabelSettings
-from patchword.data.folders import Manifest, json_text, replacing, write_text
+from patchword.data.folders import json_text, replacing, write_text
 from patchword.data.images import read_image
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap, Segment
 from patchword.data.tar_shards import photograph_at
 from patchword.data.vocabulary import Vocabulary

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from patchword.data.folders import Manifest, write_json
+from patchword.data.folders import write_json
+from patchword.data.manifest import Manifest
 from patchword.data.masks import LabelMap
 from patchword.segmentation.large.tiles import Box, Tile
 
