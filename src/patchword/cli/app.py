@@ -30,7 +30,6 @@ from patchword.cli.evaluate import evaluate
 from patchword.cli.exchange import export, import_
 from patchword.cli.models import encoders, models_app
 from patchword.cli.quality import quality
-from patchword.cli.serve import serve
 from patchword.cli.stages import align, label, segment
 from patchword.cli.suggest import suggest
 from patchword.cli.terminal import (
@@ -54,6 +53,13 @@ from patchword.config.others import (
 from patchword.config.segment import SegmentCommand
 from patchword.config.serve import ServeConfig
 from patchword.config.suggest import SuggestCommand
+
+
+def serve(_: None, config: ServeConfig) -> None:
+    """Serve the pages and the API until a signal comes."""
+    from patchword.serving.server import serve as run
+
+    run(config.changed(token=config.token or os.environ.get("PATCHWORD_TOKEN") or None))
 
 
 def merge(shards: list[str], config: MergeConfig) -> None:

@@ -18,8 +18,7 @@ from patchword.errors import PatchwordError
 from patchword.serving.api import PROBLEMS, segment_router, shorten
 from patchword.serving.engine import Engine, Pictures
 from patchword.serving.examples import Examples
-from patchword.serving.limits import Guard, RefusedError, error_body
-from patchword.serving.metrics import CONTENT_TYPE, Metrics
+from patchword.serving.limits import CONTENT_TYPE, Guard, Metrics, RefusedError, error_body
 from patchword.serving.models import open_models
 from patchword.serving.review import work_routers
 

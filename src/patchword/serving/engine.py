@@ -19,8 +19,7 @@ from patchword.config.serve import ServeSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.serving.answers import Found
-from patchword.serving.limits import RefusedError, busy
-from patchword.serving.metrics import Metrics
+from patchword.serving.limits import Metrics, RefusedError, busy
 from patchword.serving.models import SEEING, Model, Pixels
 
 _log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What stands between a client and the application: token, origin, size, time and number of requests."""
+"""What stands between a client and the application: token, origin, size, time, number of requests; and their counts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from patchword.config.serve import ServeConfig, is_loopback
 from patchword.errors import PatchwordError
-from patchword.serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ HEADERS = {
 }
 """Of every answer: scripts, styles and pictures come from this server alone, and none stand in the page."""
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GUARDED = ("/v1/", "/metrics")  # pages and their files hold no secrets, and ask for the token themselves
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _BODIES = 8  # bodies of the largest size that are held at once; a matter of memory only
@@ -238,3 +240,24 @@ def _same_origin(headers: Headers) -> bool:
         return urlsplit(origin).netloc == headers.get("host")
     except ValueError:
         return False
+
+
+class Metrics:
+    """What Prometheus is told of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of: Any = {"registry": self.registry}
+        self.forward_passes = Counter(
+            "patchword_forward_passes", "Times that a model's image encoder ran, on a batch of one image or more", **of
+        )
+        self.images = Counter("patchword_images", "Images that a model's image encoder saw", **of)
+        self.requests = Counter("patchword_requests", "Requests by route and status", ["path", "code"], **of)
+        self.seconds = Histogram("patchword_request_seconds", "Seconds from a request to its answer", ["path"], **of)
+        self.queue_depth = Gauge("patchword_queue_depth", "Requests that wait for the models or are in them", **of)
+        self.rejected = Counter("patchword_rejected", "Requests that were refused", ["reason"], **of)
+        self.remembered = Gauge("patchword_remembered_images", "Uploaded images that are remembered", **of)
+
+    def page(self) -> bytes:
+        """All of them, as Prometheus reads them."""
+        return generate_latest(self.registry)
