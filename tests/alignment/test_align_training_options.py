@@ -301,7 +301,7 @@ class TestTrackers:
     def test_weights_and_biases_keeps_what_was_logged_without_a_network(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pytest.importorskip("wandb")
+        wandb = pytest.importorskip("wandb")
         for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true"), ("WANDB_DIR", str(tmp_path))):
             monkeypatch.setenv(name, value)
         for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
@@ -309,6 +309,7 @@ class TestTrackers:
         tracker = start_tracker("wandb", folder=tmp_path, settings={"seed": 3, "patience": None})
         result = train(training_set(), settings=SETTINGS, tracker=tracker)
         tracker.finish()
+        wandb.teardown()  # its service writes on its own time; it has ended when this returns
         (run,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
         kept = run.read_bytes()
         assert kept.count(b"patches_per_second") >= len(result.history)
