@@ -28,9 +28,10 @@ from patchword.errors import PatchwordError
 from patchword.segmentation.opening import open_segmenter
 from patchword.serving import models as serving_models
 from patchword.serving.app import create_app
-from patchword.serving.models import TOYTOWN, Model
+from patchword.serving.models import Model
 from patchword.serving.server import say_where
 from patchword.toytown import miniatures
+from patchword.toytown.playground import SETTINGS as TOYTOWN
 
 
 class Slow:

@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from starlette.testclient import TestClient
 
 from patchword.segmentation.opening import open_segmenter
-from patchword.serving.models import TOYTOWN
 from patchword.toytown import miniatures
+from patchword.toytown.playground import SETTINGS as TOYTOWN
 
 CLASSES = ["tree", "house; home", "road"]
 

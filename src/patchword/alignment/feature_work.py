@@ -34,8 +34,8 @@ def encode_shard(
         features = encoded.to(FEATURE_TYPES[settings.feature_dtype]).cpu()
         if not torch.isfinite(features).all():
             raise PatchwordError(
-                f"features of {encoder.record.name} do not fit {settings.feature_dtype} or are not finite; allowed "
-                "settings of feature_dtype with more room are bfloat16 and float32"
+                f"features of {encoder.record.name} do not fit {settings.feature_dtype} or are not finite; set "
+                "feature_dtype to bfloat16 or float32, which have more room"
             )
         for photograph, each in zip(batch, features, strict=True):
             shard[photograph.key] = CachedFeatures(each, photograph.size)

@@ -218,7 +218,7 @@ class ExportCommand(ExportConfig):
         }
         wrong = next((flag for flag, value in given.items() if value and flag not in allowed), None)
         if wrong:
-            raise PatchwordError(f"{wrong} is not for the format {self.format}; allowed: {', '.join(allowed)}")
+            raise PatchwordError(f"{wrong} is not for the format {self.format} (choose from {', '.join(allowed)})")
         super().check()
 
     def numbers_of(self, part: str) -> Settings:

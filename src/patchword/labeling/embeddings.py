@@ -86,31 +86,39 @@ class MaskEmbeddings:
         return found
 
 
-def crop_pair(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> tuple[Tensor, Tensor]:
-    """Cut out what a mask covers with a little around it: without what is outside the mask, and as it is.
+def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> Tensor:
+    """The box of a mask and a little around it, stretched to a square, without what is outside the mask.
 
     Args:
         image: (1, 3, h, w).
         mask: (h, w), not empty.
         encoder: whose mean colour the outside takes, which is zero to it.
-        side: of the results in pixels.
+        side: of the result in pixels.
 
     Returns:
-        two of (1, 3, side, side): the masked crop of the mask's box, stretched, and the plain crop, a square around it
-        as far as the image goes.
+        (1, 3, side, side).
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    longer = max(bottom - top, right - left)
-    around = round(_CONTEXT * longer)
+    (top, bottom), (left, right), around = _box(mask)
     window = _window(top - around, bottom + around, left - around, right + around)
     inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
     mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
-    masked = torch.where(inside, image[(..., *window)], mean)
-    side_of_square = longer + 2 * around
-    above, before = top - (side_of_square - bottom + top) // 2, left - (side_of_square - right + left) // 2
-    square = _window(above, above + side_of_square, before, before + side_of_square)
-    return resize(masked, size=(side, side)), resize(image[(..., *square)], size=(side, side))
+    return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))
+
+
+def plain_crop(image: Tensor, mask: NDArray[np.bool_], *, side: int) -> Tensor:
+    """The square around a mask, as far as the image goes, with all that is in it; arguments as of `masked_crop`."""
+    (top, bottom), (left, right), around = _box(mask)
+    length = max(bottom - top, right - left) + 2 * around
+    above, before = top - (length - bottom + top) // 2, left - (length - right + left) // 2
+    window = _window(above, above + length, before, before + length)
+    return resize(image[(..., *window)], size=(side, side))
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Rows and columns that a mask lies in, and how much around it is shown, in pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    (top, bottom), (left, right) = ((int(each[0]), int(each[-1]) + 1) for each in (rows, columns))
+    return (top, bottom), (left, right), round(_CONTEXT * max(bottom - top, right - left))
 
 
 def _window(top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:

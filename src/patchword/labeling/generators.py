@@ -24,7 +24,7 @@ from patchword.labeling.clip_crops import (
     uncertainties,
     word_scores,
 )
-from patchword.labeling.embeddings import CELLS, MaskEmbeddings, crop_pair
+from patchword.labeling.embeddings import CELLS, MaskEmbeddings, masked_crop, plain_crop
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
 from patchword.models.pixels import unit
@@ -293,15 +293,11 @@ def _classify_some(
     if settings.token_weight > 0 or settings.mask_embeddings:
         encoder = parts.image_text
         side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
-        crops = [
-            crop_pair(images[image], mask, encoder=encoder, side=side)
-            for (image, _, _), own in zip(owners, decoded, strict=True)
-            for mask in own
-        ]
-        masked, plain = (torch.cat(some) for some in zip(*crops, strict=True))
-        seen = encoder.encode_images(masked)
+        shown = [(images[image], mask) for (image, _, _), own in zip(owners, decoded, strict=True) for mask in own]
+        seen = encoder.encode_images(torch.cat([masked_crop(*each, encoder=encoder, side=side) for each in shown]))
         if settings.crop_weight > 0:
-            seen = unit(torch.lerp(seen, encoder.encode_images(plain), settings.crop_weight))
+            plain = encoder.encode_images(torch.cat([plain_crop(*each, side=side) for each in shown]))
+            seen = unit(torch.lerp(seen, plain, settings.crop_weight))
         tokens = torch.split(seen.cpu(), [len(own) for own in decoded])
     classified = []
     for (image, _, _), own, inside_of, token in zip(owners, chosen, decoded, tokens, strict=True):

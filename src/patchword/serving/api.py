@@ -20,7 +20,6 @@ from patchword.config.serve import ServeSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.serving.answers import Found, as_json, class_list
 from patchword.serving.engine import Ask, Engine, Picture, Pictures
-from patchword.serving.examples import Examples
 from patchword.serving.limits import RefusedError
 from patchword.serving.models import DECIDING, SEEING, Pixels
 from patchword.serving.records import Models, OneShot, Problem, Remembered, SegmentAsk, Segmented
@@ -43,14 +42,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings, examples: Examples) -> APIRouter:
+def segment_router(
+    engine: Engine, pictures: Pictures, *, limits: ServeSettings, examples: Mapping[str, str]
+) -> APIRouter:
     """The routes under /v1 that segment.
 
     Args:
         engine: the models.
         pictures: uploaded images.
         limits: of requests.
-        examples: pictures to begin with.
+        examples: Toytown's scenes to begin with, id -> title.
     """
     router = APIRouter()
     coders = CapacityLimiter(_CODERS)
@@ -74,7 +75,9 @@ def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings,
                     }
                     for name, model in engine.models.items()
                 ],
-                "examples": examples.listed(),
+                "examples": [
+                    {"id": name, "url": f"/examples/{name}.png", "title": title} for name, title in examples.items()
+                ],
                 "limits": {
                     "bytes": int(limits.megabytes * 1e6),
                     "pixels": int(limits.megapixels * 1e6),
@@ -86,7 +89,11 @@ def segment_router(engine: Engine, pictures: Pictures, *, limits: ServeSettings,
     @router.get("/examples/{name}.png", tags=["segment"], response_class=Response)
     async def example(name: str) -> Response:
         """A picture to begin with."""
-        data = await to_thread.run_sync(examples.picture, name, limiter=coders)
+        if name not in examples:
+            raise RefusedError(404, "there is no such picture", kind="unknown")
+        from patchword.toytown.playground import draw_example
+
+        data = await to_thread.run_sync(draw_example, name, limiter=coders)
         return Response(data, media_type=_MASK, headers={"Cache-Control": "max-age=86400"})
 
     @router.post("/v1/images", status_code=201, tags=["segment"], openapi_extra=_body(_FORM_IMAGE))

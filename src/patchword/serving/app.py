@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from patchword.config.serve import ServeConfig
 from patchword.errors import PatchwordError
 from patchword.serving.api import PROBLEMS, segment_router, shorten
 from patchword.serving.engine import Engine, Pictures
-from patchword.serving.examples import Examples
 from patchword.serving.limits import CONTENT_TYPE, Guard, Metrics, RefusedError, error_body
 from patchword.serving.models import open_models
 from patchword.serving.review import work_routers
@@ -50,7 +49,11 @@ def create_app(config: ServeConfig) -> FastAPI:
     app.add_exception_handler(PatchwordError, _refused(metrics))
     app.add_exception_handler(RequestValidationError, _refused(metrics))
     app.add_exception_handler(HTTPException, _refused(metrics))
-    examples = Examples(drawn=not (config.model or config.method))
+    examples: Mapping[str, str] = {}
+    if not (config.model or config.method):
+        from patchword.toytown.playground import EXAMPLES
+
+        examples = EXAMPLES
     for router in (segment_router(engine, pictures, limits=limits, examples=examples), *routers):
         app.include_router(router, responses=PROBLEMS)
 

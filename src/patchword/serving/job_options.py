@@ -77,7 +77,7 @@ def config_text(command: str, options: Mapping[str, Any], *, root: Path, resume:
         raise PatchwordError(f"there are no jobs of {command!r}; choose from {', '.join(KINDS)}")
     unknown = next((name for name in options if name not in kind.allowed), None)
     if unknown is not None:
-        raise PatchwordError(f"option {unknown!r} is not for {command} jobs; allowed: {', '.join(kind.allowed)}")
+        raise PatchwordError(f"option {unknown!r} is not for {command} jobs (choose from {', '.join(kind.allowed)})")
     lacking = next((name for name in (kind.config.SOURCE.name, "out") if not options.get(name)), None)
     if lacking is not None:
         raise PatchwordError(f"a job of {command} needs {lacking}")

@@ -24,8 +24,6 @@ SEEING = ("image_size", "window", "stride", "join")
 DECIDING = ("temperature", "softmax_over", "threshold", "background_threshold", "refine")
 """Settings that need no forward pass."""
 _MOST_WINDOWS, _MOST_SEEN = 1024, 2**22  # windows of an image, and pixels of all of them
-TOYTOWN = {"image_size": 192, "window": 64, "stride": 32}
-"""How Toytown's CLIP sees best: in windows of its own size."""
 
 
 class Model(Protocol):
@@ -102,7 +100,13 @@ def open_models(config: ServeConfig) -> dict[str, Model]:
     opened: list[Model] = [_open(config, model=path) for path in config.model]
     opened += [_open(config, method=name) for name in config.method]
     if not opened:
-        opened = _toytown(config)
+        from patchword.toytown import playground
+
+        segmenters: Any = playground.open_segmenters(
+            mask_generator=config.mask_generator, device=config.device, dtype=config.dtype
+        )
+        known = playground.vocabulary()
+        opened = [TorchModel(one, name=name, trained=known, defaults=playground.SETTINGS) for name, one in segmenters]
     ids = ["default", *(f"model-{number}" for number in range(2, len(opened) + 1))]
     return dict(zip(ids, opened, strict=True))
 
@@ -130,24 +134,3 @@ def _open(config: ServeConfig, *, model: str | None = None, method: str | None =
     )
     name = Path(model).resolve().stem if model is not None else str(method)
     return TorchModel(segmenter, name=name, trained=segmenter.words.trained, defaults={})
-
-
-def _toytown(config: ServeConfig) -> list[Model]:
-    """Two methods without training, to compare."""
-    from patchword.segmentation.opening import open_segmenter
-    from patchword.toytown import miniatures
-    from patchword.toytown.classes import SEEN, SYNONYMS
-
-    trained = Vocabulary.of([f"{name}; {SYNONYMS[name]}" if name in SYNONYMS else name for name in SEEN])
-    opened: list[Model] = []
-    for method, encoder in (("naclip", None), ("proxyclip", miniatures.DINO)):
-        segmenter: Any = open_segmenter(
-            method=method,
-            image_text=miniatures.CLIP,
-            encoder=encoder,
-            mask_generator=config.mask_generator or miniatures.SAM,
-            device=config.device,
-            dtype=config.dtype,
-        )
-        opened.append(TorchModel(segmenter, name=f"Toytown {method}", trained=trained, defaults=TOYTOWN))
-    return opened

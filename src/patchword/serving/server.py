@@ -32,7 +32,7 @@ def serve(config: ServeConfig) -> None:
     listening = listen(config.host, port=config.port)
     host, port = listening.getsockname()[:2]
     say_where(config, address=f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    warnings.simplefilter("ignore", PatchwordWarning)  # of the words that clients ask for; there is no end of them
+    warnings.simplefilter("ignore", PatchwordWarning)  # said of words, which each request brings anew
     logging.basicConfig(format="patchword: %(levelname)s: %(message)s", stream=sys.stderr, level=logging.WARNING)
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped cleanly
         server.run(sockets=[listening])
