@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -167,6 +168,12 @@ def test_a_driver_a_worker_and_a_node_that_are_killed_cost_nothing_but_time(
 def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PatchwordError, match=r"^device cuda:1 is a card of one machine; with executor ray use cuda"):
         OnRay(None, "cuda:1", None, int)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        OnRay(f"127.0.0.1:{port}", "cpu", None, int)  # somebody listens
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(PatchwordError, match=rf"^no Ray cluster at {address} \(.*refused"):
+            OnRay(address, "cpu", None, int)
     monkeypatch.setattr(shared, "find_spec", lambda name: None)
     with pytest.raises(PatchwordError, match=r"^executor ray needs Ray: pip install 'patchword\[ray\]'$"):
         shared.check_executor("ray:head:6379")

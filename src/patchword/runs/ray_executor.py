@@ -20,6 +20,7 @@ from patchword.runs.workers import Death, HandOut, News, Worker
 from patchword.versions import versions
 
 _STORE = 80_000_000  # bytes of shared memory of a cluster that is started here; only small messages pass
+_ANSWER = 5.0  # seconds that a cluster's head is waited for
 _END = 10.0  # seconds that an actor is waited for after it was ended
 _QUIET = {  # Ray reads these when it is imported; what has happened is said here, in a line each
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -49,6 +50,7 @@ class OnRay:
         _ray()
         if self.device.startswith("cuda:"):
             raise PatchwordError(f"device {self.device} is a card of one machine; with executor ray use cuda")
+        _check_reachable(self.address or "")
         check_sendable(self.load, executor="ray")
 
     def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
@@ -67,6 +69,16 @@ class OnRay:
             actor = ray.remote(_Actor).options(**options, max_concurrency=4)
             start = lambda place, news: _Hand(place, count, actor.remote(place, told), news)  # noqa: E731
             HandOut(chunks, start=start, count=count, done=done, noun="workers", own_disks=True).run()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a cluster that does not answer, for which Ray would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise PatchwordError(f"no Ray cluster at {address} ({first_line(error)})") from None
 
 
 def _on_cuda(device: str) -> bool:
