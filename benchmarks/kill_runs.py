@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 import patchword
@@ -50,6 +51,7 @@ def main() -> None:
         return
     from ray.cluster_utils import Cluster  # not in drivers, which import Ray as a user's do
 
+    torch.set_num_threads(1)  # as actors have; with others the last digits differ
     draw(options.scratch / "photos", options.scenes)
     label(options.scratch, "local")
     whole = contents(options.scratch / "local")
