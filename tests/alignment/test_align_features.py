@@ -116,7 +116,7 @@ def test_features_too_large_for_their_type_are_refused(tmp_path: Path) -> None:
             return super().__call__(images) * 1e6
 
     cache = FeatureCache(tmp_path / "cache", encoder=Loud(), settings=SETTINGS)
-    with pytest.raises(PatchwordError, match=r"float16.*bfloat16 and float32"):
+    with pytest.raises(PatchwordError, match=r"float16.*bfloat16 or float32"):
         cache.fill(photographs(tmp_path))
 
 

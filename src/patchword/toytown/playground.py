@@ -56,8 +56,8 @@ def vocabulary() -> Vocabulary:
 @cache
 def draw_example(name: str) -> bytes:
     """A scene of `EXAMPLES`, drawn when it is first asked for, as a PNG file."""
-    seed = scene_seed("test", index=list(EXAMPLES).index(name))
-    scene = draw_scene(seed, size=_SIZE, style="dusk" if name == _DUSK else "day")
+    style = "dusk" if name == _DUSK else "day"
+    scene = draw_scene(scene_seed("test", index=list(EXAMPLES).index(name)), size=_SIZE, style=style)
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, format="PNG")
     return buffer.getvalue()
