@@ -1,17 +1,20 @@
 """The paper's claims about stage 2, tried on Toytown: the grid of trainings that docs/claims.md reports.
 
-patchword demo -o demo --scenes 400
-python -m tools.claims demo -o claims
+for seed in 0 1 2; do patchword demo -o demo$seed --seed $seed; done
+python -m tools.claims demo0 demo1 demo2 -o claims
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from patchword.ablation.grid import AblationGrid, Row, Test
-from patchword.ablation.run import AblationTable, run_ablation
+from patchword.ablation.grid import ORACLE, AblationGrid, Row, Test
+from patchword.ablation.run import RECORD, TABLE, AblationTable, run_ablation
+from patchword.data.folders import write_text
 from patchword.errors import PatchwordError
 from patchword.toytown import miniatures
 from patchword.toytown.classes import UNSEEN
@@ -19,19 +22,23 @@ from patchword.toytown.demo import ALIGN_SETTINGS
 from patchword.toytown.demo_scenes import ALL
 
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "as it is: both terms, one block": {},
+    "as it is: three terms, one block": {},
     "without the patch-mask term": {"mask_weight": 0.0},
     "the paper's schedule and loss": {"schedule": "paper", "mask_weight": 0.0},
-    "patch-text term alone, no masks": {"loss": "patch-text", "mask_weight": 0.0},
-    "both terms, text as anchor": {"patch_text": "text-anchor"},
-    "both terms, patch as anchor": {"patch_text": "patch-anchor"},
-    "cross entropy against the text vectors": {"loss": "cross-entropy"},
+    "patch-text and patch-mask terms": {"loss": "patch-text"},
+    "patch-text term alone": {"loss": "patch-text", "mask_weight": 0.0},
+    "text as anchor": {"patch_text": "text-anchor"},
+    "patch as anchor": {"patch_text": "patch-anchor"},
+    "cross entropy against the text embeddings": {"loss": "cross-entropy", "mask_weight": 0.0},
     "linear module": {"module": "linear"},
     "MLP module": {"module": "mlp"},
     "two blocks": {"module": "two-blocks"},
+    "moving average of the weights": {"average_decay": 0.99},
+    "weight decay 0.5": {"weight_decay": 0.5},
 }
 _NOISE = (0.1, 0.2, 0.4)
 _IMAGES = (50, 100, 200)
+_MODULES = {"block": "", "linear": ", linear module"}
 _ENCODERS = {"CLIP's image tower": miniatures.CLIP, "SAM's image encoder": miniatures.SAM}
 
 
@@ -44,7 +51,11 @@ def claims_grid(demo: Path, *, seeds: tuple[int, ...]) -> AblationGrid:
     """
     rows = [Row(name=name, settings=settings) for name, settings in _VARIANTS.items()]
     rows += [Row(name=f"{share:.0%} of the regions named wrongly", label_noise=share) for share in _NOISE]
-    rows += [Row(name=f"{count} scenes", images=count) for count in _IMAGES]
+    rows += [
+        Row(name=f"{count} scenes{title}", images=count, settings={"module": module})
+        for module, title in _MODULES.items()
+        for count in _IMAGES
+    ]
     rows += [Row(name=f"encoder: {name}", encoder=str(folder)) for name, folder in _ENCODERS.items()]
     truth = demo / "truth"
     day: dict[str, Any] = {"photos": str(demo / "day"), "masks": str(truth / "day" / "seen")}
@@ -62,35 +73,51 @@ def claims_grid(demo: Path, *, seeds: tuple[int, ...]) -> AblationGrid:
         encoder=str(miniatures.DINO),
         seeds=seeds,
         settings=ALIGN_SETTINGS.model_dump(mode="json", exclude={"seed"}),
-        rows=tuple(rows),
+        rows=(
+            *rows,
+            Row(name=ORACLE, exact=True),
+            Row(name=f"{ORACLE}, linear module", exact=True, settings={"module": "linear"}),
+        ),
     )
 
 
-def run_claims(demo: Path, *, out: Path, seeds: tuple[int, ...], resume: bool, overwrite: bool) -> AblationTable:
-    """Train and judge all rows; see `run_ablation`.
+def run_claims(demos: Sequence[Path], *, out: Path, resume: bool, overwrite: bool) -> AblationTable:
+    """Train and judge all rows on every folder; see `run_ablation`.
 
-    Raises:
-        PatchwordError: when `demo` is no folder of the demo.
+    Args:
+        demos: folders of the demo, each of another seed, which is the seed of its trainings too.
+        out: folder of the results; a folder a seed.
     """
-    if not (demo / "truth" / "scenes" / "seen").is_dir():
-        raise PatchwordError(f"{demo} is not a folder that `patchword demo` made")
-    grid = claims_grid(demo, seeds=seeds)
-    return run_ablation(grid, out=out, device="cpu", resume=resume, overwrite=overwrite)
+    seeds = []
+    for demo in demos:
+        report = demo / "report.json"
+        if not report.is_file():
+            raise PatchwordError(f"{demo} is not a folder that `patchword demo` made")
+        seeds.append(int(json.loads(report.read_bytes())["settings"]["seed"]))
+    if len(set(seeds)) != len(seeds):
+        raise PatchwordError(f"the seeds of the demos are {', '.join(map(str, seeds))}; they must differ")
+    found: dict[str, list[dict[str, float | None]]] = {}
+    for demo, seed in zip(demos, seeds, strict=True):
+        part = out / f"seed-{seed}"
+        grid = claims_grid(demo, seeds=(seed,))
+        run_ablation(grid, out=part, device="cpu", resume=resume, overwrite=overwrite)
+        for name, scores in json.loads((part / RECORD).read_bytes())["scores"].items():
+            found.setdefault(name, []).extend(scores)
+    table = AblationTable.of(found, columns=grid.columns, seeds=tuple(seeds))
+    write_text(out / TABLE, table.markdown())
+    return table
 
 
 def main() -> None:
     """Entry point of `python -m tools.claims`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("demo", type=Path, help="folder that `patchword demo` made")
+    parser.add_argument("demos", type=Path, nargs="+", help="folders that `patchword demo` made, each of another seed")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the trainings")
     parser.add_argument("--resume", action="store_true", help="go on where a run stopped")
-    parser.add_argument("--overwrite", action="store_true", help="empty the folder first")
+    parser.add_argument("--overwrite", action="store_true", help="empty the folders of the results first")
     asked = parser.parse_args()
     try:
-        table = run_claims(
-            asked.demo, out=asked.out, seeds=tuple(asked.seeds), resume=asked.resume, overwrite=asked.overwrite
-        )
+        table = run_claims(asked.demos, out=asked.out, resume=asked.resume, overwrite=asked.overwrite)
     except PatchwordError as error:
         parser.exit(2, f"patchword: {error}\n")
     print(table.markdown(), end="")

@@ -36,7 +36,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         wrong = tmp_path / "labels" / item.label_map.name
         LabelMap(np.where(exact.indices == 0, 1, exact.indices), exact.names).save(wrong)
         record = SimpleNamespace(name=item.image.name)
-        items.append(SimpleNamespace(image=item.image, label_map=wrong, record=record))
+        items.append(SimpleNamespace(image=item.image, label_map=wrong, record=record, embeddings_file=None))
     labels = SimpleNamespace(
         items=tuple(items), vocabulary=data.vocabulary, folder=tmp_path / "labels", image_text=None
     )
@@ -123,6 +123,18 @@ def test_fewer_photographs_are_drawn_by_the_seed(world: Path) -> None:
     assert drawn[0] == drawn[1] != drawn[2]
     with pytest.raises(PatchwordError, match="a row wants 9 photographs; the labels have 8"):
         training_data(labels, row=Row(name="many", images=9), seed=0, **options)
+
+
+def test_all_rows_but_the_oracle_have_the_mask_embeddings_of_the_labels(world: Path) -> None:
+    labels: Any = ablation_run.LabelledDataset.open("any")
+    for item in labels.items:
+        item.embeddings_file = Path(f"{item.image.name}.safetensors")
+    options: dict[str, Any] = {"seed": 0, "truth": world / "masks", "noisy": world / "noisy"}
+    for row in (Row(name="all"), Row(name="few", images=3), Row(name="noise", label_noise=0.5)):
+        made = training_data(labels, row=row, **options).items
+        assert [item.embeddings_file.name for item in made] == [f"{item.image.name}.safetensors" for item in made]
+    exact = training_data(labels, row=Row(name="oracle", exact=True), **options).items
+    assert {item.embeddings_file for item in exact} == {None}
 
 
 def test_noise_renames_whole_regions_and_leaves_the_rest() -> None:

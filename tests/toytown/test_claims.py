@@ -29,4 +29,13 @@ def test_unseen_classes_are_scored_alone() -> None:
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PatchwordError, match="is not a folder that `patchword demo` made"):
-        run_claims(tmp_path, out=tmp_path / "out", seeds=(0,), resume=False, overwrite=False)
+        run_claims([tmp_path], out=tmp_path / "out", resume=False, overwrite=False)
+
+
+def test_one_seed_is_not_counted_twice(tmp_path: Path) -> None:
+    demos = [tmp_path / "one", tmp_path / "two"]
+    for demo in demos:
+        demo.mkdir()
+        (demo / "report.json").write_text('{"settings": {"seed": 3}}')
+    with pytest.raises(PatchwordError, match="the seeds of the demos are 3, 3; they must differ"):
+        run_claims(demos, out=tmp_path / "out", resume=False, overwrite=False)

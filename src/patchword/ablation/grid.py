@@ -12,6 +12,8 @@ from patchword.config.base import one_line
 from patchword.errors import PatchwordError
 
 ORACLE = "oracle: exact masks"
+LABELS, SAME = "labels", "same photographs"
+"""Columns beside the tests: what a row's own labels are worth, and its segmenter on the photographs that it saw."""
 
 
 class _Declared(BaseModel):
@@ -92,6 +94,11 @@ class AblationGrid(_Declared):
     def all_rows(self) -> tuple[Row, ...]:
         """The rows, and the oracle where none of them is it."""
         return self.rows if any(row.exact for row in self.rows) else (*self.rows, Row(name=ORACLE, exact=True))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What every row is measured by."""
+        return (LABELS, SAME, *(test.name for test in self.tests))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import patchword
-from patchword.ablation.grid import AblationGrid, Row, Test
+from patchword.ablation.grid import LABELS, SAME, AblationGrid, Row, Test
 from patchword.alignment.api import encoder_for
 from patchword.alignment.data import AlignmentData, AlignmentItem
 from patchword.config.evaluate import ScoredRun
@@ -37,8 +37,6 @@ from patchword.versions import versions
 
 MARKER = "ablation"
 RESULTS, TABLE, RECORD = "results.jsonl", "table.md", "ablation.json"
-LABELS, SAME = "labels", "same photographs"
-"""Columns beside the tests: what a row's own labels are worth, and its segmenter on the photographs that it saw."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,21 @@ class AblationTable:
     columns: tuple[str, ...]
     rows: dict[str, tuple[Score, ...]]
     seeds: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        found: Mapping[str, Sequence[Mapping[str, float | None]]],
+        *,
+        columns: tuple[str, ...],
+        seeds: tuple[int, ...],
+    ) -> AblationTable:
+        """The table of scores: row -> for each seed its scores by column."""
+        rows = {
+            name: tuple(_score([scores[column] for scores in of_seeds]) for column in columns)
+            for name, of_seeds in found.items()
+        }
+        return cls(columns, rows, seeds)
 
     def markdown(self) -> str:
         """The table as text, in per cent."""
@@ -118,13 +131,8 @@ def run_ablation(
                     told = {"row": row.model_dump(mode="json"), "seed": seed, "numerics": numerics.model_dump()}
                     manifest.append({"name": key, **told, "scores": scores})
     records = manifest.finish()
-    columns = (LABELS, SAME, *(test.name for test in grid.tests))
     found = {row.name: [records[f"{row.name} | {seed}"]["scores"] for seed in grid.seeds] for row in grid.all_rows}
-    rows = {
-        name: tuple(_score([scores[column] for scores in of_seeds]) for column in columns)
-        for name, of_seeds in found.items()
-    }
-    table = AblationTable(columns, rows, grid.seeds)
+    table = AblationTable.of(found, columns=grid.columns, seeds=grid.seeds)
     write_text(folder / TABLE, table.markdown())
     write_json(folder / RECORD, {"grid": grid.model_dump(mode="json"), "scores": found, "versions": versions()})
     return table
@@ -230,8 +238,10 @@ def _cell(score: Score) -> str:
 
 
 def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, noisy: Path) -> AlignmentData:
-    """The photographs and label maps that a row is trained on."""
-    items = [(item.record.name, AlignmentItem(item.image, item.label_map)) for item in labels.items]
+    """The photographs, label maps and mask embeddings that a row is trained on; exact masks have no embeddings."""
+    items = [
+        (item.record.name, AlignmentItem(item.image, item.label_map, item.embeddings_file)) for item in labels.items
+    ]
     if row.images is not None:
         items = _drawn(items, count=row.images, seed=seed)
     if row.exact:
@@ -245,7 +255,7 @@ def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, 
         label_map = LabelMap.load(item.label_map, names=labels.vocabulary.names)
         path = noisy / f"{name}.png"
         wrong_names(label_map, share=row.label_noise, seed=_seed_of(seed, name)).save(path)
-        made.append(AlignmentItem(item.image, path))
+        made.append(replace(item, label_map=path))
     return AlignmentData(tuple(made), labels.vocabulary)
 
 

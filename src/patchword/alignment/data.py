@@ -59,10 +59,11 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True)
 class AlignmentItem:
-    """One photograph and its label map (indexed or 16-bit PNG)."""
+    """One photograph, its label map (indexed or 16-bit PNG) and, where there are any, what CLIP sees in its masks."""
 
     image: Path
     label_map: Path
+    embeddings_file: Path | None = None
 
 
 @dataclass(frozen=True)
