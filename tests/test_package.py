@@ -60,9 +60,9 @@ def test_the_installed_version_is_the_package_s() -> None:
 # Below the stages: what each package may import of the others; "models.registry" is that module alone.
 LAYERS = {
     "data": ("errors",),
-    "models": ("data", "errors", "versions", "config.base"),
-    "runs": ("data", "errors", "versions", "config.base"),
-    "config": ("data", "errors", "models.registry"),
+    "models": ("data", "errors", "versions", "precision", "config.base"),
+    "runs": ("data", "errors", "versions", "precision", "config.base"),
+    "config": ("data", "errors", "precision", "models.registry"),
 }
 STILL_THERE = {("patchword.config.shared", "patchword.runs.shards")}  # goes when it can; nothing joins it
 

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from patchword import __version__
+from patchword.precision import matmul_note
 
 _PACKAGES = (
     "torch",
@@ -36,9 +37,11 @@ def decisive_versions() -> dict[str, str]:
     """Versions of what a run must not change on its way, as far as they decide: the first number of each.
 
     patchword decides the method, torch the arithmetic, transformers the models' code and tokenizers. A new first number
-    says that results may change; before 1.0 the second one does. What else is installed reads and writes files.
+    says that results may change; before 1.0 the second one does. What else is installed reads and writes files. With
+    torch goes how precise its products are, where that is not in full.
     """
-    return {name: _leading(found) for name, found in versions().items() if name in _DECISIVE}
+    notes = {"torch": matmul_note()}
+    return {name: _leading(found) + notes.get(name, "") for name, found in versions().items() if name in _DECISIVE}
 
 
 def _leading(text: str) -> str:

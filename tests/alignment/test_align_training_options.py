@@ -22,10 +22,11 @@ from patchword.alignment.schedule import (
     seeded_generator,
     split_images,
 )
-from patchword.alignment.state import TrainingState, compute_type, start_state
+from patchword.alignment.state import TrainingState, start_state
 from patchword.alignment.trainer import TrainingResult, require_tracker, start_tracker, train
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
+from patchword.precision import choose_dtype
 from patchword.runs.progress import Progress
 
 
@@ -60,10 +61,10 @@ def test_half_precision_learns_and_differs(precision: str) -> None:
 
 
 def test_precision_by_device() -> None:
-    assert compute_type("auto", device=torch.device("cpu")) == torch.float32
-    assert compute_type("bf16", device=torch.device("cpu")) == torch.bfloat16
+    assert choose_dtype("bf16", device=torch.device("cpu"), training=True) == torch.bfloat16
+    assert choose_dtype("fp16", device=torch.device("mps")) == torch.float16
     with pytest.raises(PatchwordError, match=r"precision is 'fp16' on mps \(choose from auto, fp32, bf16"):
-        compute_type("fp16", device=torch.device("mps"))
+        choose_dtype("fp16", device=torch.device("mps"), training=True)
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:

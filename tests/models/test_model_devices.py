@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 import torch
 
 from fake_device import fake_device
-from patchword.alignment.state import compute_type
+from patchword.config.command import command
+from patchword.config.others import QualityConfig
 from patchword.errors import PatchwordError
 from patchword.models import loading as devices
-from patchword.models.loading import choose_device, choose_dtype
+from patchword.models.loading import choose_device, load_image_text
+from patchword.precision import choose_dtype, float32_matmul, matmul_precision
+from patchword.runs.station import Setup
+from patchword.versions import decisive_versions
 
 A100, T4, V100, P100 = (8, 0), (7, 5), (7, 0), (6, 0)
 
@@ -100,7 +105,7 @@ def test_models_and_training_have_one_automatic_type(
 ) -> None:
     Machine(monkeypatch, *cards)
     assert choose_dtype("auto", device=torch.device(device)) == expected
-    assert compute_type("auto", device=torch.device(device)) == expected
+    assert choose_dtype("auto", device=torch.device(device), training=True) == expected
 
 
 def test_mps_is_said_to_be_untested_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,3 +116,29 @@ def test_mps_is_said_to_be_untested_once(caplog: pytest.LogCaptureFixture) -> No
         assert choose_device("auto") == choose_device("auto") == torch.device("mps:0")
     (line,) = caplog.messages
     assert "--device cpu" in line
+
+
+def test_products_are_as_precise_as_the_command_says_and_results_tell(tmp_path: Path) -> None:
+    seen = []
+
+    @command(QualityConfig)
+    def look(labels: str, config: QualityConfig) -> None:
+        seen.append((matmul_precision(), decisive_versions()["torch"]))
+
+    look(str(tmp_path), float32_matmul_precision="high")
+    look(str(tmp_path))
+    plain = torch.__version__.partition(".")[0]
+    assert seen == [("high", f"{plain} with float32_matmul_precision high"), ("highest", plain)]
+    with float32_matmul("medium"):
+        assert Setup.of(None, loaded=None, load=dict, count=1).matmul == "medium"  # type: ignore[arg-type]
+    assert Setup.of(None, loaded=None, load=dict, count=1).matmul == "highest"  # type: ignore[arg-type]
+
+
+def test_text_is_in_float32_in_full_beside_a_half_model(tiny_clip: Path) -> None:
+    seen = []
+    plain = load_image_text(str(tiny_clip), device="cpu", dtype="float32").encode_text(["a cat"])
+    half = load_image_text(str(tiny_clip), device="cpu", dtype="float16")
+    half.model.text_model.register_forward_hook(lambda *_: seen.append(matmul_precision()))  # type: ignore[attr-defined]
+    with float32_matmul("medium"):
+        assert torch.equal(half.encode_text(["a cat"]), plain)
+    assert seen == ["highest"]

@@ -32,7 +32,6 @@ from patchword.alignment.estimate import prepare_features
 from patchword.alignment.losses import IGNORED
 from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
 from patchword.alignment.schedule import kept_agreement
-from patchword.alignment.state import compute_type
 from patchword.alignment.trainer import (
     TrainingResult,
     TrainingSet,
@@ -46,6 +45,7 @@ from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.models.text_embeddings import encode_vocabulary
+from patchword.precision import choose_dtype
 from patchword.runs.pipeline import Executor
 from patchword.runs.progress import Progress, say
 from patchword.runs.records import Numerics, unrecorded_numerics
@@ -108,7 +108,7 @@ def align_labels(
         The result; the same bytes on disk whether or not the run was stopped on its way (on a CPU).
     """
     settings = settings or AlignSettings()
-    compute_type(settings.precision, device=encoder.device)  # refused here and not after hours of encoding
+    choose_dtype(settings.precision, device=encoder.device, training=True)  # refused before hours of encoding
     if settings.tracker != "off":
         require_tracker(settings.tracker)
     processes = Processes.current(encoder.device)
@@ -254,7 +254,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What two runs must have in common for one to go on where the other stopped."""
     numerics = Numerics.of({"vision encoder": encoder, "text encoder": text_encoder})
-    trained_in = str(compute_type(settings.precision, device=encoder.device)).removeprefix("torch.")
+    trained_in = str(choose_dtype(settings.precision, device=encoder.device)).removeprefix("torch.")
     review = getattr(dataset, "review", None)
     contents = "\n".join(f"{item.key} {item.label_key} {item.embeddings_key}".rstrip() for item in hashed)
     return {

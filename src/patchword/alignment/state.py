@@ -18,10 +18,9 @@ from patchword.alignment.module import AlignmentModule
 from patchword.config.align import AlignSettings
 from patchword.data.folders import write_bytes
 from patchword.errors import PatchwordError
-from patchword.models.loading import fast_dtype
+from patchword.precision import choose_dtype
 
 Weights = dict[str, Tensor]
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -33,6 +32,7 @@ class TrainingState:
         log_temperature: logarithm of the text temperature.
         optimizer: of both.
         scaler: of the gradients in fp16; does nothing in other types.
+        dtype: in which the module computes.
         average: moving average of the weights by name; None when it is off.
         best: the weights of the best evaluation so far; None before the first, or without early stopping.
         step: how many steps were done.
@@ -43,6 +43,7 @@ class TrainingState:
     log_temperature: nn.Parameter
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
+    dtype: torch.dtype = torch.float32
     average: Weights | None = None
     best: Weights | None = None
     step: int = 0
@@ -88,12 +89,13 @@ def start_state(*, dim: int, text_dim: int, settings: AlignSettings, device: tor
     matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
     others = [parameter for parameter in parameters if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    scaled = compute_type(settings.precision, device=device) == torch.float16
+    dtype = choose_dtype(settings.precision, device=device, training=True)
     state = TrainingState(
         module=module,
         log_temperature=log_temperature,
         optimizer=torch.optim.AdamW(groups),  # every step sets its own learning rate
-        scaler=torch.amp.GradScaler(device.type, enabled=scaled),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        dtype=dtype,
     )
     if settings.average_decay > 0:
         state.average = copy_weights(state.weights())
@@ -103,15 +105,6 @@ def start_state(*, dim: int, text_dim: int, settings: AlignSettings, device: tor
 def copy_weights(weights: Weights) -> Weights:
     """Weights that no later step changes."""
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
-
-
-def compute_type(precision: str, *, device: torch.device) -> torch.dtype:
-    """The type in which the module computes; "auto" is that of the frozen models, `devices.fast_dtype`."""
-    if precision == "auto":
-        return fast_dtype(device)
-    if precision == "fp16" and device.type not in ("cuda", "cpu"):
-        raise PatchwordError(f"precision is 'fp16' on {device.type} (choose from auto, fp32, bf16)")
-    return _TYPES[precision]
 
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from patchword.alignment.distributed import Processes
 from patchword.alignment.losses import TERMS, LossTerms, MaskTargets, check_labels, draw_sample, sampled_loss
-from patchword.alignment.state import TrainingState, compute_type
+from patchword.alignment.state import TrainingState
 from patchword.config.align import AlignSettings
 
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -61,7 +61,7 @@ def training_step(
     parts = [(features[start : start + size], own[start : start + size]) for start in range(0, len(mine), size)]
 
     with nullcontext() if len(parts) == 1 else torch.no_grad():
-        aligned = [_align(part, wanted, forward=forward, settings=settings) for part, wanted in parts]
+        aligned = [_align(part, wanted, forward=forward, dtype=state.dtype) for part, wanted in parts]
     rows = torch.cat(aligned).detach() if aligned else text.new_zeros((0, text.shape[1]))
     z = processes.gather(rows, counts=counts).requires_grad_()
     terms = sampled_loss(
@@ -80,16 +80,15 @@ def training_step(
         torch.autograd.backward(aligned, gradients)
     else:
         for (part, wanted), gradient in zip(parts, gradients, strict=True):
-            _align(part, wanted, forward=forward, settings=settings).backward(gradient)  # type: ignore[no-untyped-call]
+            _align(part, wanted, forward=forward, dtype=state.dtype).backward(gradient)  # type: ignore[no-untyped-call]
     _add_up(state, processes=processes)
     _update(state, rate=rate, settings=settings)
     return LossTerms(*(getattr(terms, name).detach() for name in ("total", *TERMS)))
 
 
-def _align(features: Tensor, kept: Tensor, *, forward: Forward, settings: AlignSettings) -> Tensor:
+def _align(features: Tensor, kept: Tensor, *, forward: Forward, dtype: torch.dtype) -> Tensor:
     """The aligned patches (k, d) that are kept (b, h, w) of features (b, D, h, w)."""
-    kind = compute_type(settings.precision, device=features.device)
-    with torch.autocast(features.device.type, kind, enabled=kind != torch.float32):
+    with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
         return forward(features.float(), kept)
 
 

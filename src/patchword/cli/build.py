@@ -35,7 +35,8 @@ def add_command(app: typer.Typer, kind: type[C], run: Callable[[Any, C], None]) 
         if typed[_PRINT]:
             typer.echo(to_yaml(config, source=source), nl=False)
         else:
-            run(source, config)
+            with config.applied():
+                run(source, config)
 
     parameters = list(parameters_of(kind))
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

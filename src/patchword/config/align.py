@@ -158,7 +158,7 @@ class AlignSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Type in which the module computes; the loss and the weights stay in fp32. auto is bf16 on a GPU "
-        "that has it, fp16 on a V100 or T4, else fp32",
+        "that has it, fp16 on a V100 or T4, else fp32, as of the models",
     )
     average_decay: float = Field(
         0.0,

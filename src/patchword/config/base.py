@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -133,6 +134,10 @@ class Config(Settings):
             except ValidationError as error:
                 raise PatchwordError(one_line(error, place="option")) from None
             self.check()
+
+    def applied(self) -> AbstractContextManager[None]:
+        """What holds in the whole process while the command runs."""
+        return nullcontext()
 
     def check(self) -> None:
         """Refuse values that do not go together."""

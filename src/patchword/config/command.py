@@ -53,7 +53,9 @@ def _public(function: Callable[[Any, Any], Any], kind: type[Config]) -> Callable
         config = options.pop("config", None)
         if config is not None and (options or not isinstance(config, kind)):
             raise PatchwordError(f"config must be a {kind.__name__}, without other options beside it")
-        return function(args[0], kind(**options) if config is None else config)
+        config = kind(**options) if config is None else config
+        with config.applied():
+            return function(args[0], config)
 
     first = inspect.Parameter(
         kind.SOURCE.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from patchword.config.base import Config, Option, Source
 from patchword.data.vocabulary import Vocabulary
 from patchword.data.vocabulary_words import split_commas
 from patchword.errors import PatchwordError
+from patchword.precision import MatmulPrecision, float32_matmul
 
 if TYPE_CHECKING:
     from patchword.models.protocols import ImageTextEncoder, MaskGenerator, PatchEncoder
@@ -103,6 +105,13 @@ ExecutorOption = Annotated[
 Device = Annotated[str, Option("auto, cpu, cuda, cuda:1 or mps.", "DEVICE")]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Dtype = Annotated[DtypeName, Option("Number type of the models.")]
+MatmulPrecisionOption = Annotated[
+    MatmulPrecision | None,
+    Option(
+        "Precision of float32 matrix products, as torch has it: highest, high (TF32) or medium (bfloat16). By default "
+        "as torch is set."
+    ),
+]
 Quiet = Annotated[bool, Option("Show no progress.", short="-q", kept=False)]
 CommandLine = Annotated[str, Option("What was typed, for the record.", cli=False, kept=False)]
 AsJson = Annotated[bool, Option("Print the result as JSON.", flag="--json", kept=False)]
@@ -117,6 +126,10 @@ class Devices(Config):
 
     device: Device = "auto"
     dtype: Dtype = "auto"
+    float32_matmul_precision: MatmulPrecisionOption = None
+
+    def applied(self) -> AbstractContextManager[None]:
+        return float32_matmul(self.float32_matmul_precision)
 
 
 class Run(Config):

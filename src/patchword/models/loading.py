@@ -34,6 +34,7 @@ from patchword.models.registry import (
     name_of,
     split_name,
 )
+from patchword.precision import choose_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DTYPES = ("float32", "bfloat16", "float16")
-_TENSOR_CORES = 7  # first CUDA capability whose float16 is both fast and added up in float32 (V100, T4)
 TEXT_EMBEDDINGS = ".npz"
 
 
@@ -102,8 +101,8 @@ def load_image_text(
             where only its own words are asked for.
         revision: branch, tag or commit of a hub name; None for the main branch.
         device: "auto" (CUDA, then Apple's MPS, then CPU) or a torch device such as "cuda:1"; see `choose_device`.
-        dtype: of the image side; text is always encoded in float32. "auto" (see `fast_dtype`), "float32", "bfloat16"
-            or "float16".
+        dtype: of the image side; text is always encoded in float32. "auto" (see `choose_dtype`), "float32",
+            "bfloat16" or "float16".
         dense: variant of CLIP's last layer for `encode_patches`: "value", "maskclip", "sclip", "clearclip" or "naclip"
             (see `models.clip`); of these, SigLIP and OpenCLIP have "value".
 
@@ -270,36 +269,6 @@ def choose_device(device: str) -> torch.device:
     if device == "auto" and found.type == "mps":
         _tell_that_mps_is_untested()
     return found
-
-
-def choose_dtype(dtype: str, *, device: torch.device) -> torch.dtype:
-    """The torch dtype of that name, or for "auto" the one of `fast_dtype`."""
-    import torch
-
-    if dtype == "auto":
-        return fast_dtype(device)
-    if dtype not in DTYPES:
-        raise PatchwordError(f"dtype {dtype!r} is unknown (choose from auto, {', '.join(DTYPES)})")
-    found: torch.dtype = getattr(torch, dtype)
-    return found
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """What "auto" means on a device.
-
-    Returns:
-        bfloat16 on a CUDA device that computes in it (from Ampere on; emulation does not count), float16 on one that
-        has older tensor cores (V100, T4), float32 on all others.
-    """
-    import torch
-
-    if device.type != "cuda":
-        return torch.float32
-    with torch.cuda.device(device):
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
-    major, _ = torch.cuda.get_device_capability(device)
-    return torch.float16 if major >= _TENSOR_CORES else torch.float32
 
 
 def _local_rank() -> int:

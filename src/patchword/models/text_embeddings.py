@@ -37,6 +37,7 @@ from patchword.data.vocabulary_words import key_of
 from patchword.errors import PatchwordError, first_line, warn
 from patchword.models.pixels import unit
 from patchword.models.protocols import ImageTextEncoder, ModelRecord
+from patchword.precision import float32_matmul
 
 BACKGROUND = -1
 _ALIKE = 0.9999  # cosine from which on two words are the same to a model
@@ -77,7 +78,7 @@ def encode_in_batches(prompts: Sequence[str], *, encode: Callable[[list[str]], T
         if not isinstance(prompt, str):
             raise PatchwordError(f"prompt {position} must be a string, not {prompt!r}")
     cleaned = list(map(clean_prompt, prompts))
-    with _TOKENIZING:
+    with _TOKENIZING, float32_matmul("highest"):
         chunks = [encode(cleaned[start : start + TEXT_BATCH]) for start in range(0, len(cleaned), TEXT_BATCH)]
     return unit(torch.cat([empty, *chunks]))
 

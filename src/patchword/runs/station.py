@@ -8,13 +8,14 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from multiprocessing.reduction import ForkingPickler
 from queue import Queue
 from typing import Any, cast
 
 from patchword.errors import PatchwordError, first_line
+from patchword.precision import MatmulPrecision, matmul_precision
 from patchword.runs.pipeline import Chunk, Photograph, Work, Writer, read_photograph
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -34,11 +35,13 @@ class Setup:
         work: what is done with chunks, without the models.
         load: makes the models anew; None where there are none.
         count: how many workers there are.
+        matmul: how precise products of float32 matrices are.
     """
 
     work: Work[Any]
     load: Callable[[], object] | None
     count: int
+    matmul: MatmulPrecision = field(default_factory=matmul_precision)
 
     @classmethod
     def of(cls, work: Work[Any], *, loaded: object, load: Callable[[], object], count: int) -> Setup:
@@ -97,7 +100,7 @@ class Station:
         """Load the models, once what may be wrong with this worker is checked, and do chunks for ever."""
         try:
             check()
-            _share_machine(place, setup.count)
+            _share_machine(place, setup)
             work = setup.open()
         except Exception as error:
             self._answer("error", sendable(error))
@@ -135,12 +138,13 @@ class Station:
             self._tell(kind, what)
 
 
-def _share_machine(place: int, count: int) -> None:
-    """Take one of the cards, in turn, and this worker's part of the cores."""
+def _share_machine(place: int, setup: Setup) -> None:
+    """Take one of the cards, in turn, and this worker's part of the cores; compute as precisely as the driver."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(min(torch.get_num_threads(), max(1, cores // count)))
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, cores // setup.count)))
+    torch.set_float32_matmul_precision(setup.matmul)
     if torch.cuda.device_count() > 1:
         os.environ.setdefault("LOCAL_RANK", str(place % torch.cuda.device_count()))
 

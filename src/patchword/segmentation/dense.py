@@ -19,6 +19,7 @@ from patchword.models.batching import Batches, is_out_of_memory
 from patchword.models.pixels import compute_type, resize_photograph, resize_uint8, resizing_device, to_floats, upload
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator
 from patchword.models.registry import Filter
+from patchword.precision import matmul_note
 from patchword.runs.records import COMPUTED_ON
 from patchword.segmentation.encoded import EncodedImage
 from patchword.segmentation.jbu import JbuScores
@@ -129,7 +130,7 @@ class DenseSegmenter:
         return {
             **({"mask_proposer": named} if named else {}),
             **facts,
-            "computed_in": str(compute_type(computes)).removeprefix("torch."),
+            "computed_in": str(compute_type(computes)).removeprefix("torch.") + matmul_note(),
             COMPUTED_ON: self.device.type,
             "image_size": self.image_size,
             "temperature": self.temperature,

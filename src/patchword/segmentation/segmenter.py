@@ -23,9 +23,10 @@ from patchword.alignment.module import AlignmentModule
 from patchword.data.folders import prepare_output
 from patchword.errors import PatchwordError
 from patchword.export.publish import find_artifact, push_folder
-from patchword.models.loading import choose_device, choose_dtype, load_image_text, load_patch_encoder
+from patchword.models.loading import choose_device, load_image_text, load_patch_encoder
 from patchword.models.pixels import compute_type
 from patchword.models.protocols import ImageTextEncoder, MaskGenerator, ModelRecord, PatchEncoder
+from patchword.precision import choose_dtype
 from patchword.segmentation.dense import DenseSegmenter
 
 
