@@ -21,6 +21,7 @@ from patchword.ablation.grid import ORACLE, AblationGrid, Row
 from patchword.ablation.run import run_ablation, training_data, wrong_names
 from patchword.data.masks import LabelMap
 from patchword.errors import PatchwordError
+from patchword.labeling.embeddings import CELLS, MaskEmbeddings
 from small_world import state_of
 
 SETTINGS = colour_world.SETTINGS.model_dump() | {"steps": 40}
@@ -125,16 +126,28 @@ def test_fewer_photographs_are_drawn_by_the_seed(world: Path) -> None:
         training_data(labels, row=Row(name="many", images=9), seed=0, **options)
 
 
-def test_all_rows_but_the_oracle_have_the_mask_embeddings_of_the_labels(world: Path) -> None:
+def test_all_rows_but_the_oracle_learn_from_the_mask_embeddings_of_the_labels(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels: Any = ablation_run.LabelledDataset.open("any")
+    labels.image_text = colour_world.ColourText().record
     for item in labels.items:
-        item.embeddings_file = Path(f"{item.image.name}.safetensors")
-    options: dict[str, Any] = {"seed": 0, "truth": world / "masks", "noisy": world / "noisy"}
-    for row in (Row(name="all"), Row(name="few", images=3), Row(name="noise", label_noise=0.5)):
-        made = training_data(labels, row=row, **options).items
-        assert [item.embeddings_file.name for item in made] == [f"{item.image.name}.safetensors" for item in made]
-    exact = training_data(labels, row=Row(name="oracle", exact=True), **options).items
-    assert {item.embeddings_file for item in exact} == {None}
+        item.embeddings_file = world / "embeddings" / f"{item.image.name}.safetensors"
+        item.embeddings_file.parent.mkdir(exist_ok=True)
+        whole = torch.ones(1, CELLS, CELLS)
+        MaskEmbeddings.of(torch.eye(labels.image_text.dim)[:1], shares=whole).save(item.embeddings_file)
+    learned: dict[str, float] = {}
+    real = ablation_run.patchword.align
+
+    def align(data: Any, **options: Any) -> Any:
+        segmenter = real(data, **options)
+        history = json.loads((options["out"] / "training.json").read_bytes())["history"]
+        learned[str(len(learned))] = max(record["patch_mask"] for record in history)
+        return segmenter
+
+    monkeypatch.setattr(ablation_run.patchword, "align", align)
+    run(world, grid=grid(world, seeds=[0], settings=SETTINGS | {"steps": 2}))
+    assert [value > 0 for value in learned.values()] == [True, True, False]
 
 
 def test_noise_renames_whole_regions_and_leaves_the_rest() -> None:

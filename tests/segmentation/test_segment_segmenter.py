@@ -269,3 +269,14 @@ class TestThreads:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda n: encode_in_batches(["cat"], encode=encode, empty=torch.zeros(0, 4)), range(4)))
         assert max(most) == 1
+
+
+def test_a_class_prior_moves_scores_and_zero_does_not(segmenter: Segmenter) -> None:
+    picture, _ = draw(100)
+    plain = segmenter.segment(picture, classes=list(COLOURS))
+    for weight in (-1.0, 1.0):
+        settings = {"class_prior": weight}
+        moved = segmenter.segment(picture, classes=list(COLOURS), settings=settings)
+        again = segmenter.segment(segmenter.encode(picture), classes=list(COLOURS), settings=settings)
+        assert not np.array_equal(moved.confidence, plain.confidence)
+        np.testing.assert_array_equal(again.confidence, moved.confidence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from patchword.segmentation.sliding_window import (
     check_window,
     inference_windows,
     plan_windows,
+    with_class_prior,
 )
 
 SIDE = st.integers(1, 60)
@@ -198,3 +200,26 @@ class TestJoin:
             join.add(place, torch.tensor([0.25, -3.0])[:, None, None].expand(2, 4, 4))
         values = everything(WindowScores(torch.stack(join.kept()), plan=plan, size=(37, 29)))
         torch.testing.assert_close(values, torch.tensor([0.25, -3.0])[:, None, None].expand(2, 37, 29))
+
+
+class TestClassPrior:
+    def test_the_share_of_the_whole_image_is_added_to_every_window(self) -> None:
+        random = torch.Generator().manual_seed(0)
+        windows = [torch.rand(3, 4, 5, generator=random), torch.rand(3, 2, 5, generator=random)]
+        found = with_class_prior(windows, weight=-0.5, temperature=0.2)
+        shares = [0.0, 0.0, 0.0]
+        for window in windows:
+            for patch in window.flatten(1).T.tolist():
+                odds = [math.exp(score / 0.2) for score in patch]
+                shares = [share + one / sum(odds) / 30 for share, one in zip(shares, odds, strict=True)]
+        for before, after in zip(windows, found, strict=True):
+            for index, share in enumerate(shares):
+                torch.testing.assert_close(after[index], before[index] - 0.5 * 0.2 * math.log(share))
+
+    def test_the_sign_says_who_is_favoured_and_a_class_that_is_nowhere_stays_finite(self) -> None:
+        scores = torch.tensor([0.5, 0.5, -1e4]).reshape(3, 1, 1).repeat(1, 4, 4)
+        scores[0, :3] = 0.6  # the first class seems to fill most of the image
+        for weight, first in ((1.0, True), (-1.0, False)):
+            (found,) = with_class_prior([scores], weight=weight, temperature=0.1)
+            assert bool(found[0, 3, 3] > found[1, 3, 3]) is first
+            assert torch.isfinite(found).all()

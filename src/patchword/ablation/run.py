@@ -249,14 +249,14 @@ def training_data(labels: LabelledDataset, *, row: Row, seed: int, truth: Path, 
             tuple(AlignmentItem(item.image, exact_mask(truth, name)) for name, item in items), labels.vocabulary
         )
     if row.label_noise == 0:
-        return AlignmentData(tuple(item for _, item in items), labels.vocabulary)
+        return AlignmentData(tuple(item for _, item in items), labels.vocabulary, labels.image_text)
     made = []
     for name, item in items:
         label_map = LabelMap.load(item.label_map, names=labels.vocabulary.names)
         path = noisy / f"{name}.png"
         wrong_names(label_map, share=row.label_noise, seed=_seed_of(seed, name)).save(path)
         made.append(replace(item, label_map=path))
-    return AlignmentData(tuple(made), labels.vocabulary)
+    return AlignmentData(tuple(made), labels.vocabulary, labels.image_text)
 
 
 def exact_mask(truth: Path, name: str) -> Path:

@@ -21,6 +21,7 @@ from patchword.data.masks import LabelMap, find_mask
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, warn
 from patchword.labeling.embeddings import MaskEmbeddings
+from patchword.models.protocols import ModelRecord
 from patchword.runs.progress import Progress
 
 
@@ -71,10 +72,16 @@ class AlignmentData:
     """Photographs with label maps whose index i means class i of the vocabulary; wherever the maps came from.
 
     Exact masks in place of pseudo labels give the oracle of docs/method.md.
+
+    Attributes:
+        items: the photographs.
+        vocabulary: of the label maps.
+        image_text: the model of the items' mask embeddings, which are not used where it is none.
     """
 
     items: tuple[AlignmentItem, ...]
     vocabulary: Vocabulary
+    image_text: ModelRecord | None = None
 
     @classmethod
     def from_folders(cls, images: Path, *, masks: Path, vocabulary: Vocabulary) -> AlignmentData:

@@ -109,6 +109,13 @@ class SegmentSettings(Settings):
         description="What the softmax is over: classes (each by its best word) or words, the best of which then speaks "
         "for its class.",
     )
+    class_prior: float = Field(
+        0.0,
+        ge=-1,
+        le=1,
+        description="-1 to 1: how much the share of the image (or of a tile of a large one) that a class seems to fill "
+        "counts in its scores. Above 0 favours classes that fill much, below 0 small ones; 0 counts scores alone.",
+    )
     threshold: float = Field(
         0.0, ge=0, le=1, description="0 to 1: pixels of lower confidence are ignored; 0 ignores none."
     )

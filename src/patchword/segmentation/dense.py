@@ -200,6 +200,7 @@ class DenseSegmenter:
         words = self.words(classes, background=background)
         score = partial(words.scores, over=chosen.softmax_over)
         decided, decision = words.decision(chosen, temperature=self.temperature)
+        of_pixels = partial(pixel_scores, temperature=decision.temperature)
         found: dict[int, SegmentationResult | PatchwordError] = {}
         seen: dict[int, SeenImage] = {}
         for place, image in enumerate(images):
@@ -207,7 +208,7 @@ class DenseSegmenter:
                 if isinstance(image, EncodedImage):
                     as_encoded = self._settings_of(image, chosen)
                     maps = tuple(score(features) for features in image.features)
-                    scores = pixel_scores(maps, image=image, settings=as_encoded)
+                    scores = of_pixels(maps, image=image, settings=as_encoded)
                     alone = SeenImage(image.pixels, image.plan)  # what is copied to a device is not kept
                     found[place] = self._assign(scores, alone, decided, decision, as_encoded)
                 else:
@@ -218,7 +219,7 @@ class DenseSegmenter:
         def segment(places: list[int]) -> None:
             merged = self._encode_windows([seen[place] for place in places], chosen, keep=score)
             for place, maps in zip(places, merged, strict=True):
-                scores = pixel_scores(maps, image=seen[place], settings=chosen)
+                scores = of_pixels(maps, image=seen[place], settings=chosen)
                 found[place] = self._assign(scores, seen[place], decided, decision, chosen)
 
         found |= _in_groups(segment, seen, most=chosen.batch)

@@ -269,6 +269,9 @@ class FeatureMerge:
         return (self._keep(whole),)
 
 
+_LEAST_SHARE = 1e-4  # what a class that is nowhere counts as
+
+
 class WindowMerge:
     """Features of windows, each for itself, so that their scores can be averaged at every pixel; see `WindowScores`.
 
@@ -296,9 +299,27 @@ def joins_windows_by_logits(settings: SegmentSettings) -> bool:
     return settings.join == "logits" and (settings.window is not None or settings.partial_patches == "stretch")
 
 
-def pixel_scores(scores: Sequence[Tensor], *, image: SeenImage, settings: SegmentSettings) -> PixelScores:
+def pixel_scores(
+    scores: Sequence[Tensor], *, image: SeenImage, settings: SegmentSettings, temperature: float
+) -> PixelScores:
     """Scores at any pixel of an image, from those (n, h, w) on the patches of the whole or of each window."""
+    if settings.class_prior:
+        scores = with_class_prior(scores, weight=settings.class_prior, temperature=temperature)
     if joins_windows_by_logits(settings):
         return WindowScores(torch.stack(list(scores)), plan=image.plan, size=image.size)  # (windows, n, h, w)
     (whole,) = scores
     return GridScores(whole, image.size)
+
+
+def with_class_prior(scores: Sequence[Tensor], *, weight: float, temperature: float) -> list[Tensor]:
+    """Add weight x temperature x log share to every map, its share being the mean over the patches of all windows of
+    the softmax over maps. Source: logit adjustment (arXiv 2007.07314), with the image's own shares and either sign.
+
+    Args:
+        scores: (n, h, w) of each window.
+        weight: 0 leaves them as they are.
+        temperature: of the softmax.
+    """
+    shares = torch.cat([(window / temperature).softmax(dim=0).flatten(1) for window in scores], dim=1).mean(dim=1)
+    added = weight * temperature * shares.clamp(min=_LEAST_SHARE).log()  # (n,)
+    return [window + added[:, None, None] for window in scores]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 SEEING = ("image_size", "window", "stride", "join")
 """Settings that features depend on."""
-DECIDING = ("temperature", "softmax_over", "threshold", "background_threshold", "refine")
+DECIDING = ("temperature", "softmax_over", "class_prior", "threshold", "background_threshold", "refine")
 """Settings that need no forward pass."""
 _MOST_WINDOWS, _MOST_SEEN = 1024, 2**22  # windows of an image, and pixels of all of them
 

@@ -25,7 +25,13 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 _MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
-_FIXED: dict[str, Any] = {"window": None, "stride": None, "join": "features", "softmax_over": "classes"}
+_FIXED: dict[str, Any] = {
+    "window": None,
+    "stride": None,
+    "join": "features",
+    "softmax_over": "classes",
+    "class_prior": 0.0,
+}
 
 
 class OnnxModel:

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(max_length=1000)]
 _SETTINGS = (
-    "image_size, window, stride, join, temperature, softmax_over, threshold, background_threshold and refine, as "
-    "`patchword segment --set` takes them"
+    "image_size, window, stride, join, temperature, softmax_over, class_prior, threshold, background_threshold and "
+    "refine, as `patchword segment --set` takes them"
 )
 
 
