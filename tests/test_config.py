@@ -30,7 +30,7 @@ from patchword.config.others import (
     QualityConfig,
 )
 from patchword.config.segment import SegmentCommand
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import LabelStudioConfig, ServeConfig
 from patchword.config.suggest import SuggestCommand
 from patchword.errors import PatchwordError
 from small_world import must, run
@@ -55,6 +55,7 @@ TYPED: dict[type[Config], tuple[str, ...]] = {
     EncodersConfig: (),
     MethodsConfig: (),
     DemoConfig: ("-o", "out", "--scenes", "12"),
+    LabelStudioConfig: ("--label-studio-url", "http://a", "--background", "sky", "--set", "queue=3"),
     ServeConfig: ("--model", "a", "--model", "b.onnx", "--port", "9000", "--set", "queue=3"),
 }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from patchword.errors import PatchwordError
-from patchword.export.label_studio import decode_brush, encode_brush
+from patchword.export.brush import decode_brush, encode_brush
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=20))
 

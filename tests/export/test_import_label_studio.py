@@ -18,8 +18,9 @@ from patchword.config.exchange import ImportSettings
 from patchword.data.components import NOTHING
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError
+from patchword.export.brush import encode_brush
 from patchword.export.importers import import_labels
-from patchword.export.label_studio import _ellipse, encode_brush, read_label_studio
+from patchword.export.label_studio import _ellipse, read_label_studio
 from patchword.export.rasterize import Photographs
 from patchword.labeling.dataset import LabelledDataset
 

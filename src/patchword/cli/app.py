@@ -51,7 +51,7 @@ from patchword.config.others import (
     QualityConfig,
 )
 from patchword.config.segment import SegmentCommand
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import LabelStudioConfig, ServeConfig
 from patchword.config.suggest import SuggestCommand
 
 
@@ -60,6 +60,21 @@ def serve(_: None, config: ServeConfig) -> None:
     from patchword.serving.server import serve as run
 
     run(config.changed(token=config.token or os.environ.get("PATCHWORD_TOKEN") or None))
+
+
+def label_studio_backend(_: None, config: LabelStudioConfig) -> None:
+    """Answer Label Studio until a signal comes."""
+    from patchword.serving.server import serve as run
+
+    options = {
+        "token": "PATCHWORD_TOKEN",
+        "label_studio_url": "LABEL_STUDIO_URL",
+        "label_studio_key": "LABEL_STUDIO_API_KEY",
+    }
+    values = {name: getattr(config, name) or os.environ.get(variable) or None for name, variable in options.items()}
+    config = config.changed(**values)
+    config.check()
+    run(config)
 
 
 def merge(shards: list[str], config: MergeConfig) -> None:
@@ -228,6 +243,7 @@ add_command(app, ExportCommand, export)
 add_command(app, ImportCommand, import_)
 add_command(app, PushConfig, push)
 add_command(app, ServeConfig, serve)
+add_command(app, LabelStudioConfig, label_studio_backend)
 
 
 def main() -> None:

@@ -6,12 +6,14 @@ import ipaddress
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
 from patchword.config.base import Option, Settings
 from patchword.config.others import NOTHING
-from patchword.config.shared import Devices, MaskModel, Quiet, TextModel, VisionModel
+from patchword.config.shared import Background, Devices, MaskModel, Quiet, TextModel, VisionModel
+from patchword.errors import PatchwordError
 
 if TYPE_CHECKING:
     ServeValues: TypeAlias = "ServeSettings | Mapping[str, Any] | None"
@@ -54,32 +56,12 @@ def _several(value: object) -> object:
 Several = BeforeValidator(_several)
 
 
-class ServeConfig(Devices):
-    """Try a segmenter in the browser, review labels, run jobs, and answer programs."""
+class ServerOptions(Devices):
+    """What every server is told."""
 
-    COMMAND: ClassVar[str] = "serve"
     SOURCE = NOTHING
-    EXAMPLES: ClassVar[tuple[str, ...]] = (
-        "patchword serve",
-        "patchword serve --model model/ --labels labels/ --port 9000",
-    )
     PARTS: ClassVar[Mapping[str, type[Settings]]] = {"settings": ServeSettings}
 
-    model: Annotated[
-        tuple[str, ...],
-        Several,
-        Option(
-            "Segmenter that `patchword align` made, or its .onnx file; may be given several times, to compare. By "
-            "default Toytown's, without training.",
-            "PATH",
-            many=True,
-        ),
-    ] = ()
-    method: Annotated[
-        tuple[str, ...],
-        Several,
-        Option("A training-free method beside the models; may be given several times.", "NAME", many=True),
-    ] = ()
     image_text: Annotated[TextModel | None, Option("CLIP of --method: hub name, name@revision or folder.", "NAME")] = (
         None
     )
@@ -89,11 +71,7 @@ class ServeConfig(Devices):
         Option("Where the text encoder is now, or a file of text embeddings (.npz).", "NAME"),
     ] = None
     mask_generator: Annotated[
-        MaskModel | None, Option("SAM: answers clicks in the review, and makes the setting refine=sam work.", "NAME")
-    ] = None
-    labels: Annotated[str | None, Option("Folder of labels to review.", "FOLDER")] = None
-    root: Annotated[
-        str | None, Option("Folder inside which jobs may read and write; without one there are no jobs.", "FOLDER")
+        MaskModel | None, Option("SAM: answers clicks, and makes the setting refine=sam work.", "NAME")
     ] = None
     host: Annotated[
         str, Option("Address to listen at; others than this machine's own are open to the network.", "ADDRESS")
@@ -122,6 +100,94 @@ class ServeConfig(Devices):
     def is_local(self) -> bool:
         """Whether only programs of this machine reach the server."""
         return is_loopback(self.host)
+
+
+class ServeConfig(ServerOptions):
+    """Try a segmenter in the browser, review labels, run jobs, and answer programs."""
+
+    COMMAND: ClassVar[str] = "serve"
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword serve",
+        "patchword serve --model model/ --labels labels/ --port 9000",
+    )
+
+    model: Annotated[
+        tuple[str, ...],
+        Several,
+        Option(
+            "Segmenter that `patchword align` made, or its .onnx file; may be given several times, to compare. By "
+            "default Toytown's, without training.",
+            "PATH",
+            many=True,
+        ),
+    ] = ()
+    method: Annotated[
+        tuple[str, ...],
+        Several,
+        Option("A training-free method beside the models; may be given several times.", "NAME", many=True),
+    ] = ()
+    labels: Annotated[str | None, Option("Folder of labels to review.", "FOLDER")] = None
+    root: Annotated[
+        str | None, Option("Folder inside which jobs may read and write; without one there are no jobs.", "FOLDER")
+    ] = None
+
+
+class LabelStudioConfig(ServerOptions):
+    """Answer Label Studio: masks to begin with in every task, and a mask where somebody clicks."""
+
+    COMMAND: ClassVar[str] = "label-studio-backend"
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "patchword label-studio-backend --label-studio-url http://localhost:8080",
+        "patchword label-studio-backend --model model/ --mask-generator facebook/sam-vit-base --root photos/",
+    )
+
+    model: Annotated[
+        str | None,
+        Option(
+            "Segmenter that `patchword align` made, or its .onnx file. By default Toytown's, without training.", "PATH"
+        ),
+    ] = None
+    method: Annotated[str | None, Option("A training-free method instead of a model.", "NAME")] = None
+    background: Background = None
+    threshold: Annotated[
+        float, Field(ge=0, lt=1), Option("Pixels of a lower confidence than this get no label, 0 to 1.", "N")
+    ] = 0.0
+    label_studio_url: Annotated[
+        str | None,
+        Option(
+            "Address of Label Studio, the only host that pictures are fetched from; by default that of the variable "
+            "LABEL_STUDIO_URL, if any.",
+            "URL",
+        ),
+    ] = None
+    label_studio_key: Annotated[
+        str | None,
+        Option(
+            "Its access token, sent to that host alone; by default that of the variable LABEL_STUDIO_API_KEY, if any.",
+            "TEXT",
+            kept=False,
+        ),
+    ] = None
+    root: Annotated[
+        str | None, Option("Folder of pictures that tasks name by path, as Label Studio's local files.", "FOLDER")
+    ] = None
+    port: Annotated[int, Field(ge=0, le=65_535), Option("Port; 0 takes a free one.", "N")] = 9090
+
+    def check(self) -> None:
+        super().check()
+        if self.model is not None and self.method is not None:
+            raise PatchwordError("option 'model' and option 'method' are both given; use one of them")
+        url = self.label_studio_url
+        try:
+            parts = urlsplit(url or "http://localhost")
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+            _ = parts.port
+        except ValueError:
+            good = False
+        if not good:
+            raise PatchwordError(
+                f"option 'label_studio_url' is {url!r}; it must be an address such as http://localhost:8080"
+            )
 
 
 def is_loopback(host: str) -> bool:

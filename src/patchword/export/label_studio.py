@@ -26,6 +26,7 @@ from patchword.data.coco_masks import filled_safely, polygon_points
 from patchword.data.folders import write_bytes
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError, SizeError, UnusableError
+from patchword.export.brush import decode_brush, encode_brush
 from patchword.export.files import text_bytes, write_json_array
 from patchword.export.instances import Piece
 from patchword.export.job import Job, Picture
@@ -59,26 +60,56 @@ def _tasks(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _region(job: Job, picture: Picture, piece: Piece, number: int) -> dict[str, Any]:
-    height, width = picture.size
     name = job.categories[piece.class_index].name
     if job.settings.shapes == "masks":
-        tag, kind = BRUSH, "brushlabels"
-        value: dict[str, Any] = {"format": "rle", "rle": encode_brush(piece.mask()), "brushlabels": [name]}
+        tag, shape = BRUSH, brush_value(piece.mask())
     else:
         points = job.loss.polygon(piece, name=picture.name, tolerance=job.settings.tolerance)
-        percent = (points * (100 / width, 100 / height)).tolist()
-        tag, kind, value = POLYGON, "polygonlabels", {"points": percent, "closed": True, "polygonlabels": [name]}
+        tag, shape = POLYGON, polygon_value(points, size=picture.size)
+    return region_of(
+        shape, label=name, key=f"{picture.number}-{number}", tags=(tag, IMAGE), size=picture.size, score=piece.score
+    )
+
+
+def brush_value(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """What a brush region holds beside its label: a mask (h, w)."""
+    return {"format": "rle", "rle": encode_brush(mask)}
+
+
+def polygon_value(points: NDArray[np.float64], *, size: tuple[int, int]) -> dict[str, Any]:
+    """What a polygon region holds beside its label: points (n, 2) x, y in pixels, which it has in percent."""
+    return {"points": (points * (100 / size[1], 100 / size[0])).tolist(), "closed": True}
+
+
+def region_of(
+    shape: Mapping[str, Any],
+    *,
+    label: str,
+    key: str,
+    tags: tuple[str, str],
+    size: tuple[int, int],
+    score: float | None,
+) -> dict[str, Any]:
+    """A region as Label Studio has it in predictions.
+
+    Args:
+        shape: `brush_value` or `polygon_value`.
+        key: its id among those of its picture.
+        tags: names of the control and of the picture in the labelling interface.
+        size: (height, width) of the picture in pixels.
+    """
+    kind = "brushlabels" if "rle" in shape else "polygonlabels"
     region = {
-        "id": f"{picture.number}-{number}",
+        "id": key,
         "type": kind,
-        "from_name": tag,
-        "to_name": IMAGE,
-        "original_width": width,
-        "original_height": height,
+        "from_name": tags[0],
+        "to_name": tags[1],
+        "original_width": size[1],
+        "original_height": size[0],
         "image_rotation": 0,
-        "value": value,
+        "value": {**shape, kind: [label]},
     }
-    return region if piece.score is None else region | {"score": piece.score}
+    return region if score is None else region | {"score": score}
 
 
 def _interface(job: Job) -> str:
@@ -90,94 +121,6 @@ def _interface(job: Job) -> str:
     for tag, name in (("BrushLabels", BRUSH), ("PolygonLabels", POLYGON)):
         lines += [f'  <{tag} name="{name}" toName="{IMAGE}">', *labels, f"  </{tag}>"]
     return "\n".join([*lines, "</View>"]) + "\n"
-
-
-_COUNT_BITS = (3, 4, 8, 16)
-_WORD_BITS = 8
-_CHANNELS = 4
-_LONGEST = 1 << _COUNT_BITS[-1]
-_MOST_WORDS = (1 << 32) - 1
-_OPAQUE = 128
-
-
-def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
-    words = mask.size * _CHANNELS
-    if words > _MOST_WORDS:
-        raise PatchwordError(f"mask has {mask.size:,} pixels; label-studio's brush holds {_MOST_WORDS // _CHANNELS:,}")
-    lengths, values = _runs(mask.ravel())
-    size = np.searchsorted(np.array([1 << bits for bits in _COUNT_BITS]), lengths)
-    count_bits = np.array(_COUNT_BITS)[size]
-    codes = (((4 + size) << count_bits) | (lengths - 1)) << _WORD_BITS | values
-    codes = np.concatenate([[words, _WORD_BITS - 1, *(bits - 1 for bits in _COUNT_BITS)], codes])
-    widths = np.concatenate([[32, 5, 4, 4, 4, 4], 3 + count_bits + _WORD_BITS])
-    return _pack(codes, widths)
-
-
-def decode_brush(packed: Sequence[int], *, size: tuple[int, int], place: str) -> NDArray[np.bool_]:
-    """Unpack a mask (h, w); a pixel is inside where it is at least half opaque."""
-    try:
-        bits = _Bits(bytes(packed))
-        words = bits.read(32)
-        if words != size[0] * size[1] * _CHANNELS:
-            raise PatchwordError(f"{place}: brush region holds {words} bytes; {size[0]} x {size[1]} pixels need 4 each")
-        word_bits = bits.read(5) + 1
-        count_bits = [bits.read(4) + 1 for _ in range(4)]
-        picture: NDArray[np.unsignedinteger[Any]] = np.zeros(
-            words, dtype=np.uint8 if word_bits <= _WORD_BITS else np.uint32
-        )
-        done = 0
-        while done < words:
-            repeated = bits.read(1)
-            until = done + bits.read(count_bits[bits.read(2)]) + 1
-            if until > words:
-                raise PatchwordError(f"{place}: brush region is damaged: it holds more than its {words} bytes")
-            if repeated:
-                picture[done:until] = bits.read(word_bits)
-            else:
-                picture[done:until] = [bits.read(word_bits) for _ in range(until - done)]
-            done = until
-    except (EOFError, TypeError, ValueError) as error:
-        if isinstance(error, PatchwordError):
-            raise
-        raise PatchwordError(f"{place}: brush region is damaged: {error}") from None
-    alpha: NDArray[np.bool_] = picture.reshape(*size, _CHANNELS)[:, :, 3] >= _OPAQUE
-    return alpha
-
-
-def _runs(flat: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lengths in bytes, none above the longest, and values 0 or 255 of a row of pixels."""
-    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
-    lengths = np.diff(starts, append=flat.size) * _CHANNELS
-    values = np.where(flat[starts], 255, 0)
-    blocks = -(-lengths // _LONGEST)
-    last = np.cumsum(blocks) - 1
-    parts = np.full(int(blocks.sum()), _LONGEST)
-    parts[last] = lengths - (blocks - 1) * _LONGEST
-    return parts, np.repeat(values, blocks)
-
-
-def _pack(codes: NDArray[np.int64], widths: NDArray[np.int64]) -> list[int]:
-    """Numbers of so many bits each, one after the other."""
-    place = np.arange(int(widths.sum())) - np.repeat(np.cumsum(widths) - widths, widths)
-    bits = np.repeat(codes, widths) >> (np.repeat(widths, widths) - 1 - place) & 1
-    packed: list[int] = np.packbits(bits.astype(np.uint8)).tolist()
-    return packed
-
-
-class _Bits:
-    """Reads numbers of up to 32 bits from bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._place = 0
-
-    def read(self, count: int) -> int:
-        first, skipped = divmod(self._place, 8)
-        self._place += count
-        if self._place > len(self._data) * 8:
-            raise EOFError("it ends too early")
-        window = int.from_bytes(self._data[first : first + 5].ljust(5, b"\0"), "big")
-        return window >> (40 - skipped - count) & ((1 << count) - 1)
 
 
 _LABELS = "labels"  # ends the type of a region that carries them, such as brushlabels
@@ -317,11 +260,11 @@ def _photograph(
     for field in fields:
         if field not in texts:
             return place.rpartition(": ")[2], f"{place} has no field {field!r}; it has {', '.join(texts) or 'none'}"
-        readings = _readings(texts[field])
+        read = readings(texts[field])
         try:
-            found[photographs.named(*readings, place=place)] = field
+            found[photographs.named(*read, place=place)] = field
         except PatchwordError as error:
-            told = readings[0], str(error)
+            told = read[0], str(error)
         if found and wanted:
             break
     if len(found) == 1:
@@ -333,7 +276,7 @@ def _photograph(
     return place.rpartition(": ")[2], reason
 
 
-def _readings(address: str) -> list[str]:
+def readings(address: str) -> list[str]:
     """What a path or address may name: as addresses are read, then with "+", "#" and "?" as parts of a name."""
     literal = _LOCAL_FILE.split(_HOST.sub("", address), maxsplit=1)[-1]
     try:
@@ -342,8 +285,8 @@ def _readings(address: str) -> list[str]:
         standard = local[0] if local else unquote(parts.path)
     except ValueError:  # a host in brackets that is none
         standard = ""
-    readings = [each.lstrip("/") for each in (standard, unquote(literal), literal)]
-    return list(dict.fromkeys(each for each in readings if each)) or [address]
+    found = [each.lstrip("/") for each in (standard, unquote(literal), literal)]
+    return list(dict.fromkeys(each for each in found if each)) or [address]
 
 
 def _painted(shapes: Sequence[_Shape], place: str, size: tuple[int, int]) -> Painted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.serving.answers import Found, as_json, class_list
 from patchword.serving.engine import Ask, Engine, Picture, Pictures
 from patchword.serving.limits import RefusedError
-from patchword.serving.models import DECIDING, SEEING, Pixels
+from patchword.serving.models import DECIDING, SEEING, Model, Pixels
 from patchword.serving.records import Models, OneShot, Problem, Remembered, SegmentAsk, Segmented
 from patchword.serving.uploads import decode_upload, media_allowed, of_base64
 
@@ -135,7 +135,7 @@ def segment_router(
 
     def checked(body: SegmentAsk, *, picture: Picture) -> Ask:
         model = model_of(body.model)
-        vocabulary = _vocabulary(model, body, limits=limits)
+        vocabulary = asked_vocabulary(model, body.classes, body.background, limits=limits)
         settings = _settings({**model.defaults, **body.settings}, limits=limits, own=model.image_size)
         model.check(picture.size, settings)
         return Ask(body.model, picture, vocabulary, settings)
@@ -150,15 +150,16 @@ def segment_router(
     return router
 
 
-def _vocabulary(model: Any, body: SegmentAsk, *, limits: ServeSettings) -> Vocabulary:
+def asked_vocabulary(
+    model: Model, classes: Sequence[str] | None, background: Sequence[str] | None, *, limits: ServeSettings
+) -> Vocabulary:
     """The classes of a request; words are names, never paths."""
-    words = sum(text.count(";") + 1 for text in (*(body.classes or ()), *(body.background or ())))
+    words = sum(text.count(";") + 1 for text in (*(classes or ()), *(background or ())))
     if words > limits.classes:
         raise RefusedError(422, f"there are {words} words; {limits.classes} is the limit", kind="values")
-    if body.classes is not None and not body.classes:
+    if classes is not None and not classes:
         raise RefusedError(422, "classes is empty; name some, or leave it out", kind="values")
-    found: Vocabulary = model.vocabulary(body.classes, body.background)
-    return found
+    return model.vocabulary(classes, background)
 
 
 def _settings(values: Mapping[str, Any], *, limits: ServeSettings, own: int) -> SegmentSettings:

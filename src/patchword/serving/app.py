@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from patchword import __version__
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import ServeConfig, ServerOptions
 from patchword.errors import PatchwordError
 from patchword.serving.api import PROBLEMS, segment_router, shorten
 from patchword.serving.engine import Engine, Pictures
@@ -44,11 +45,7 @@ def create_app(config: ServeConfig) -> FastAPI:
         engine.stop()
         end_work()
 
-    app = FastAPI(title="patchword", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, config=config, metrics=metrics)
-    app.add_exception_handler(PatchwordError, _refused(metrics))
-    app.add_exception_handler(RequestValidationError, _refused(metrics))
-    app.add_exception_handler(HTTPException, _refused(metrics))
+    app = bare_app(engine, config=config, metrics=metrics, lifespan=lifespan)
     examples: Mapping[str, str] = {}
     if not (config.model or config.method):
         from patchword.toytown.playground import EXAMPLES
@@ -56,6 +53,22 @@ def create_app(config: ServeConfig) -> FastAPI:
         examples = EXAMPLES
     for router in (segment_router(engine, pictures, limits=limits, examples=examples), *routers):
         app.include_router(router, responses=PROBLEMS)
+    for path, file in PAGES.items():
+        app.add_api_route(path, _page(file), include_in_schema=False, response_class=FileResponse)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def bare_app(engine: Engine, *, config: ServerOptions, metrics: Metrics, lifespan: Any, **guard: Any) -> FastAPI:
+    """An application that lets through what keeps to the limits, gives reasons, and says how it is.
+
+    Args:
+        guard: further arguments of `Guard`.
+    """
+    app = FastAPI(title="patchword", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, config=config, metrics=metrics, **guard)
+    for kind in (PatchwordError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _refused(metrics))
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:
@@ -73,9 +86,6 @@ def create_app(config: ServeConfig) -> FastAPI:
         """Counters, for Prometheus."""
         return Response(metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
-    for path, file in PAGES.items():
-        app.add_api_route(path, _page(file), include_in_schema=False, response_class=FileResponse)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
 

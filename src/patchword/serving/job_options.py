@@ -118,7 +118,7 @@ def inside(value: object, *, root: Path, option: str, there: bool = False) -> Pa
         raise PatchwordError(f"{option} {value!r} belongs to patchword itself")
     try:
         path = (root / value).resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, UnicodeError):
         raise PatchwordError(f"{option} {value!r} cannot be followed") from None
     if not path.is_relative_to(root) or path == root:
         raise PatchwordError(f"{option} {value!r} leads out of the root folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from patchword.config.serve import ServeConfig, is_loopback
+from patchword.config.serve import ServerOptions, is_loopback
 from patchword.errors import PatchwordError
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ HEADERS = {
 """Of every answer: scripts, styles and pictures come from this server alone, and none stand in the page."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_GUARDED = ("/v1/", "/metrics")  # pages and their files hold no secrets, and ask for the token themselves
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _BODIES = 8  # bodies of the largest size that are held at once; a matter of memory only
 _DRAIN_SECONDS = 2.0
@@ -63,12 +63,18 @@ class Guard:
     """Lets requests through that keep to the limits; all others are answered here, with a reason.
 
     Bodies are read here, whole, before the application sees a request: it is never slowed down by a slow client.
+
+    Args:
+        guarded: what paths begin with that need the token.
     """
 
-    def __init__(self, app: ASGIApp, *, config: ServeConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, config: ServerOptions, metrics: Metrics, guarded: tuple[str, ...] = ("/v1/", "/metrics")
+    ) -> None:
         self.app = app
         self._limits = config.limits
         self._token = config.token
+        self._guarded = guarded
         self._local = config.is_local
         self._metrics = metrics
         self._most = int(config.limits.megabytes * 1e6)
@@ -119,13 +125,11 @@ class Guard:
             raise RefusedError(403, f"this server answers for this machine alone, not for {host!r}", kind="host")
         if scope["method"] not in _SAFE and not _same_origin(headers):
             raise RefusedError(403, "requests from pages of other sites are refused", kind="origin")
-        if self._token and scope["path"].startswith(_GUARDED):
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(
-                given.strip().encode("latin-1", "replace"), self._token.encode()
-            ):
-                reason = "this server wants its token: send the header Authorization: Bearer TOKEN"
-                raise RefusedError(401, reason, kind="token", headers={"WWW-Authenticate": "Bearer"})
+        given = _secret(headers.get("authorization", ""))
+        guarded = self._token and scope["path"].startswith(self._guarded)
+        if guarded and not hmac.compare_digest(given, (self._token or "").encode()):
+            reason = "this server wants its token: send the header Authorization: Bearer TOKEN"
+            raise RefusedError(401, reason, kind="token", headers={"WWW-Authenticate": "Bearer"})
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._most:
             raise self._too_large()
@@ -219,6 +223,18 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def _secret(authorization: str) -> bytes:
+    """The token of a header: a bearer's, or the password of basic authentication, whoever the user is."""
+    kind, _, given = authorization.partition(" ")
+    secret = given.strip().encode("latin-1", "replace")
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(secret, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return secret if kind.lower() == "bearer" else b""
 
 
 def _hostname(host: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchword.config.segment import SegmentSettings
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import ServeConfig, ServerOptions
 from patchword.data.masks import LabelMap
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -97,21 +97,27 @@ class TorchModel:
 
 def open_models(config: ServeConfig) -> dict[str, Model]:
     """All models by id; the first is called "default". Without any, Toytown's."""
-    opened: list[Model] = [_open(config, model=path) for path in config.model]
-    opened += [_open(config, method=name) for name in config.method]
-    if not opened:
-        from patchword.toytown import playground
-
-        segmenters: Any = playground.open_segmenters(
-            mask_generator=config.mask_generator, device=config.device, dtype=config.dtype
-        )
-        known = playground.vocabulary()
-        opened = [TorchModel(one, name=name, trained=known, defaults=playground.SETTINGS) for name, one in segmenters]
+    opened: list[Model] = [open_model(config, model=path) for path in config.model]
+    opened += [open_model(config, method=name) for name in config.method]
+    opened = opened or list(toytown_models(config))
     ids = ["default", *(f"model-{number}" for number in range(2, len(opened) + 1))]
     return dict(zip(ids, opened, strict=True))
 
 
-def _open(config: ServeConfig, *, model: str | None = None, method: str | None = None) -> Model:
+def toytown_models(config: ServerOptions) -> Iterator[Model]:
+    """Toytown's two methods without training, each opened when it is asked for."""
+    from patchword.toytown import playground
+
+    segmenters: Any = playground.open_segmenters(
+        mask_generator=config.mask_generator, device=config.device, dtype=config.dtype
+    )
+    known = playground.vocabulary()
+    for name, one in segmenters:
+        yield TorchModel(one, name=name, trained=known, defaults=playground.SETTINGS)
+
+
+def open_model(config: ServerOptions, *, model: str | None = None, method: str | None = None) -> Model:
+    """A trained segmenter, an ONNX file, or a training-free method."""
     from patchword.segmentation.opening import ONNX, check_parts, open_segmenter
 
     parts: dict[str, Any] = {

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +32,10 @@ from patchword.labeling.review import (
     segments_key,
 )
 from patchword.labeling.reviewed import reviewed_map
-from patchword.models.loading import Loader
 from patchword.models.registry import ModelName
-
-if TYPE_CHECKING:
-    from patchword.models.sam import SamMaskGenerator
+from patchword.serving.clicks import Clicks
 
 _PICTURE_SIDE = 2048  # pixels of a photograph as the page gets it
-_EMBEDDINGS = 4  # photographs whose embeddings are kept for further clicks
 
 
 @dataclass(frozen=True)
@@ -79,11 +74,8 @@ class ReviewDesk:
         self.log = ReviewLog(self.dataset.folder)
         self.items = {spoken(item.record.name): item for item in self.dataset.items}
         recorded = self.dataset.mask_generator
-        self._named: Any = mask_generator or (ModelName.of(recorded) if recorded is not None else None)
-        self._loader = Loader(device, dtype)
-        self._generator: SamMaskGenerator | None = None
-        self._embeddings: OrderedDict[str, Any] = OrderedDict()
-        self._models = threading.Lock()
+        named = mask_generator or (ModelName.of(recorded) if recorded is not None else None)
+        self._clicks = Clicks(named, device=device, dtype=dtype) if named is not None else None
         self._reading = threading.Lock()  # the log, which one thread brings up to date at a time
         self._keys: dict[str, tuple[int, str]] = {}
         self._scores: dict[str, float] = {}
@@ -97,7 +89,7 @@ class ReviewDesk:
 
     @property
     def answers_clicks(self) -> bool:
-        return self._named is not None
+        return self._clicks is not None
 
     def item(self, name: str) -> LabelledItem:
         """A photograph by its name; no path is ever opened that is not of the data set."""
@@ -221,21 +213,10 @@ class ReviewDesk:
     ) -> tuple[NDArray[np.bool_], float]:
         """What the mask generator finds at points (inside or outside the thing) and in a box."""
         self.item(name)  # refuses any other name
-        if self._named is None:
+        if self._clicks is None:
             raise ConflictError("these labels name no mask generator; start the server with --mask-generator")
-        with self._models:
-            if self._generator is None:
-                self._generator = cast("SamMaskGenerator", self._loader.mask_generator(self._named))
-            embedding = self._embeddings.get(name)
-            if embedding is None:
-                from patchword.data.images import to_tensor
-
-                (embedding,) = self._generator.embed([to_tensor(self._pixels(name))])
-                self._embeddings[name] = embedding
-                while len(self._embeddings) > _EMBEDDINGS:
-                    self._embeddings.popitem(last=False)
-            self._embeddings.move_to_end(name)
-            return self._generator.mask_at(embedding, points, labels=labels, box=box)
+        pointed = {"points": points, "labels": labels, "box": box}
+        return self._clicks.mask_at(name, lambda: self._pixels(name), at=lambda _: pointed)
 
     def _pixels(self, name: str) -> NDArray[np.uint8]:
         item = self.item(name)

@@ -9,7 +9,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import LabelStudioConfig, ServeConfig, ServerOptions
 from patchword.errors import PatchwordError, PatchwordWarning
 
 if TYPE_CHECKING:
@@ -20,15 +20,17 @@ _CONNECTIONS = 2  # for each request that may be worked on
 _KEEP_ALIVE = 15  # seconds without a request after which a connection is closed
 
 
-def serve(config: ServeConfig) -> None:
+def serve(config: ServeConfig | LabelStudioConfig) -> None:
     """Serve until SIGTERM or SIGINT comes; requests in flight finish."""
     try:
         import python_multipart  # noqa: F401  (the framework looks for it when the first form comes)
 
         from patchword.serving.app import create_app
+        from patchword.serving.studio import create_studio_app
     except ImportError as error:
         raise PatchwordError(f"the server needs {error.name}: pip install 'patchword[serve]'") from None
-    server = make_server(create_app(config), config=config)
+    app = create_studio_app(config) if isinstance(config, LabelStudioConfig) else create_app(config)
+    server = make_server(app, config=config)
     listening = listen(config.host, port=config.port)
     host, port = listening.getsockname()[:2]
     say_where(config, address=f"http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -38,7 +40,7 @@ def serve(config: ServeConfig) -> None:
         server.run(sockets=[listening])
 
 
-def make_server(app: Any, *, config: ServeConfig) -> uvicorn.Server:
+def make_server(app: Any, *, config: ServerOptions) -> uvicorn.Server:
     """A server of an application, not started."""
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -83,7 +85,7 @@ def listen(host: str, *, port: int) -> socket.socket:
         raise PatchwordError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
 
 
-def say_where(config: ServeConfig, *, address: str) -> None:
+def say_where(config: ServerOptions, *, address: str) -> None:
     """Say where the pages are, and loudly when the network reaches them."""
     if not config.is_local:
         open_to = "who has the token" if config.token else "EVERYONE, without a token"
