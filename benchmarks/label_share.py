@@ -39,7 +39,7 @@ from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
 from patchword.data.image_files import find_images
 from patchword.data.images import read_image, to_tensor
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling import mask_generator
 from patchword.labeling.image import LabelParts

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchword.data.colours import palette
-from patchword.data.masks import LabelMap, Segment, run_lengths
+from patchword.data.masks import LabelMap, Segment
+from patchword.data.run_lengths import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.export.instances import Piece, pieces_of

@@ -67,7 +67,9 @@ def generate(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
 
 def ours(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
     return [
-        (mask.predicted_iou, mask.mask()) for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
+        (mask.predicted_iou, mask.window().whole())
+        for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
+        for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
     ]
 
 

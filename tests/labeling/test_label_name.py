@@ -9,7 +9,7 @@ from label_fakes import ColourClip, RegionSam, picture
 
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import MaskWindow, run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.clip_crops import ClassLocalization, relevance_maps, word_scores
 from patchword.labeling.embeddings import masked_crop, plain_crop
@@ -111,7 +111,7 @@ def test_the_mask_decides_what_the_token_sees() -> None:
 
 
 def test_the_outside_of_a_masked_crop_is_the_mean_colour() -> None:
-    crop = masked_crop(to_tensor(SCENE), RED.mask(), encoder=ColourClip(), side=18)
+    crop = masked_crop(to_tensor(SCENE), RED.window(), encoder=ColourClip(), side=18)
     assert crop.shape == (1, 3, 18, 18)
     # The mask is 16 x 8 with two pixels around it where the picture has them: below and to the left.
     assert crop[0, :, 2, 12].tolist() == pytest.approx([1, 0, 0], abs=0.05)
@@ -125,7 +125,7 @@ def test_the_plain_crop_is_the_square_around_the_mask(corner: tuple[int, int]) -
     top, left = corner
     mask = np.zeros((24, 40), dtype=bool)
     mask[top : top + 4, left : left + 10] = True
-    crop = plain_crop(to_tensor(image), mask, side=12)
+    crop = plain_crop(to_tensor(image), MaskWindow.of(run_lengths(mask)), side=12)
     # Ten pixels and one more on either side: twelve, of which four rows are the mask's.
     expected = image[max(top - 4, 0) : top + 8, max(left - 1, 0) : left + 11]
     torch.testing.assert_close(crop, resize(to_tensor(expected), size=(12, 12)))

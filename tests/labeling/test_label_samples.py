@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import MaskWindow, run_counts, run_lengths
 from patchword.errors import PatchwordError
-from patchword.labeling.quality.assess import Lattice, Runs, run_counts
+from patchword.labeling.clip_crops import cell_shares, window_shares
+from patchword.labeling.quality.assess import Lattice, Runs
 
 
 @given(
@@ -28,9 +30,22 @@ def test_masks_at_points_are_the_decoded_masks_there(
     coarse = np.random.default_rng(seed).random((rows, columns)) < share
     mask = coarse.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
     lattice = Lattice.over(mask.shape, side=side)
-    found = Runs.of(run_lengths(mask)).at(lattice.rows, lattice.columns)
+    runs = run_lengths(mask)
+    found = Runs.of(runs).at(lattice.rows, lattice.columns)
     np.testing.assert_array_equal(found, mask[np.ix_(lattice.rows, lattice.columns)])
     assert found.shape == lattice.shape == (min(height, side), min(width, side))
+    window = MaskWindow.of(runs)
+    np.testing.assert_array_equal(window.whole(), mask)
+    assert window.run_lengths() == MaskWindow(mask, 0, 0, mask.shape).run_lengths() == runs
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows):
+        assert (window.top, window.rows.stop - 1, window.left, window.columns.stop - 1) == (
+            *rows[[0, -1]],
+            *columns[[0, -1]],
+        )
+    for grid in ((2, 3), (64, 64)):
+        expected = cell_shares(torch.from_numpy(mask)[None], grid=grid)[0]
+        assert torch.equal(window_shares(window, grid=grid), expected)
 
 
 def test_long_runs_of_many_digits() -> None:

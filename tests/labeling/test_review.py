@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchword.config.label import LabelSettings
-from patchword.data.masks import LabelMap, run_lengths
+from patchword.data.masks import LabelMap
+from patchword.data.run_lengths import run_lengths
 from patchword.errors import PatchwordError
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import refuse_corrections

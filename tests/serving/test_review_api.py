@@ -17,7 +17,7 @@ from PIL import Image
 
 from patchword.data.coco_masks import decode_segmentation
 from patchword.data.folders import json_text
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import run_lengths
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.quality.records import QualityParts, QualityRecord
 from patchword.labeling.review import ReviewLog

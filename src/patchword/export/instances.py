@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from patchword.data.components import NOTHING, Components, connected_components
-from patchword.data.masks import LabelMap, RunLengths, Segment
+from patchword.data.masks import LabelMap, Segment
+from patchword.data.run_lengths import RunLengths
 from patchword.errors import PatchwordError
 
 

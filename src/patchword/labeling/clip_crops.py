@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from patchword.config.label import LabelSettings
+from patchword.data.run_lengths import MaskWindow
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import resize
@@ -331,6 +333,23 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     inside = (before[..., stops] - before[..., starts]).float()  # (n, rows, columns)
     heights = torch.tensor([stop - start for start, stop in rows], device=masks.device)
     shares: Tensor = inside / heights[:, None] / (stops - starts)
+    return shares
+
+
+def window_shares(mask: MaskWindow, *, grid: tuple[int, int]) -> Tensor:
+    """What `cell_shares` gives for one mask, (rows, columns); only where the mask lies pixels are counted."""
+    rows, columns = (cell_spans(side, count=count) for side, count in zip(mask.size, grid, strict=True))
+    inside = torch.from_numpy(np.ascontiguousarray(mask.inside))
+    high, wide = inside.shape
+    bands = torch.zeros(len(rows), wide, dtype=torch.int32)
+    for band, (start, stop) in zip(bands, rows, strict=True):
+        first, last = max(start - mask.top, 0), min(stop - mask.top, high)
+        if first < last:
+            band[:] = inside[first:last].sum(0, dtype=torch.int32)
+    before = functional.pad(bands.cumsum(1), (1, 0))  # (rows, w' + 1) pixels inside, left of each column
+    starts, stops = (torch.tensor(columns).T - mask.left).clamp(0, wide)
+    heights, widths = (torch.tensor([stop - start for start, stop in spans]) for spans in (rows, columns))
+    shares: Tensor = (before[:, stops] - before[:, starts]).float() / heights[:, None] / widths
     return shares
 
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
 from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.folders import write_bytes
+from patchword.data.run_lengths import MaskWindow
 from patchword.data.storage import is_stored
 from patchword.errors import PatchwordError
 from patchword.models.pixels import resize
@@ -86,40 +85,42 @@ class MaskEmbeddings:
         return found
 
 
-def masked_crop(image: Tensor, mask: NDArray[np.bool_], *, encoder: ImageTextEncoder, side: int) -> Tensor:
+def masked_crop(image: Tensor, mask: MaskWindow, *, encoder: ImageTextEncoder, side: int) -> Tensor:
     """The box of a mask and a little around it, stretched to a square, without what is outside the mask.
 
     Args:
         image: (1, 3, h, w).
-        mask: (h, w), not empty.
+        mask: of the image, not empty.
         encoder: whose mean colour the outside takes, which is zero to it.
         side: of the result in pixels.
 
     Returns:
         (1, 3, side, side).
     """
-    (top, bottom), (left, right), around = _box(mask)
-    window = _window(top - around, bottom + around, left - around, right + around)
-    inside = torch.from_numpy(np.ascontiguousarray(mask[window])).to(image.device)
+    rows, columns, around = mask.rows, mask.columns, _context(mask)
+    window = _window(image, rows.start - around, rows.stop + around, columns.start - around, columns.stop + around)
+    inside = torch.from_numpy(mask.part(*window)).to(image.device)
     mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
     return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))
 
 
-def plain_crop(image: Tensor, mask: NDArray[np.bool_], *, side: int) -> Tensor:
+def plain_crop(image: Tensor, mask: MaskWindow, *, side: int) -> Tensor:
     """The square around a mask, as far as the image goes, with all that is in it; arguments as of `masked_crop`."""
-    (top, bottom), (left, right), around = _box(mask)
-    length = max(bottom - top, right - left) + 2 * around
-    above, before = top - (length - bottom + top) // 2, left - (length - right + left) // 2
-    window = _window(above, above + length, before, before + length)
+    high, wide = mask.inside.shape
+    length = max(high, wide) + 2 * _context(mask)
+    above, before = mask.top - (length - high) // 2, mask.left - (length - wide) // 2
+    window = _window(image, above, above + length, before, before + length)
     return resize(image[(..., *window)], size=(side, side))
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Rows and columns that a mask lies in, and how much around it is shown, in pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    (top, bottom), (left, right) = ((int(each[0]), int(each[-1]) + 1) for each in (rows, columns))
-    return (top, bottom), (left, right), round(_CONTEXT * max(bottom - top, right - left))
+def _context(mask: MaskWindow) -> int:
+    """How much around a mask is shown, in pixels."""
+    high, wide = mask.inside.shape
+    around: int = round(_CONTEXT * max(high, wide))
+    return around
 
 
-def _window(top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:
-    return slice(max(top, 0), bottom), slice(max(left, 0), right)
+def _window(image: Tensor, top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:
+    """Rows and columns, as far as the image goes."""
+    height, width = image.shape[-2:]
+    return slice(max(top, 0), min(bottom, height)), slice(max(left, 0), min(right, width))

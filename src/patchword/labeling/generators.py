@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
 from patchword.data.masks import Segment
+from patchword.data.run_lengths import MaskWindow
 from patchword.labeling.clip_crops import (
     ClassLocalization,
     Uncertainty,
@@ -22,14 +21,16 @@ from patchword.labeling.clip_crops import (
     crop_side,
     pooled,
     uncertainties,
+    window_shares,
     word_scores,
 )
 from patchword.labeling.embeddings import CELLS, MaskEmbeddings, masked_crop, plain_crop
 from patchword.labeling.mask_generator import GeneratedMask
 from patchword.models.batching import Batches, within
+from patchword.models.mask_pixels import ENCODED_AT_ONCE, encode_masks
 from patchword.models.pixels import unit
 from patchword.models.protocols import ImageEmbedding, MaskGenerator
-from patchword.models.sam import ENCODED_AT_ONCE, encode_masks, stability_score
+from patchword.models.sam import stability_score
 
 if TYPE_CHECKING:
     from patchword.labeling.image import LabelParts
@@ -288,7 +289,7 @@ def _classify_some(
     """Classes of masks `start` to `stop` - 1 of those of all images laid end to end, by image."""
     owners = within([len(found) for found in masks], start=start, stop=stop)
     chosen = [masks[image][first:last] for image, first, last in owners]
-    decoded = [[mask.mask() for mask in own] for own in chosen]
+    decoded = [[mask.window() for mask in own] for own in chosen]
     tokens: Sequence[Tensor | None] = [None] * len(owners)
     if settings.token_weight > 0 or settings.mask_embeddings:
         encoder = parts.image_text
@@ -332,9 +333,9 @@ def _classify_some(
     return classified
 
 
-def _shares(masks: Sequence[NDArray[np.bool_]], *, grid: tuple[int, int]) -> Tensor:
-    """The share of each cell of a grid that lies inside each mask, (n, rows, columns), one mask at a time."""
-    return torch.cat([cell_shares(torch.from_numpy(mask)[None], grid=grid) for mask in masks])
+def _shares(masks: Sequence[MaskWindow], *, grid: tuple[int, int]) -> Tensor:
+    """The share of each cell of a grid that lies inside each mask, (n, rows, columns)."""
+    return torch.stack([window_shares(mask, grid=grid) for mask in masks])
 
 
 def _segment(

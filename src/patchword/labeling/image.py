@@ -315,12 +315,13 @@ def _summed(claims: Sequence[Segment], *, size: tuple[int, int], window: tuple[s
 
 def _inside(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The claim's mask within its window."""
-    mask = claim.mask()
-    if mask.shape != size:
+    mask = claim.window()
+    if mask.size != size:
         raise PatchwordError(
-            f"a mask of class {claim.class_name!r} has shape {mask.shape}; it must have the image's, {size}"
+            f"a mask of class {claim.class_name!r} has shape {mask.size}; it must have the image's, {size}"
         )
-    return mask[_window(claim)]
+    window = _window(claim)
+    return mask.inside if (mask.rows, mask.columns) == window else mask.whole()[window]
 
 
 def _rivals(claims: Sequence[Segment], *, number: int, margin: float) -> NDArray[np.bool_]:

@@ -8,21 +8,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
-from patchword.data.masks import RunLengths
+from patchword.data.run_lengths import MaskWindow, RunLengths
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.point_sampling import DecodedMasks, sample_points
 from patchword.models.batching import Batches, within
+from patchword.models.mask_pixels import ENCODED_AT_ONCE, Box, encode_masks
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size, model_size, resize
 from patchword.models.protocols import ImageEmbedding, MaskGenerator, PatchEncoder
-from patchword.models.sam import ENCODED_AT_ONCE, Box, box_nms, boxes_of, encode_masks, stability_score
+from patchword.models.sam import box_nms, boxes_of, stability_score
 
 _FILTERED_AT_ONCE = 16  # masks at the size of the crop that are in memory together; changes no result
 
@@ -45,10 +44,9 @@ class GeneratedMask:
     stability: float
     points: Prompt
 
-    def mask(self) -> NDArray[np.bool_]:
-        """The mask, (h, w)."""
-        decoded: NDArray[np.bool_] = coco_mask.decode(dict(self.rle)).astype(bool)
-        return decoded
+    def window(self) -> MaskWindow:
+        """The mask where it lies."""
+        return MaskWindow.of(self.rle)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from patchword.data.folders import json_text, locked, write_bytes
-from patchword.data.masks import RunLengths, Segment
+from patchword.data.masks import Segment
+from patchword.data.run_lengths import RunLengths
 from patchword.errors import PatchwordError, WriteError
 from patchword.labeling.records import segments_path
 from patchword.runs.records import Record

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from patchword.config.label import LabelSettings
 from patchword.data.folders import write_json
 from patchword.data.images import read_image
@@ -255,7 +253,7 @@ def write_result(
 
 def _labelled(name: str, found: ImageLabels, *, content: str | None, settings: LabelSettings) -> ImageRecord:
     indices, label_map = found.label_map.indices, found.label_map
-    counted = np.bincount(indices.ravel(), minlength=label_map.ignore + 1)
+    counted = label_map.counts()
     present = tuple(class_name for index, class_name in enumerate(label_map.names) if counted[index])
     return ImageRecord(
         name=name,

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.data.masks import RunLengths, run_lengths
 from patchword.errors import PatchwordError
 from patchword.models.checkpoint import Adapter, Loaded, side_of
 from patchword.models.pixels import (
@@ -238,11 +237,6 @@ ADAPTERS = {
     ("sam2", "mask"): Adapter("Sam2Model", sam2_sizes, _build),
 }
 
-Box = tuple[int, int, int, int]
-
-ENCODED_AT_ONCE = 16
-"""Masks of full size that are in memory together."""
-
 
 def boxes_of(masks: Tensor) -> Tensor:
     """The box (n, 4) around each boolean mask (n, h, w) as x0, y0, x1, y1, x1 and y1 outside; 0 for an empty mask."""
@@ -297,34 +291,6 @@ def stability_score(logits: Tensor, *, offset: float) -> Tensor:
     inner = (logits > offset).sum((-1, -2))
     outer = (logits > -offset).sum((-1, -2))  # the inner mask lies within the outer one
     return inner / outer.clamp(min=1)
-
-
-def encode_masks(
-    logits: Tensor, start: int, stop: int, *, box: Box, image_size: tuple[int, int], frame: MaskFrame | None = None
-) -> list[RunLengths]:
-    """Bring masks `start` to `stop` - 1 to an image's pixels and run-length encode them.
-
-    Args:
-        logits: (n, h', w') of a part of the image, above 0 = inside.
-        box: the part as x0, y0, x1, y1 in pixels of the image, x1 and y1 outside.
-        image_size: (height, width) in pixels of the image.
-        frame: where the part lies in what the logits cover, where that is more than the part.
-
-    Returns:
-        the masks, of the image's size, nothing inside beyond the part.
-    """
-    x0, y0, x1, y1 = box
-    whole = (x0, y0, y1 - y0, x1 - x0) == (0, 0, *image_size)
-    full = full_logits(logits[start:stop], size=(y1 - y0, x1 - x0), frame=frame) > 0
-    parts = full.transpose(1, 2).contiguous().cpu().numpy()  # (n, w, h), columns first as run lengths have them
-    encoded = []
-    for part in parts:
-        canvas: NDArray[np.bool_] = part
-        if not whole:
-            canvas = np.zeros((image_size[1], image_size[0]), dtype=bool)
-            canvas[x0:x1, y0:y1] = part
-        encoded.append(run_lengths(canvas.T))
-    return encoded
 
 
 def inner_points(masks: Tensor, *, size: tuple[int, int], count: int, depth: float) -> Tensor:

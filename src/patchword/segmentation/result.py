@@ -15,7 +15,8 @@ from PIL import Image
 
 from patchword.config.segment import ALL_CLASSES, FolderSettings
 from patchword.data.folders import write_bytes
-from patchword.data.masks import LabelMap, run_lengths
+from patchword.data.masks import LabelMap
+from patchword.data.run_lengths import run_lengths
 from patchword.errors import PatchwordError
 from patchword.runs.pipeline import remove_files, why_unwritten
 from patchword.segmentation.pixels import class_shares
@@ -144,7 +145,7 @@ class SegmentationResult:
 
     def areas(self) -> dict[str, int]:
         """Pixels of each class that is there, largest first."""
-        counts = np.bincount(self.label_map.indices.ravel(), minlength=len(self.label_map.names))
+        counts = self.label_map.counts()
         found = [(name, int(counts[index])) for index, name in enumerate(self.label_map.names) if counts[index]]
         return dict(sorted(found, key=lambda entry: -entry[1]))
 
@@ -285,8 +286,7 @@ def class_areas(label_map: LabelMap, *, with_runs: bool) -> dict[str, ClassArea]
         label_map: of an image.
         with_runs: whether each has its run lengths.
     """
-    indices = label_map.indices
-    counts = np.bincount(indices.ravel(), minlength=len(label_map.names))
+    indices, counts = label_map.indices, label_map.counts()
     return {
         name: ClassArea(
             pixels=int(counts[index]),

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from patchword.data.masks import LabelMap, run_lengths
+from patchword.data.masks import LabelMap
+from patchword.data.run_lengths import run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.visualization.pages import hex_colour
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchword.config.serve import ServeConfig
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import run_lengths
 from patchword.errors import PatchwordError
 from patchword.labeling.review import Action, Decision
 from patchword.labeling.reviewed import change_of

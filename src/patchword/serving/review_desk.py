@@ -16,7 +16,7 @@ from PIL import Image
 
 from patchword.data.coco_masks import decode_segmentation
 from patchword.data.images import read_image
-from patchword.data.masks import run_lengths
+from patchword.data.run_lengths import run_lengths
 from patchword.errors import PatchwordError, UnusableError
 from patchword.labeling.dataset import LabelledDataset, LabelledItem
 from patchword.labeling.quality.records import ImageUncertainty, read_doubts

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from patchword.data.masks import LabelMap
 
 _LONGEST_NAME = 40
-_STRIP = 256  # rows that are painted at once
+_STRIP = 32  # rows that are painted at once, so that all of them stay in a processor's cache
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -53,25 +53,39 @@ def overlay(
     if not 0 <= opacity <= 1:
         raise PatchwordError(f"opacity is {opacity}; it must be 0 to 1")
     colours = label_map.class_colours()
-    painted = _paint(image, label_map, colours, opacity)
+    shares = _shares(label_map)
+    painted = _paint(image, label_map, colours, opacity, present=[value for value, _ in shares])
     picture = Image.fromarray(painted)
-    return _with_legend(picture, label_map, colours) if legend else picture
+    return _with_legend(picture, label_map, colours, shares) if legend else picture
 
 
 def _paint(
-    image: NDArray[np.uint8], label_map: LabelMap, colours: NDArray[np.uint8], opacity: float
+    image: NDArray[np.uint8],
+    label_map: LabelMap,
+    colours: NDArray[np.uint8],
+    opacity: float,
+    *,
+    present: Sequence[int],
 ) -> NDArray[np.uint8]:
-    painted = image.copy()
+    """Tint the values of each class by a table; what is ignored stays, turns black or turns white."""
+    values, ignore = np.arange(256, dtype=np.uint8)[:, None], label_map.ignore
+    named = [value for value in present if value != ignore]
+    tints = (colours[value] * np.float32(opacity) for value in named)
+    tables = [np.rint(values * np.float32(1 - opacity) + tint).astype(np.uint8) for tint in tints]
+    tables += [values.repeat(3, axis=1), np.zeros((256, 3), dtype=np.uint8), np.full((256, 3), 255, dtype=np.uint8)]
+    channels = np.ascontiguousarray(np.concatenate(tables).T)  # (3, tables * 256)
+    first_of = np.zeros(ignore + 1, dtype=np.intp)  # where the table of each class begins
+    first_of[[*named, ignore]] = np.arange(len(named) + 1) * 256
+    painted = np.empty_like(image)
     height, width = label_map.indices.shape
-    for top in range(0, height, _STRIP):  # the sums need many times the memory of the picture
+    for top in range(0, height, _STRIP):
         rows = slice(top, min(top + _STRIP, height))
-        indices, shown = label_map.indices[rows], painted[rows]
-        named = indices != label_map.ignore
-        tint = colours[indices[named]] * np.float32(opacity)  # (pixels, 3)
-        shown[named] = np.rint(shown[named] * np.float32(1 - opacity) + tint).astype(np.uint8)
-        dark, light = _hatching(height, width, rows=rows)
-        shown[~named & dark] = 0
-        shown[~named & light] = 255
+        first = first_of[label_map.indices[rows]]
+        if ignore in present:
+            dark, light = _hatching(height, width, rows=rows)
+            first += np.where(label_map.indices[rows] == ignore, 256 * dark + 512 * light, 0)
+        for channel, table in enumerate(channels):
+            np.take(table, first + image[rows, :, channel], out=painted[rows, :, channel], mode="clip")
     return painted
 
 
@@ -132,10 +146,11 @@ def _drawn_legend(
     return canvas
 
 
-def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8]) -> Image.Image:
+def _with_legend(
+    picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8], shares: Sequence[tuple[int, float]]
+) -> Image.Image:
     """Add the classes present under the picture, so that nothing of it is hidden."""
     size = _letter_size(*picture.size)
-    shares = _shares(label_map)
     entries = [_legend_entry(label_map, value, share, size) for value, share in shares]
     shown = [None if value == label_map.ignore else colours[value] for value, _ in shares]
     below = _drawn_legend(entries, shown, width=picture.width, size=size)
@@ -147,8 +162,8 @@ def _with_legend(picture: Image.Image, label_map: LabelMap, colours: NDArray[np.
 
 def _shares(label_map: LabelMap) -> list[tuple[int, float]]:
     """(index, share of the pixels) of what the map holds, largest first, ignore last."""
-    values, areas = np.unique(label_map.indices, return_counts=True)
-    found = [(int(value), int(area)) for value, area in zip(values, areas, strict=True)]
+    counts = label_map.counts()
+    found = [(value, int(counts[value])) for value in np.flatnonzero(counts).tolist()]
     found.sort(key=lambda entry: (entry[0] == label_map.ignore, -entry[1], entry[0]))
     return [(value, area / label_map.indices.size) for value, area in found]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from patchword.config.label import LabelSettings
-from patchword.data.masks import LabelMap, RunLengths, Segment
-from patchword.errors import PatchwordError
+from patchword.data.masks import LabelMap, Segment
+from patchword.data.run_lengths import RunLengths, run_ends
 from patchword.labeling.clip_crops import Detection
 from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.labeling.image import ImageLabels
@@ -80,11 +80,7 @@ class Runs:
     @classmethod
     def of(cls, mask: RunLengths) -> Runs:
         """Read run lengths."""
-        height, width = mask["size"]
-        ends = np.cumsum(run_counts(mask["counts"]))
-        if int(ends[-1]) != height * width:
-            raise PatchwordError(f"a mask of {height} x {width} pixels has runs of {int(ends[-1])}; it is damaged")
-        return cls(ends, height)
+        return cls(run_ends(mask), mask["size"][0])
 
     def at(self, rows: Positions, columns: Positions) -> NDArray[np.bool_]:
         """What the mask says at the crossings of rows and columns: (rows, columns).
@@ -96,38 +92,12 @@ class Runs:
         return inside
 
 
-def run_counts(compressed: str) -> Positions:
-    """Undo COCO's compression of run lengths.
-
-    Six bits a character, of which the highest says that the number goes on and, in the last character, the one below
-    is its sign; from the fourth run on a run is told by its difference from the one before last.
-
-    Returns:
-        (n,) lengths of the runs, outside first.
-    """
-    digits = np.frombuffer(compressed.encode("utf-8", errors="surrogatepass"), dtype=np.uint8).astype(np.int64) - 48
-    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise PatchwordError("run lengths of a mask are damaged")
-    last = np.flatnonzero((digits & 32) == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(digits)) - np.repeat(first, last - first + 1)
-    values = np.add.reduceat((digits & 31) << (5 * place), first)
-    values -= np.where(digits[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
-    counts = values.copy()
-    counts[1::2] = np.cumsum(values[1::2])  # the first run is told as it is, and so are the second and the third
-    counts[2::2] = np.cumsum(values[2::2])
-    if counts.min() < 0:
-        raise PatchwordError("run lengths of a mask are damaged")
-    return counts
-
-
 def _spread(length: int, side: int) -> Positions:
     count = min(length, side)
     return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
 
 
 _NOBODY = -1
-_PIXELS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -279,10 +249,7 @@ def weighted_mean(segments: Sequence[Segment], field: str) -> float | None:
 
 def count_pixels(label_map: LabelMap) -> dict[int, int]:
     """Pixels of each class in the map, by index, those without any left out."""
-    flat = label_map.indices.ravel()
-    counts = np.zeros(label_map.ignore + 1, dtype=np.int64)
-    for start in range(0, len(flat), _PIXELS_AT_ONCE):  # counting widens every pixel to eight bytes
-        counts += np.bincount(flat[start : start + _PIXELS_AT_ONCE], minlength=len(counts))
+    counts = label_map.counts()
     counts[label_map.ignore] = 0
     return {int(index): int(counts[index]) for index in np.flatnonzero(counts)}
 

@@ -1,0 +1,105 @@
+"""Masks of low resolution at the pixels of an image, only where anything can be inside, as run lengths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchword.data.run_lengths import MaskWindow, RunLengths
+from patchword.models.pixels import MaskFrame, full_logits
+
+Box = tuple[int, int, int, int]
+
+ENCODED_AT_ONCE = 16
+"""Masks of full size that are in memory together."""
+_LEAST_SIDE = 256  # torch enlarges to fewer pixels in another way, of which a part has other last bits than the whole
+
+
+def encode_masks(
+    logits: Tensor, start: int, stop: int, *, box: Box, image_size: tuple[int, int], frame: MaskFrame | None = None
+) -> list[RunLengths]:
+    """Bring masks `start` to `stop` - 1 to an image's pixels and run-length encode them.
+
+    Args:
+        logits: (n, h', w') of a part of the image, above 0 = inside.
+        box: the part as x0, y0, x1, y1 in pixels of the image, x1 and y1 outside.
+        image_size: (height, width) in pixels of the image.
+        frame: where the part lies in what the logits cover, where that is more than the part.
+
+    Returns:
+        the masks, of the image's size, nothing inside beyond the part.
+    """
+    x0, y0, x1, y1 = box
+    size = (y1 - y0, x1 - x0)
+    if logits.device.type == "cpu" and min(size) >= _LEAST_SIDE:
+        parts = [enlarged_mask(one, size=size, frame=frame) for one in logits[start:stop].float()]
+    else:
+        full = full_logits(logits[start:stop], size=size, frame=frame) > 0
+        columns = full.transpose(1, 2).contiguous().cpu()  # (n, w, h), as run lengths have them
+        parts = [Part(one.T, 0, 0, size) for one in columns]
+    return [MaskWindow(part.values.numpy(), y0 + part.top, x0 + part.left, image_size).run_lengths() for part in parts]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part (r, c) of a map of `size`, which begins at row `top` and column `left`; nothing else is above 0."""
+
+    values: Tensor
+    top: int
+    left: int
+    size: tuple[int, int]
+
+
+def enlarged_mask(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | None) -> Part:
+    """Where `full_logits` is above 0, of one mask (h', w') on the CPU, bit for bit, in boolean.
+
+    Bilinear enlarging mixes neighbours, so that nothing is inside farther than a cell from what is.
+    """
+    part = Part(logits, 0, 0, (logits.shape[0], logits.shape[1]))
+    if frame is not None:
+        part = _enlarged(part, size=(frame.side, frame.side))
+        height, width = frame.input_size
+        seen = part.values[: max(0, height - part.top), : max(0, width - part.left)]
+        part = Part(seen, part.top, part.left, frame.input_size)
+    part = _enlarged(part, size=size)
+    return Part(part.values > 0, part.top, part.left, size)
+
+
+def _enlarged(part: Part, *, size: tuple[int, int]) -> Part:
+    """Bilinearly. torch mixes columns, then rows; a step that keeps a side's length changes no bit."""
+    if part.size == size:
+        return part
+    if min(size) < _LEAST_SIDE:  # of the first step alone, whose map is whole
+        return Part(_bilinear(part.values, size), 0, 0, size)
+    inside = part.values > 0
+    rows, columns = (torch.nonzero(inside.any(dim))[:, 0].tolist() for dim in (1, 0))
+    if not rows:
+        return Part(part.values.new_zeros(0, 0), 0, 0, size)
+    known = slice(max(0, rows[0] - 2), rows[-1] + 3)
+    lines = part.values[known]
+    whole = lines.new_zeros(len(lines), part.size[1])
+    whole[:, part.left : part.left + lines.shape[1]] = lines
+    across = _reach(part.left + columns[0], part.left + columns[-1], cells=part.size[1], pixels=size[1])
+    wide = _bilinear(whole, (len(lines), size[1]))[:, across]
+    top = part.top + known.start
+    whole = wide.new_zeros(part.size[0], wide.shape[1])
+    whole[top : top + len(lines)] = wide
+    down = _reach(part.top + rows[0], part.top + rows[-1], cells=part.size[0], pixels=size[0])
+    return Part(_bilinear(whole, (size[0], whole.shape[1]))[down], down.start, across.start, size)
+
+
+def _reach(first: int, last: int, *, cells: int, pixels: int) -> slice:
+    """The pixels of a side that some neighbouring cells are mixed into, and a few around them."""
+    scale = pixels / cells
+    return slice(max(0, math.floor((first - 1) * scale) - 3), min(pixels, math.ceil((last + 2) * scale) + 3))
+
+
+def _bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge a map (h, w) to a size."""
+    if tuple(values.shape) == size:
+        return values
+    return functional.interpolate(values[None, None], size, mode="bilinear", align_corners=False)[0, 0]
