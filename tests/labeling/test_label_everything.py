@@ -69,7 +69,6 @@ def ours(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
     return [
         (mask.predicted_iou, mask.window().whole())
         for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
-        for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
     ]
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from pycocotools import mask as coco_mask
 from patchword.data.colours import IGNORE_COLOUR, palette
 from patchword.data.folders import write_bytes
 from patchword.data.image_extras import SILENCE
-from patchword.data.run_lengths import MaskWindow, RunLengths, run_lengths
+from patchword.data.run_lengths import MaskWindow, RunLengths, run_ends, run_lengths
 from patchword.data.storage import as_path, opened
 from patchword.errors import PatchwordError
 
+T = TypeVar("T")
 _MOST_NAMES = 65535
 _COUNTED_AT_ONCE = 1 << 18
 
@@ -239,12 +240,15 @@ class Segment:
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask, (h, w)."""
-        return self.window().whole()
+        return self._read(MaskWindow.of).whole()
 
-    def window(self) -> MaskWindow:
-        """The mask where it lies."""
+    def run_ends(self) -> NDArray[np.int64]:
+        """Where the mask's runs end; see `data.run_lengths.run_ends`."""
+        return self._read(run_ends)
+
+    def _read(self, read: Callable[[RunLengths], T]) -> T:
         try:
-            return MaskWindow.of(self.rle)
+            return read(self.rle)
         except PatchwordError as error:
             raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: {error}") from None
 

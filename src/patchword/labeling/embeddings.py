@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from patchword.data.folders import write_bytes
 from patchword.data.run_lengths import MaskWindow
 from patchword.data.storage import is_stored
 from patchword.errors import PatchwordError
-from patchword.models.pixels import resize
+from patchword.models.pixels import resize, resize_bands
 from patchword.models.protocols import ImageTextEncoder
 
 CELLS = 64
@@ -101,7 +101,12 @@ def masked_crop(image: Tensor, mask: MaskWindow, *, encoder: ImageTextEncoder, s
     window = _window(image, rows.start - around, rows.stop + around, columns.start - around, columns.stop + around)
     inside = torch.from_numpy(mask.part(*window)).to(image.device)
     mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
-    return resize(torch.where(inside, image[(..., *window)], mean), size=(side, side))
+    seen = image[(..., *window)]
+
+    def band(rows: slice) -> Tensor:
+        return torch.where(inside[rows], seen[:, :, rows], mean)
+
+    return _resized(band, seen, side=side)
 
 
 def plain_crop(image: Tensor, mask: MaskWindow, *, side: int) -> Tensor:
@@ -110,7 +115,16 @@ def plain_crop(image: Tensor, mask: MaskWindow, *, side: int) -> Tensor:
     length = max(high, wide) + 2 * _context(mask)
     above, before = mask.top - (length - high) // 2, mask.left - (length - wide) // 2
     window = _window(image, above, above + length, before, before + length)
-    return resize(image[(..., *window)], size=(side, side))
+    seen = image[(..., *window)]
+    return _resized(lambda rows: seen[:, :, rows], seen, side=side)
+
+
+def _resized(band: Callable[[slice], Tensor], seen: Tensor, *, side: int) -> Tensor:
+    """Rows of a part of an image, brought to a square; on the CPU some at a time."""
+    sides = (seen.shape[2], seen.shape[3])
+    if seen.device.type != "cpu":
+        return resize(band(slice(0, sides[0])), size=(side, side))
+    return resize_bands(band, sides=sides, size=(side, side))
 
 
 def _context(mask: MaskWindow) -> int:

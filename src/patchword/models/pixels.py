@@ -78,13 +78,29 @@ def resize_photograph(
     Returns:
         (1, 3, height, width) float32, the same bytes.
     """
-    high, wide = photograph.shape[1:]
-    if not antialias or photograph.device.type != "cpu" or high <= _BAND or wide == size[1]:
+    if not antialias or photograph.device.type != "cpu":
         return resize(to_floats(photograph), size=size, mode=mode, antialias=antialias)
-    bands = (to_floats(photograph[:, top : top + _BAND]) for top in range(0, high, _BAND))
+    sides = (photograph.shape[1], photograph.shape[2])
+    return resize_bands(lambda rows: to_floats(photograph[:, rows]), sides=sides, size=size, mode=mode)
+
+
+def resize_bands(
+    band: Callable[[slice], Tensor], *, sides: tuple[int, int], size: tuple[int, int], mode: Filter = "bicubic"
+) -> Tensor:
+    """What `resize` makes of an image that is made some rows at a time, in floats.
+
+    Args:
+        band: rows -> (1, 3, rows, w) float32 in [0, 1], on the CPU.
+        sides: (height, width) in pixels of the image.
+        size, mode: as of `resize`.
+    """
+    high, wide = sides
+    if high <= _BAND or wide == size[1]:
+        return resize(band(slice(0, high)), size=size, mode=mode)
+    bands = (band(slice(top, min(top + _BAND, high))) for top in range(0, high, _BAND))
     widths = [
-        functional.interpolate(band, size=(band.shape[2], size[1]), mode=mode, antialias=True, align_corners=False)
-        for band in bands
+        functional.interpolate(part, size=(part.shape[2], size[1]), mode=mode, antialias=True, align_corners=False)
+        for part in bands
     ]
     whole = torch.cat(widths, dim=2)  # not in [0, 1] yet where bicubic overshoots
     if high != size[0]:

@@ -188,10 +188,16 @@ def _means(image: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Whole numbers are summed exactly, whatever the device.
     """
-    kind = torch.float32 if image.is_floating_point() else torch.int64
     rows, columns = (_spans(side, count=count) for side, count in zip(image.shape[1:], grid, strict=True))
-    lines = torch.stack([image[:, start:stop].sum(dim=1, dtype=kind) for start, stop in rows], dim=1)  # (3, rows, w)
-    sums = torch.stack([lines[..., start:stop].sum(dim=2) for start, stop in columns], dim=2)
+    if image.is_floating_point():
+        kind = torch.float32
+        lines = torch.stack([image[:, start:stop].sum(dim=1) for start, stop in rows], dim=1)  # (3, rows, w)
+    else:  # channels last, as photographs lie in memory
+        kind = torch.int64
+        flat = image.permute(1, 2, 0).flatten(1)  # (h, w * 3)
+        bands = torch.stack([flat[start:stop].sum(dim=0, dtype=torch.int32) for start, stop in rows])
+        lines = bands.view(len(rows), -1, 3).permute(2, 0, 1)
+    sums = torch.stack([lines[..., start:stop].sum(dim=2, dtype=kind) for start, stop in columns], dim=2)
     sides = [torch.tensor([stop - start for start, stop in spans]) for spans in (rows, columns)]
     return sums.float() / (sides[0][:, None] * sides[1]).to(image.device)
 
