@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.utils import clip_grad
+from torch.optim import optimizer
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -87,7 +89,15 @@ def fake_device(kind: str = DEVICE.type) -> Iterator[torch.device]:
         made.__dict__[_MARK] = is_there(data)
         return made
 
+    def grouped(*args: Any) -> Any:  # by devices that only C++ knows
+        found = group(*args)
+        there = {key: any(map(is_there, tree_leaves(each))) for key, each in found.items()}
+        return {((DEVICE if there[key] else key[0]), *key[1:]): each for key, each in found.items()}
+
+    group = optimizer._group_tensors_by_device_and_dtype
     with pytest.MonkeyPatch.context() as patch, _Device():
+        patch.setattr(optimizer, "_group_tensors_by_device_and_dtype", grouped)
+        patch.setattr(clip_grad, "_group_tensors_by_device_and_dtype", grouped)
         patch.setattr(sys.modules[__name__], "DEVICE", torch.device(kind, 0))
         patch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
         patch.setattr(torch.cuda, "empty_cache", lambda: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fake_device import DEVICE, fake_device, traffic
+from fake_device import DEVICE, Traffic, fake_device, traffic
+from patchword.alignment import trainer
+from patchword.alignment.losses import MaskTargets
+from patchword.alignment.trainer import TrainingSet, train
+from patchword.config.align import AlignSettings
 from patchword.config.label import LabelSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
@@ -191,6 +196,54 @@ def test_onnx_export(segmenter: Path, models: Models, tmp_path: Path) -> None:
         there = load_patch_encoder(str(models.dinov2), device="mps")
         with pytest.raises(PatchwordError, match="an export needs float32 on the CPU"):
             export_onnx(segmenter, out=tmp_path / "model.onnx", encoder=there)
+
+
+def trained(images: int, *, masked: bool, **values: object) -> Traffic:
+    """What a training of one image a step costs, which writes one line of history."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(-1, 3, (images, 4, 4), generator=generator)
+    vectors = functional.normalize(torch.randn(images + 1, 8, generator=generator), dim=1)
+    regions = torch.randint(-1, images, (images, 4, 4), generator=generator)
+    data = TrainingSet(
+        InMemory(torch.randn(images, 12, 4, 4, generator=generator).half()),
+        tuple(str(number) for number in range(images)),
+        labels,
+        functional.normalize(torch.randn(3, 8, generator=generator), dim=1),
+        masks=MaskTargets(regions, vectors) if masked else None,
+    )
+    settings = AlignSettings(batch_size=1, epochs=1, patch_sample=6, text_sample=9, **values)
+    with fake_device("cuda") as device, traffic() as counted:
+        train(data, settings=settings, device=device)
+    return counted
+
+
+class InMemory:
+    def __init__(self, features: torch.Tensor) -> None:
+        self._features = features
+
+    def read(self, keys: Sequence[str], /) -> torch.Tensor:
+        return self._features[[int(key) for key in keys]]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"precision": "fp32"},
+        {"precision": "fp16", "average_decay": 0.9},
+        {"precision": "fp32", "module": "two-blocks"},
+        {"precision": "fp32", "module": "linear", "loss": "cross-entropy"},
+    ],
+    ids=str,
+)
+def test_a_training_step_never_waits_for_the_gpu(
+    values: dict[str, object], masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied in a step: the features, all whole numbers of the sample together, and what the masks are drawn to."""
+    monkeypatch.setattr(trainer, "_RECORDS", 1)
+    few, many = (trained(images, masked=masked, **values) for images in (3, 9))
+    assert len(many.copies) - len(few.copies) == 6 * (3 if masked else 2)
+    assert many.waits == few.waits  # those of the one record, and of the end
 
 
 def test_masks_on_a_coarser_map_are_those_of_pooling() -> None:

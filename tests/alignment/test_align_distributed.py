@@ -21,7 +21,7 @@ from patchword.alignment.data import AlignmentData
 from patchword.alignment.distributed import Processes
 from patchword.alignment.run import align_labels
 from patchword.alignment.state import start_state
-from patchword.alignment.step import training_step
+from patchword.alignment.step import draw_batch, training_step
 from patchword.alignment.trainer import TrainingResult, train
 from patchword.config.align import AlignSettings
 
@@ -44,18 +44,17 @@ def descend() -> dict[str, Tensor]:
     processes = Processes.current(device)
     images = processes.shares(3)
     mine = list(images[processes.index])
-    training_step(
-        state,
+    batch = draw_batch(
         data.features.read([data.keys[position] for position in mine]),
-        data.labels[mine],
-        data.text,
-        forward=state.module,
+        data.labels[:3],
         images=images,
-        processes=processes,
-        rate=0.1,
+        index=processes.index,
+        classes=len(data.text),
         generator=torch.Generator().manual_seed(0),
         settings=settings,
+        device=device,
     )
+    training_step(state, batch, data.text, forward=state.module, processes=processes, rate=0.1, settings=settings)
     return {name: parameter.detach() for name, parameter in state.named_parameters().items()}
 
 
@@ -176,7 +175,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/*") if path.is_file()}
 
 
 def _with_records(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from patchword.alignment.losses import (
     TERMS,
+    Groups,
     LossTerms,
     balanced_sample,
     draw_sample,
@@ -199,9 +200,10 @@ def naive_patch_mask(z: Tensor, regions: Tensor, vectors: Tensor, *, temperature
 @pytest.mark.parametrize("bound", [1, 7, 10_000])
 def test_patch_mask_agrees_with_patches_one_by_one(bound: int) -> None:
     z, vectors, regions = unit(11, 6), unit(8, 6, seed=1), torch.tensor([5, 0, 5, 5, 2, 2, 7, 5, 0, 7, 7])
-    found = patch_mask_loss(z, regions, vectors, temperature=0.2, bound=bound)
+    masks = Groups.of(regions)
+    found = patch_mask_loss(z, masks, vectors[masks.present], temperature=0.2, bound=bound)
     assert float(found) == pytest.approx(naive_patch_mask(z, regions, vectors, temperature=0.2))
-    assert float(patch_mask_loss(z[:0], regions[:0], vectors, temperature=0.2, bound=bound)) == 0
+    assert float(patch_mask_loss(z[:0], Groups.of(regions[:0]), vectors[:0], temperature=0.2, bound=bound)) == 0
 
 
 def test_masks_change_no_other_sample() -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from patchword.alignment.module import AlignmentModule
+from patchword.alignment.module import AlignmentModule, ChosenPatches
 from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 
@@ -50,9 +50,10 @@ def test_patches_that_are_asked_for_are_what_they_are_among_all(kind: ModuleKind
     patches = torch.randn(4, 16, 3, 5, dtype=torch.float64, generator=generator)
     kept = torch.rand(4, 3, 5, generator=generator) < 0.4
     kept[2] = False  # an image of which nothing is asked
-    torch.testing.assert_close(module(patches, kept), module(patches).permute(0, 2, 3, 1)[kept])
-    assert module(patches, torch.zeros_like(kept)).shape == (0, 8)
-    assert module(patches[:0], kept[:0]).shape == (0, 8)
+    chosen = ChosenPatches.of
+    torch.testing.assert_close(module(patches, chosen(kept)), module(patches).permute(0, 2, 3, 1)[kept])
+    assert module(patches, chosen(torch.zeros_like(kept))).shape == (0, 8)
+    assert module(patches[:0], chosen(kept[:0])).shape == (0, 8)
 
 
 def test_a_permutation_of_patches_permutes_the_output() -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms, MaskTargets, patch_mask_loss, t_supcon
+from patchword.alignment.losses import TERMS, Groups, LossTerms, MaskTargets, patch_mask_loss, t_supcon
+from patchword.alignment.module import ChosenPatches
 from patchword.alignment.state import TrainingState, start_state
-from patchword.alignment.step import training_step
+from patchword.alignment.step import draw_batch, training_step
 from patchword.config.align import AlignSettings, ModuleKind
 
 CPU = torch.device("cpu")
@@ -35,19 +36,19 @@ def step(
     state: TrainingState, settings: AlignSettings, *, forward: Any = None, masks: MaskTargets | None = None
 ) -> LossTerms:
     data = training_set()
-    return training_step(
-        state,
+    batch = draw_batch(
         data.features.read(data.keys[:4]),
         data.labels[:4],
-        data.text,
-        forward=forward or state.module,
         images=[range(4)],
-        processes=Processes(),
-        rate=RATE,
+        index=0,
+        classes=len(data.text),
         generator=torch.Generator().manual_seed(5),
         settings=settings,
+        device=CPU,
         masks=masks,
     )
+    forward = forward or state.module
+    return training_step(state, batch, data.text, forward=forward, processes=Processes(), rate=RATE, settings=settings)
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -59,7 +60,8 @@ def test_masks_pull_by_the_gradient_of_their_term(accumulation: int) -> None:
     vectors = functional.normalize(torch.randn((5, TEXT_DIM), generator=torch.Generator().manual_seed(2)), dim=1)
     z = plain.module(data.features.read(data.keys[:4]).float()).permute(0, 2, 3, 1).flatten(0, 2)
     inside = regions.flatten() >= 0
-    pull = patch_mask_loss(z[inside], regions.flatten()[inside], vectors, temperature=0.3, bound=10**6)
+    masks = Groups.of(regions.flatten()[inside])
+    pull = patch_mask_loss(z[inside], masks, vectors[masks.present], temperature=0.3, bound=10**6)
     temperature = plain.log_temperature.exp()
     words = t_supcon(z, labels, data.text, temperature=temperature, settings=settings)
     (words.total + 0.7 * pull).backward()
@@ -114,7 +116,7 @@ def test_no_patch_is_aligned_that_no_term_looks_at() -> None:
     settings = with_(patch_sample=6, text_sample=9)
     state, aligned = fresh(settings), []
 
-    def watched(features: Tensor, kept: Tensor) -> Tensor:
+    def watched(features: Tensor, kept: ChosenPatches) -> Tensor:
         rows = state.module(features, kept)
         aligned.append(len(rows))
         return rows  # type: ignore[no-any-return]

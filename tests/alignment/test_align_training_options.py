@@ -193,7 +193,7 @@ def test_training_stops_early_and_keeps_the_best_weights() -> None:
 EVERYTHING = {"average_decay": 0.9, "held_out": 0.2, "patience": 3, "accumulation": 2, "precision": "fp16", "epochs": 4}
 
 
-@pytest.mark.parametrize("stop_after", [5, 7, 9])
+@pytest.mark.parametrize("stop_after", [6, 8, 10])
 def test_with_everything_on_a_stopped_run_still_ends_the_same(tmp_path: Path, stop_after: int) -> None:
     whole = train(training_set(), settings=with_(**EVERYTHING))
     checkpoint = tmp_path / "checkpoint.safetensors"

@@ -18,7 +18,7 @@ from patchword.alignment.online import OnlineFeatures
 from patchword.alignment.schedule import Schedule, schedule_for, seeded_generator
 from patchword.alignment.shards import GIGABYTE, bytes_held, image_bytes
 from patchword.alignment.state import start_state
-from patchword.alignment.step import training_step
+from patchword.alignment.step import draw_batch, training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.models.catalog import patch_shape
@@ -227,25 +227,25 @@ def seconds_a_step(
     """Time of a step of the training on random features, after one to warm up."""
     count = min(schedule.batch_size, schedule.images)
     generator = seeded_generator(settings.seed, "step to time")
-    features = torch.randn((count, dim, cells, cells), generator=generator).to(device)
-    labels = torch.randint(classes, (count, cells, cells), generator=generator).to(device)
+    features = torch.randn((count, dim, cells, cells), generator=generator)
+    labels = torch.randint(classes, (count, cells, cells), generator=generator)
     text = functional.normalize(torch.randn((classes, text_dim), generator=generator), dim=1).to(device)
     state = start_state(dim=dim, text_dim=text_dim, settings=settings, device=device)
     taken = 0.0
     for _ in range(2):  # the first warms up
         started = time.perf_counter()
-        terms = training_step(
-            state,
+        batch = draw_batch(
             features,
             labels,
-            text,
-            forward=state.module,
             images=[range(count)],
-            processes=ALONE,
-            rate=schedule.learning_rate,
+            index=0,
+            classes=classes,
             generator=generator,
             settings=settings,
+            device=device,
         )
+        rate = schedule.learning_rate
+        terms = training_step(state, batch, text, forward=state.module, processes=ALONE, rate=rate, settings=settings)
         terms.total.item()  # until the device is done
         taken = time.perf_counter() - started
     return taken

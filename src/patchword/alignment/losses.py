@@ -10,7 +10,7 @@ No term ever holds more similarities than `similarity_bound`, and no patches are
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +24,29 @@ IGNORED = -1
 """The label of a patch that no term looks at."""
 
 
-@dataclass(frozen=True)
-class PatchSample:
+class Groups(NamedTuple):
+    """Patches by class or by mask, counted where the labels are, so that a device is never asked how many there are.
+
+    Attributes:
+        present: (g,) those that have a patch, ascending.
+        members: (n,) positions in `present`, one a patch.
+        counts: (g,) patches of each.
+        largest: patches of the one that has most; 0 without patches.
+    """
+
+    present: Tensor
+    members: Tensor
+    counts: Tensor
+    largest: int
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Groups:
+        """Those of (n,) labels, none ignored."""
+        present, members, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+        return cls(present, members, counts, int(counts.max()) if len(counts) else 0)
+
+
+class PatchSample(NamedTuple):
     """The patches of a step; no other needs to be aligned.
 
     Attributes:
@@ -33,12 +54,16 @@ class PatchSample:
         text: (m,) positions in `kept` of those in the patch-text term, ascending.
         pairs: (q,) positions in `kept` of those in the patch-patch term.
         masks: (r,) positions in `kept` of those in the patch-mask term, ascending.
+        text_classes, pair_classes, regions: the classes, or masks, of each of these three.
     """
 
     kept: Tensor
     text: Tensor
     pairs: Tensor
     masks: Tensor
+    text_classes: Groups
+    pair_classes: Groups
+    regions: Groups
 
 
 def draw_sample(
@@ -48,7 +73,7 @@ def draw_sample(
     generator: torch.Generator | None = None,
     regions: Tensor | None = None,
 ) -> PatchSample:
-    """Draw the patches of a step from the labels alone, before any is aligned.
+    """Draw the patches of a step from the labels alone, on the host, before any is aligned.
 
     The patch-patch term gets a sample that is balanced over the classes, the patch-text term one in which every
     labelled patch is as likely, which leaves the expected mean over patches as it is.
@@ -64,12 +89,20 @@ def draw_sample(
         pairs = labelled[balanced_sample(labels[labelled], most=settings.patch_sample, generator=generator)]
     if settings.loss != "patch-patch":
         drawn = _uniform_sample(len(labelled), most=settings.text_sample, generator=generator)
-        text = labelled[drawn.to(labels.device)]
+        text = labelled[drawn]
     if regions is not None:
         inside = (regions != IGNORED).nonzero()[:, 0]
-        masks = inside[_uniform_sample(len(inside), most=settings.text_sample, generator=generator).to(labels.device)]
+        masks = inside[_uniform_sample(len(inside), most=settings.text_sample, generator=generator)]
     kept: Tensor = torch.unique(torch.cat([pairs, text, masks]))  # sorted
-    return PatchSample(kept, *(torch.searchsorted(kept, each) for each in (text, pairs, masks)))
+    return PatchSample(
+        kept,
+        text=torch.searchsorted(kept, text),
+        pairs=torch.searchsorted(kept, pairs),
+        masks=torch.searchsorted(kept, masks),
+        text_classes=Groups.of(labels[text]),
+        pair_classes=Groups.of(labels[pairs]),
+        regions=Groups.of(nothing if regions is None else regions[masks]),
+    )
 
 
 def balanced_sample(labels: Tensor, *, most: int, generator: torch.Generator | None = None) -> Tensor:
@@ -85,12 +118,12 @@ def balanced_sample(labels: Tensor, *, most: int, generator: torch.Generator | N
         Indices into `labels`, (min(n, most),), without repetition.
     """
     if len(labels) <= most:
-        return torch.arange(len(labels), device=labels.device)
-    shuffled = torch.randperm(len(labels), generator=generator).to(labels.device)
+        return torch.arange(len(labels))
+    shuffled = torch.randperm(len(labels), generator=generator)
     by_class = labels[shuffled].argsort(stable=True)
     counts = labels.bincount()
     starts = counts.cumsum(0) - counts
-    rounds = torch.arange(len(labels), device=labels.device) - starts[labels[shuffled][by_class]]
+    rounds = torch.arange(len(labels)) - starts[labels[shuffled][by_class]]
     # Within a round the order of the shuffle decides, so that no class is preferred in the last, partial round.
     round_of = torch.empty_like(rounds).scatter_(0, by_class, rounds)
     return shuffled[round_of.argsort(stable=True)[:most]]
@@ -169,14 +202,14 @@ def sampled_loss(
     sample: PatchSample,
     temperature: Tensor | float,
     settings: AlignSettings,
-    masks: MaskTargets | None = None,
+    targets: Tensor | None = None,
 ) -> LossTerms:
     """Compute the loss of patches that were drawn before, as `t_supcon` does.
 
     Args:
         z: (k, d) aligned patches, those that `sample.kept` names.
         labels: (k,) their classes; text: (c, d); temperature: of the patch-text term.
-        masks: whose regions are (k,); None without the patch-mask term.
+        targets: (g, d) what patches in each mask of `sample.regions` are drawn to; None without the patch-mask term.
     """
     off = z.sum() * 0.0 + temperature * 0.0  # keeps the graph, so that a batch without labels is stepped like any other
     terms = dict.fromkeys(TERMS, off)
@@ -185,17 +218,18 @@ def sampled_loss(
         chosen = sample.pairs if name == "patch_patch" else sample.text
         vectors, classes = z[chosen], labels[chosen]
         if name == "patch_patch":
-            loss = patch_patch_loss(vectors, classes, temperature=settings.patch_temperature, bound=bound)
+            loss = patch_patch_loss(
+                vectors, classes, temperature=settings.patch_temperature, bound=bound, groups=sample.pair_classes
+            )
         elif name == "text_anchor":
-            loss = text_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound)
+            groups = sample.text_classes
+            loss = text_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound, groups=groups)
         else:
             loss = patch_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound)
         terms[name] = off + loss
-    if masks is not None:
-        inside = masks.regions[sample.masks]
-        loss = patch_mask_loss(
-            z[sample.masks], inside, masks.vectors, temperature=settings.mask_temperature, bound=bound
-        )
+    if targets is not None:
+        chosen = z[sample.masks]
+        loss = patch_mask_loss(chosen, sample.regions, targets, temperature=settings.mask_temperature, bound=bound)
         terms["patch_mask"] = off + loss
     patch_text = terms["text_anchor"] + terms["patch_anchor"]
     total = settings.patch_text_weight * patch_text + settings.patch_patch_weight * terms["patch_patch"]
@@ -217,7 +251,9 @@ def terms_of(settings: AlignSettings) -> tuple[str, ...]:
     }[settings.loss]
 
 
-def patch_patch_loss(z: Tensor, labels: Tensor, *, temperature: float, bound: int) -> Tensor:
+def patch_patch_loss(
+    z: Tensor, labels: Tensor, *, temperature: float, bound: int, groups: Groups | None = None
+) -> Tensor:
     """Supervised contrastive loss among patches: mean over anchors i that have a positive of
 
     -1/|P(i)| sum_{p in P(i)} log( exp(z_i.z_p/tau) / sum_{a != i} exp(z_i.z_a/tau) ), P(i) the other patches of i's
@@ -225,11 +261,12 @@ def patch_patch_loss(z: Tensor, labels: Tensor, *, temperature: float, bound: in
 
     Args:
         z: (n, d) unit patches; labels: (n,) classes, none ignored; temperature: tau > 0.
+        groups: those of the labels, where they are known.
     """
-    _, members, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    anchors = counts[members] > 1
-    if not anchors.any():
+    _, members, counts, largest = groups or Groups.of(labels)
+    if largest < 2:
         return z.sum() * 0.0
+    anchors = counts[members] > 1
     weights = anchors.to(z.dtype) / anchors.sum()
     normalisers = weighted_logsumexp(z, z, weights, temperature=temperature, bound=bound, own=False)
     # The positives of i are its class without itself. Summed over a class of m patches with the sum s, the similarities
@@ -241,7 +278,15 @@ def patch_patch_loss(z: Tensor, labels: Tensor, *, temperature: float, bound: in
     return loss
 
 
-def text_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: Tensor | float, bound: int) -> Tensor:
+def text_anchor_loss(
+    z: Tensor,
+    labels: Tensor,
+    text: Tensor,
+    *,
+    temperature: Tensor | float,
+    bound: int,
+    groups: Groups | None = None,
+) -> Tensor:
     """Patch-text term with the text as anchor: mean over the classes c that are present of
 
     -1/|P(c)| sum_{p in P(c)} log( exp(t_c.z_p/tau) / sum_{a in batch} exp(t_c.z_a/tau) ), P(c) the patches of class c.
@@ -251,7 +296,7 @@ def text_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: Te
     """
     if len(z) == 0:
         return z.sum() * 0.0
-    present, members, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    present, members, counts, _ = groups or Groups.of(labels)
     weights = z.new_full((len(present),), 1 / len(present))
     normalisers = weighted_logsumexp(text[present], z, weights, temperature=temperature, bound=bound)
     # Each patch weighs 1/|P(c)|, so one sum over the patches is the sum over the classes of their means.
@@ -274,7 +319,7 @@ def patch_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: T
     return loss
 
 
-def patch_mask_loss(z: Tensor, regions: Tensor, vectors: Tensor, *, temperature: float, bound: int) -> Tensor:
+def patch_mask_loss(z: Tensor, masks: Groups, targets: Tensor, *, temperature: float, bound: int) -> Tensor:
     """Patch-mask term: mean over the masks m that are present of the mean over their patches i of
 
     -log softmax_m'(z_i.e_m' / tau)[m], over all masks that are present [chosen].
@@ -283,13 +328,12 @@ def patch_mask_loss(z: Tensor, regions: Tensor, vectors: Tensor, *, temperature:
     than the directions of the class names (in the manner of PixelCLIP, arXiv 2409.19846).
 
     Args:
-        z: (n, d) unit patches; regions: (n,) rows of vectors (m, d), unit; temperature: tau > 0.
+        z: (n, d) unit patches; masks: that they are in; targets: (g, d) unit, one a mask; temperature: tau > 0.
     """
     if len(z) == 0:
         return z.sum() * 0.0
-    present, own, counts = torch.unique(regions, return_inverse=True, return_counts=True)
-    targets = vectors[present.to(vectors.device)].to(z)
-    weights = 1 / (len(present) * counts[own].to(z.dtype))
+    targets, own = targets.to(z), masks.members
+    weights = 1 / (len(targets) * masks.counts[own].to(z.dtype))
     normalisers = weighted_logsumexp(z, targets, weights, temperature=temperature, bound=bound)
     loss: Tensor = normalisers - weights @ (z * targets[own]).sum(dim=1) / temperature
     return loss
@@ -318,7 +362,8 @@ def weighted_logsumexp(
         weights: (m,), constant: no gradient goes to them.
         temperature: tau > 0; a scalar tensor when it is learned.
     """
-    tau = torch.as_tensor(temperature, dtype=anchors.dtype, device=anchors.device)
+    # A number stays on the host, and is handed over with the work; it need not be copied to a device.
+    tau = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=anchors.dtype)
     total: Tensor = _WeightedLogSumExp.apply(anchors, others, weights, tau, bound, own)  # type: ignore[no-untyped-call]
     return total
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,30 @@ from torch.nn import functional
 from patchword.config.align import ModuleKind
 from patchword.errors import PatchwordError
 from patchword.models.batching import is_out_of_memory
+
+
+class ChosenPatches(NamedTuple):
+    """The patches that are asked for, k of b images of n each, as positions, so that no device is asked how many.
+
+    Attributes:
+        places: (b, most) in each image, those of its chosen patches and then of others.
+        packed: (k,) of the chosen in those b * most.
+        spread: (k,) of the chosen in the b * n.
+    """
+
+    places: Tensor
+    packed: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, kept: Tensor) -> ChosenPatches:
+        """Those that are kept (b, h, w), bool on the host: image by image and row by row."""
+        chosen = kept.flatten(1)
+        counts = chosen.sum(dim=1)
+        most = int(counts.max()) if len(counts) else 0
+        places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+        filled = torch.arange(most) < counts[:, None]
+        return cls(places, filled.flatten().nonzero()[:, 0], chosen.flatten().nonzero()[:, 0])
 
 
 class AlignmentModule(nn.Module):
@@ -71,13 +96,13 @@ class AlignmentModule(nn.Module):
         """How many numbers the module learns."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def forward(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(self, patches: Tensor, kept: ChosenPatches | None = None) -> Tensor:
         """Map patch features to unit vectors in the text space.
 
         Args:
             patches: (b, D, h, w).
-            kept: (b, h, w) bool, the patches that are asked for; None for all. Every patch is attended to; what only
-                the others need is not computed.
+            kept: the patches that are asked for; None for all. Every patch is attended to; what only the others need is
+                not computed.
 
         Returns:
             (b, d, h, w), or (k, d) for the k patches asked for, image by image and row by row.
@@ -88,11 +113,10 @@ class AlignmentModule(nn.Module):
             )
         batch, _, height, width = patches.shape
         tokens = patches.flatten(2).transpose(1, 2)  # (b, h * w, D)
-        chosen = None if kept is None else kept.flatten(1)
         for position, block in enumerate(self.blocks, start=1):
-            tokens = block(tokens, chosen if position == len(self.blocks) else None)  # the last: (k, D)
-        if chosen is not None and not self.blocks:
-            tokens = tokens[chosen]  # (k, D)
+            tokens = block(tokens, kept if position == len(self.blocks) else None)  # the last: (k, D)
+        if kept is not None and not self.blocks:
+            tokens = tokens.flatten(0, 1)[kept.spread]  # (k, D)
         # Unit length is computed in the type of the features, whatever type autocast chose for the rest.
         aligned = functional.normalize(self.projection(self.final_norm(tokens)).to(patches.dtype), dim=-1)
         return aligned if kept is not None else aligned.transpose(1, 2).reshape(batch, self.text_dim, height, width)
@@ -114,9 +138,9 @@ class PatchwiseBlock(nn.Module):
         self.mlp_input = nn.Linear(dim, hidden)
         self.mlp_output = nn.Linear(hidden, dim)
 
-    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
-        tokens = tokens if chosen is None else tokens[chosen]
+    def forward(self, tokens: Tensor, chosen: ChosenPatches | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that are chosen."""
+        tokens = tokens if chosen is None else tokens.flatten(0, 1)[chosen.spread]
         return tokens + self.mlp_output(functional.gelu(self.mlp_input(self.mlp_norm(tokens))))  # type: ignore[no-any-return]
 
 
@@ -136,15 +160,14 @@ class Block(PatchwiseBlock):
         self.key_value = nn.Linear(dim, 2 * inner)
         self.attention_output = nn.Linear(inner, dim)
 
-    def forward(self, tokens: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that `chosen` (b, n) names."""
+    def forward(self, tokens: Tensor, chosen: ChosenPatches | None = None) -> Tensor:
+        """Map tokens (b, n, D) to (b, n, D), or to (k, D) for those that are chosen."""
         normed = self.attention_norm(tokens)
         if chosen is None:
             return super().forward(tokens + self.attention_output(self._attend(normed, normed)))
-        places, packed, spread = _pack(chosen)
-        queries = normed.gather(1, places[..., None].expand(-1, -1, normed.shape[-1]))  # (b, most, D)
-        attended = self._attend(queries, normed).flatten(0, 1)[packed]  # (k, inner)
-        return super().forward(tokens.flatten(0, 1)[spread] + self.attention_output(attended))
+        queries = normed.gather(1, chosen.places[..., None].expand(-1, -1, normed.shape[-1]))  # (b, most, D)
+        attended = self._attend(queries, normed).flatten(0, 1)[chosen.packed]  # (k, inner)
+        return super().forward(tokens.flatten(0, 1)[chosen.spread] + self.attention_output(attended))
 
     def _attend(self, asking: Tensor, tokens: Tensor) -> Tensor:
         """What each of the asking tokens (b, m, D) takes from the tokens (b, n, D) of its image, (b, m, inner)."""
@@ -152,21 +175,6 @@ class Block(PatchwiseBlock):
         joined = self.key_value(tokens).unflatten(-1, (2, self.heads, -1))  # (b, n, 2, heads, head size)
         key, value = joined.permute(2, 0, 3, 1, 4)  # each (b, heads, n, head size)
         return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # sizes that depend on the data are for Python
-def _pack(chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the k chosen tokens of (b, n) are when each image's are moved to its front.
-
-    Returns:
-        (b, most) positions in each image of its chosen tokens, then of others; (k,) positions of the chosen ones in
-        those b * most, and (k,) in the b * n.
-    """
-    counts = chosen.sum(dim=1)
-    most = int(counts.max()) if len(counts) else 0
-    places = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-    filled = torch.arange(most, device=chosen.device) < counts[:, None]
-    return places, filled.flatten().nonzero()[:, 0], chosen.flatten().nonzero()[:, 0]
 
 
 _log = logging.getLogger(__name__)
@@ -188,7 +196,7 @@ class Compiled:
         self._compiled: Callable[..., Tensor] | None = None
         self._tried = False
 
-    def __call__(self, *arguments: Tensor) -> Tensor:
+    def __call__(self, *arguments: Any) -> Tensor:
         """What the function gives for these arguments."""
         try:
             if not self._tried:

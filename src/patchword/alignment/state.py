@@ -93,7 +93,8 @@ def start_state(*, dim: int, text_dim: int, settings: AlignSettings, device: tor
     state = TrainingState(
         module=module,
         log_temperature=log_temperature,
-        optimizer=torch.optim.AdamW(groups),  # every step sets its own learning rate
+        # Every step sets its own learning rate. Fused, the host need not know whether fp16 overflowed.
+        optimizer=torch.optim.AdamW(groups, fused=device.type == "cuda"),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         dtype=dtype,
     )
@@ -154,9 +155,11 @@ def _restore(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     for name, parameter in state.named_parameters().items():
         if f"{_MOMENTS[0]}.{name}" in tensors:
             moments = {moment: tensors[f"{moment}.{name}"] for moment in _MOMENTS}
-            # AdamW keeps its step count on the CPU and its moments beside the weights.
+            # AdamW keeps its moments beside the weights, and its step count on the CPU unless it is fused.
+            fused = state.optimizer.defaults.get("fused")
             state.optimizer.state[parameter] = {
-                moment: value if moment == "step" else value.to(parameter.device) for moment, value in moments.items()
+                moment: value if moment == "step" and not fused else value.to(parameter.device)
+                for moment, value in moments.items()
             }
 
 

@@ -3,36 +3,140 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import accumulate, pairwise
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from patchword.alignment.distributed import Processes
-from patchword.alignment.losses import TERMS, LossTerms, MaskTargets, check_labels, draw_sample, sampled_loss
+from patchword.alignment.losses import (
+    TERMS,
+    LossTerms,
+    MaskTargets,
+    PatchSample,
+    check_labels,
+    draw_sample,
+    sampled_loss,
+)
+from patchword.alignment.module import ChosenPatches
 from patchword.alignment.state import TrainingState
 from patchword.config.align import AlignSettings
 
-Forward = Callable[[Tensor, Tensor], Tensor]
+R = TypeVar("R")
+Forward = Callable[[Tensor, ChosenPatches], Tensor]
+
+
+class StepBatch(NamedTuple):
+    """What a step needs, on the device, with every number of patches known to the host.
+
+    Attributes:
+        features: (b, D, h, w) of this process's images, b may be 0.
+        labels: (k,) classes of the patches of all processes that a term looks at, -1 for those without.
+        sample: these patches.
+        counts: how many of them each process has.
+        parts: those of this process, by part of its images.
+        targets: of the masks that are present; None without the patch-mask term.
+    """
+
+    features: Tensor
+    labels: Tensor
+    sample: PatchSample
+    counts: list[int]
+    parts: list[ChosenPatches]
+    targets: Tensor | None
+
+
+def draw_batch(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    images: Sequence[range],
+    index: int,
+    classes: int,
+    generator: torch.Generator,
+    settings: AlignSettings,
+    device: torch.device,
+    masks: MaskTargets | None = None,
+) -> StepBatch:
+    """Draw the patches of a step on the host, and send them to the device with the features, without waiting for it.
+
+    Args:
+        features: (b, D, h, w) of this process's images, wherever they are.
+        labels: (batch, h, w) integers of all processes' images, class of each patch or -1.
+        images: every process's part of the batch; index: of this process.
+        masks: whose regions are (batch, h, w); None without the patch-mask term.
+    """
+    everywhere = labels.flatten().long()
+    check_labels(everywhere, classes=classes)
+    regions = None if masks is None else masks.regions.flatten().long()
+    sample = draw_sample(everywhere, settings=settings, generator=generator, regions=regions)
+    kept = torch.zeros(labels.shape, dtype=torch.bool)
+    kept.view(-1)[sample.kept] = True
+    counts = [int(kept[share.start : share.stop].sum()) for share in images]
+    mine = kept[images[index].start : images[index].stop]
+    size = max(1, math.ceil(len(mine) / settings.accumulation))
+    parts = [ChosenPatches.of(mine[start : start + size]) for start in range(0, len(mine), size)]
+    targets = None if masks is None else masks.vectors[sample.regions.present]
+    chosen, sample, parts = send_together((everywhere[sample.kept], sample, parts), device=device)
+    return StepBatch(
+        send(features, device=device),
+        chosen,
+        sample,
+        counts,
+        parts,
+        None if targets is None else send(targets, device=device),
+    )
+
+
+def send(tensor: Tensor, *, device: torch.device) -> Tensor:
+    """A tensor on a device; the host goes on at once."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def send_together(record: R, *, device: torch.device) -> R:
+    """A record of whole numbers (int64) on a device, by one copy: tuples and lists of tensors, however deep."""
+    if device.type == "cpu":
+        return record
+    found = list(_tensors(record))
+    joined = send(torch.cat([each.flatten() for each in found]), device=device)
+    pieces = torch.split(joined, [each.numel() for each in found])
+    sent = iter([piece.view(each.shape) for piece, each in zip(pieces, found, strict=True)])
+    return cast(R, _rebuilt(record, sent))
+
+
+def _tensors(record: object) -> Iterator[Tensor]:
+    if isinstance(record, Tensor):
+        yield record
+    elif isinstance(record, tuple | list):
+        for each in record:
+            yield from _tensors(each)
+
+
+def _rebuilt(record: Any, tensors: Iterator[Tensor]) -> Any:
+    if isinstance(record, Tensor):
+        return next(tensors)
+    if not isinstance(record, tuple | list):
+        return record
+    parts = [_rebuilt(each, tensors) for each in record]
+    return type(record)(*parts) if hasattr(record, "_fields") else type(record)(parts)
 
 
 def training_step(
     state: TrainingState,
-    features: Tensor,
-    labels: Tensor,
+    batch: StepBatch,
     text: Tensor,
     *,
     forward: Forward,
-    images: list[range],
     processes: Processes,
     rate: float,
-    generator: torch.Generator,
     settings: AlignSettings,
-    masks: MaskTargets | None = None,
 ) -> LossTerms:
-    """Make one step of AdamW.
+    """Make one step of AdamW; the host never waits for the device.
 
     The loss is that of the whole batch, however it is divided: the aligned patches of all processes and parts are
     brought together, every process computes the loss and its gradient for all of them, takes the gradient of its own
@@ -40,42 +144,27 @@ def training_step(
     aligned twice, first without a graph, so that the memory is that of one part.
 
     Args:
-        features: (b, D, h, w) of this process's images, b may be 0.
-        labels: (b, h, w) integers, class of each patch or -1.
         text: (c, d) unit text embeddings.
-        forward: the module, or what stands for it: (features, kept) -> (k, d).
-        masks: whose regions are (b, h, w); None without the patch-mask term.
+        forward: the module, or what stands for it: (features, chosen patches) -> (k, d).
     """
-    everywhere = processes.gather(labels.long(), counts=[len(share) for share in images])  # (batch, h, w)
-    check_labels(everywhere.flatten(), classes=len(text))
-    regions = None
-    if masks is not None:
-        regions = processes.gather(masks.regions.long(), counts=[len(share) for share in images]).flatten()
-    sample = draw_sample(everywhere.flatten(), settings=settings, generator=generator, regions=regions)
-    kept = torch.zeros_like(everywhere, dtype=torch.bool)
-    kept.view(-1)[sample.kept] = True
-    counts = [int(kept[share.start : share.stop].sum()) for share in images]
-    mine = images[processes.index]
-    size = max(1, math.ceil(len(mine) / settings.accumulation))
-    own = kept[mine.start : mine.stop]
-    parts = [(features[start : start + size], own[start : start + size]) for start in range(0, len(mine), size)]
-
+    parts = list(zip(torch.split(batch.features, [len(part.places) for part in batch.parts]), batch.parts, strict=True))
     with nullcontext() if len(parts) == 1 else torch.no_grad():
         aligned = [_align(part, wanted, forward=forward, dtype=state.dtype) for part, wanted in parts]
     rows = torch.cat(aligned).detach() if aligned else text.new_zeros((0, text.shape[1]))
-    z = processes.gather(rows, counts=counts).requires_grad_()
+    z = processes.gather(rows, counts=batch.counts).requires_grad_()
     terms = sampled_loss(
         z,
-        everywhere.flatten()[sample.kept],
+        batch.labels,
         text,
-        sample=sample,
+        sample=batch.sample,
         temperature=state.log_temperature.exp(),
         settings=settings,
-        masks=None if masks is None or regions is None else MaskTargets(regions[sample.kept], masks.vectors),
+        targets=batch.targets,
     )
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
-    gradients = _own_rows(z, counts=counts, index=processes.index, sizes=[len(part) for part in aligned])
+    sizes = [len(part) for part in aligned]
+    gradients = _own_rows(z, counts=batch.counts, index=processes.index, sizes=sizes)
     if len(parts) == 1:
         torch.autograd.backward(aligned, gradients)
     else:
@@ -86,8 +175,8 @@ def training_step(
     return LossTerms(*(getattr(terms, name).detach() for name in ("total", *TERMS)))
 
 
-def _align(features: Tensor, kept: Tensor, *, forward: Forward, dtype: torch.dtype) -> Tensor:
-    """The aligned patches (k, d) that are kept (b, h, w) of features (b, D, h, w)."""
+def _align(features: Tensor, kept: ChosenPatches, *, forward: Forward, dtype: torch.dtype) -> Tensor:
+    """The aligned patches (k, d) that are kept of features (b, D, h, w)."""
     with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
         return forward(features.float(), kept)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -28,14 +31,15 @@ from patchword.alignment.schedule import (
     seeded_generator,
     split_images,
 )
-from patchword.alignment.state import copy_weights, read_checkpoint, start_state, write_checkpoint
-from patchword.alignment.step import Forward, training_step
+from patchword.alignment.state import TrainingState, copy_weights, read_checkpoint, start_state, write_checkpoint
+from patchword.alignment.step import Forward, StepBatch, draw_batch, training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 from patchword.runs.progress import Progress
 
 _log = logging.getLogger(__name__)
-_RECORDS = 200  # about as many lines of history, however long the training
+_RECORDS = 200  # about as many lines of history, however long the training; only these steps wait for the device
+_AHEAD = 3  # batches that are read before they are used
 
 
 class PatchFeatures(Protocol):
@@ -131,10 +135,6 @@ def _split(data: TrainingSet, *, settings: AlignSettings) -> tuple[list[int], li
     return split_images(data.keys, share=settings.held_out, generator=seeded_generator(settings.seed, "held out"))
 
 
-# Features (b, D, h, w), labels (b, h, w), masks, and every process's images.
-_Batch: TypeAlias = tuple[Tensor, Tensor, MaskTargets | None, list[range]]
-
-
 class _Run:
     """A training on its way."""
 
@@ -158,6 +158,7 @@ class _Run:
         if checkpoint is not None and checkpoint.exists():
             read_checkpoint(checkpoint, state=self.state)
         self._saved = time.monotonic()
+        self._drawn: tuple[int, list[int]] = (-1, [])
         # All reading is done by this one thread, since sources of features are not made for several.
         # A DataLoader gives the same batches and is slower: its workers send features from process to process.
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="patchword-features")
@@ -172,23 +173,19 @@ class _Run:
             self.progress.total = self.schedule.steps
             self.progress.skip(state.step)
         started, patches = time.perf_counter(), 0
-        for features, labels, masks, images in self._batches():
+        for batch, images in self._batches():
             share = learning_rate_share(state.step, steps=self.schedule.steps, warmup_share=settings.warmup_share)
             terms = training_step(
                 state,
-                features,
-                labels,
+                batch,
                 self.text,
                 forward=forward,
-                images=images,
                 processes=self.processes,
                 rate=self.schedule.learning_rate * share,
-                generator=seeded_generator(settings.seed, "sample", state.step),
                 settings=settings,
-                masks=masks,
             )
             pending.append(terms)
-            patches += images[-1].stop * labels.shape[1] * labels.shape[2]
+            patches += images * self.data.labels[0].numel()
             ended = state.step % self.schedule.epoch_steps == 0 or state.step == self.schedule.steps
             if state.step % every == 0 or ended:
                 record = self._record(pending, rate=self.schedule.learning_rate * share, evaluate=ended)
@@ -199,50 +196,70 @@ class _Run:
             if self.progress is not None:
                 self.progress.advance()
 
-    def _batches(self) -> Iterator[_Batch]:
-        """This process's part of each batch that is left. The next is read while one is used."""
-        first = self.state.step
-        with self._reader as reader:
-            ahead = reader.submit(self._read, first) if first < self.schedule.steps else None
-            for step in range(first, self.schedule.steps):
-                if ahead is None or out_of_patience(self.state.history, patience=self.settings.patience):
-                    break
-                batch = ahead.result()
-                ahead = reader.submit(self._read, step + 1) if step + 1 < self.schedule.steps else None
-                yield batch
+    def _batches(self) -> Iterator[tuple[StepBatch, int]]:
+        """This process's part of each batch that is left, and how many images that has; the next are read ahead."""
+        steps = iter(range(self.state.step, self.schedule.steps))
+        try:
+            ahead = deque(self._reader.submit(self._read, step) for step in islice(steps, _AHEAD))
+            while ahead and not out_of_patience(self.state.history, patience=self.settings.patience):
+                draw, images = ahead.popleft().result()
+                yield draw if isinstance(draw, StepBatch) else draw(), images
+                ahead.extend(self._reader.submit(self._read, step) for step in islice(steps, 1))
+        finally:
+            self._reader.shutdown(cancel_futures=True)
 
-    def _read(self, step: int) -> _Batch:
+    def _read(self, step: int) -> tuple[StepBatch | Callable[[], StepBatch], int]:
+        """Read a step's features and draw its patches; where only others know their labels, what draws them then."""
         data, settings = self.data, self.settings
         epoch, place = divmod(step, self.schedule.epoch_steps)
-        order = image_order(len(self.positions), epoch=epoch, seed=settings.seed)
         start = place * self.schedule.batch_size
-        batch = [self.positions[index] for index in order[start : start + self.schedule.batch_size].tolist()]
+        batch = self._order(epoch)[start : start + self.schedule.batch_size]
         images = self.processes.shares(len(batch))
         chosen = [batch[index] for index in images[self.processes.index]]
+        labels = data.labels[batch]
+        own = labels[images[self.processes.index].start : images[self.processes.index].stop]
         if not chosen:
-            nothing = torch.zeros((0, self.state.module.dim, *data.labels.shape[1:]), device=self.device)
-            return nothing, data.labels[:0].to(self.device), self._masks([]), images
-        if data.augmented is not None:
-            features, labels = data.augmented.read_augmented(chosen, epoch=epoch)
+            features = torch.zeros((0, self.state.module.dim, *labels.shape[1:]))
+        elif data.augmented is not None:
+            features, own = data.augmented.read_augmented(chosen, epoch=epoch)
         else:
             features = data.features.read([data.keys[position] for position in chosen])
-            labels = data.labels[chosen]
-        _check_grid(features, labels)
-        return features.to(self.device), labels.to(self.device), self._masks(chosen), images
+        _check_grid(features, own)
+        draw = partial(
+            draw_batch,
+            features,
+            images=images,
+            index=self.processes.index,
+            classes=len(self.text),
+            generator=seeded_generator(settings.seed, "sample", step),
+            settings=settings,
+            device=self.device,
+            masks=None if data.masks is None else MaskTargets(data.masks.regions[batch], data.masks.vectors),
+        )
+        if data.augmented is None:
+            return draw(labels), len(batch)
+        if self.processes.count == 1:
+            return draw(own), len(batch)
+        return lambda: draw(self._gather(own, images)), len(batch)
 
-    def _masks(self, chosen: list[int]) -> MaskTargets | None:
-        masks = self.data.masks
-        return None if masks is None else MaskTargets(masks.regions[chosen].to(self.device), masks.vectors)
+    def _order(self, epoch: int) -> list[int]:
+        """The positions of an epoch in the order in which it sees them."""
+        if self._drawn[0] != epoch:
+            order = image_order(len(self.positions), epoch=epoch, seed=self.settings.seed)
+            self._drawn = epoch, [self.positions[index] for index in order.tolist()]
+        return self._drawn[1]
+
+    def _gather(self, labels: Tensor, images: list[range]) -> Tensor:
+        """The labels (batch, h, w) of the images of all processes; processes speak to each other through the device."""
+        return self.processes.gather(labels.long().to(self.device), counts=[len(share) for share in images]).cpu()
 
     def _record(self, pending: list[LossTerms], *, rate: float, evaluate: bool) -> StepRecord:
         """Average the terms since the last record and, where it is due, measure the held-out agreement."""
-        means = _mean_terms(pending, step=self.state.step, rate=self.schedule.learning_rate, settings=self.settings)
         record = StepRecord(
             step=self.state.step,
             learning_rate=rate,
-            temperature=self.state.log_temperature.detach().exp().item(),
+            **_means(pending, state=self.state, rate=self.schedule.learning_rate, settings=self.settings),
             held_out=self._evaluate() if evaluate and self.held else None,
-            **means,
         )
         self.state.history.append(record)
         if record.held_out is not None and self.settings.patience is not None and is_best(self.state.history):
@@ -294,18 +311,21 @@ def _check_grid(features: Tensor, labels: Tensor) -> None:
         )
 
 
-def _mean_terms(pending: list[LossTerms], *, step: int, rate: float, settings: AlignSettings) -> dict[str, float]:
-    """The means of the terms of the last steps before `step`."""
+def _means(pending: list[LossTerms], *, state: TrainingState, rate: float, settings: AlignSettings) -> dict[str, float]:
+    """The means of the terms of the last steps, and the temperature after them: what the host waits for the device."""
     names = ("total", *TERMS)
-    values = torch.stack([torch.stack([getattr(terms, name) for name in names]) for terms in pending]).cpu().double()
+    scalars = [getattr(terms, name) for terms in pending for name in names]
+    together = torch.stack([*scalars, state.log_temperature.detach().exp()]).cpu().double()
+    values = together[:-1].view(len(pending), -1)
     broken = (~torch.isfinite(values[:, 0])).nonzero()
     if len(broken):
         first = int(broken[0])
+        step = state.step - len(pending) + first
         raise PatchwordError(
-            f"the loss is {values[first, 0].item()} at step {step - len(pending) + first}; try a `learning_rate` below "
+            f"the loss is {values[first, 0].item()} at step {step}; try a `learning_rate` below "
             f"{rate:g} or a `minimum_temperature` above {settings.minimum_temperature:g}"
         )
-    return dict(zip(names, values.mean(dim=0).tolist(), strict=True))
+    return {**dict(zip(names, values.mean(dim=0).tolist(), strict=True)), "temperature": together[-1].item()}
 
 
 TrackerName = Literal["tensorboard", "wandb"]
