@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from patchword.alignment import photographs
 from patchword.alignment.data import HashedItem
 from patchword.alignment.online import (
     Augmentation,
@@ -248,14 +251,27 @@ def test_a_run_hashes_every_file_once(tmp_path: Path, features: str, monkeypatch
             os.utime(path, (1e9, 1e9))
     digest, read = hashlib.file_digest, []
     monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(Path(file.name)) or digest(file, name))
-    align_labels(
+    align = partial(
+        align_labels,
         data,
         encoder=ColourPatches(),
         text_encoder=ColourText(),
-        out=tmp_path / "model",
         settings=ONLINE.model_copy(update={"features": features, "held_out": 0.25}),
+        cache=tmp_path / "cache",
         quiet=True,
     )
+    align(out=tmp_path / "model")
     assert sorted(path for path in read if tmp_path in path.parents) == sorted(
         path for item in data.items for path in (item.image, item.label_map)
     )
+    read.clear()
+    photographs._known.clear()  # as in another process
+    os.utime(data.items[0].label_map, (2e9, 1e9))
+    align(out=tmp_path / "again")
+    assert read == [data.items[0].label_map]  # which is another file by its times
+    image = data.items[0].image
+    for damaged in ("", "[1]", json.dumps({str(image): {"stamp": 3}}), json.dumps({str(image): [1]})):
+        (tmp_path / "cache" / "contents.json").write_text(damaged)
+        photographs._known.clear()
+        photographs.read_contents(tmp_path / "cache" / "contents.json", [image])
+        assert photographs._known == {}

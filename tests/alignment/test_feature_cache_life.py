@@ -22,6 +22,7 @@ from PIL import Image
 
 import patchword
 from patchword.alignment import features as features_module
+from patchword.alignment import shards
 from patchword.alignment.features import FeatureCache, feature_identity
 from patchword.alignment.photographs import content_hash
 from patchword.alignment.shards import bytes_held, shard_files
@@ -159,6 +160,23 @@ def test_damage_during_training_is_told_and_made_good(tmp_path: Path, caplog: py
     assert torch.equal(
         everything(FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SMALL), found), expected
     )
+
+
+def test_checksums_are_computed_once_however_often_shards_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = photographs(tmp_path)
+    filled(tmp_path / "cache", found)
+    cache = FeatureCache(tmp_path / "cache", encoder=ColourPatches(), settings=SMALL)
+    checked, checksum = [], shards._checksum
+    monkeypatch.setattr(shards, "_checksum", lambda key, entry: checked.append(key) or checksum(key, entry))
+    for shard in shard_files(cache.folder):
+        os.utime(shard, (1000, 1000))  # as of a run long ago, so that each is marked as used when it is opened
+    expected = everything(cache, found)
+    assert sorted(checked) == sorted(key for key, _ in found)
+    cache._open.clear()
+    assert torch.equal(everything(cache, found), expected)
+    assert len(checked) == len(found)
 
 
 def test_damage_that_cannot_be_made_good_is_one_line(tmp_path: Path) -> None:

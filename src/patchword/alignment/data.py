@@ -14,7 +14,13 @@ from torch.nn import functional
 
 from patchword.alignment.distributed import ALONE, Processes
 from patchword.alignment.losses import IGNORED, MaskTargets
-from patchword.alignment.photographs import content_hash, known_contents, remember_contents
+from patchword.alignment.photographs import (
+    content_hash,
+    known_contents,
+    read_contents,
+    remember_contents,
+    write_contents,
+)
 from patchword.config.align import AlignSettings
 from patchword.data.image_files import find_images
 from patchword.data.masks import LabelMap, find_mask
@@ -117,10 +123,18 @@ class HashedItem:
 
 
 def hash_items(
-    dataset: LabelledImages, *, skipped: dict[str, str], quiet: bool, processes: Processes = ALONE
+    dataset: LabelledImages,
+    *,
+    skipped: dict[str, str],
+    quiet: bool,
+    processes: Processes = ALONE,
+    known: Path | None = None,
 ) -> list[HashedItem]:
-    """Hash the files of every item, each process its share."""
+    """Hash the files of every item, each process its share; `known` keeps hashes from run to run."""
     share = processes.shares(len(dataset.items))[processes.index]
+    files = [path for item in dataset.items for path in _files_of(item)]
+    if known is not None:
+        read_contents(known, files)
     hashed, unread = [], {}
     with Progress(len(share), "reading files", quiet=quiet) as progress:
         for item in dataset.items[share.start : share.stop]:
@@ -141,9 +155,15 @@ def hash_items(
             progress.advance()
     skipped |= dict(processes.collect(list(unread.items())))
     if processes.count > 1:
-        paths = [path for item in hashed for path in (item.image, item.label_map)]
-        remember_contents(processes.collect(known_contents(paths)))
+        remember_contents(processes.collect(known_contents(files)))
+    if known is not None and processes.is_first:
+        write_contents(known, files)
     return processes.collect(hashed)
+
+
+def _files_of(item: LabelledImage) -> list[Path]:
+    embeddings = getattr(item, "embeddings_file", None)
+    return [item.image, item.label_map, *([] if embeddings is None else [embeddings])]
 
 
 def label_items(

@@ -31,12 +31,14 @@ from patchword.alignment.shards import (
     CachedFeatures,
     DamagedShardError,
     Shard,
+    Stamp,
     bytes_on_disk,
     image_bytes,
     make_room,
     mark_used,
     remove_leftovers,
     shard_files,
+    stamp_of,
     write_shard,
 )
 from patchword.config.align import AlignSettings
@@ -81,6 +83,7 @@ class FeatureCache:
         self._open: dict[Path, Shard] = {}
         self._known: set[Path] = set()
         self._marked: set[Path] = set()
+        self._checked: dict[Path, tuple[Stamp | None, set[str]]] = {}  # what was found right in a shard as it was then
         self._batches = Batches()
         self._lock = threading.RLock()
         self._take_over_earlier()
@@ -288,15 +291,26 @@ class FeatureCache:
                     self._remake([key])
                     continue
                 try:
-                    return self._opened(path).read(key)
+                    return self._checked_once(path, key)
                 except DamagedShardError:
                     lost = [other for other, shard in self._shard_of.items() if shard == path and other in self._paths]
                     self._drop(path)
                     self._remake([key, *(other for other in lost if other != key)])
             try:
-                return self._opened(self._shard_of[key]).read(key)
+                return self._checked_once(self._shard_of[key], key)
             except DamagedShardError:
                 raise PatchwordError(f"feature cache {self.folder} is damaged as often as it is written") from None
+
+    def _checked_once(self, path: Path, key: str) -> Tensor:
+        """Features from a shard, their checksum computed once in this process, and again when the file has changed."""
+        shard, stamp = self._opened(path), stamp_of(path)
+        before, right = self._checked.get(path, (None, set()))
+        if stamp is None or stamp != before:
+            right = set()
+            self._checked[path] = stamp, right
+        features = shard.read(key, check=key not in right)
+        right.add(key)
+        return features
 
     def _remake(self, keys: Sequence[str]) -> None:
         """Compute features again of which the photographs are known, the first of them in any case."""
@@ -319,6 +333,7 @@ class FeatureCache:
         self._open.pop(path, None)
         self._known.discard(path)
         self._marked.discard(path)
+        self._checked.pop(path, None)
         for key in [key for key, shard in self._shard_of.items() if shard == path]:
             del self._shard_of[key]
 
@@ -335,7 +350,10 @@ class FeatureCache:
             if len(self._open) >= _OPEN_SHARDS:
                 self._open.pop(next(iter(self._open)))
             self._open[path] = Shard(path)
+            before = stamp_of(path)
             mark_used(path)
+            if path in self._checked and self._checked[path][0] == before:  # the mark is no change
+                self._checked[path] = stamp_of(path), self._checked[path][1]
         return self._open[path]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from patchword.data.folders import write_json
 from patchword.data.images import read_image, to_tensor
 from patchword.data.storage import held, is_stored
 from patchword.errors import PatchwordError
@@ -77,6 +79,23 @@ def known_contents(paths: Iterable[Path]) -> list[KnownContent]:
 def remember_contents(contents: Iterable[KnownContent]) -> None:
     """Take over what another process of the run knows."""
     _known.update((each.path, each) for each in contents)
+
+
+def read_contents(file: Path, paths: Iterable[Path]) -> None:
+    """Take over what an earlier run knew of these files; a file that cannot be read spares nobody any work."""
+    try:
+        kept = json.loads(file.read_bytes())
+        for path in paths:
+            if told := kept.get(str(path.absolute())):
+                _known.setdefault(path, KnownContent(path, tuple(map(int, told["stamp"])), str(told["sha256"])))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return
+
+
+def write_contents(file: Path, paths: Iterable[Path]) -> None:
+    """Keep what is known of these files for later runs."""
+    known = {str(each.path.absolute()): {"stamp": each.stamp, "sha256": each.key} for each in known_contents(paths)}
+    write_json(file, known)
 
 
 _known: dict[Path, KnownContent] = {}

@@ -53,6 +53,7 @@ from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
 NUMERICS, REVIEWS = "numerics", "reviews"
+CONTENTS = "contents.json"  # of a cache that is kept
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def align_labels(
         prepare_output(out, resume=resume, overwrite=overwrite, marker=MARKER)
     out = Path(out)
     skipped: dict[str, str] = {}
-    hashed = hash_items(dataset, skipped=skipped, quiet=quiet, processes=processes)
+    known = None if cache is None else Path(cache) / CONTENTS
+    hashed = hash_items(dataset, skipped=skipped, quiet=quiet, processes=processes, known=known)
     hashed = _unchanged(hashed, dataset, skipped=skipped)
     identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
     with processes.first_before_others():

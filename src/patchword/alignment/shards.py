@@ -29,6 +29,7 @@ from patchword.errors import PatchwordError
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"[0-9a-f]{16}" + re.escape(SUFFIX))
 _LEFTOVER = ".patchword-*.tmp"
+_JUST_NOW = 60.0  # seconds
 _LEFTOVER_AGE = 3600.0  # seconds; a shard is written in far less, so that an older part of one belongs to nobody
 
 
@@ -68,8 +69,8 @@ class Shard:
         """(height, width) of each photograph that it holds, by key."""
         return {key: entry.size for key, entry in self._entries.items()}
 
-    def read(self, key: str) -> Tensor:
-        """The features (D, h, w) of one photograph that it holds.
+    def read(self, key: str, *, check: bool = True) -> Tensor:
+        """The features (D, h, w) of one photograph that it holds; `check` whether they are what was written.
 
         Raises:
             DamagedShardError: when they are not what was written.
@@ -79,7 +80,7 @@ class Shard:
             features: Tensor = self._file.get_tensor(key)
         except SafetensorError:
             raise DamagedShardError(self.path) from None
-        if _checksum(key, CachedFeatures(features, entry.size)) != entry.checksum:
+        if check and _checksum(key, CachedFeatures(features, entry.size)) != entry.checksum:
             raise DamagedShardError(self.path)
         return features
 
@@ -118,10 +119,26 @@ def shard_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(path.name))
 
 
-def mark_used(shard: Path) -> bool:
-    """Set the time of a shard's last use, which is its time of change, to now; False where it is gone."""
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(shard: Path) -> Stamp | None:
+    """What changes when a shard is written again or in part; None where it is gone."""
     try:
-        os.utime(shard)
+        status = shard.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def mark_used(shard: Path) -> bool:
+    """Set the time of a shard's last use, which is its time of change, to now; False where it is gone.
+
+    Within a minute it is left as it is: that is near enough, and readers take a shard that changes for a new one.
+    """
+    try:
+        if not 0 <= time.time() - shard.stat().st_mtime < _JUST_NOW:
+            os.utime(shard)
     except FileNotFoundError:
         return False
     except OSError:  # of another user, or a disk that cannot be written: it is only not marked
