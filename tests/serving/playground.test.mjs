@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import {test} from 'node:test';
 import {classAt, painted, runLengths, shares, tally, thresholded} from './masks.js';
 import {decode, encode} from './png.js';
+import {fitting} from './shrink.js';
 import {entriesOf, FIRST, fromHash, nameOf, python, toHash} from './state.js';
 
 const classes = [{name: 'car', words: ['car'], colour: '#ff0000'}, {name: 'boat', words: ['boat', 'ship'], colour: '#0000ff'}];
@@ -96,4 +97,14 @@ test('the lines of Python name what differs from the server\'s own', () => {
     'result = client.segment("a \\"b\\".png", classes=["car", "boat; ship"])'].join('\n'));
   assert.match(python({...view, model: 'model-2', background: ['sky'], threshold: 0.3, refine: 'none'}, of),
     /, background=\["sky"\], model="model-2", settings=\{"refine": "none", "threshold": 0.3\}\)$/);
+});
+
+test('pictures keep their shape and fit the limits; those that fit stay as they are', () => {
+  const limits = {pixels: 24_000_000, side: 16_384};
+  for (const [width, height] of [[4000, 3000], [8000, 6000], [16_385, 10], [100_000, 1], [1, 30_000], [6000, 4001], [30_000, 20_000]]) {
+    const found = fitting({width, height}, limits);
+    assert.ok(found.width * found.height <= limits.pixels && Math.max(found.width, found.height) <= limits.side);
+    if (width * height <= limits.pixels && Math.max(width, height) <= limits.side) assert.deepEqual(found, {width, height});
+    else assert.ok(Math.abs(found.width - found.height * width / height) <= 1 + width / height || Math.min(found.width, found.height) === 1);
+  }
 });

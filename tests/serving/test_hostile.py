@@ -180,4 +180,4 @@ def test_too_many_headers_are_refused(server: Served) -> None:
 
 def test_the_limits_are_told(client: TestClient) -> None:
     limits = json.loads(client.get("/v1/models").text)["limits"]
-    assert limits == {"bytes": 32_000_000, "pixels": 24_000_000, "classes": 250}
+    assert limits == {"bytes": 32_000_000, "pixels": 24_000_000, "side": 16_384, "classes": 250}

@@ -24,6 +24,7 @@ from patchword.toytown.world import draw_scene, scene_seed
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 PHONE, DESK = 360, 1400
+MOST = 20_000  # pixels of a picture that the server takes
 WORDS = ("sky", "grass; meadow", "water", "house")
 LINK = "#" + "&".join(f"classes={word.replace(' ', '+')}" for word in WORDS)
 ENTER, BACKSPACE, DELETE, ESCAPE = "\ue007", "\ue003", "\ue017", "\ue00c"
@@ -42,7 +43,9 @@ FIELD = "document.querySelector('#classes > input').focus()"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
     methods = ("--method", "naclip", "--method", "proxyclip")
-    with served(*methods, "--image-text", miniatures.CLIP, "--encoder", miniatures.DINO) as running:
+    with served(
+        *methods, "--set", f"megapixels={MOST / 1e6}", "--image-text", miniatures.CLIP, "--encoder", miniatures.DINO
+    ) as running:
         yield running
 
 
@@ -105,6 +108,20 @@ def choose(page: Browser, selector: str, value: object) -> None:
 def compare(page: Browser) -> None:
     choose(page, "#compare", "model-2")
     page.until(f"{CALM} && !document.querySelector('.divider').hidden")
+
+
+def test_a_picture_that_is_too_large_is_made_smaller_and_says_so(page: Browser, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.fromarray(draw_scene(scene_seed("test", index=2), size=(240, 320), style="day").image).save(large)
+    assert page.run("return document.querySelector('#shrunk').hidden")
+    page.upload("#file", large)
+    page.until(f"document.querySelector('#stage img').alt.includes('large') && {CALM}")
+    page.until("document.querySelector('#stage canvas').width < 320")
+    width, height = page.run("const {width, height} = document.querySelector('#stage canvas'); return [width, height]")
+    assert 0.9 * MOST < width * height <= MOST
+    assert abs(width / height - 320 / 240) < 0.02
+    assert f"to {width} × {height} pixels" in page.run("return document.querySelector('#shrunk').innerText")
+    assert page.run("return document.querySelector('#problem').hidden")
 
 
 def test_new_words_change_overlay_and_legend_without_a_forward_pass(page: Browser, server: Served, scene: Path) -> None:

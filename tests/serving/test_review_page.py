@@ -273,6 +273,9 @@ def test_decisions_survive_a_kill_and_a_restart_and_are_learned(
         page.until(f"document.querySelector('#masks [data-key=\"{accepted}\"] small').innerText.startsWith('score')")
         page.run("document.querySelector('#training').open = true; document.querySelector('#train').click()")
         page.until("document.querySelector('#training-state .job-line')")
+        page = visit(window, second, "0.png")  # it runs on, or has ended meanwhile
+        page.until("document.querySelector('#training summary').innerText.includes('(model-2: ')")
+        page.run("document.querySelector('#training').open = true")
         (job,) = httpx.get(f"{second.address}/v1/jobs").json()["jobs"]
         while job["state"] in ("waiting", "running"):  # longer than a script of the page may take
             time.sleep(0.05)
@@ -286,5 +289,9 @@ def test_decisions_survive_a_kill_and_a_restart_and_are_learned(
         assert [float(each.split()[0].strip("<")) for each in said] == pytest.approx(
             [100 * each for each in shares], abs=0.1
         )
+        page = visit(window, second, "0.png")
+        page.until("document.querySelector('#training summary').innerText.includes('(model-2: done)')")
+        page.run("document.querySelector('#training').open = true")
+        page.until("document.querySelector('#training-state table')")
         assert page.complaints() == []
     assert "reviewed: 1 of 2 photographs" in (root / ".patchword-jobs" / job["id"] / "log.txt").read_text()

@@ -81,6 +81,7 @@ def segment_router(
                 "limits": {
                     "bytes": int(limits.megabytes * 1e6),
                     "pixels": int(limits.megapixels * 1e6),
+                    "side": limits.longest_side,
                     "classes": limits.classes,
                 },
             }

@@ -57,6 +57,7 @@ class Limits(BaseModel):
 
     bytes: int
     pixels: int
+    side: int
     classes: int
 
 

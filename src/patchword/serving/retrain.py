@@ -59,7 +59,7 @@ class Trainer:
         self._known: dict[tuple[str, str], ModelChange] = {}
 
     def proposal(self) -> dict[str, Any]:
-        """The options of an `align` job on these labels, or why there can be none."""
+        """The options of an `align` job on these labels and the id of the last one; or why there can be none."""
         if self.queue is None:
             return {"why_not": "start the server with --root FOLDER, a folder that holds the labels"}
         root, labels = self.queue.root, self.desk.dataset.folder.resolve()
@@ -71,7 +71,10 @@ class Trainer:
         before = self._as_before()
         if before is None:
             return {"why_not": "the vision encoder of the model is neither published nor inside the folder of --root"}
-        return {"options": {"labels": labels.relative_to(root).as_posix(), "out": out, **before}}
+        name = labels.relative_to(root).as_posix()
+        trained = (job for job in self.queue.jobs() if job.command == "align" and job.options.get("labels") == name)
+        last = next(trained, None)
+        return {"options": {"labels": name, "out": out, **before}, "last": last.id if last is not None else None}
 
     def changes(self, job_id: str) -> ModelChange:
         """Compare the model of a finished job with the one before it."""

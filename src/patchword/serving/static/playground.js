@@ -5,6 +5,7 @@ import {ask, byId, copy, later, make, Refused, save} from './common.js';
 import {Legend} from './legend.js';
 import {NO_CLASS, painted, rgb, runLengths, shares, tally, thresholded} from './masks.js';
 import {decode, encode} from './png.js';
+import {shrunk} from './shrink.js';
 import {Stage} from './stage.js';
 import {FIRST, fromHash, python, settingsOf, toHash} from './state.js';
 
@@ -65,7 +66,23 @@ async function open(file, example = '') {
     return complain(`This browser cannot show ${file.name}. JPEG, PNG and WebP work everywhere.`);
   }
   if (mine !== opening) return;
-  picture = {file, name: file.name, id: ''};
+  byId('shrunk').hidden = true;
+  let sent;
+  try {
+    sent = await shrunk(stage.photograph, file, server.limits);
+  } catch (error) {
+    if (mine !== opening) return;
+    picture = null;
+    busy = false;
+    draw();
+    return complain(error.message);
+  }
+  if (mine !== opening) return;
+  picture = {file: sent.file, name: file.name, id: ''};
+  if (sent.size) {
+    byId('shrunk').textContent = `Larger than this server takes: made smaller here, to ${sent.size.width} × ${sent.size.height} pixels. Results are of the smaller picture.`;
+    byId('shrunk').hidden = false;
+  }
   draw();
   run();
 }
