@@ -57,7 +57,7 @@ LABEL = {
     "masks to pixels": ["models.mask_pixels:enlarged_mask"],
     "run lengths": ["data.run_lengths:MaskWindow.run_lengths"],
     "points": ["labeling.mask_generator:sample_points"],
-    "masks decoded": ["labeling.mask_generator:GeneratedMask.window", "data.masks:Segment.window"],
+    "masks decoded": ["labeling.mask_generator:GeneratedMask.window", "data.masks:Segment.run_ends"],
     "crops of masks": ["labeling.generators:masked_crop", "labeling.generators:plain_crop"],
     "cells of masks": ["labeling.generators:window_shares", "labeling.generators:cell_shares"],
     "fusion": ["labeling.run:fuse_masks"],

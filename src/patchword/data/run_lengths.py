@@ -122,15 +122,14 @@ class MaskWindow:
 
     def run_lengths(self) -> RunLengths:
         """What `run_lengths` makes of the whole mask, without it."""
-        (height, width), (rows, columns) = self.size, self.inside.shape
-        flat = np.zeros((columns, rows + 1), dtype=bool)  # every column ends outside
-        flat[:, :rows] = self.inside.T
-        flat = flat.reshape(-1)
-        changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-        if len(flat) and flat[0]:
-            changes = np.concatenate([[0], changes])
-        column, row = np.divmod(changes, rows + 1)
-        places = (self.left + column) * height + self.top + row  # begin, end, begin, end, ...
+        (height, width), (rows, columns), inside = self.size, self.inside.shape, self.inside
+        places = np.zeros(0, dtype=np.int64)  # begin, end, begin, end, ...
+        if inside.size:
+            row, column = np.divmod(np.flatnonzero(inside[1:] != inside[:-1]), columns)
+            first, last = np.flatnonzero(inside[0]), np.flatnonzero(inside[-1])
+            row = np.concatenate([row + 1, np.zeros_like(first), np.full_like(last, rows)])
+            column = np.concatenate([column, first, last])
+            places = np.sort((self.left + column) * height + self.top + row)
         joined = np.flatnonzero(places[2::2] == places[1:-1:2])  # one run: from the last row to the first of the next
         places = np.delete(places, np.concatenate([2 * joined + 1, 2 * joined + 2]))
         edges = [0, *places.tolist(), height * width]

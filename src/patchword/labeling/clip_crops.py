@@ -339,17 +339,17 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
 def window_shares(mask: MaskWindow, *, grid: tuple[int, int]) -> Tensor:
     """What `cell_shares` gives for one mask, (rows, columns); only where the mask lies pixels are counted."""
     rows, columns = (cell_spans(side, count=count) for side, count in zip(mask.size, grid, strict=True))
-    inside = torch.from_numpy(np.ascontiguousarray(mask.inside))
-    high, wide = inside.shape
-    bands = torch.zeros(len(rows), wide, dtype=torch.int32)
-    for band, (start, stop) in zip(bands, rows, strict=True):
-        first, last = max(start - mask.top, 0), min(stop - mask.top, high)
+    inside = torch.from_numpy(np.ascontiguousarray(mask.inside.T))  # as it was decoded, columns first
+    wide, high = inside.shape
+    bands = torch.zeros(len(columns), high, dtype=torch.int32)
+    for band, (start, stop) in zip(bands, columns, strict=True):
+        first, last = max(start - mask.left, 0), min(stop - mask.left, wide)
         if first < last:
             band[:] = inside[first:last].sum(0, dtype=torch.int32)
-    before = functional.pad(bands.cumsum(1), (1, 0))  # (rows, w' + 1) pixels inside, left of each column
-    starts, stops = (torch.tensor(columns).T - mask.left).clamp(0, wide)
+    before = functional.pad(bands.cumsum(1), (1, 0))  # (columns, h' + 1) pixels inside, above each row
+    starts, stops = (torch.tensor(rows).T - mask.top).clamp(0, high)
     heights, widths = (torch.tensor([stop - start for start, stop in spans]) for spans in (rows, columns))
-    shares: Tensor = (before[:, stops] - before[:, starts]).float() / heights[:, None] / widths
+    shares: Tensor = (before[:, stops] - before[:, starts]).T.float() / heights[:, None] / widths
     return shares
 
 

@@ -104,7 +104,8 @@ def masked_crop(image: Tensor, mask: MaskWindow, *, encoder: ImageTextEncoder, s
     seen = image[(..., *window)]
 
     def band(rows: slice) -> Tensor:
-        return torch.where(inside[rows], seen[:, :, rows], mean)
+        shown = inside[rows].to(seen.dtype)
+        return (seen[:, :, rows] * shown).add_(mean * (1 - shown))  # `where` takes longer
 
     return _resized(band, seen, side=side)
 

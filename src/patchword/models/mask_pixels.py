@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from patchword.data.run_lengths import MaskWindow, RunLengths
 from patchword.models.pixels import MaskFrame, full_logits
+from patchword.models.sam import boxes_of
 
 Box = tuple[int, int, int, int]
 
@@ -39,8 +40,14 @@ def encode_masks(
         parts = [enlarged_mask(one, size=size, frame=frame) for one in logits[start:stop].float()]
     else:
         full = full_logits(logits[start:stop], size=size, frame=frame) > 0
-        columns = full.transpose(1, 2).contiguous().cpu()  # (n, w, h), as run lengths have them
-        parts = [Part(one.T, 0, 0, size) for one in columns]
+        boxes = boxes_of(full).tolist()
+        windows = [one[top:bottom, left:right] for one, (left, top, right, bottom) in zip(full, boxes, strict=True)]
+        flat = torch.cat([one.flatten() for one in windows]).cpu()  # one copy of all
+        found = torch.split(flat, [one.numel() for one in windows])
+        parts = [
+            Part(inside.view(one.shape), top, left, size)
+            for inside, one, (left, top, _, _) in zip(found, windows, boxes, strict=True)
+        ]
     return [MaskWindow(part.values.numpy(), y0 + part.top, x0 + part.left, image_size).run_lengths() for part in parts]
 
 

@@ -54,9 +54,14 @@ def overlay(
         raise PatchwordError(f"opacity is {opacity}; it must be 0 to 1")
     colours = label_map.class_colours()
     shares = _shares(label_map)
-    painted = _paint(image, label_map, colours, opacity, present=[value for value, _ in shares])
-    picture = Image.fromarray(painted)
-    return _with_legend(picture, label_map, colours, shares) if legend else picture
+    below = _legend_below(label_map, colours, shares) if legend else None
+    picture = np.full(
+        (height + (below.height if below else 0), max(width, below.width if below else 0), 3), 255, np.uint8
+    )
+    _paint(image, label_map, colours, opacity, present=[value for value, _ in shares], out=picture[:height, :width])
+    if below:
+        picture[height:] = np.asarray(below)
+    return Image.fromarray(picture)
 
 
 def _paint(
@@ -66,7 +71,8 @@ def _paint(
     opacity: float,
     *,
     present: Sequence[int],
-) -> NDArray[np.uint8]:
+    out: NDArray[np.uint8],
+) -> None:
     """Tint the values of each class by a table; what is ignored stays, turns black or turns white."""
     values, ignore = np.arange(256, dtype=np.uint8)[:, None], label_map.ignore
     named = [value for value in present if value != ignore]
@@ -76,7 +82,6 @@ def _paint(
     channels = np.ascontiguousarray(np.concatenate(tables).T)  # (3, tables * 256)
     first_of = np.zeros(ignore + 1, dtype=np.intp)  # where the table of each class begins
     first_of[[*named, ignore]] = np.arange(len(named) + 1) * 256
-    painted = np.empty_like(image)
     height, width = label_map.indices.shape
     for top in range(0, height, _STRIP):
         rows = slice(top, min(top + _STRIP, height))
@@ -85,8 +90,7 @@ def _paint(
             dark, light = _hatching(height, width, rows=rows)
             first += np.where(label_map.indices[rows] == ignore, 256 * dark + 512 * light, 0)
         for channel, table in enumerate(channels):
-            np.take(table, first + image[rows, :, channel], out=painted[rows, :, channel], mode="clip")
-    return painted
+            np.take(table, first + image[rows, :, channel], out=out[rows, :, channel], mode="clip")
 
 
 def mask_layer(label_map: LabelMap, *, opacity: float) -> Image.Image:
@@ -146,18 +150,13 @@ def _drawn_legend(
     return canvas
 
 
-def _with_legend(
-    picture: Image.Image, label_map: LabelMap, colours: NDArray[np.uint8], shares: Sequence[tuple[int, float]]
-) -> Image.Image:
-    """Add the classes present under the picture, so that nothing of it is hidden."""
-    size = _letter_size(*picture.size)
+def _legend_below(label_map: LabelMap, colours: NDArray[np.uint8], shares: Sequence[tuple[int, float]]) -> Image.Image:
+    """The classes present, to stand under the picture, so that nothing of it is hidden."""
+    height, width = label_map.indices.shape
+    size = _letter_size(width, height)
     entries = [_legend_entry(label_map, value, share, size) for value, share in shares]
     shown = [None if value == label_map.ignore else colours[value] for value, _ in shares]
-    below = _drawn_legend(entries, shown, width=picture.width, size=size)
-    canvas = Image.new("RGB", (below.width, picture.height + below.height), "white")
-    canvas.paste(picture)
-    canvas.paste(below, (0, picture.height))
-    return canvas
+    return _drawn_legend(entries, shown, width=width, size=size)
 
 
 def _shares(label_map: LabelMap) -> list[tuple[int, float]]:
