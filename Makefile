@@ -11,7 +11,7 @@ demo: $(INSTALLED)  ## the whole way on Toytown, offline: demo/report.html
 	$(BIN)/python -m patchword demo -o demo --overwrite
 
 test: $(INSTALLED)  ## every test, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/python -m ruff check .

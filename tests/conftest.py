@@ -24,6 +24,32 @@ import tiny as tiny_checkpoints
 
 from small_world import Models
 
+# The files that take longest, in this order: where several processes share the tests, none is left with one at the end.
+LONG = (
+    "test_processes.py",
+    "test_ray.py",
+    "test_demo.py",
+    "test_notebook.py",
+    "test_review_page.py",
+    "test_playground.py",
+    "test_label_interruptions.py",
+    "test_jobs.py",
+    "test_results_by_url.py",
+    "test_align_distributed.py",
+    "test_quality_model.py",
+    "test_limits.py",
+    "test_folder_runs.py",
+    "test_suggest_cli.py",
+    "test_odd_names.py",
+    "test_hub_server.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 settings.register_profile("patchword", deadline=None, derandomize=True)  # no test depends on time or on luck
 settings.load_profile("patchword")
 

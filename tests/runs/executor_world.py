@@ -1,24 +1,18 @@
-"""One command done by other workers, and work of photographs whose names say what becomes of it."""
+"""One command done by other workers, and how they are killed in the midst of it."""
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from fateful import die
 
 import patchword
 from interruptions import at_write, contents
-from patchword.errors import PatchwordError
 from patchword.labeling import api as label_api
-from patchword.runs.pipeline import Chunk, Photograph, Pixels, Written
-from patchword.runs.records import LineRecord
 from patchword.segmentation import api as segment_api
 
 MODULES: dict[str, Any] = {"label": label_api, "segment": segment_api}
@@ -57,43 +51,3 @@ def load_to_die(load: Callable[[], object], fates: Path) -> object:
         at_write(instant, die)()
         break
     return load()
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class Fateful:
-    """Work of photographs whose names say what becomes of it."""
-
-    models: object = None
-    folder: Path | None = None  # for those that are strange once
-
-    def read(self, path: Path) -> Pixels:
-        return np.zeros((1, 1, 3), np.uint8)
-
-    def process(self, photographs: list[Photograph], *, chunk: Chunk) -> Iterator[str]:
-        for each in photographs:
-            if each.name == "deadly":
-                die()
-            if each.name == "wrong":
-                raise ZeroDivisionError("at the photograph")
-            if each.name == "slow" and self._is_first("slow"):
-                threading.Event().wait()
-            yield each.name
-
-    def write(self, made: str) -> Written:
-        if made == "full" or (made == "cramped" and self._is_first("cramped")):
-            try:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            except OSError:
-                raise PatchwordError("the disk is full") from None
-        return Written(LineRecord(name=made, status="ok"))
-
-    def _is_first(self, what: str) -> bool:
-        try:
-            (self.folder or Path()).joinpath(what).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from executor_world import MODULES, Fateful, World, die, load_to_die
+from executor_world import MODULES, World, load_to_die
+from fateful import Fateful, die
 from PIL import Image
 
 import patchword
@@ -42,7 +43,7 @@ def world(
     return world
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("world", "count"), [("label", 1), ("segment", 2)], indirect=["world"])
 def test_the_bytes_are_those_of_a_local_run(world: World, count: int) -> None:
     world.run(f"in {count}", executor=f"processes:{count}")
     world.check(f"in {count}")
@@ -142,15 +143,13 @@ def _is_at_work(process: int) -> bool:
         return False
 
 
-def _nothing() -> None:
-    pass
-
-
-def _done(*names: str, load: Callable[[], object] = _nothing) -> list[str]:
+def _done(*names: str, load: Callable[[], object] | None = None) -> list[str]:
     found: list[str] = []
     chunks = [Chunk(((name, Path(name)),), lines=1) for name in names]
-    models = object()
-    Processes(2, models, load).run(chunks, work=Fateful(models), done=lambda written: found.append(written.record.name))
+    models = load and object()
+    Processes(2, models, load or int).run(
+        chunks, work=Fateful(models), done=lambda written: found.append(written.record.name)
+    )
     return sorted(found)
 
 
@@ -181,10 +180,9 @@ def test_an_interruption_ends_all_processes() -> None:
         assert _children()
         raise KeyboardInterrupt
 
-    models = object()
     chunks = [Chunk(((name, Path(name)),), lines=1) for name in "abcd"]
     with pytest.raises(KeyboardInterrupt):
-        Processes(2, models, _nothing).run(chunks, work=Fateful(models), done=interrupt)
+        Processes(2, None, int).run(chunks, work=Fateful(), done=interrupt)
     assert not _children()
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executor_world import MODULES, Fateful, World, die, load_to_die
+from executor_world import MODULES, World, load_to_die
+from fateful import Fateful, die
 
 from interruptions import make_photos
 from patchword.config import shared
@@ -102,12 +103,12 @@ def drive(told: str) -> None:
     World(command, Path(folder), models).run("killed")
 
 
-def _done(folder: Path, *names: str, work: Fateful | None = None) -> list[str]:
+def _done(folder: Path, *names: str) -> list[str]:
     found: list[str] = []
     chunks = [Chunk(((name, Path(name)),), lines=1) for name in names]
-    models = object()
-    work = work or Fateful(models, folder)
-    OnRay(None, "cpu", models, int).run(chunks, work=work, done=lambda written: found.append(written.record.name))
+    OnRay(None, "cpu", None, int).run(
+        chunks, work=Fateful(folder=folder), done=lambda written: found.append(written.record.name)
+    )
     return sorted(found)
 
 

@@ -100,7 +100,8 @@ class Station:
         """Load the models, once what may be wrong with this worker is checked, and do chunks for ever."""
         try:
             check()
-            _share_machine(place, setup)
+            if setup.load is not None:
+                _share_machine(place, setup)
             work = setup.open()
         except Exception as error:
             self._answer("error", sendable(error))
