@@ -35,7 +35,9 @@ KILLS = {"label": 20, "segment": 5}
 FULL_DISKS = {"label": 4, "segment": 2}
 CLASSES = "cat, dog, sofa"
 SETTINGS = {
-    "grids": "[1,2]",
+    "grids": "[1]",
+    "point_sampling": "grid",
+    "points_per_side": 4,
     "minimum_crops": 1,
     "minimum_share": 0,
     "pred_iou_thresh": 0,

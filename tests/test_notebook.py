@@ -27,6 +27,13 @@ registry.PRESETS["balanced"] = registry.Preset(*map(str, (miniatures.CLIP, minia
 place = draw(Path("drawn"), "scenes", purpose="label", count=3, first=0, style="day")
 place.photos.rename("photos")
 """
+# A third of the scenes, labelled coarsely, and a training of a few steps.
+SHORTER = """
+_draw, _label, _align = draw, pw.label, pw.align
+draw = lambda *given, **named: _draw(*given, **{**named, "count": 4})
+pw.label = lambda *given, **named: _label(*given, **named, settings={"grids": (1, 2), "points_per_side": 12})
+pw.align = lambda *given, settings, **named: _align(*given, **named, settings={**settings, "steps": 8})
+"""
 IN_TOYTOWN = """
 classes, background = ["tree; plant", "house", "cloud"], ["sky", "grass"]
 _align = pw.align
@@ -144,7 +151,7 @@ def own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
 
 
 def test_the_notebook_of_toytown_runs(own: Path) -> None:
-    notebook = execute("toytown.ipynb", own)
+    notebook = execute("toytown.ipynb", own, before=SHORTER)
     assert titles(notebook) == ["Labels", "Segmentation", "Segmentation", "Evaluation", "Evaluation"]
     assert list(own.iterdir()) == []
 
