@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import schemathesis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
@@ -15,22 +17,33 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from patchword.config.serve import ServeConfig
+from patchword.config.serve import LabelStudioConfig, ServeConfig
 from patchword.serving.app import create_app
+from patchword.serving.studio import create_studio_app
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 TOKEN = {"Authorization": "Bearer secret"}
 
 
-@pytest.fixture(scope="module")
-def operations() -> list[Any]:
-    described = schemathesis.openapi.from_asgi("/openapi.json", create_app(ServeConfig(token="secret")))
-    return [each.ok() for each in described.get_all_operations()]
+APPS: dict[str, tuple[Callable[[], FastAPI], set[str]]] = {
+    "serve": (
+        lambda: create_app(ServeConfig(token="secret")),
+        {"/v1/models", "/v1/images", "/v1/images/{image}/segment", "/v1/segment", "/metrics"},
+    ),
+    "label-studio-backend": (
+        lambda: create_studio_app(LabelStudioConfig(token="secret")),
+        {"/health", "/setup", "/predict", "/webhook", "/metrics"},
+    ),
+}
 
 
-def test_there_are_operations_with_examples(operations: list[Any]) -> None:
-    paths = {each.path for each in operations}
-    assert {"/v1/models", "/v1/images", "/v1/images/{image}/segment", "/v1/segment", "/metrics"} <= paths
+@pytest.fixture(scope="module", params=APPS)
+def operations(request: pytest.FixtureRequest) -> list[Any]:
+    make, paths = APPS[request.param]
+    described = schemathesis.openapi.from_asgi("/openapi.json", make())
+    found = [each.ok() for each in described.get_all_operations()]
+    assert paths <= {each.path for each in found}
+    return found
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as described", "otherwise"])

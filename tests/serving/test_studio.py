@@ -38,6 +38,7 @@ NAMES = vocabulary().names[:5]
 LABELS = "".join(f'<Label value="{name}"/>' for name in NAMES)
 PICTURE = '<Image name="picture" value="$image"/>'
 BRUSH = f'<View>{PICTURE}<BrushLabels name="mask" toName="picture">{LABELS}</BrushLabels></View>'
+PERSONAL = "head.body.signature"
 SCENE = draw_example("toytown-1")
 DATA = "data:image/png;base64," + base64.b64encode(SCENE).decode()
 SIZE = (240, 320)
@@ -49,12 +50,22 @@ class Host:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None]] = []
         self.moved: dict[str, str] = {}
+        self.passes = 0  # how often a personal token was exchanged; the last pass is good
         host = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                good = self.path == "/api/token/refresh/" and sent == {"refresh": PERSONAL}
+                self.send_response(200 if good else 401)
+                self.end_headers()
+                host.passes += good
+                self.wfile.write(json.dumps({"access": f"pass {host.passes}"} if good else {}).encode())
+
             def do_GET(self) -> None:
-                host.asked.append((self.path, self.headers.get("Authorization")))
-                allowed = self.headers.get("Authorization") == f"Token {KEY}"
+                given = self.headers.get("Authorization")
+                host.asked.append((self.path, given))
+                allowed = given in (f"Token {KEY}", f"Bearer pass {host.passes}")
                 moved = host.moved.get(self.path)
                 self.send_response(302 if moved else 200 if allowed else 401)
                 if moved:
@@ -221,11 +232,29 @@ def test_a_wrong_key_is_told(host: Host) -> None:
         images.read("/data/upload/1/a.png")
     with pytest.raises(PatchwordError, match="start the backend with --root"):
         images.read("a.png")
+    with pytest.raises(PatchwordError, match="characters that a key cannot have") as told:
+        StudioImages(LabelStudioConfig(label_studio_url=host.url, label_studio_key="sec\nret"))
+    assert "sec" not in str(told.value).removeprefix("option")
     small = LabelStudioConfig(label_studio_url=host.url, label_studio_key=KEY, settings={"megabytes": 0.001})
     with pytest.raises(PatchwordError, match=r"larger than 0\.001 MB"):
         StudioImages(small).read("/a.png")
     with pytest.raises(PatchwordError, match="start the backend with --label-studio-url"):
         StudioImages(LabelStudioConfig()).read("/data/upload/1/a.png")
+
+
+def test_a_personal_token_is_exchanged_and_again_when_its_pass_has_expired(host: Host) -> None:
+    images = StudioImages(LabelStudioConfig(label_studio_url=host.url, label_studio_key=PERSONAL))
+    host.asked.clear()
+    host.passes = 0
+    for _ in range(2):
+        assert images.read("/a.png").shape == (*SIZE, 3)
+    assert [given for _, given in host.asked] == ["Bearer pass 1"] * 2
+    host.passes = 5
+    assert images.read("/a.png").shape == (*SIZE, 3)
+    assert [given for _, given in host.asked[2:]] == ["Bearer pass 1", "Bearer pass 6"]
+    wrong = StudioImages(LabelStudioConfig(label_studio_url=host.url, label_studio_key="a.b.c"))
+    with pytest.raises(PatchwordError, match="answers 401 for the key; check --label-studio-key"):
+        wrong.read("/a.png")
 
 
 BOMB = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10 if n else "lol"}">' for n in range(10))

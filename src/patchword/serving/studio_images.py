@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from http.client import HTTPException
 from pathlib import Path
@@ -45,12 +46,15 @@ class StudioImages:
         self._limits = config.limits
         self._most = int(config.limits.megabytes * 1e6)
         self._url = (config.label_studio_url or "").rstrip("/")
-        self._key = config.label_studio_key
+        self._key = (config.label_studio_key or "").strip()
+        if not _sendable(self._key):
+            raise PatchwordError("option 'label_studio_key' has characters that a key cannot have")
         self._root: Path | None = None
         if config.root is not None:
             self._root = Path(config.root).resolve()
             if not self._root.is_dir():
                 raise PatchwordError(f"option 'root' is {config.root}, which is not a folder")
+        self._access: str | None = None
         own = is_loopback(urlsplit(self._url).hostname or "")
         self._open = build_opener(_StayHandler, *([ProxyHandler({})] if own else [])).open
 
@@ -102,33 +106,73 @@ class StudioImages:
 
     def _fetch(self, address: str) -> bytes:
         """A file of Label Studio; its key is sent to its own address alone, redirects included."""
-        until = time.monotonic() + self._limits.upload_seconds
+        fresh = False
         for _ in range(_REDIRECTS + 1):
             if not self._url or _origin(address) != _origin(self._url):
                 own = self._url or "no host, for --label-studio-url was not given"
                 raise PatchwordError(f"the picture is on {_spoken(address)}; pictures are fetched from {own}")
-            headers = {"Authorization": f"Token {self._key}"} if self._key else {}
             try:
-                with self._open(Request(quote(address, safe=_SAFE), headers=headers), timeout=_SILENCE) as answer:
-                    media_allowed(answer.headers.get("Content-Type"))
-                    data = bytearray()
-                    while part := answer.read1(2**16):
-                        data += part
-                        self._within(data)
-                        if time.monotonic() > until:
-                            raise PatchwordError("Label Studio sends the picture too slowly")
-                    return bytes(data)
+                return self._answer(Request(quote(address, safe=_SAFE), headers=self._authorization()))
             except HTTPError as error:
                 with error:
                     moved = error.headers.get("Location") if error.code in (301, 302, 303, 307, 308) else None
+                if error.code == 401 and self._access and not fresh:  # it was good for some minutes
+                    self._access, fresh = None, True
+                    continue
                 if moved is None:
                     why = "; check --label-studio-key" if error.code in (401, 403) else ""
                     raise PatchwordError(f"Label Studio answers {error.code} for the picture{why}") from None
                 address = urljoin(address, moved)
-            except (URLError, OSError, HTTPException, ValueError) as error:
-                why = first_line(error.reason if isinstance(error, URLError) else error)  # type: ignore[arg-type]
-                raise PatchwordError(f"the picture cannot be fetched from {self._url}: {why}") from None
         raise PatchwordError("Label Studio sends from one address to the next for the picture")
+
+    def _authorization(self) -> dict[str, str]:
+        """Label Studio's older keys are sent as they are; its personal access tokens are exchanged for one to send."""
+        if not self._key:
+            return {}
+        if self._key.count(".") != 2:
+            return {"Authorization": f"Token {self._key}"}
+        if self._access is None:
+            body = json.dumps({"refresh": self._key}).encode()
+            address = f"{self._url}/api/token/refresh/"
+            try:
+                answer = self._answer(Request(address, body, {"Content-Type": "application/json"}), media=False)
+                self._access = json.loads(answer)["access"]
+                if not isinstance(self._access, str) or not _sendable(self._access):
+                    raise TypeError("access")
+            except HTTPError as error:
+                error.close()
+                raise PatchwordError(
+                    f"Label Studio answers {error.code} for the key; check --label-studio-key"
+                ) from None
+            except (ValueError, KeyError, TypeError):
+                self._access = None
+                raise PatchwordError("Label Studio does not take the key; check --label-studio-key") from None
+        return {"Authorization": f"Bearer {self._access}"}
+
+    def _answer(self, request: Request, *, media: bool = True) -> bytes:
+        """The body of an answer, read within limits of size and time; HTTPError for one that is not good."""
+        until = time.monotonic() + self._limits.upload_seconds
+        try:
+            with self._open(request, timeout=_SILENCE) as answer:
+                if media:
+                    media_allowed(answer.headers.get("Content-Type"))
+                data = bytearray()
+                while part := answer.read1(2**16):
+                    data += part
+                    self._within(data)
+                    if time.monotonic() > until:
+                        raise PatchwordError("Label Studio sends the picture too slowly")
+                return bytes(data)
+        except (HTTPError, PatchwordError):
+            raise
+        except (URLError, OSError, HTTPException, ValueError) as error:
+            why = first_line(error.reason if isinstance(error, URLError) else error)  # type: ignore[arg-type]
+            raise PatchwordError(f"the picture cannot be fetched from {self._url}: {why}") from None
+
+
+def _sendable(key: str) -> bool:
+    """Whether a header can hold it; an error would quote it otherwise."""
+    return key.isascii() and key.isprintable()
 
 
 def _origin(address: str) -> tuple[str, str, int | None] | None:
