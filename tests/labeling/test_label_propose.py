@@ -76,6 +76,8 @@ Found = tuple[float, tuple[float, ...], np.ndarray, tuple[float, float], int]
 def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
     """Every part, every prompt and every mask alone, at full size; the masks that stay, best first."""
     sam, (height, width) = BumpSam(), image.shape[-2:]
+    own = settings.proposal_pred_iou_thresh
+    least = settings.pred_iou_thresh if own is None else own
     found: list[Found] = []
     for grid in sorted(settings.proposal_grids):
         tall, wide = (math.ceil(side / (grid - (grid - 1) * settings.proposal_overlap)) for side in (height, width))
@@ -97,7 +99,7 @@ def one_by_one(image: Tensor, settings: LabelSettings) -> list[Found]:
                         outer = int((full > -settings.stability_score_offset).sum())
                         stable = inner / outer if outer else 0.0
                         # Thresholds and scores are compared in single precision, as the masks are.
-                        if sure < np.float32(settings.pred_iou_thresh):
+                        if sure < np.float32(least):
                             continue
                         if stable < np.float32(settings.stability_score_thresh):
                             continue
@@ -158,6 +160,7 @@ VALUES: list[dict[str, Any]] = [
     LOOSE,
     {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 0.95, "stability_score_offset": 0.3},
     {"box_nms_thresh": 0.0},
+    LOOSE | {"pred_iou_thresh": 1.0, "proposal_pred_iou_thresh": 0.3},
 ]
 
 

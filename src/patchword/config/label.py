@@ -143,10 +143,7 @@ class LabelSettings(Settings):
         "embedding or of a vision encoder's patch features, or a grid, which needs many more",
     )
     points_per_side: int = Field(
-        32,
-        ge=1,
-        le=256,
-        description="Points along each side of the grid, 1 to 256; time grows with the square",
+        32, ge=1, le=256, description="Points along each side of the grid, 1 to 256; time grows with the square"
     )
     sampling_scale: float = Field(
         1.0,
@@ -196,16 +193,20 @@ class LabelSettings(Settings):
         "these, 1 to 16; finer ones find smaller things and cost g x g passes of the mask generator",
     )
     proposal_overlap: float = Field(
-        0.34,
-        ge=0,
-        le=0.9,
-        description="Share of such a part's side that it has in common with the next, 0 to 0.9",
+        0.34, ge=0, le=0.9, description="Share of such a part's side that it has in common with the next, 0 to 0.9"
     )
     proposal_enlargement: float = Field(
         2.0,
         ge=1,
         description="A grid is left out where its parts would be enlarged more than this to fill the mask generator's "
         "input, 1 or more; more asks on blurred parts, too",
+    )
+    proposal_pred_iou_thresh: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Masks of everything of a lower predicted IoU are dropped, 0 to 1; less keeps more thin and small "
+        "things and gives CLIP more masks to name; none = `pred_iou_thresh`",
     )
     stability_score_thresh: float = Field(
         0.8,
@@ -246,7 +247,6 @@ class LabelSettings(Settings):
         description="Share of the masked crop's class token beside the mask's mean patch in the cosine, 0 to 1; more "
         "trusts the thing on its own, less its surroundings; 0 saves a pass of the encoder a mask",
     )
-
     crop_weight: float = Field(
         0.5,
         ge=0,
