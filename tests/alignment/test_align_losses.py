@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchword.alignment import logsumexp
+from patchword.alignment.logsumexp import weighted_logsumexp
 from patchword.alignment.losses import (
     TERMS,
     Groups,
@@ -20,10 +22,10 @@ from patchword.alignment.losses import (
     patch_patch_loss,
     t_supcon,
     text_anchor_loss,
-    weighted_logsumexp,
 )
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -204,6 +206,28 @@ def test_patch_mask_agrees_with_patches_one_by_one(bound: int) -> None:
     found = patch_mask_loss(z, masks, vectors[masks.present], temperature=0.2, bound=bound)
     assert float(found) == pytest.approx(naive_patch_mask(z, regions, vectors, temperature=0.2))
     assert float(patch_mask_loss(z[:0], Groups.of(regions[:0]), vectors[:0], temperature=0.2, bound=bound)) == 0
+
+
+def test_blocks_are_halved_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, labels = unit(40, 6).requires_grad_(), torch.arange(40) % 3
+    whole = patch_patch_loss(z, labels, temperature=0.1, bound=10_000)
+    (gradient,) = torch.autograd.grad(whole, z)
+    tried, original = [], Tensor.logsumexp
+
+    def scarce(self: Tensor, dim: int) -> Tensor:
+        tried.append(len(self))
+        if len(self) > 12:
+            raise torch.OutOfMemoryError("out of memory")
+        return original(self, dim)
+
+    monkeypatch.setattr(Tensor, "logsumexp", scarce)
+    monkeypatch.setattr(logsumexp, "_BLOCKS", Batches())
+    found = patch_patch_loss(z, labels, temperature=0.1, bound=10_000)
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(torch.autograd.grad(found, z)[0], gradient)
+    assert tried == [40, 20, 10, 10, 10, 10]
+    patch_patch_loss(z, labels, temperature=0.1, bound=10_000)
+    assert max(tried[6:]) == 10  # and it stays there
 
 
 def test_masks_change_no_other_sample() -> None:

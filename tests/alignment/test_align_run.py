@@ -333,6 +333,8 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_line(tmp_path: Path, capsys:
     record = json.loads(path.read_text())
     assert record["identity"]["numerics"].pop("dtypes")["training"] == "float32"
     del record["identity"]["numerics"]
+    assert record["identity"]["settings"]["similarity_bound"] is None
+    record["identity"]["settings"]["similarity_bound"] = 2**20  # the default of then
     path.write_text(json.dumps(record))
     align_labels(
         data, encoder=ColourPatches(), text_encoder=ColourText(), out=tmp_path / "model", settings=QUICK, resume=True

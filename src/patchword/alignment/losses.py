@@ -4,19 +4,20 @@ The paper's equations are sums over anchors. Here every sum over anchors is divi
 [chosen]: patches that have a positive, classes present, labelled patches. So the scale of a term, and with it the
 learning rate and the weights, depends neither on the size of the batch nor on how much of it is labelled.
 
-No term ever holds more similarities than `similarity_bound`, and no patches are aligned that no term looks at.
+No term ever holds more similarities than `similarity_bound`, or half of it and so on where memory runs out, and no
+patches are aligned that no term looks at.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from patchword.alignment.logsumexp import weighted_logsumexp
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
 
@@ -213,7 +214,7 @@ def sampled_loss(
     """
     off = z.sum() * 0.0 + temperature * 0.0  # keeps the graph, so that a batch without labels is stepped like any other
     terms = dict.fromkeys(TERMS, off)
-    bound = settings.similarity_bound
+    bound = settings.similarity_bound or default_bound(z.device)
     for name in terms_of(settings):
         chosen = sample.pairs if name == "patch_patch" else sample.text
         vectors, classes = z[chosen], labels[chosen]
@@ -235,6 +236,11 @@ def sampled_loss(
     total = settings.patch_text_weight * patch_text + settings.patch_patch_weight * terms["patch_patch"]
     total = total + settings.mask_weight * terms["patch_mask"]
     return LossTerms(total, **terms)
+
+
+def default_bound(device: torch.device) -> int:
+    """How many similarities are held at once where the setting is none: on a CPU what is fastest, on a GPU 1 GiB."""
+    return 2**28 if device.type == "cuda" else 2**20
 
 
 def terms_of(settings: AlignSettings) -> tuple[str, ...]:
@@ -345,59 +351,3 @@ def check_labels(labels: Tensor, *, classes: int) -> None:
         raise PatchwordError(
             f"patch labels span [{int(labels.min())}, {int(labels.max())}]; they must be in [{IGNORED}, {classes - 1}]"
         )
-
-
-def weighted_logsumexp(
-    anchors: Tensor, others: Tensor, weights: Tensor, *, temperature: Tensor | float, bound: int, own: bool = True
-) -> Tensor:
-    """Compute sum_i w_i log( sum_a exp(anchor_i . other_a / tau) ), the denominators of a contrastive loss.
-
-    The similarities are computed for a few anchors at a time. Their gradient is formed at once, while they are at hand,
-    so that the backward pass neither keeps nor computes them again: three products of matrices in all, as many as when
-    everything is kept.
-
-    Args:
-        anchors: (m, d), m at least 1; in the order of `others` when `own` is false.
-        others: (n, d), n at least 1, or 2 when `own` is false.
-        weights: (m,), constant: no gradient goes to them.
-        temperature: tau > 0; a scalar tensor when it is learned.
-    """
-    # A number stays on the host, and is handed over with the work; it need not be copied to a device.
-    tau = temperature if isinstance(temperature, Tensor) else torch.tensor(temperature, dtype=anchors.dtype)
-    total: Tensor = _WeightedLogSumExp.apply(anchors, others, weights, tau, bound, own)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _WeightedLogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, anchors: Tensor, others: Tensor, weights: Tensor, temperature: Tensor, bound: int, own: bool
-    ) -> Tensor:
-        wanted = any(ctx.needs_input_grad)
-        to_anchors, to_others = (torch.zeros_like(vectors) if wanted else None for vectors in (anchors, others))
-        total = anchors.new_zeros(())
-        rows = max(1, bound // len(others))
-        for start in range(0, len(anchors), rows):
-            block, weight = anchors[start : start + rows], weights[start : start + rows]
-            scaled = block / temperature
-            similarity = scaled @ others.T  # (rows, n)
-            if not own:
-                similarity.diagonal(offset=start).fill_(-torch.inf)
-            normaliser = similarity.logsumexp(dim=1)
-            total += weight @ normaliser
-            if to_anchors is not None and to_others is not None:
-                share = similarity.sub_(normaliser[:, None]).exp_().mul_(weight[:, None])  # d total / d similarity
-                torch.mm(share, others, out=to_anchors[start : start + rows])
-                to_others.addmm_(share.T, scaled)
-        if to_anchors is not None and to_others is not None:
-            to_anchors /= temperature
-            # Every similarity is a product divided by tau, so its derivative by tau is minus itself over tau.
-            to_temperature = -(others * to_others).sum() / temperature
-            ctx.save_for_backward(to_anchors, to_others, to_temperature)
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        to_anchors, to_others, to_temperature = (saved * gradient for saved in ctx.saved_tensors)
-        return to_anchors, to_others, None, to_temperature, None, None

@@ -53,6 +53,7 @@ from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
 NUMERICS, REVIEWS = "numerics", "reviews"
+_EARLIER_BOUND = 2**20  # the default on every device, written down as a number
 CONTENTS = "contents.json"  # of a cache that is kept
 
 
@@ -290,6 +291,8 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         was = before.get(name)
         if name == "settings" and isinstance(was, dict):  # earlier versions knew no masks
             was = {key: value[key] for key in ("mask_weight", "mask_temperature")} | was
+            if was.get("similarity_bound") == _EARLIER_BOUND and value["similarity_bound"] is None:
+                was = {**was, "similarity_bound": None}
         if name == NUMERICS or was == value:
             continue
         difference = f"the {name.replace('_', ' ')} of the run there is another"

@@ -128,10 +128,11 @@ class AlignSettings(Settings):
         "labels hold mask embeddings; 0 for none [paper]",
     )
     mask_temperature: float = Field(0.07, gt=0, le=10, description="Temperature of the patch-mask term")
-    similarity_bound: int = Field(
-        2**20,
+    similarity_bound: int | None = Field(
+        None,
         ge=1,
-        description="Most similarities held at once, 4 bytes each; changes memory and speed, and results by rounding",
+        description="Most similarities held at once, 4 bytes each; changes memory and speed, and results by rounding. "
+        "none = 2^20 on a CPU, 2^28 on a GPU; halves itself where memory runs out",
     )
 
     # Training
