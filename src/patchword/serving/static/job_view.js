@@ -18,7 +18,8 @@ export function jobLine(job) {
   const said = {waiting: 'waiting for its turn', running: 'starting'}[job.state] ?? job.state;
   const parts = [progress && job.state === 'running' ? `${progress.doing}: ${progress.done} of ${progress.total} ${progress.unit}` : said];
   if (progress && job.state === 'running' && progress.left !== null) parts.push(`${duration(progress.left)} left`);
-  if (job.reason) parts.push(job.reason);
+  if (job.reason?.startsWith(said)) parts[0] = job.reason; // it says so itself
+  else if (job.reason) parts.push(job.reason);
   const line = make('div', {class: 'job-line'}, make('p', {class: {done: 'good', failed: 'bad'}[job.state], text: parts.join(', ')}));
   if (job.state === 'running') {
     line.append(make('progress', progress?.total
