@@ -17,6 +17,7 @@ Box = tuple[int, int, int, int]
 
 ENCODED_AT_ONCE = 16
 """Masks of full size that are in memory together."""
+_AT_ONCE = 64  # rows or columns
 _LEAST_SIDE = 256  # torch enlarges to fewer pixels in another way, of which a part has other last bits than the whole
 
 
@@ -72,14 +73,14 @@ def enlarged_mask(logits: Tensor, *, size: tuple[int, int], frame: MaskFrame | N
         height, width = frame.input_size
         seen = part.values[: max(0, height - part.top), : max(0, width - part.left)]
         part = Part(seen, part.top, part.left, frame.input_size)
-    part = _enlarged(part, size=size)
-    return Part(part.values > 0, part.top, part.left, size)
+    return _enlarged(part, size=size, above=True)
 
 
-def _enlarged(part: Part, *, size: tuple[int, int]) -> Part:
-    """Bilinearly. torch mixes columns, then rows; a step that keeps a side's length changes no bit."""
+def _enlarged(part: Part, *, size: tuple[int, int], above: bool = False) -> Part:
+    """Bilinearly; whether that is `above` 0. torch mixes columns, then rows, which a step along one side alone repeats
+    bit for bit; some rows or columns at a time stay in a processor's cache."""
     if part.size == size:
-        return part
+        return Part(part.values > 0, part.top, part.left, size) if above else part
     if min(size) < _LEAST_SIDE:  # of the first step alone, whose map is whole
         return Part(_bilinear(part.values, size), 0, 0, size)
     inside = part.values > 0
@@ -91,12 +92,14 @@ def _enlarged(part: Part, *, size: tuple[int, int]) -> Part:
     whole = lines.new_zeros(len(lines), part.size[1])
     whole[:, part.left : part.left + lines.shape[1]] = lines
     across = _reach(part.left + columns[0], part.left + columns[-1], cells=part.size[1], pixels=size[1])
-    wide = _bilinear(whole, (len(lines), size[1]))[:, across]
     top = part.top + known.start
-    whole = wide.new_zeros(part.size[0], wide.shape[1])
-    whole[top : top + len(lines)] = wide
+    wide = lines.new_zeros(part.size[0], across.stop - across.start)
+    for some, place in zip(whole.split(_AT_ONCE), wide[top : top + len(lines)].split(_AT_ONCE), strict=True):
+        place.copy_(_bilinear(some, (len(some), size[1]))[:, across])
     down = _reach(part.top + rows[0], part.top + rows[-1], cells=part.size[0], pixels=size[0])
-    return Part(_bilinear(whole, (size[0], whole.shape[1]))[down], down.start, across.start, size)
+    high = (_bilinear(some.contiguous(), (size[0], some.shape[1]))[down] for some in wide.split(_AT_ONCE, dim=1))
+    values = torch.cat([some > 0 if above else some for some in high], dim=1)
+    return Part(values, down.start, across.start, size)
 
 
 def _reach(first: int, last: int, *, cells: int, pixels: int) -> slice:
