@@ -172,7 +172,7 @@ class DenseSegmenter:
         remark = check_background(vocabulary, settings=SegmentSettings.of(settings), level=2)
         if remark and (self.words.trained is None or vocabulary.names != self.words.trained.names):
             warn(f"{vocabulary.spoken()}: {remark}", level=2)
-        (found,) = self.segment_batch([image], classes=classes, background=background, settings=settings)
+        (found,) = self.segment_batch([image], classes=vocabulary, settings=settings)
         if isinstance(found, PatchwordError):
             raise found
         return found

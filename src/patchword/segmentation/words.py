@@ -311,9 +311,10 @@ class WordEncoder:
             if classes is None:
                 raise PatchwordError("classes are needed: this segmenter was trained on none; name some")
         vocabulary = Vocabulary.of(classes, background=background or ())
-        if background is not None and not background:
+        if background is not None and not background and vocabulary.background:
             vocabulary = replace(vocabulary, background=())
-        if vocabulary.templates == DEFAULT_TEMPLATES and not isinstance(classes, Vocabulary):
+        usual = vocabulary.templates == DEFAULT_TEMPLATES != self._templates
+        if usual and not isinstance(classes, Vocabulary):
             vocabulary = replace(vocabulary, templates=self._templates)
         if vocabulary.background and BACKGROUND_NAME in vocabulary.names:
             raise PatchwordError(
