@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,30 @@ def test_pieces_of_any_size_give_the_whole(
     scores, decision = random_scores(classes, *grid, seed=seed), one_class_a_map(classes)
     found = assign_pixels(GridScores(scores, size), decision=decision, most_values=most_values)
     check(found, scores, size=size, decision=decision)
+
+
+def test_where_memory_runs_out_half_as_much_is_done_at_once() -> None:
+    scores, decision = GridScores(random_scores(5, 4, 3), (19, 13)), one_class_a_map(5)
+    expected = assign_pixels(scores, decision=decision)
+    asked: list[int] = []
+
+    class Crowded(GridScores):
+        def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
+            asked.append(len(rows) * len(maps) * 13)
+            if asked[-1] > 200:
+                raise torch.OutOfMemoryError("too much")
+            return super().rows(rows, maps=maps)
+
+    found = assign_pixels(Crowded(scores.patches, (19, 13)), decision=decision)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    assert max(asked) > 200 >= asked[-1]
+    with pytest.raises(RuntimeError, match="another reason"):
+        assign_pixels(Broken(scores.patches, (19, 13)), decision=decision)
+
+
+class Broken(GridScores):
+    def rows(self, rows: range, *, maps: range | Sequence[int]) -> Tensor:
+        raise RuntimeError("another reason")
 
 
 @settings(deadline=None, max_examples=60)

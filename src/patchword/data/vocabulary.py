@@ -90,12 +90,13 @@ class Vocabulary:
             base = replace(classes, shared=(*classes.shared, *shared))
         else:
             base = cls._of_draft(draft_of(classes, shared=shared))
-        changed: dict[str, tuple[str, ...]] = {}
-        if words := tuple(background_words(background)):
-            changed["background"] = words
-        if templates is not None:
-            changed["templates"] = tuple(entries_of(templates, "templates"))
-        return replace(base, **changed) if changed else base  # every new one is checked anew, word by word
+        if not background and templates is None:
+            return base  # every new one is checked anew, word by word
+        return replace(
+            base,
+            background=tuple(background_words(background)) or base.background,
+            templates=base.templates if templates is None else tuple(entries_of(templates, "templates")),
+        )
 
     @classmethod
     def parse(cls, text: str, *, source: str = "<text>", shared: Sequence[str] = ()) -> Self:

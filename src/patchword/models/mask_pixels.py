@@ -94,10 +94,12 @@ def _enlarged(part: Part, *, size: tuple[int, int], above: bool = False) -> Part
     across = _reach(part.left + columns[0], part.left + columns[-1], cells=part.size[1], pixels=size[1])
     top = part.top + known.start
     wide = lines.new_zeros(part.size[0], across.stop - across.start)
-    for some, place in zip(whole.split(_AT_ONCE), wide[top : top + len(lines)].split(_AT_ONCE), strict=True):
+    for some, place in zip(
+        *(torch.split(each, _AT_ONCE) for each in (whole, wide[top : top + len(lines)])), strict=True
+    ):
         place.copy_(_bilinear(some, (len(some), size[1]))[:, across])
     down = _reach(part.top + rows[0], part.top + rows[-1], cells=part.size[0], pixels=size[0])
-    high = (_bilinear(some.contiguous(), (size[0], some.shape[1]))[down] for some in wide.split(_AT_ONCE, dim=1))
+    high = (_bilinear(some.contiguous(), (size[0], some.shape[1]))[down] for some in torch.split(wide, _AT_ONCE, dim=1))
     values = torch.cat([some > 0 if above else some for some in high], dim=1)
     return Part(values, down.start, across.start, size)
 

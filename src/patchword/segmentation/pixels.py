@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchword.data.masks import ignore_index
+from patchword.models.batching import is_out_of_memory
 from patchword.segmentation.jbu import JbuScores
 from patchword.segmentation.scores import BilinearScores, PixelScores
 
-MOST_VALUES = 2**22  # upsampled scores in memory at once; bounds memory, changes no result
+MOST_VALUES = 2**22  # upsampled scores in main memory at once; bounds memory, changes no result
+_MOST_ON_DEVICE = 2**28  # the same on an accelerator, which needs much work at once
 _VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
 _BLOCK_IN_CACHE = 2**18  # the same, of blocks that are gone over several times
 _SCALE = math.log2(math.e)  # of scores in powers of 2, which take a third of the time of powers of e
@@ -68,20 +70,40 @@ def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_valu
         scores: of maps at any pixel, finite.
         decision: what maps speak for, and the temperature.
         most_values: upsampled scores in memory at once (at least one row of one map is); None for what suits the
-            device.
+            device. Half as many, and half again, where memory runs out.
 
     Returns:
         A class and a confidence for every pixel; of maps with the same score the first.
 
     Source: docs/method.md, stage 3 and its protocol table.
     """
+    most = most_values or _suitable(scores)
+    while True:
+        try:
+            return _assigned(scores, decision, most)
+        except (MemoryError, RuntimeError) as error:
+            if most <= scores.size[1] or not is_out_of_memory(error):
+                raise
+        most //= 2  # only here has the error let go of what was allocated
+
+
+def _suitable(scores: PixelScores) -> int:
+    """How many upsampled scores at once suit the device."""
+    if scores.device.type != "cpu":
+        return _MOST_ON_DEVICE
+    if isinstance(scores, JbuScores):
+        return _BLOCK_IN_CACHE
+    return _VALUES_IN_CACHE if isinstance(scores, BilinearScores) else MOST_VALUES
+
+
+def _assigned(scores: PixelScores, decision: PostprocessConfig, most: int) -> PixelClasses:
     kind = torch.uint8 if decision.count < 255 else torch.int32
     indices = torch.empty(scores.size, dtype=kind, device=scores.device)
     confidence = torch.empty(scores.size, dtype=torch.float32, device=scores.device)
     class_of = torch.from_numpy(decision.class_of).to(device=scores.device, dtype=kind)
-    best_of = _best_of_pieces(scores, decision.temperature, most_values)
+    best_of = _best_of_pieces(scores, decision.temperature, most)
     if isinstance(scores, JbuScores):
-        best_of = _best_of_strips(scores, decision.temperature, most_values)
+        best_of = _best_of_strips(scores, decision.temperature, most)
     for rows, best, total in best_of:
         indices[rows.start : rows.stop] = class_of[best]
         confidence[rows.start : rows.stop] = total.reciprocal()  # the best map's own exponential is 1
@@ -89,20 +111,15 @@ def assign_pixels(scores: PixelScores, *, decision: PostprocessConfig, most_valu
     return PixelClasses(found if kind == torch.uint8 else found.astype(np.uint16), confidence.cpu().numpy())
 
 
-def _best_of_pieces(
-    scores: PixelScores, temperature: float, most_values: int | None
-) -> Iterator[tuple[range, Tensor, Tensor]]:
+def _best_of_pieces(scores: PixelScores, temperature: float, most: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """Rows of pixels, their best maps (rows, width), and the sums over maps of exp((score - best score) / t)."""
-    for rows, groups in pieces(scores, most_values=most_values):
+    for rows, groups in pieces(scores, most_values=most):
         best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), temperature)
         yield rows, best, total
 
 
-def _best_of_strips(
-    scores: JbuScores, temperature: float, most_values: int | None
-) -> Iterator[tuple[range, Tensor, Tensor]]:
+def _best_of_strips(scores: JbuScores, temperature: float, most: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """The same, a few columns of patches at a time, so that all their scores lie in cache and are never rearranged."""
-    most = most_values or (_BLOCK_IN_CACHE if scores.device.type == "cpu" else MOST_VALUES)
     maps = scores.around(range(scores.count))
     for strip in scores.strips(range(scores.size[0])):
         around = strip.of(maps)  # (g, n, k * l)
@@ -203,7 +220,8 @@ def pieces(
     """
     height, width = scores.size
     is_linear = isinstance(scores, BilinearScores)
-    most = most_values or (_VALUES_IN_CACHE if is_linear and scores.device.type == "cpu" else MOST_VALUES)
+    cached = isinstance(scores, JbuScores) and scores.device.type == "cpu"  # of blocks, which these are not
+    most = most_values or (MOST_VALUES if cached else _suitable(scores))
     # Of others the first map of a strip may cost more than all that follow.
     maps_at_once = max(1, min(scores.count, math.isqrt(most // width) if is_linear else most // width))
     rows_at_once = max(1, most // (width * maps_at_once))
