@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,9 @@ import stand_ins
 import tiny as tiny_checkpoints
 
 from small_world import Models
+
+if TYPE_CHECKING:
+    from s3_store import Store
 
 # The files that take longest, in this order: where several processes share the tests, none is left with one at the end.
 LONG = (
@@ -123,6 +127,14 @@ def tiny_open_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "open_clip", stand_ins.open_clip_module())
         yield f"open_clip:{stand_ins.make_open_clip(tmp_path_factory.mktemp('open_clip').resolve())}"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    from s3_store import serving
+
+    with serving() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

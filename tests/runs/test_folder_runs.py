@@ -11,9 +11,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ from patchword.evaluation.predictors import SegmenterPredictor
 from patchword.evaluation.run import evaluate_task, merge_evaluations
 from patchword.labeling.folder import merge_labels
 from patchword.labeling.image import LabelParts
-from patchword.labeling.run import LabelWork, label_folder
-from patchword.models.loading import load_image_text, load_mask_generator
+from patchword.labeling.run import label_folder
 from patchword.runs.pipeline import Chunk, Work, Written, do_chunk
 from patchword.runs.records import read_sessions
 from patchword.runs.shards import Shard
@@ -446,52 +444,3 @@ def test_whoever_does_the_chunks_in_whatever_order_the_bytes_are_the_same(user: 
     user.run("here")
     user.run("elsewhere", executor=OutOfOrder())
     assert user.differences("elsewhere", "here") == []
-
-
-_WORK: LabelWork
-
-
-def _load(clip: str, sam: str, out: Path) -> None:
-    global _WORK
-    _WORK = LabelWork(out, _parts(clip, sam), _SETTINGS)
-
-
-def _parts(clip: str, sam: str) -> LabelParts:
-    torch.set_num_threads(1)
-    generator = load_mask_generator(sam, device="cpu")
-    encoder = load_image_text(clip, device="cpu")
-    return LabelParts.of(encoder, mask_generator=generator, vocabulary=Vocabulary.of("cat, dog, sofa"))
-
-
-def _do(chunk: Chunk) -> list[Written]:
-    return do_chunk(chunk, work=_WORK)
-
-
-_SETTINGS = LabelSettings(grids=(1,), minimum_crops=1, minimum_share=0, pred_iou_thresh=0, margin=0, image_batch=2)
-
-
-@dataclass(frozen=True)
-class OtherProcess:
-    """A process that is started anew and loads models of its own; it gets chunks and a place to write."""
-
-    clip: str
-    sam: str
-    out: Path
-
-    def run(self, chunks: Sequence[Chunk], *, work: Work[Any], done: Callable[[Written], None]) -> None:
-        with ProcessPoolExecutor(
-            1, mp_context=get_context("spawn"), initializer=_load, initargs=(self.clip, self.sam, self.out)
-        ) as pool:
-            for answer in pool.map(_do, chunks):
-                for written in answer:
-                    done(written)
-
-
-def test_a_process_with_models_of_its_own_gives_the_same_bytes(tiny_clip: Path, tiny_sam: Path, tmp_path: Path) -> None:
-    user = _labels(tmp_path)
-    photos = tmp_path / "photos"
-    options: dict[str, Any] = {"root": photos, "parts": _parts(str(tiny_clip), str(tiny_sam)), "settings": _SETTINGS}
-    label_folder(find_images(photos), out=tmp_path / "here", **options, quiet=True)
-    other = OtherProcess(str(tiny_clip), str(tiny_sam), tmp_path / "there")
-    label_folder(find_images(photos), out=tmp_path / "there", **options, executor=other, quiet=True)
-    assert user.differences("there", "here") == []

@@ -187,7 +187,16 @@ def test_an_interruption_ends_all_processes() -> None:
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(world: World) -> None:
-    for wrong in ("ray:", "processes", "processes:0", "processes:-1", "processes:x", "threads:2"):
+    for wrong in (
+        "ray:",
+        "processes",
+        "processes:0",
+        "processes:-1",
+        "processes:x",
+        "threads:2",
+        "ray:a,b",
+        "local,gpus_per_worker=1",
+    ):
         with pytest.raises(PatchwordError, match=r"executor '.*' is unknown; use local, processes:N with N from 1"):
             world.run("refused", executor=wrong)
     with pytest.raises(PatchwordError, match=r"executor processes:2 needs models that .*; pass names or folders"):

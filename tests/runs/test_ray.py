@@ -17,15 +17,18 @@ from typing import Any
 
 import pytest
 from executor_world import MODULES, World, load_to_die
-from fateful import Fateful, die
+from fateful import Fateful, Meeting, die
 
-from interruptions import make_photos
+import interruptions
 from patchword.config import shared
 from patchword.errors import PatchwordError
 from patchword.runs import ray_executor, workers
 from patchword.runs.pipeline import Chunk, Written
+from patchword.runs.processes import executor_of
 from patchword.runs.ray_executor import OnRay
 from patchword.runs.records import read_sessions
+from s3_store import Store, without_place
+from small_world import Models, files_in, label_command, make_photos, must, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="as Ray's own clusters for tests")
@@ -47,12 +50,14 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+def nodes(store: Store) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
-    path = os.environ.get("PYTHONPATH")
+    before = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # of the nodes' processes
-    settings = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    os.environ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"  # the harder case: workers see all cards
+    os.environ["LOCAL_RANK"] = "1"  # as where Ray was started by torchrun
+    settings = {"num_cpus": 1, "num_gpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=settings)
     nodes = Nodes(cluster)
     try:
@@ -62,13 +67,14 @@ def nodes() -> Iterator[Nodes]:
     finally:
         ray.shutdown()
         cluster.shutdown()
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
 def world(tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("ray")
-    make_photos(folder / "photos")
+    interruptions.make_photos(folder / "photos")
     world = World("label", folder, {"image_text": str(tiny_clip), "mask_generator": str(tiny_sam)})
     world.run("here")
     return world
@@ -124,6 +130,25 @@ def test_a_slow_worker_and_one_without_room_cost_nothing_but_time(
         _done(tmp_path, "full", "b")
 
 
+def test_workers_share_cards_of_which_each_sees_its_own(nodes: Nodes, tmp_path: Path) -> None:
+    found: list[list[str]] = []
+    chunks = [Chunk(((name, Path(name)),), lines=1) for name in "abcd"]
+    executor = OnRay(None, "cuda", None, int, 0.5)
+    executor.run(chunks, work=Meeting(tmp_path, 4), done=lambda written: found.append(written.result))
+    assert sorted(found) == [["0", "0"], ["0", "0"], ["1", "0"], ["1", "0"]]
+
+
+def test_photographs_and_labels_by_url_have_the_bytes_of_local_ones(
+    nodes: Nodes, store: Store, models: Models, tmp_path: Path
+) -> None:
+    photos = make_photos(tmp_path / "photos", 2)
+    run(*label_command(photos, out=tmp_path / "here", models=models), "--set=image_batch=1")
+    url, out = store.put(photos, "photos"), "s3://bucket/labels"
+    must(run(*label_command(url, out=out, models=models), "--set=image_batch=1", "--executor", "ray"))
+    local = without_place(files_in(tmp_path / "here"), "dataset.json")
+    assert without_place(store.files(out), "dataset.json") == local
+
+
 def test_a_node_on_which_the_run_would_come_out_differently_is_refused(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +200,11 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
         with pytest.raises(PatchwordError, match=rf"^no Ray cluster at {address} \(.*refused"):
             OnRay(address, "cpu", None, int)
+    with pytest.raises(PatchwordError, match=r"^gpus_per_worker is 0.5, but the models do not compute on CUDA$"):
+        executor_of("ray,gpus_per_worker=0.5", device="cpu", loaded=None, load=int)
+    for wrong in ("0", "1.5", "nan", "", "half"):
+        with pytest.raises(PatchwordError, match=rf"^gpus_per_worker is '{wrong}'; it must be 0.01 to 1, such as"):
+            shared.check_executor(f"ray:head:6379,gpus_per_worker={wrong}")
     monkeypatch.setattr(shared, "find_spec", lambda name: None)
     with pytest.raises(PatchwordError, match=r"^executor ray needs Ray: pip install 'patchword\[ray\]'$"):
         shared.check_executor("ray:head:6379")

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import Store, without_place
 from patchword.config.inputs import choose_images
 from patchword.data.storage import StoredPath, as_path, reaching
 from patchword.errors import PatchwordError
+from s3_store import Store, without_place
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run
 
 

@@ -11,15 +11,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import patchword
-from conftest import Store, without_place
 from patchword.data.folders import replacing_path, write_bytes
 from patchword.data.manifest import Manifest
 from patchword.data.storage import StoredPath, as_path
 from patchword.errors import PatchwordError
 from patchword.runs import folder_run
+from s3_store import Store, without_place
 from small_world import Models, files_in, label_command, make_photos, must, run
 
 # Runs the command with a manifest that is stored with every line, and ends without a word at the so-manyth object.
@@ -99,6 +97,25 @@ def test_masks_out(store: Store, photos: Path, models: Models, tmp_path: Path) -
     assert ran.code == 1, ran.err
     stored = without_place(store.files(out), "segment.json")
     assert stored == without_place(files_in(tmp_path / "local"), "segment.json")
+
+
+def test_no_store_but_fsspec_is_needed(photos: Path, models: Models, tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for path in photos.rglob("*.*"):
+        memory.pipe_file(f"/photos/{path.relative_to(photos).as_posix()}", path.read_bytes())
+    run(*label_command(photos, out=tmp_path / "local", models=models))
+    command = label_command("memory://photos", out="memory://labels", models=models)
+    assert run(*command).code == 1  # one photograph is broken
+
+    def stored() -> dict[str, bytes]:
+        return {key.removeprefix("/labels/"): memory.cat_file(key) for key in memory.find("/labels")}
+
+    expected = without_place(files_in(tmp_path / "local"), "dataset.json")
+    assert without_place(stored(), "dataset.json") == expected
+    lines = memory.cat_file("/labels/manifest.jsonl").splitlines(keepends=True)
+    memory.pipe_file("/labels/manifest.jsonl", b"".join(lines[:3]))  # as a run leaves it that was killed
+    assert run(*command, "--resume").code == 1
+    assert without_place(stored(), "dataset.json") == expected
 
 
 def test_parts_on_a_store_are_put_together(store: Store, photos: Path, models: Models, tmp_path: Path) -> None:

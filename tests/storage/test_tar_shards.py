@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -12,14 +11,12 @@ from pathlib import Path
 import pytest
 import webdataset
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import Store, without_place
 from patchword.config.inputs import choose_images
 from patchword.data import tar_shards
 from patchword.data.images import read_image
 from patchword.data.tar_shards import ShardMember, expand_braces
 from patchword.errors import PatchwordError, PatchwordWarning
+from s3_store import Store, without_place
 from small_world import Models, files_in, label_command, make_photos, run
 
 

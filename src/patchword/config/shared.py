@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -46,18 +47,33 @@ def read_vocabulary(classes: ClassesValue, *, background: Sequence[str] | None) 
 
 def check_executor(executor: str) -> None:
     """Refuse whoever does not exist."""
-    kind, colon, detail = executor.partition(":")
-    processes = kind == "processes" and detail.isdecimal() and 1 <= int(detail) <= _MOST_PROCESSES
-    if not (executor == "local" or processes or (kind == "ray" and bool(detail) == bool(colon))):
+    kind, _, count = executor.partition(":")
+    ray = _RAY.fullmatch(executor)
+    processes = kind == "processes" and count.isdecimal() and 1 <= int(count) <= _MOST_PROCESSES
+    if not (executor == "local" or processes or ray):
         raise PatchwordError(
             f"executor {executor!r} is unknown; use local, processes:N with N from 1 to {_MOST_PROCESSES}, or "
-            "ray[:ADDRESS]"
+            "ray[:ADDRESS][,gpus_per_worker=NUMBER]"
         )
-    if kind == "ray" and find_spec("ray") is None:  # said before models are loaded
+    if ray and ray["gpus"] is not None:
+        _check_gpus(ray["gpus"])
+    if ray and find_spec("ray") is None:  # said before models are loaded
         raise PatchwordError("executor ray needs Ray: pip install 'patchword[ray]'")
 
 
+def _check_gpus(number: str) -> None:
+    try:
+        right = 0.01 <= float(number) <= 1
+    except ValueError:
+        right = False
+    if not right:
+        raise PatchwordError(
+            f"gpus_per_worker is {number!r}; it must be 0.01 to 1, such as 0.25 for four workers on each GPU"
+        )
+
+
 _MOST_PROCESSES = 256
+_RAY = re.compile(r"ray(:[^,]+)?(,gpus_per_worker=(?P<gpus>.*))?")
 
 PHOTOS = Source(
     "photos",
@@ -98,7 +114,7 @@ ExecutorOption = Annotated[
     str,
     Option(
         "Who does the work: local; processes:N, N processes of this machine with models of their own; or "
-        "ray[:ADDRESS], a Ray cluster.",
+        "ray[:ADDRESS][,gpus_per_worker=0.25], a Ray cluster.",
         "EXECUTOR",
     ),
 ]

@@ -29,14 +29,15 @@ def executor_of(executor: str, *, device: str, loaded: object, load: Callable[[]
         loaded: the models that the work holds, which are not sent.
         load: makes them anew in each worker; is sent, with whatever it holds.
     """
-    kind, _, detail = executor.partition(":")
+    name, _, gpus = executor.partition(",gpus_per_worker=")
+    kind, _, detail = name.partition(":")
     if kind == "local":
         return None
     if kind == "processes":
         return Processes(int(detail), loaded, load)
     from patchword.runs.ray_executor import OnRay
 
-    return OnRay(detail or None, device, loaded, load)
+    return OnRay(detail or None, device, loaded, load, float(gpus or 1))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ _QUIET = {  # Ray reads these when it is imported; what has happened is said her
 
 @dataclass(frozen=True)
 class OnRay:
-    """Does chunks in actors: one a GPU where the models compute on CUDA, else one a CPU, with one thread each.
+    """Does chunks in actors: one or more a GPU where the models compute on CUDA, else one a CPU, with one thread each.
 
     Photographs and results are on storage that all nodes see under the same paths.
 
@@ -39,17 +39,21 @@ class OnRay:
         address: of the cluster's head; None for the one that RAY_ADDRESS names, or else for this machine alone.
         device: where the models compute, as typed.
         loaded, load: as of `executor_of`.
+        gpus_per_worker: part of a GPU that each has where the models compute on CUDA, in (0, 1].
     """
 
     address: str | None
     device: str
     loaded: object
     load: Callable[[], object]
+    gpus_per_worker: float = 1.0
 
     def __post_init__(self) -> None:
         _ray()
         if self.device.startswith("cuda:"):
             raise PatchwordError(f"device {self.device} is a card of one machine; with executor ray use cuda")
+        if self.gpus_per_worker != 1 and not _on_cuda(self.device):
+            raise PatchwordError(f"gpus_per_worker is {self.gpus_per_worker:g}, but the models do not compute on CUDA")
         _check_reachable(self.address or "")
         check_sendable(self.load, executor="ray")
 
@@ -60,13 +64,14 @@ class OnRay:
         with _connected(self.address) as ray:
             cuda = _on_cuda(self.device)
             kind = "GPU" if cuda else "CPU"
-            count = min(len(chunks), int(ray.cluster_resources().get(kind, 0)))
+            at_once = int(1 / self.gpus_per_worker + 1e-6) if cuda else 1  # on one GPU; none is shared out over two
+            count = min(len(chunks), int(ray.cluster_resources().get(kind, 0)) * at_once)
             if not count:
                 raise PatchwordError(f"the Ray cluster has no {kind}; give it some, or choose another device")
             setup = Setup.of(work, loaded=self.loaded, load=self.load, count=1)  # Ray divides machines, not we
             told = ray.put((setup, _Surroundings.here(chunks, work, cuda=cuda)))
-            options = {"num_gpus": 1, "num_cpus": 0} if cuda else {"num_gpus": 0, "num_cpus": 1}
-            actor = ray.remote(_Actor).options(**options, max_concurrency=4)
+            options = {"num_gpus": self.gpus_per_worker, "num_cpus": 0} if cuda else {"num_gpus": 0, "num_cpus": 1}
+            actor = ray.remote(_Actor).options(**options, max_concurrency=4, scheduling_strategy="SPREAD")
             start = lambda place, news: _Hand(place, count, actor.remote(place, told), news)  # noqa: E731
             HandOut(chunks, start=start, count=count, done=done, noun="workers", own_disks=True).run()
 
@@ -139,8 +144,6 @@ class _Surroundings:
                     "run is started in must be on storage that all nodes see"
                 )
         os.chdir(self.directory)  # paths may be relative
-        if not self.cuda:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # one that sees a card must not compute on it by itself
         found = versions()
         for name, version in self.versions.items():
             if found.get(name) != version:
@@ -155,6 +158,10 @@ class _Actor:
 
     def __init__(self, place: int, told: tuple[Setup, _Surroundings]) -> None:
         setup, surroundings = told
+        # It sees the card that Ray has given it and no other, also where Ray is told to leave that to others; where
+        # models compute on the CPU it sees none, for they must not find one by themselves.
+        cards = _ray().get_gpu_ids() if surroundings.cuda else []
+        os.environ.update(CUDA_VISIBLE_DEVICES=",".join(map(str, cards)), LOCAL_RANK="0")
         self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._station = Station(lambda kind, what: self._answers.put((kind, what)))
         threading.Thread(
