@@ -145,7 +145,6 @@ def ways_of(settings: LabelSettings) -> dict[str, LabelSettings]:
         f"grid {few} x {few}": {"point_sampling": "grid", "points_per_side": few},
         "features of DINOv2": {"point_sampling": "encoder", "sampling_scale": 2.0},
         "embedding of SAM": {"point_sampling": "embedding"},
-        "embedding, place x 2": {"point_sampling": "embedding", "sampling_position": 2 * settings.sampling_position},
     }
     return {name: settings.model_copy(update=change) for name, change in changes.items()}
 
