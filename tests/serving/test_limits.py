@@ -31,7 +31,6 @@ from patchword.serving.app import create_app
 from patchword.serving.models import Model
 from patchword.serving.server import say_where
 from patchword.toytown import miniatures
-from patchword.toytown.playground import SETTINGS as TOYTOWN
 
 
 class Slow:
@@ -202,8 +201,10 @@ def test_the_client_finds_what_the_segmenter_finds(server: Served, scene: bytes,
     client = pw.Client(server.address, token="secret")
     assert client.models()["models"][0]["id"] == "default"
     asked: dict[str, Any] = {"classes": ["tree", "road; street"], "background": ["sky"]}
-    segmenter = open_segmenter(method="naclip", image_text=miniatures.CLIP, device="cpu")
-    expected = segmenter.segment(pixels, settings=TOYTOWN | {"threshold": 0.6}, **asked)
+    segmenter = open_segmenter(
+        miniatures.SEGMENTER, encoder=miniatures.DINO, text_encoder=miniatures.CLIP, device="cpu"
+    )
+    expected = segmenter.segment(pixels, settings={"threshold": 0.6}, **asked)
     remembered = client.remember(pixels)
     for found in (
         client.segment(tmp_path / "scene.png", settings={"threshold": 0.6}, **asked),

@@ -14,7 +14,6 @@ from starlette.testclient import TestClient
 
 from patchword.segmentation.opening import open_segmenter
 from patchword.toytown import miniatures
-from patchword.toytown.playground import SETTINGS as TOYTOWN
 
 CLASSES = ["tree", "house; home", "road"]
 
@@ -38,8 +37,10 @@ def remembered(client: TestClient, scene: bytes) -> str:
 @pytest.fixture(scope="module")
 def expected(scene: bytes) -> Any:
     """What the segmenter itself finds."""
-    segmenter = open_segmenter(method="naclip", image_text=miniatures.CLIP, device="cpu")
-    return segmenter.segment(pixels_of(scene), classes=CLASSES, background=["sky"], settings=TOYTOWN)
+    segmenter = open_segmenter(
+        miniatures.SEGMENTER, encoder=miniatures.DINO, text_encoder=miniatures.CLIP, device="cpu"
+    )
+    return segmenter.segment(pixels_of(scene), classes=CLASSES, background=["sky"])
 
 
 def test_an_image_is_segmented_as_in_python(client: TestClient, scene: bytes, expected: Any) -> None:

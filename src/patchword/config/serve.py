@@ -116,7 +116,7 @@ class ServeConfig(ServerOptions):
         Several,
         Option(
             "Segmenter that `patchword align` made, or its .onnx file; may be given several times, to compare. By "
-            "default Toytown's, without training.",
+            "default Toytown's.",
             "PATH",
             many=True,
         ),
@@ -143,9 +143,7 @@ class LabelStudioConfig(ServerOptions):
 
     model: Annotated[
         str | None,
-        Option(
-            "Segmenter that `patchword align` made, or its .onnx file. By default Toytown's, without training.", "PATH"
-        ),
+        Option("Segmenter that `patchword align` made, or its .onnx file. By default Toytown's.", "PATH"),
     ] = None
     method: Annotated[str | None, Option("A training-free method instead of a model.", "NAME")] = None
     background: Background = None

@@ -105,15 +105,15 @@ def open_models(config: ServeConfig) -> dict[str, Model]:
 
 
 def toytown_models(config: ServerOptions) -> Iterator[Model]:
-    """Toytown's two methods without training, each opened when it is asked for."""
+    """Toytown's segmenter and two methods without training, each opened when it is asked for."""
     from patchword.toytown import playground
 
     segmenters: Any = playground.open_segmenters(
         mask_generator=config.mask_generator, device=config.device, dtype=config.dtype
     )
     known = playground.vocabulary()
-    for name, one in segmenters:
-        yield TorchModel(one, name=name, trained=known, defaults=playground.SETTINGS)
+    for name, one, settings in segmenters:
+        yield TorchModel(one, name=name, trained=known, defaults=settings)
 
 
 def open_model(config: ServerOptions, *, model: str | None = None, method: str | None = None) -> Model:

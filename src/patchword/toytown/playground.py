@@ -1,4 +1,4 @@
-"""What the server shows where nobody names a model: two methods without training, and scenes to begin with."""
+"""What the server shows where nobody names a model: the demo's segmenter, two methods without training, and scenes."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _SIZE = (240, 320)
 
 def open_segmenters(
     *, mask_generator: str | Path | MaskGenerator | None, **where: Any
-) -> Iterator[tuple[str, AnySegmenter]]:
-    """Names and segmenters of two methods, to compare.
+) -> Iterator[tuple[str, AnySegmenter, dict[str, int]]]:
+    """Names, segmenters and settings of what the demo trains and of two methods without training, to compare.
 
     Args:
         mask_generator: SAM; the miniature by default.
         where: `device` and `dtype`, as of `open_segmenter`.
     """
+    where["mask_generator"] = mask_generator or miniatures.SAM
+    parts: dict[str, Any] = {"encoder": miniatures.DINO, "text_encoder": miniatures.CLIP}
+    yield "Toytown", open_segmenter(miniatures.SEGMENTER, **parts, **where), {}
     for method, encoder in (("naclip", None), ("proxyclip", miniatures.DINO)):
-        parts: dict[str, Any] = {"image_text": miniatures.CLIP, "encoder": encoder}
-        yield (
-            f"Toytown {method}",
-            open_segmenter(method=method, mask_generator=mask_generator or miniatures.SAM, **parts, **where),
-        )
+        parts = {"image_text": miniatures.CLIP, "encoder": encoder}
+        yield f"Toytown {method}", open_segmenter(method=method, **parts, **where), SETTINGS
 
 
 def vocabulary() -> Vocabulary:

@@ -8,3 +8,4 @@ FOLDER = Path(__file__).parent
 CLIP = FOLDER / "clip"
 DINO = FOLDER / "dino"
 SAM = FOLDER / "sam"
+SEGMENTER = FOLDER / "segmenter"
