@@ -135,7 +135,7 @@ def ask_naively(proposer: MaskGenerator, embedding: ImageEmbedding, points: Tens
         for logits, sure in zip(answer.logits[0], answer.predicted_iou[0].tolist(), strict=True):
             full = interpolate(logits[None, None], embedding.image_size, mode="bilinear")[0, 0]
             stable = float(stability_score(full, offset=settings.stability_score_offset))
-            if sure >= settings.pred_iou_thresh and stable >= settings.stability_score_thresh:
+            if sure >= settings.proposal_threshold and stable >= settings.stability_score_thresh:
                 run_lengths((full > 0).cpu().numpy())
                 kept += 1
     return kept

@@ -91,8 +91,7 @@ class LabelSettings(Settings):
         description="Crops that the image-text encoder sees at once, 1 or more; halves itself where memory runs out",
     )
     dense: Literal["value", "maskclip", "sclip", "clearclip", "naclip"] = Field(
-        "value",
-        description="Path of the image-text encoder that its patch features come from",
+        "value", description="Path of the image-text encoder that its patch features come from"
     )
     image_batch: int = Field(
         1,
@@ -216,9 +215,7 @@ class LabelSettings(Settings):
         "more keeps fewer, with sharper outlines",
     )
     stability_score_offset: float = Field(
-        1.0,
-        ge=0,
-        description="How far from 0 the two cuts are, in logits, 0 or more; more is stricter",
+        1.0, ge=0, description="How far from 0 the two cuts are, in logits, 0 or more; more is stricter"
     )
     box_nms_thresh: float = Field(
         0.7,
@@ -278,16 +275,18 @@ class LabelSettings(Settings):
         "which two that agree outweigh one that is surer",
     )
     margin: float = Field(
-        0.02,
-        ge=0,
-        le=1,
-        description="A pixel is ignored where scores of two classes differ by less than this, 0 to 1",
+        0.02, ge=0, le=1, description="A pixel is ignored where scores of two classes differ by less than this, 0 to 1"
     )
 
     @property
     def needs_encoder(self) -> bool:
         """Whether a vision encoder takes part in the labelling."""
         return self.point_sampling == "encoder" and self.generator != "clip-prompts-sam"
+
+    @property
+    def proposal_threshold(self) -> float:
+        """The predicted IoU that masks of everything need."""
+        return self.pred_iou_thresh if self.proposal_pred_iou_thresh is None else self.proposal_pred_iou_thresh
 
     @model_validator(mode="after")
     def _check_grids(self) -> Self:
@@ -313,11 +312,11 @@ LABEL_PRESETS: dict[str, LabelSettings] = {
     # Small things in large photographs: 84 crops, twice the points, and masks of everything on parts as well.
     "thorough": LabelSettings(
         grids=(1, 2, 3, 4),
+        proposal_grids=(1, 2),
         peaks=6,
         sampling_budget=256,
         sampling_clusters=128,
         sampling_uncovered=64,
-        proposal_grids=(1, 2),
     ),
     # The paper's where it says how, with Segment Anything's own grid of points.
     "paper": LabelSettings(

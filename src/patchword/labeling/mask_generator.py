@@ -208,8 +208,6 @@ class AutomaticMaskGenerator:
     ) -> list[tuple[int, _Masks, DecodedMasks | None]]:
         """For some prompts of all crops: the crop's number, its masks that pass, and all masks where they are kept."""
         settings, answered = self.settings, []
-        own = settings.proposal_pred_iou_thresh
-        least = settings.pred_iou_thresh if own is None else own
         chosen = within([len(points) for points in prompts], start=start, stop=stop)
         found = self.model.masks_at(
             [crops[crop].embedding for crop, _, _ in chosen],
@@ -217,7 +215,7 @@ class AutomaticMaskGenerator:
         )
         for (crop, first, last), proposals in zip(chosen, found, strict=True):
             box, sure = crops[crop].box, proposals.predicted_iou  # (n, m)
-            accepted = sure >= least  # (n, m)
+            accepted = sure >= settings.proposal_threshold  # (n, m)
             whole = proposals.logits if proposals.padded is None else proposals.padded
             rows, columns = torch.nonzero(accepted, as_tuple=True)  # asked once: the host waits for how many
             logits = whole[rows, columns]  # (c, h', w'); only of sure masks is the stability worth its time

@@ -272,7 +272,9 @@ def _reason_of_emptiness(found: ImageLabels, settings: LabelSettings) -> str:
     if not detected.kept:
         return f"nothing detected: no class won {detected.needed} of {detected.crops} crops"
     if not found.segments:
-        return f"no mask reached a predicted IoU of {settings.pred_iou_thresh}"
+        needed = {"clip-prompts-sam": settings.pred_iou_thresh, "sam-then-clip": settings.proposal_threshold}
+        least = needed.get(settings.generator, min(needed.values()))
+        return f"no mask reached a predicted IoU of {least}"
     return "every claim is contested by another class"
 
 
