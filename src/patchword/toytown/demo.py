@@ -45,9 +45,10 @@ from patchword.versions import versions
 MARKER = "demo"
 GENERATORS = (CLIP_PROMPTS_SAM, SAM_THEN_CLIP)
 _STRIDE = 100_000
-# All else is the default. In scenes of 192 pixels things are small: finer crops find more of them. Training looks at a
-# quarter of the pairs of patches, so that a demo lasts five minutes.
-LABEL_SETTINGS = LabelSettings(grids=(1, 2, 3, 4))
+# All else is the default. In scenes of 192 pixels things are small: finer crops find more of them, two crops are enough
+# to show one, and the miniature SAM expects too little of thin masks. Training looks at a quarter of the pairs of
+# patches, so that a demo lasts five minutes.
+LABEL_SETTINGS = LabelSettings(grids=(1, 2, 3, 4), minimum_share=0.02, proposal_pred_iou_thresh=0.5)
 ALIGN_SETTINGS = AlignSettings(image_size=SIZE, patch_sample=1024)
 
 
