@@ -124,3 +124,44 @@ def test_no_patch_is_aligned_that_no_term_looks_at() -> None:
     step(state, settings, forward=watched)
     assert len(aligned) == 1
     assert 9 <= aligned[0] <= 15 < int((training_set().labels[:4] >= 0).sum())
+
+
+@pytest.mark.parametrize("where", ["forward", "way back", "part"])
+def test_images_that_do_not_fit_are_halved_and_the_step_stays_the_same(where: str) -> None:
+    settings = with_(accumulation=2 if where == "part" else 1, mask_weight=0.7)
+    expected, state, failures, seen = fresh(settings), fresh(settings), [1], []
+    step(expected, settings)
+
+    def fail_once(*_: object) -> None:
+        if failures and failures.pop():
+            raise torch.OutOfMemoryError("too large")
+
+    def forward(features: Tensor, kept: ChosenPatches) -> Tensor:
+        seen.append(len(features))
+        if where == "forward":
+            fail_once()
+        return state.module(features, kept)  # type: ignore[no-any-return]
+
+    if where != "forward":  # after other parameters have their gradients
+        state.module.blocks[0].attention_norm.weight.register_hook(fail_once)  # type: ignore[union-attr, operator]
+    found = step(state, settings, forward=forward)
+    sizes = {"forward": [4, 2, 2, 2, 2], "way back": [4, 2, 2], "part": [2, 2, 2, 1, 1, 1, 1]}
+    assert seen == sizes[where]
+    torch.testing.assert_close(found.total, step(fresh(settings), settings).total, rtol=0, atol=1e-6)
+    for mine, theirs in zip(state.module.parameters(), expected.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    seen.clear()
+    step(state, settings, forward=forward)
+    assert set(seen) == {min(sizes[where])}  # and stays there
+
+
+def test_one_image_that_does_not_fit_is_an_error() -> None:
+    settings = with_()
+    state = fresh(settings)
+
+    def forward(features: Tensor, kept: ChosenPatches) -> Tensor:
+        raise torch.OutOfMemoryError("too large")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        step(state, settings, forward=forward)
+    assert state.step == 0

@@ -18,6 +18,7 @@ from patchword.alignment.module import AlignmentModule
 from patchword.config.align import AlignSettings
 from patchword.data.folders import write_bytes
 from patchword.errors import PatchwordError
+from patchword.models.batching import Batches
 from patchword.precision import choose_dtype
 
 Weights = dict[str, Tensor]
@@ -37,6 +38,7 @@ class TrainingState:
         best: the weights of the best evaluation so far; None before the first, or without early stopping.
         step: how many steps were done.
         history: their records.
+        batches: how many images of a step fit into memory, learnt on the way.
     """
 
     module: AlignmentModule
@@ -48,6 +50,7 @@ class TrainingState:
     best: Weights | None = None
     step: int = 0
     history: list[StepRecord] = field(default_factory=list)
+    batches: Batches = field(default_factory=Batches)
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters by name, the temperature last."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -28,6 +27,9 @@ from patchword.config.align import AlignSettings
 R = TypeVar("R")
 Forward = Callable[[Tensor, ChosenPatches], Tensor]
 
+PARTS = "images of a training step"
+"""By which name the number of images that fit is remembered."""
+
 
 class StepBatch(NamedTuple):
     """What a step needs, on the device, with every number of patches known to the host.
@@ -37,7 +39,8 @@ class StepBatch(NamedTuple):
         labels: (k,) classes of the patches of all processes that a term looks at, -1 for those without.
         sample: these patches.
         counts: how many of them each process has.
-        parts: those of this process, by part of its images.
+        kept: (b, h, w) bool on the host, which patches of this process's images they are.
+        parts: these again, by part of its images: (first image, the one after the last) -> patches.
         targets: of the masks that are present; None without the patch-mask term.
     """
 
@@ -45,8 +48,14 @@ class StepBatch(NamedTuple):
     labels: Tensor
     sample: PatchSample
     counts: list[int]
-    parts: list[ChosenPatches]
+    kept: Tensor
+    parts: dict[tuple[int, int], ChosenPatches]
     targets: Tensor | None
+
+    def part(self, start: int, stop: int) -> ChosenPatches:
+        """The patches of images `start` to `stop` - 1 of this process, on the device."""
+        made = self.parts.get((start, stop))
+        return made or send_together(ChosenPatches.of(self.kept[start:stop]), device=self.features.device)
 
 
 def draw_batch(
@@ -77,8 +86,9 @@ def draw_batch(
     kept.view(-1)[sample.kept] = True
     counts = [int(kept[share.start : share.stop].sum()) for share in images]
     mine = kept[images[index].start : images[index].stop]
-    size = max(1, math.ceil(len(mine) / settings.accumulation))
-    parts = [ChosenPatches.of(mine[start : start + size]) for start in range(0, len(mine), size)]
+    size = _part_size(len(mine), settings=settings)
+    spans = [(start, min(start + size, len(mine))) for start in range(0, len(mine), size)]
+    parts = [ChosenPatches.of(mine[start:stop]) for start, stop in spans]
     targets = None if masks is None else masks.vectors[sample.regions.present]
     chosen, sample, parts = send_together((everywhere[sample.kept], sample, parts), device=device)
     return StepBatch(
@@ -86,9 +96,14 @@ def draw_batch(
         chosen,
         sample,
         counts,
-        parts,
+        mine,
+        dict(zip(spans, parts, strict=True)),
         None if targets is None else send(targets, device=device),
     )
+
+
+def _part_size(images: int, *, settings: AlignSettings) -> int:
+    return max(1, math.ceil(images / settings.accumulation))
 
 
 def send(tensor: Tensor, *, device: torch.device) -> Tensor:
@@ -141,16 +156,29 @@ def training_step(
     The loss is that of the whole batch, however it is divided: the aligned patches of all processes and parts are
     brought together, every process computes the loss and its gradient for all of them, takes the gradient of its own
     further back, and the sum over the processes is the gradient of the weights. With several parts the patches are
-    aligned twice, first without a graph, so that the memory is that of one part.
+    aligned twice, first without a graph, so that the memory is that of one part. A part that does not fit is halved,
+    and so are all later ones.
 
     Args:
         text: (c, d) unit text embeddings.
         forward: the module, or what stands for it: (features, chosen patches) -> (k, d).
     """
-    parts = list(zip(torch.split(batch.features, [len(part.places) for part in batch.parts]), batch.parts, strict=True))
-    with nullcontext() if len(parts) == 1 else torch.no_grad():
-        aligned = [_align(part, wanted, forward=forward, dtype=state.dtype) for part, wanted in parts]
-    rows = torch.cat(aligned).detach() if aligned else text.new_zeros((0, text.shape[1]))
+    images = len(batch.features)
+    size = _part_size(images, settings=settings)
+    graphs: list[Tensor] = []
+
+    def align(start: int, stop: int) -> Tensor:
+        return _align(batch.features[start:stop], batch.part(start, stop), forward=forward, dtype=state.dtype)
+
+    def look(start: int, stop: int) -> Tensor:
+        if stop - start < images:
+            with torch.no_grad():
+                return align(start, stop)
+        graphs.append(align(start, stop))
+        return graphs[0].detach()
+
+    aligned = state.batches.run(look, count=images, size=size, what=PARTS)
+    rows = torch.cat(aligned) if aligned else text.new_zeros((0, text.shape[1]))
     z = processes.gather(rows, counts=batch.counts).requires_grad_()
     terms = sampled_loss(
         z,
@@ -163,13 +191,15 @@ def training_step(
     )
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
-    sizes = [len(part) for part in aligned]
-    gradients = _own_rows(z, counts=batch.counts, index=processes.index, sizes=sizes)
-    if len(parts) == 1:
-        torch.autograd.backward(aligned, gradients)
-    else:
-        for (part, wanted), gradient in zip(parts, gradients, strict=True):
-            _align(part, wanted, forward=forward, dtype=state.dtype).backward(gradient)  # type: ignore[no-untyped-call]
+    before = sum(batch.counts[: processes.index])
+    gradient = (torch.zeros_like(z) if z.grad is None else z.grad)[before : before + len(rows)]
+    ends = [0, *batch.kept.sum((1, 2)).cumsum(0).tolist()]  # rows of z up to each image
+
+    def go_back(start: int, stop: int) -> None:
+        part = graphs.pop() if graphs else align(start, stop)
+        _add_gradient(part, gradient[ends[start] : ends[stop]], parameters=list(state.module.parameters()))
+
+    state.batches.run(go_back, count=images, size=size, what=PARTS)
     _add_up(state, processes=processes)
     _update(state, rate=rate, settings=settings)
     return LossTerms(*(getattr(terms, name).detach() for name in ("total", *TERMS)))
@@ -181,11 +211,20 @@ def _align(features: Tensor, kept: ChosenPatches, *, forward: Forward, dtype: to
         return forward(features.float(), kept)
 
 
-def _own_rows(z: Tensor, *, counts: list[int], index: int, sizes: list[int]) -> list[Tensor]:
-    """The gradient of this process's rows of z, part by part."""
-    gradient = torch.zeros_like(z) if z.grad is None else z.grad
-    ends = accumulate(sizes, initial=sum(counts[:index]))
-    return [gradient[start:end] for start, end in pairwise(ends)]
+def _add_gradient(part: Tensor, gradient: Tensor, *, parameters: Sequence[nn.Parameter]) -> None:
+    """Take the gradient of a part back to the parameters and add it to theirs; nothing is added where that fails."""
+    earlier = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        part.backward(gradient)  # type: ignore[no-untyped-call]
+    except BaseException:
+        for parameter, known in zip(parameters, earlier, strict=True):
+            parameter.grad = known
+        raise
+    for parameter, known in zip(parameters, earlier, strict=True):
+        if known is not None:
+            parameter.grad = known if parameter.grad is None else known.add_(parameter.grad)
 
 
 def _add_up(state: TrainingState, *, processes: Processes) -> None:

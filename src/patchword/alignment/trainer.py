@@ -31,7 +31,14 @@ from patchword.alignment.schedule import (
     seeded_generator,
     split_images,
 )
-from patchword.alignment.state import TrainingState, copy_weights, read_checkpoint, start_state, write_checkpoint
+from patchword.alignment.state import (
+    TrainingState,
+    Weights,
+    copy_weights,
+    read_checkpoint,
+    start_state,
+    write_checkpoint,
+)
 from patchword.alignment.step import Forward, StepBatch, draw_batch, training_step
 from patchword.config.align import AlignSettings
 from patchword.errors import PatchwordError
@@ -277,13 +284,16 @@ class _Run:
             features = self._reader.submit(self.data.features.read, keys).result()
             labels = self.data.labels[batch].long()
             _check_grid(features, labels)
-            aligned = torch.func.functional_call(
-                self.state.module,
-                {name: weights[name] for name in weights if name != "log_temperature"},
-                (features.to(self.device).float(),),
-            )
-            hits += count_hits(aligned, labels.to(self.device), self.text).cpu()
+            some = partial(self._count, weights, features, labels)
+            hits += sum(self.state.batches.run(some, count=len(batch), size=size, what="held-out images"))
         return agreement(self.processes.sum(hits.to(self.device)))
+
+    def _count(self, weights: Weights, features: Tensor, labels: Tensor, start: int, stop: int) -> Tensor:
+        """The hits among images `start` to `stop` - 1 of some that are held out, on the host."""
+        values = {name: weights[name] for name in weights if name != "log_temperature"}
+        given = (features[start:stop].to(self.device).float(),)
+        aligned = torch.func.functional_call(self.state.module, values, given)
+        return count_hits(aligned, labels[start:stop].to(self.device), self.text).cpu()
 
     def _tell(self, record: StepRecord, *, speed: float, tracker: Tracker | None) -> None:
         """Show a record to whoever watches."""
