@@ -29,8 +29,7 @@ from PIL import Image
 import patchword
 import patchword as pw
 from patchword.data.masks import LabelMap
-from patchword.evaluation.confusion import boundary_counts
-from patchword.evaluation.counts import mean_of_known, percentiles, ratio, resampled_sums
+from patchword.evaluation.counts import count_image, mean_of_known, percentiles, ratio, resampled_sums
 from patchword.models.loading import load_mask_generator
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.segmentation.segmenter import Segmenter
@@ -47,6 +46,7 @@ REPORTED = {"day": ("evaluate-seen", 50_000), "dusk": ("evaluate-style", 50_000)
 TUNING = {"day": ("validate", 500_000), "dusk": ("validate", 600_000)}
 DEFAULTS: dict[str, dict[str, Any]] = {name: {"refine": name} for name in ("none", "jbu", "pamr", "sam")}
 RESAMPLES = 1000
+BOUNDARY = 0.02
 
 Counts = NDArray[np.int64]
 
@@ -120,12 +120,9 @@ def draw_all(ranges: dict[str, tuple[str, int]], *, scenes: int) -> list[Drawn]:
 
 def count(prediction: NDArray[Any], truth: NDArray[np.int64]) -> Counts:
     """(2, classes, 2) intersection and union, of whole masks and of boundaries."""
-    predicted, classes = prediction.astype(np.int64), len(SEEN)
-    valid = truth >= 0
-    inside = np.bincount(truth[valid & (predicted == truth)], minlength=classes)
-    either = np.bincount(truth[valid], minlength=classes) + np.bincount(predicted[valid], minlength=classes) - inside
-    edges = boundary_counts(predicted, truth, count=classes)
-    return np.array([[inside, either], [*edges]]).transpose(0, 2, 1)
+    sums = count_image(prediction.astype(np.int64), truth, count=len(SEEN), dilation=BOUNDARY).class_sums()
+    inside, of_truth, of_prediction, _, shared, either = sums.T
+    return np.array([[inside, of_truth + of_prediction - inside], [shared, either]]).transpose(0, 2, 1)
 
 
 def mean_ious(counts: NDArray[Any]) -> NDArray[np.float64]:

@@ -26,7 +26,8 @@ from patchword.config.suggest import SuggestSettings
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
-from patchword.suggestion.run import read_nouns, suggest_classes
+from patchword.suggestion.api import read_nouns
+from patchword.suggestion.run import suggest_classes
 from patchword.toytown import miniatures
 from patchword.toytown.classes import CLASSES
 from patchword.toytown.world import Scene, draw_scene, scene_seed

@@ -136,6 +136,13 @@ def test_every_path_of_the_repository_exists() -> None:
         assert not [path for path in paths if not (ROOT / path).exists()], page.name
 
 
+def test_benchmarks_import_what_there_is() -> None:
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "patchword":
+                exec(ast.unparse(node), {})
+
+
 def test_every_command_is_understood() -> None:
     found = [(page.name, words) for page in PAGES for words in commands(page)]
     assert {name for name, _ in found} >= {"README.md", "guide.md", "reproduce.md", "large.md", "deploy.md"}
