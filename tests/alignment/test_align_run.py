@@ -327,19 +327,32 @@ def test_a_finished_model_is_returned_whatever_computes(tmp_path: Path) -> None:
     assert run(data, tmp_path / "model", resume=True, encoder=in_bfloat16()).history == first.history
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("threads", "said"),
+    [
+        (None, "was begun by an earlier version of patchword, which recorded neither dtype"),
+        (97, "97 threads: last digits may differ"),
+    ],
+)
+def test_a_run_of_an_earlier_version_or_in_other_threads_goes_on_with_a_line(
+    tmp_path: Path, threads: int | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = stopped(tmp_path)
     path = tmp_path / "model" / "training.json"
     record = json.loads(path.read_text())
-    assert record["identity"]["numerics"].pop("dtypes")["training"] == "float32"
-    del record["identity"]["numerics"]
+    assert record["identity"]["numerics"]["dtypes"]["training"] == "float32"
+    assert record["identity"]["numerics"]["threads"] == torch.get_num_threads()
+    if threads is None:
+        del record["identity"]["numerics"]
+    else:
+        record["identity"]["numerics"]["threads"] = threads
     assert record["identity"]["settings"]["similarity_bound"] is None
     record["identity"]["settings"]["similarity_bound"] = 2**20  # the default of then
     path.write_text(json.dumps(record))
     align_labels(
         data, encoder=ColourPatches(), text_encoder=ColourText(), out=tmp_path / "model", settings=QUICK, resume=True
     )
-    assert "was begun by an earlier version of patchword, which recorded neither dtype" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_says_what_it_will_do_and_that_it_is_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

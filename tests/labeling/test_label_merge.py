@@ -62,6 +62,17 @@ def test_shards_of_the_first_few_are_a_run_of_the_first_few(photos: Path, tmp_pa
     assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
 
 
+def test_shards_of_other_numbers_of_threads_are_merged_with_a_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = shards_of(photos, tmp_path, 2, limit=5)
+    record = json.loads((shards[1] / "dataset.json").read_text())
+    here, record["numerics"]["threads"] = record["numerics"]["threads"], 97
+    (shards[1] / "dataset.json").write_text(json.dumps(record))
+    merge_labels(shards, out=tmp_path / "merged")
+    assert f"torch computed in {here} and 97 threads: last digits may differ" in capsys.readouterr().err
+
+
 def test_without_hard_links_there_are_copies(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")

@@ -65,6 +65,24 @@ def test_another_first_number_of_a_decisive_version_is_refused(photos: Path, tmp
         run(photos, tmp_path / "labels", resume=True)
 
 
+def test_another_number_of_threads_is_said_and_not_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(photos, tmp_path / "labels", limit=1)
+    recorded = json.loads((tmp_path / "labels" / "dataset.json").read_text())["numerics"]
+    here = recorded.pop("threads")
+    assert here == torch.get_num_threads()
+    for threads, said in (
+        ({}, ""),
+        ({"threads": 97}, f"torch computed in {here} and 97 threads: last digits may differ"),
+    ):
+        edit(tmp_path / "labels", numerics=recorded | threads)
+        run(photos, tmp_path / "labels", limit=1, resume=True, quiet=False)
+        told = capsys.readouterr().err
+        assert said in told
+        assert ("threads" in told) == bool(said)
+
+
 def test_a_folder_of_an_earlier_version_goes_on_with_a_line(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

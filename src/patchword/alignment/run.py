@@ -316,11 +316,14 @@ def _check_numerics(before: object, now: dict[str, Any], *, out: Path, quiet: bo
         earlier = Numerics.model_validate(before)
     except ValidationError:
         raise PatchwordError(f"{out / RUN} is damaged; pass --overwrite to start again") from None
-    for what, was, becomes in earlier.differences(Numerics.model_validate(now)):
+    current = Numerics.model_validate(now)
+    for what, was, becomes in earlier.differences(current):
         raise PatchwordError(
             f"cannot resume in {out}: {what} was {was}, now {becomes}; {earlier.advice()}, or pass --overwrite to "
             "start again"
         )
+    for remark in earlier.remarks([current]):
+        say(remark, quiet=quiet)
 
 
 def read_skipped(folder: Path) -> dict[str, str]:

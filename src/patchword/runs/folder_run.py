@@ -294,8 +294,9 @@ class FolderRun(Generic[R, L]):
             for name, line in same.items()
             if name not in failed and all(map(is_there, kind.files(folder, record, line)))
         }
-        notes = []
-        if kind.tells_numerics() and kind.numerics(record) is None:
+        recorded = kind.numerics(record)
+        notes = [*recorded.remarks([kind.numerics(self.record)])] if recorded is not None else []
+        if kind.tells_numerics() and recorded is None:
             notes.append(unrecorded_numerics(folder))
         if before != now:
             notes.append(f"the photographs were in {before} and are now in {now}, with the same content")

@@ -14,7 +14,7 @@ from patchword.data.manifest import Manifest
 from patchword.data.storage import as_path
 from patchword.errors import PatchwordError, WriteError
 from patchword.runs.folder_run import FolderKind, L, R, T
-from patchword.runs.progress import Progress
+from patchword.runs.progress import Progress, say
 from patchword.runs.records import RUNS_FILE, Session, ShardRecord, recorded_root
 from patchword.runs.shards import names_hash
 
@@ -93,6 +93,9 @@ def merge_parts(
         outer = part.folder.resolve()
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise PatchwordError(f"shard {part.folder} and the output folder {out} lie in each other; choose another")
+    first, *others = (kind.numerics(part.record) for part in parts)
+    for remark in first.remarks(others) if first is not None else ():
+        say(remark, quiet=quiet)
     folder = prepare_output(out, overwrite=overwrite, marker=kind.marker)
     with sole_use(folder):
         record.save(folder)

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -117,21 +117,26 @@ class Numerics(Record):
         devices: by role of a model, the kind of device: "cpu", "cuda" or "mps".
         dtypes: by role, the types that it computes in, such as "bfloat16".
         versions: of the software that decides, see `decisive_versions`.
+        threads: that torch computes in, of the process that began the run; None where an earlier version did.
     """
 
     devices: dict[str, str]
     dtypes: dict[str, str]
     versions: dict[str, str]
+    threads: int | None = None
 
     @classmethod
     def of(cls, models: Mapping[str, object | None]) -> Self:
         """Those of loaded models, by role; roles without a model are left out."""
+        import torch
+
         loaded = {role: model for role, model in models.items() if model is not None}
         devices = {role: str(getattr(model, "device", "cpu")).partition(":")[0] for role, model in loaded.items()}
         return cls(
             devices=devices,
             dtypes={role: _types_of(model) for role, model in loaded.items()},
             versions=decisive_versions(),
+            threads=torch.get_num_threads(),
         )
 
     def differences(self, now: Numerics) -> list[tuple[str, object, object]]:
@@ -147,6 +152,13 @@ class Numerics(Record):
             roles = {key: key.replace("mask proposer", "mask generator") for key in before}
             pairs += [(what.format(roles[key]), before[key], after[key]) for key in before if key in after]
         return [pair for pair in pairs if pair[1] != pair[2]]
+
+    def remarks(self, others: Iterable[Numerics | None]) -> Iterator[str]:
+        """What is said, and nobody refused for: that torch had other numbers of threads."""
+        threads = {each.threads for each in (self, *others) if each is not None and each.threads is not None}
+        if len(threads) > 1:
+            told = " and ".join(map(str, sorted(threads)))
+            yield f"torch computed in {told} threads: last digits may differ (OMP_NUM_THREADS sets the number)"
 
     def advice(self) -> str:
         """How to go on in the same way."""
