@@ -12,6 +12,7 @@ import pytest
 from patchword.config.inputs import choose_images
 from patchword.data.storage import StoredPath, as_path, reaching
 from patchword.errors import PatchwordError
+from patchword.segmentation import heads
 from s3_store import Store, without_place
 from small_world import Models, align_command, files_in, label_command, make_photos, must, run
 
@@ -62,8 +63,8 @@ def test_labels_of_stored_photographs_have_the_bytes_of_local_ones(
     assert "1 of 9 labelled photographs are gone from s3://bucket/labelled, such as 3.png" in gone.err
 
 
-def test_masks_of_stored_photographs_have_the_bytes_of_local_ones(
-    store: Store, photos: Path, models: Models, tmp_path: Path
+def test_masks_of_stored_photographs_have_the_bytes_of_local_ones_and_are_read_once(
+    store: Store, photos: Path, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = store.put(photos, "segmented")
     options = ("--classes", "cat, dog", "--method", "maskclip", "--image-text", models.clip, "--overlays")
@@ -73,6 +74,14 @@ def test_masks_of_stored_photographs_have_the_bytes_of_local_ones(
     assert stored.code == 1, stored.err
     both = [without_place(files_in(tmp_path / name), "segment.json") for name in ("local", "stored")]
     assert both[0] == both[1]
+    looks, read, empty, shown = 1, 9, 1, 7  # whether it is a result; all once; one has no beginning; in the report
+    assert store.counted("segmented/") == {"GET": looks + read + empty + shown}
+
+    store.requests.clear()
+    monkeypatch.setattr(heads, "_KEPT", 1)  # room for the first alone
+    run("segment", url, *options, "-o", tmp_path / "again")
+    assert without_place(files_in(tmp_path / "again"), "segment.json") == both[0]
+    assert store.counted("segmented/") == {"GET": looks + read + empty + shown + read - 1}
 
 
 def test_a_class_list_is_suggested_of_stored_photographs(

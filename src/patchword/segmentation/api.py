@@ -186,33 +186,19 @@ def segment(photos: PhotosValue, config: SegmentConfig) -> SegmentedFolder:
 
 def check_source(source: ModelSource, *, refine: str) -> None:
     """Refuse, before anything is loaded, parts that make no segmenter together."""
+    parts = source.roles
+    generator = parts.pop("mask_generator")
     if source.model is None or isinstance(source.model, str | Path):
-        if refine == "sam" and source.mask_generator is None:
+        if refine == "sam" and generator is None:
             raise PatchwordError("refine=sam needs a mask generator, such as a SAM; name one by --mask-generator")
-        if refine != "sam" and source.mask_generator is not None:
+        if refine != "sam" and generator is not None:
             raise PatchwordError(f"a mask generator needs refine=sam, but refine is {refine!r}")
-    check_parts(
-        source.model,
-        method=source.method,
-        image_text=source.image_text,
-        encoder=source.encoder,
-        text_encoder=source.text_encoder,
-    )
+    check_parts(**parts)
 
 
 def open_source(source: ModelSource, *, as_published: bool = False) -> AnySegmenter:
     """Load the segmenter."""
-    return open_segmenter(
-        source.model,
-        method=source.method,
-        image_text=source.image_text,
-        encoder=source.encoder,
-        text_encoder=source.text_encoder,
-        mask_generator=source.mask_generator,
-        device=source.device,
-        dtype=source.dtype,
-        as_published=as_published,
-    )
+    return open_segmenter(**source.roles, device=source.device, dtype=source.dtype, as_published=as_published)
 
 
 def _choose(found: Photographs, *, video: bool) -> tuple[tuple[Path, ...], int]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -12,8 +15,12 @@ from patchword.config.segment import SegmentSettings
 from patchword.data.images import image_size
 from patchword.data.storage import beginning, is_stored
 from patchword.errors import PatchwordError
+from patchword.runs.pipeline import read_ahead
 
 _BEGINNING = 1 << 16  # bytes of a stored image, in which most tell their size
+_WHOLE = 1 << 23  # bytes of a stored image: a smaller one is kept
+_KEPT = 1 << 27  # bytes that are fetched of all to be kept; bounds memory, changes no result
+_AT_ONCE = 8  # files that are opened at once, which takes no memory
 
 
 class Head(NamedTuple):
@@ -33,10 +40,28 @@ def read_head(path: Path, *, settings: SegmentSettings) -> Head:
 
     Only the head of the file is read. Files that cannot be read do not want tiles; reading them says why.
     """
-    if is_stored(path):
-        head = _head_of(beginning(path, _BEGINNING), settings=settings)
-        return head if head.pixels else _head_of(path, settings=settings)
-    return _head_of(path, settings=settings)
+    return _read(path, settings=settings, most=_BEGINNING)[1]
+
+
+def read_heads(paths: Sequence[Path], *, settings: SegmentSettings, keep: bool) -> Iterator[tuple[Path, Head]]:
+    """The heads of many images, and their paths; with `keep` stored ones have their bytes, as far as these are few, so
+    that who reads them next needs no request."""
+    kept = 0
+    sizes = (_WHOLE if keep and kept < _KEPT else _BEGINNING for _ in paths)
+    tasks = (partial(_read, path, settings=settings, most=most) for path, most in zip(paths, sizes, strict=True))
+    with closing(read_ahead(tasks, ahead=_AT_ONCE, threads=_AT_ONCE)) as heads:
+        for path, (found, head) in zip(paths, heads, strict=True):
+            yield found if keep and kept < _KEPT else path, head
+            kept += _WHOLE if found is path else found.stat().st_size
+
+
+def _read(path: Path, *, settings: SegmentSettings, most: int) -> tuple[Path, Head]:
+    """The head of an image, and its path; a stored one with its bytes where they are fewer than `most`."""
+    first = beginning(path, most)
+    head = _head_of(first, settings=settings)
+    if first is path or first.stat().st_size < most:
+        return first, head
+    return path, head if head.pixels else _head_of(path, settings=settings)
 
 
 def _head_of(path: Path, *, settings: SegmentSettings) -> Head:

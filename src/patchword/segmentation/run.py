@@ -70,7 +70,7 @@ def segment_folder(
     videos = [name for name in names if is_video(named[name])]
     _check_videos(videos, how=how, shard=shard)
     photographs = {name: named[name] for name in names if not is_video(named[name])}
-    plan = plan_chunks(photographs, settings=chosen, how=how, shard=shard, or_none=bool(videos))
+    plan = plan_chunks(photographs, settings=chosen, how=how, shard=shard, or_none=bool(videos), keep=True)
     frames = [FramePlan(name, how.every, chosen.batch, shard) for name in videos]
     record = SegmentationRecord(
         complete=False,
@@ -107,7 +107,7 @@ def segment_folder(
         done = defaultdict[str, set[str]](set)
         for name in begun.done:
             done[begun.lines[name].source].add(name)
-        return begun.chunks(plan.chunks, paths=named) + [
+        return begun.chunks(plan.chunks, paths=plan.paths) + [
             each.chunk(named[each.video], frames=told.get(each.video), done=frozenset(done[each.video] - {each.video}))
             for each in frames
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +29,7 @@ from patchword.runs.pipeline import (
 )
 from patchword.runs.shards import Shard, chunks_of
 from patchword.segmentation.dense import AnySegmenter
-from patchword.segmentation.heads import read_head
+from patchword.segmentation.heads import read_heads
 from patchword.segmentation.records import ResultRecord
 from patchword.segmentation.result import SegmentationResult, Segmented, overlay_video_path, write_result
 from patchword.segmentation.video import FrameCount, VideoFrame, frames_told, is_video, read_frames
@@ -248,9 +247,6 @@ def batches_of(photographs: Sequence[Photograph], *, most: float) -> list[list[P
     return groups
 
 
-_HEADS = 8  # files that are opened at once, which takes no memory
-
-
 @dataclass(frozen=True)
 class ChunkPlan:
     """What goes to the models together.
@@ -258,10 +254,12 @@ class ChunkPlan:
     Attributes:
         chunks: names of photographs.
         in_tiles: images that are segmented tile by tile; each is a chunk of its own.
+        paths: of all photographs.
     """
 
     chunks: list[tuple[str, ...]]
     in_tiles: frozenset[Path]
+    paths: Mapping[str, Path]
 
 
 def plan_chunks(
@@ -271,6 +269,7 @@ def plan_chunks(
     how: FolderSettings,
     shard: Shard | None,
     or_none: bool = False,
+    keep: bool = False,
 ) -> ChunkPlan:
     """Cut a folder's photographs into chunks of at most `batch` photographs and `batch_megapixels`.
 
@@ -279,12 +278,12 @@ def plan_chunks(
         settings, how: of the run.
         shard: the part that is wanted; None for all.
         or_none: whether a shard may have no photographs, as where there are videos.
+        keep: whether stored photographs are kept, as far as they are few, instead of being fetched again.
     """
     if not photographs:
-        return ChunkPlan([], frozenset())
-    with ThreadPoolExecutor(_HEADS, thread_name_prefix="patchword-head") as pool:
-        read = pool.map(partial(read_head, settings=settings), photographs.values())
-        heads = dict(zip(photographs, read, strict=True))
+        return ChunkPlan([], frozenset(), {})
+    read = dict(zip(photographs, read_heads([*photographs.values()], settings=settings, keep=keep), strict=True))
+    paths, heads = ({name: each[place] for name, each in read.items()} for place in (0, 1))
     large = {name for name, head in heads.items() if head.in_tiles}
     chunks = chunks_of(
         list(photographs),
@@ -296,4 +295,4 @@ def plan_chunks(
     )
     if or_none and shard is not None:
         chunks = chunks[shard.index - 1 :: shard.count]
-    return ChunkPlan(chunks, frozenset(photographs[name] for name in large))
+    return ChunkPlan(chunks, frozenset(photographs[name] for name in large), paths)
