@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import typer.testing
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # tests use no network
@@ -30,11 +33,12 @@ if TYPE_CHECKING:
 
 # The files that take longest, in this order: where several processes share the tests, none is left with one at the end.
 LONG = (
-    "test_processes.py",
     "test_ray.py",
     "test_demo.py",
     "test_notebook.py",
     "test_review_page.py",
+    "test_folder_runs.py",
+    "test_processes.py",
     "test_playground.py",
     "test_label_interruptions.py",
     "test_jobs.py",
@@ -42,7 +46,6 @@ LONG = (
     "test_align_distributed.py",
     "test_quality_model.py",
     "test_limits.py",
-    "test_folder_runs.py",
     "test_suggest_cli.py",
     "test_odd_names.py",
     "test_hub_server.py",
@@ -50,10 +53,13 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
+    """Long files first; and what is imported by now is not looked through for garbage again and again."""
+    gc.freeze()
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
+os.fsync = lambda file: None  # nobody cuts the power of a test, and the disk would be waited for thousands of times
+vars(typer.testing)["_get_command"] = cache(typer.main.get_command)  # else made anew for every command that is run
 settings.register_profile("patchword", deadline=None, derandomize=True)  # no test depends on time or on luck
 settings.load_profile("patchword")
 

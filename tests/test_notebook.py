@@ -27,17 +27,20 @@ registry.PRESETS["balanced"] = registry.Preset(*map(str, (miniatures.CLIP, minia
 place = draw(Path("drawn"), "scenes", purpose="label", count=3, first=0, style="day")
 place.photos.rename("photos")
 """
-# A third of the scenes, labelled coarsely, and a training of a few steps.
-SHORTER = """
-_draw, _label, _align = draw, pw.label, pw.align
-draw = lambda *given, **named: _draw(*given, **{**named, "count": 4})
+COARSELY = """
+_label = pw.label
 pw.label = lambda *given, **named: _label(*given, **named, settings={"grids": (1, 2), "points_per_side": 12})
-pw.align = lambda *given, settings, **named: _align(*given, **named, settings={**settings, "steps": 8})
 """
-IN_TOYTOWN = """
+# A third of the scenes, labelled coarsely, and a training of a few steps.
+SHORTER = f"""{COARSELY}
+_draw, _align = draw, pw.align
+draw = lambda *given, **named: _draw(*given, **{{**named, "count": 4}})
+pw.align = lambda *given, settings, **named: _align(*given, **named, settings={{**settings, "steps": 8}})
+"""
+IN_TOYTOWN = f"""{COARSELY}
 classes, background = ["tree; plant", "house", "cloud"], ["sky", "grass"]
 _align = pw.align
-pw.align = lambda *given, **named: _align(*given, **named, settings={"image_size": 96, "steps": 2})
+pw.align = lambda *given, **named: _align(*given, **named, settings={{"image_size": 96, "steps": 2}})
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from patchword import __version__
@@ -24,6 +25,11 @@ _DECISIVE = ("patchword", "torch", "transformers")
 
 def versions() -> dict[str, str]:
     """Versions of patchword, Python and the packages that results depend on, by name; packages absent are left out."""
+    return dict(_installed())
+
+
+@cache  # a process has what it has, and every run asks several times
+def _installed() -> dict[str, str]:
     found = {"patchword": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:

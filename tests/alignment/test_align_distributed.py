@@ -15,6 +15,7 @@ from cluster_world import FEATURE_DIM, SETTINGS, TEXT_DIM, training_set
 from colour_world import VOCABULARY, ColourPatches, ColourText, make_data
 from torch import Tensor, multiprocessing
 
+import warm
 from patchword.alignment import trainer
 from patchword.alignment.artifact import StepRecord
 from patchword.alignment.data import AlignmentData
@@ -132,7 +133,7 @@ def start(count: int, folder: Path, *, dies_at: int = 0) -> None:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
     arguments = (port, str(folder), count, dies_at)
-    multiprocessing.start_processes(curve, args=arguments, nprocs=count, start_method="spawn")
+    multiprocessing.start_processes(curve, args=arguments, nprocs=count, start_method=warm.START)
 
 
 def test_a_process_that_is_lost_ends_the_training_which_goes_on_with_any_number(
@@ -163,7 +164,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-    multiprocessing.start_processes(work, args=(port, str(folder)), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(work, args=(port, str(folder)), nprocs=2, start_method=warm.START)
     written = {path.name for path in (folder / "model").rglob("*") if path.is_file()}
     assert written == {".patchword", "README.md", "config.json", "model.safetensors", "training.json"}
     results: list[dict[str, Any]] = [

@@ -10,6 +10,7 @@ import pytest
 from cluster_world import SETTINGS, same_weights, training_set
 from torch import multiprocessing
 
+import warm
 from patchword.alignment import trainer
 from patchword.alignment.trainer import train
 from patchword.config.align import AlignSettings
@@ -45,7 +46,9 @@ def train_until_killed(index: int, checkpoint: str, steps: int) -> None:
 def test_killed_and_resumed_is_as_uninterrupted(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(multiprocessing.ProcessExitedException, match="SIGKILL"):
-        multiprocessing.start_processes(train_until_killed, args=(str(checkpoint), 5), nprocs=1, start_method="spawn")
+        multiprocessing.start_processes(
+            train_until_killed, args=(str(checkpoint), 5), nprocs=1, start_method=warm.START
+        )
     assert checkpoint.exists()
     resumed = train(training_set(), settings=EVERYTHING, checkpoint=checkpoint)
     whole = train(training_set(), settings=EVERYTHING)

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import torch
 from colour_world import FEATURE_DIM, SETTINGS, ColourPatches, make_data
 from PIL import Image
 
-import patchword
+import warm
 from patchword.alignment import features as features_module
 from patchword.alignment import shards
 from patchword.alignment.features import FeatureCache, feature_identity
@@ -74,12 +73,10 @@ def everything(cache: FeatureCache, found: KEYS_AND_PATHS) -> torch.Tensor:
     return cache.read([key for key, _ in found])
 
 
-def start_filler(photos: Path, cache: Path, *, call: int, still: Path, go_on: Path) -> subprocess.Popen[bytes]:
+def start_filler(photos: Path, cache: Path, *, call: int, still: Path, go_on: Path) -> warm.Popen:
     """A process that fills a cache; at this call of its encoder it makes one file and waits for the other."""
-    paths = [str(Path(patchword.__file__).parents[1]), str(Path(__file__).parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", FILLER, str(photos), str(cache), str(call), str(still), str(go_on)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    return warm.Popen(command)
 
 
 def test_killed_while_filling_and_gone_on_with(tmp_path: Path) -> None:
@@ -90,9 +87,8 @@ def test_killed_while_filling_and_gone_on_with(tmp_path: Path) -> None:
     while not still.exists() or len(list((tmp_path / "cache").glob("*/*.safetensors"))) < 2:
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
     encoder = ColourPatches()
     again = FeatureCache(tmp_path / "cache", encoder=encoder, settings=SMALL)
     kept = len(again)
@@ -384,9 +380,7 @@ def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
         start_filler(tmp_path / "photos", tmp_path / "cache", call=call, still=still, go_on=go_on)
         for call, still, go_on in ((2, first, second), (4, second, first))
     ]
-    for process in both:
-        _, said = process.communicate()
-        assert process.returncode == 0, said.decode()
+    assert [process.wait() for process in both] == [0, 0]
     encoder = ColourPatches()
     cache = FeatureCache(tmp_path / "cache", encoder=encoder, settings=SMALL)
     assert torch.equal(everything(cache, found), expected)

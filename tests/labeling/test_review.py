@@ -45,6 +45,8 @@ if sys.argv[2] == "die":
     whole = Decision.line
     Decision.line = lambda self: whole(self)[:40]
     os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+else:
+    os.fsync = lambda file: None
 for number in range(int(sys.argv[3])):
     log.append("accept", image=sys.argv[2], of="x", mask=str(number))
 """

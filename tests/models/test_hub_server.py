@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -95,12 +95,14 @@ def hub(tiny_dinov2: Path) -> Iterator[HubServer]:
     server.close()
 
 
-def patchword(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def patchword(
+    *arguments: str, home: Path, start: Sequence[str] = ("-m", "patchword"), **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, whose hub client reads these variables when it is imported."""
     proxies = {name for name in os.environ if name.lower().endswith("_proxy")}
     kept = {name: value for name, value in os.environ.items() if name not in {*proxies, "HF_HUB_OFFLINE"}}
     return subprocess.run(
-        [sys.executable, "-m", "patchword", *arguments],
+        [sys.executable, *start, *arguments],
         env={**kept, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **variables},
         capture_output=True,
         text=True,
@@ -155,12 +157,18 @@ def test_a_hub_slower_than_the_usual_time_is_waited_for_when_the_user_says(tiny_
     def wake() -> None:
         while not slow.requests:
             time.sleep(0.05)
-        time.sleep(7)  # longer than the six seconds that there are without the variable
+        time.sleep(0.5)  # longer than there is without the variable
         awake.set()
 
     threading.Thread(target=wake, daemon=True).start()
+    hasty = "from patchword.models import hub; hub._ANSWER_WITHIN = hub._RESOLVING = 0.1; "
+    hasty += "from patchword.cli.app import main; main()"
     fetched = patchword(
-        "models", "fetch", REPOSITORY, home=tmp_path, HF_ENDPOINT=slow.address, HF_HUB_ETAG_TIMEOUT="60"
+        *("models", "fetch", REPOSITORY),
+        home=tmp_path,
+        start=("-c", hasty),
+        HF_ENDPOINT=slow.address,
+        HF_HUB_ETAG_TIMEOUT="60",
     )
     slow.close()
     assert fetched.returncode == 0, fetched.stderr

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,9 +20,10 @@ from fateful import Fateful, die
 from PIL import Image
 
 import patchword
+import warm
 from interruptions import contents, make_photos
 from patchword.errors import PatchwordError
-from patchword.runs import workers
+from patchword.runs import processes, workers
 from patchword.runs.pipeline import Chunk, Written
 from patchword.runs.processes import Processes
 from patchword.runs.records import read_sessions
@@ -43,12 +43,20 @@ def world(
     return world
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need not import everything; those of the driver that is killed start from nothing."""
+    monkeypatch.setattr(processes, "subprocess", warm)
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("world", "count"), [("label", 1), ("segment", 2)], indirect=["world"])
 def test_the_bytes_are_those_of_a_local_run(world: World, count: int) -> None:
     world.run(f"in {count}", executor=f"processes:{count}")
     world.check(f"in {count}")
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_scores_are_those_of_a_local_run(tiny_clip: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name in ("photos/a.png", "photos/b.png", "photos/c.png"):
@@ -73,6 +81,7 @@ def test_the_scores_are_those_of_a_local_run(tiny_clip: Path, tmp_path: Path) ->
     assert contents(tmp_path / "processes:2") == contents(tmp_path / "local")
 
 
+@pytest.mark.usefixtures("quick")
 def test_processes_that_are_killed_cost_nothing_but_time(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,9 +105,8 @@ def test_processes_that_are_killed_cost_nothing_but_time(
 def test_a_killed_driver_leaves_nobody_at_work_and_a_resumed_one_goes_on(world: World) -> None:
     told = json.dumps([world.command, str(world.folder), world.models])
     code = "import sys, test_processes; test_processes.drive(sys.argv[1])"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run([sys.executable, "-c", code, told], env=environment, check=False, capture_output=True)
-    assert ran.returncode == -signal.SIGKILL, ran.stderr.decode()[-2000:]
+    ran = warm.run([sys.executable, "-c", code, told])
+    assert ran.returncode == -signal.SIGKILL, ran.stderr[-2000:]
     workers = json.loads((world.folder / "workers.json").read_text())
     assert len(workers) == 2
     deadline = time.monotonic() + 30

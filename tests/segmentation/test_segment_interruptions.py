@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import patchword
+import warm
 
 SCRIPT = Path(__file__).parent.with_name("interruptions.py")
 
@@ -22,9 +21,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are fo
 def report(tiny_clip: Path, tiny_sam: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     scratch = tmp_path_factory.mktemp("interruptions")
     command = [sys.executable, str(SCRIPT), "segment", str(scratch), str(tiny_clip), str(tiny_sam)]
-    source = str(Path(patchword.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    ran = warm.run(command)
     assert ran.returncode == 0, ran.stderr[-2000:]
     found: dict[str, Any] = json.loads(ran.stdout)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from colour_world import ColourText
 
+import warm
 from patchword.data.vocabulary import Vocabulary
 from patchword.models.loading import load_image_text
 from patchword.models.protocols import ImageTextEncoder
@@ -129,7 +129,7 @@ def _write(folder: str, count: int) -> None:
 
 
 def test_processes_may_write_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(warm.START)
     writers = [context.Process(target=_write, args=(str(tmp_path), 12)) for _ in range(2)]
     for writer in writers:
         writer.start()
@@ -164,7 +164,7 @@ def test_real_text_tower_and_another_process(tiny_clip: Path, tmp_path: Path) ->
         "WordEncoder(load_image_text(sys.argv[1], device='cpu'))('cat, lamp')"
     )
     environment = {**os.environ, "PATCHWORD_CACHE": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code, str(tiny_clip)], env=environment, check=True)
+    warm.run([sys.executable, "-c", code, str(tiny_clip)], env=environment).check_returncode()
     (path,) = (tmp_path / "text").iterdir()
     text = load_image_text(str(tiny_clip), device="cpu")
     store = TextStore(tmp_path / "text")

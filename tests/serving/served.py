@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import patchword
+import warm
 
 SOURCE = Path(patchword.__file__).parents[1]
 
@@ -28,7 +28,7 @@ class Served:
     """
 
     address: str
-    process: subprocess.Popen[str]
+    process: warm.Popen
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -42,11 +42,10 @@ class Served:
 
 
 @contextmanager
-def served(*arguments: object, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+def served(*arguments: object, start: Callable[..., Any] = warm.Popen) -> Iterator[Served]:
     """A server of Toytown's miniatures, or of what the arguments of `patchword serve` name."""
     command = [sys.executable, "-m", "patchword", "serve", "--port", "0", *map(str, arguments)]
-    variables: dict[str, Any] = {**os.environ, "PYTHONPATH": str(SOURCE), **(environment or {})}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
+    with start(command, stderr=warm.PIPE, env={**os.environ, "PYTHONPATH": str(SOURCE)}) as process:
         try:
             assert process.stderr is not None
             said = []
@@ -63,5 +62,5 @@ def served(*arguments: object, environment: Mapping[str, str] | None = None) -> 
                 process.terminate()
                 try:
                     process.wait(30)
-                except subprocess.TimeoutExpired:
+                except warm.TimeoutExpired:
                     process.kill()

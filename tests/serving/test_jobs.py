@@ -16,7 +16,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+import warm
 from patchword.errors import PatchwordError
+from patchword.serving import job_queue
 from patchword.serving.job_queue import JobQueue
 from patchword.serving.jobs import jobs_router
 from small_world import LABEL_SETTINGS, Models, make_photos
@@ -38,6 +40,12 @@ def root(tmp_path: Path, models: Models) -> Path:
     (folder / "classes.txt").write_text("cat\ndog\n")
     (tmp_path / "secret.txt").write_text("cat\n")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of this process need not import everything."""
+    monkeypatch.setattr(job_queue, "subprocess", warm)
 
 
 @pytest.fixture

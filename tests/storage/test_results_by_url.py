@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import fsspec
 import pytest
 
-import patchword
+import warm
 from patchword.data.folders import replacing_path, write_bytes
 from patchword.data.manifest import Manifest
 from patchword.data.storage import StoredPath, as_path
@@ -54,16 +52,9 @@ def test_killed_and_resumed_the_objects_are_those_of_a_local_run(
     expected = without_place(files_in(tmp_path / "local"), "dataset.json")
     url, out = store.put(photos, "killed"), "s3://bucket/killed labels"
     command = [*map(str, label_command(url, out=out, models=models)), "--resume", "-q"]
-    environment = os.environ | {"PYTHONPATH": str(Path(patchword.__file__).parents[1])}
     stored = []
     for instant in (14, 9):
-        ran = subprocess.run(
-            [sys.executable, "-c", KILLED, str(instant), *command],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        ran = warm.run([sys.executable, "-c", KILLED, str(instant), *command])
         assert ran.returncode == -signal.SIGKILL, ran.stderr[-2000:]
         stored.append(len(store.files(out)))
     assert stored[0] > 5

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import warm
 from patchword.config.label import LabelSettings
 from patchword.errors import PatchwordError
-from patchword.toytown import demo
+from patchword.toytown import demo, demo_work
 
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:  # every stage, as short as it can be
+        patch.setattr(demo_work, "get_context", lambda method: get_context(warm.START))
         patch.setattr(demo, "LABEL_SETTINGS", LabelSettings(grids=(1, 2), points_per_side=12))
         patch.setattr(demo, "ALIGN_SETTINGS", demo.ALIGN_SETTINGS.model_copy(update={"steps": 8}))
         first, second = (
