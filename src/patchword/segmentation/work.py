@@ -282,8 +282,10 @@ def plan_chunks(
     """
     if not photographs:
         return ChunkPlan([], frozenset(), {})
-    read = dict(zip(photographs, read_heads([*photographs.values()], settings=settings, keep=keep), strict=True))
-    paths, heads = ({name: each[place] for name, each in read.items()} for place in (0, 1))
+    paths, heads = {}, {}
+    read = read_heads([*photographs.values()], settings=settings, keep=keep)
+    for name, (path, head) in zip(photographs, read, strict=True):
+        paths[name], heads[name] = path, head
     large = {name for name, head in heads.items() if head.in_tiles}
     chunks = chunks_of(
         list(photographs),
