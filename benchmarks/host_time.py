@@ -8,6 +8,10 @@ each photograph: read, process, write. Models are the miniatures; time in which 
 does not count. Processor time of the thread is counted, so that other work on the machine changes the numbers little;
 run it with `OMP_NUM_THREADS=1`. Medians of the runs, after one that does not count. "models' thread" is what the thread
 that feeds the models spends; reading and writing are done in threads beside it.
+
+"beside a device" is what would be left on the host beside a GPU: the same with models on the fake device of the tests,
+without the time of every call that computes on it or copies to or from it. "operations" are these calls, outside of
+forward passes; what they cost on the host, some 10 us each where it does not wait, is not counted.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,10 @@ import numpy as np
 import torch
 from PIL import Image
 from segment_speed import machine, random_segmenter
+from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from patchword.cli.terminal import parse_settings
 from patchword.config.label import LabelSettings
@@ -45,7 +53,11 @@ from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN
 from patchword.toytown.world import draw_scene
 
-FORWARD, REST = "(forward passes)", "everything else"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from fake_device import fake_device, is_there
+
+FORWARD, DEVICE, REST, OPERATIONS = "(forward passes)", "(device)", "everything else", "(operations)"
+KIND = "cuda"
 # What counts for a stage, by the module that calls it; an inner stage is not counted for the outer one.
 LABEL = {
     "hash of the file": ["runs.pipeline:content_of"],
@@ -55,11 +67,12 @@ LABEL = {
     "resizing for SAM": ["models.sam:resize"],
     "filters of masks": ["labeling.mask_generator:_measure"],
     "masks to pixels": ["models.mask_pixels:enlarged_mask"],
-    "run lengths": ["data.run_lengths:MaskWindow.run_lengths"],
+    "runs of masks": ["data.run_lengths:Runs.within", "data.run_lengths:Runs.between"],
+    "run lengths": ["data.run_lengths:Runs.run_lengths"],
     "points": ["labeling.mask_generator:sample_points"],
-    "masks decoded": ["labeling.mask_generator:GeneratedMask.window", "data.masks:Segment.run_ends"],
+    "masks decoded": ["data.run_lengths:Runs.part"],
     "crops of masks": ["labeling.generators:masked_crop", "labeling.generators:plain_crop"],
-    "cells of masks": ["labeling.generators:window_shares", "labeling.generators:cell_shares"],
+    "cells of masks": ["labeling.generators:run_shares", "labeling.generators:cell_shares"],
     "fusion": ["labeling.run:fuse_masks"],
     "files": ["labeling.run:write_result"],
     "quality": ["labeling.run:assess"],
@@ -95,6 +108,11 @@ class Stages:
         """Count for the stage around it again."""
         self._count()
         self._open.pop()
+
+    @property
+    def stage(self) -> str:
+        """What counts now."""
+        return self._open[-1]
 
     def _count(self) -> None:
         now = time.thread_time()
@@ -133,6 +151,61 @@ class Stages:
             self._count()
 
 
+class Outer(TorchFunctionMode):
+    """Sees what is asked of torch first: from there on time counts for the device, unless `Inner` says otherwise."""
+
+    def __init__(self, stages: Stages) -> None:
+        super().__init__()
+        self.stages, self.around, self.there = stages, REST, False
+        self._kept: dict[int, Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.around = self.stages.stage
+        self.stages.enter(DEVICE)
+        try:
+            self.there = any(map(_is_of_device, tree_leaves((args, kwargs))))
+            result = func(*args, **kwargs or {})
+            made = {id(each): each for each in tree_leaves(result) if is_there(each)}
+            if self.around != FORWARD and "__get__" not in str(func):
+                self.stages.seconds[OPERATIONS] += bool(made)
+            # What nobody else holds is let go of here, since that takes long on the host, and so counts for the device.
+            self._kept = {key: each for key, each in self._kept.items() if sys.getrefcount(each) > 3} | made
+            del made
+            return result
+        finally:
+            self.stages.leave()
+
+
+class Inner(TorchFunctionMode):
+    """Sees it last, without what the fake device adds: what is not for the device counts for the stage again."""
+
+    outer: Outer | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.outer is None or self.outer.there:
+            return func(*args, **kwargs or {})
+        self.outer.stages.enter(self.outer.around)
+        try:
+            return func(*args, **kwargs or {})
+        finally:
+            self.outer.stages.leave()
+
+
+def _is_of_device(leaf: object) -> bool:
+    return is_there(leaf) or (isinstance(leaf, str | torch.device) and str(leaf).startswith(KIND))
+
+
+@contextmanager
+def on_device(stages: Stages) -> Iterator[None]:
+    """The fake device, whose time is taken apart."""
+    with Inner() as inner, fake_device(KIND), Outer(stages) as outer:
+        inner.outer = outer
+        try:
+            yield
+        finally:
+            inner.outer = None
+
+
 def photograph(folder: Path, size: Sequence[int]) -> Path:
     """A scene as a JPEG file of (height, width) pixels."""
     height, width = size
@@ -146,12 +219,14 @@ def photograph(folder: Path, size: Sequence[int]) -> Path:
     return path
 
 
-def measure(work: Work[Any], path: Path, *, places: dict[str, list[str]], runs: int) -> dict[str, float]:
-    """Milliseconds by stage, and by read, process and write; medians."""
+def measure(
+    work: Work[Any], path: Path, *, places: dict[str, list[str]], runs: int, there: bool = False
+) -> dict[str, float]:
+    """Milliseconds by stage, and by read, process and write; medians. `there` says whether models are on the device."""
     found: dict[str, list[float]] = defaultdict(list)
     for turn in range(runs + 1):
         stages, ends = Stages(), []
-        with stages.counting(places):
+        with on_device(stages) if there else nullcontext(), stages.counting(places):
             photographs = [read_photograph(path.name, path, read=work.read)]
             ends.append(_host(stages))
             chunk = Chunk(((path.name, path),), lines=1)
@@ -163,6 +238,7 @@ def measure(work: Work[Any], path: Path, *, places: dict[str, list[str]], runs: 
         if turn:
             for name in (*places, REST, FORWARD):
                 found[name].append(stages.seconds[name])
+            found[OPERATIONS].append(stages.seconds[OPERATIONS] / 1000)  # a number, which stays itself below
             parts = zip(("reading", "models' thread", "writing"), np.diff([0.0, *ends]).tolist(), strict=True)
             for name, seconds in parts:
                 found[name].append(seconds)
@@ -172,7 +248,7 @@ def measure(work: Work[Any], path: Path, *, places: dict[str, list[str]], runs: 
 
 def _host(stages: Stages) -> float:
     stages._count()
-    return sum(seconds for name, seconds in stages.seconds.items() if name != FORWARD)
+    return sum(seconds for name, seconds in stages.seconds.items() if name not in (FORWARD, DEVICE, OPERATIONS))
 
 
 def main() -> None:
@@ -180,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=int, nargs=2, default=[3000, 4000], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--classes", type=int, nargs="+", default=[21], help="of segment")
+    parser.add_argument("--classes", type=int, nargs="*", default=[21], help="of segment; none to leave it out")
     parser.add_argument("--set", action="append", default=[], help="a setting of the labelling, name=value")
     parser.add_argument("--image-text", default=str(miniatures.CLIP), help="hub name or folder")
     parser.add_argument("--mask-generator", default=str(miniatures.SAM), help="hub name or folder")
@@ -189,17 +265,20 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ["PATCHWORD_CACHE"] = ""  # nothing is left behind
     torch.set_num_threads(1)
-    parts = LabelParts.of(
-        load_image_text(chosen.image_text, device="cpu"),
-        mask_generator=load_mask_generator(chosen.mask_generator, device="cpu"),
-        vocabulary=Vocabulary.of(list(SEEN)),
-    )
-    segmenter = random_segmenter(load_patch_encoder(chosen.encoder, device="cpu"))
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         path, out = photograph(Path(scratch), chosen.image), Path(scratch) / "out"
-        label = LabelWork(out, parts, LabelSettings(**parse_settings(chosen.set)))
-        results["label"] = measure(label, path, places=LABEL, runs=chosen.runs)
+        for device in ("cpu", KIND):
+            with nullcontext() if device == "cpu" else fake_device(KIND):
+                parts = LabelParts.of(
+                    load_image_text(chosen.image_text, device=device, dtype="float32"),
+                    mask_generator=load_mask_generator(chosen.mask_generator, device=device, dtype="float32"),
+                    vocabulary=Vocabulary.of(list(SEEN)),
+                )
+            label = LabelWork(out, parts, LabelSettings(**parse_settings(chosen.set)))
+            name = "label" if device == "cpu" else "label, beside a device"
+            results[name] = measure(label, path, places=LABEL, runs=chosen.runs, there=device == KIND)
+        segmenter = random_segmenter(load_patch_encoder(chosen.encoder, device="cpu"))
         for count in chosen.classes:
             vocabulary = Vocabulary.of([f"class {number}" for number in range(count)])
             work = SegmentWork(out, segmenter, vocabulary, SegmentSettings(), FolderSettings())

@@ -9,7 +9,7 @@ from label_fakes import ColourClip, RegionSam, picture
 
 from patchword.config.label import LabelSettings
 from patchword.data.images import to_tensor
-from patchword.data.run_lengths import MaskWindow, run_lengths
+from patchword.data.run_lengths import Runs, run_lengths
 from patchword.data.vocabulary import Vocabulary
 from patchword.labeling.clip_crops import ClassLocalization, relevance_maps, word_scores
 from patchword.labeling.embeddings import masked_crop, plain_crop
@@ -25,7 +25,7 @@ SCENE = picture([["blue", "blue", "red"], ["blue", "blue", "red"], ["green", "gr
 def mask_at(rows: slice, columns: slice) -> GeneratedMask:
     mask = np.zeros(SCENE.shape[:2], dtype=bool)
     mask[rows, columns] = True
-    return GeneratedMask(run_lengths(mask), 0.9, 1.0, ((float(columns.start), float(rows.start)),))
+    return GeneratedMask(Runs.of(run_lengths(mask)), 0.9, 1.0, ((float(columns.start), float(rows.start)),))
 
 
 BLUE, RED, GREEN = (
@@ -58,8 +58,8 @@ def names_of(
         parts=parts_of(classes),
         settings=LabelSettings(**values),
     )
-    rles = [mask.rle for mask in masks]
-    return [f"{segment.class_name}@{rles.index(segment.rle)}" for segment in found.segments]
+    runs = [mask.runs for mask in masks]
+    return [f"{segment.class_name}@{runs.index(segment.runs)}" for segment in found.segments]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 16])
@@ -79,7 +79,7 @@ def test_masks_of_several_images_with_classes_of_their_own(batch: int) -> None:
     )
     assert [[one.class_name for one in own.segments] for own in found] == [["second", "first"], [], ["third", "first"]]
     masks = [[RED, BLUE], [], [upper, lower]]
-    assert [[one.rle for one in own.segments] for own in found] == [[mask.rle for mask in own] for own in masks]
+    assert [[one.runs for one in own.segments] for own in found] == [[mask.runs for mask in own] for own in masks]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
@@ -105,13 +105,13 @@ def test_the_mask_decides_what_the_token_sees() -> None:
     mask = np.zeros(SCENE.shape[:2], dtype=bool)
     mask[0:2, 0:24] = True
     mask[0:16, 16:24] = True
-    bent = GeneratedMask(run_lengths(mask), 0.9, 1.0, ((0.0, 0.0),))
+    bent = GeneratedMask(Runs.of(run_lengths(mask)), 0.9, 1.0, ((0.0, 0.0),))
     assert names_of([bent], classes=["blue", "red", "green"], token_weight=1.0, crop_weight=0.0) == ["red@0"]
     assert names_of([bent], classes=["blue", "red", "green"], token_weight=1.0, crop_weight=1.0) != ["red@0"]
 
 
-def test_the_outside_of_a_masked_crop_is_the_mean_colour() -> None:
-    crop = masked_crop(to_tensor(SCENE), RED.window(), encoder=ColourClip(), side=18)
+def test_the_outside_of_a_masked_crop_has_the_colour_that_is_given() -> None:
+    crop = masked_crop(to_tensor(SCENE), RED.runs, outside=torch.full((1, 3, 1, 1), 0.5), side=18)
     assert crop.shape == (1, 3, 18, 18)
     # The mask is 16 x 8 with two pixels around it where the picture has them: below and to the left.
     assert crop[0, :, 2, 12].tolist() == pytest.approx([1, 0, 0], abs=0.05)
@@ -125,7 +125,7 @@ def test_the_plain_crop_is_the_square_around_the_mask(corner: tuple[int, int]) -
     top, left = corner
     mask = np.zeros((24, 40), dtype=bool)
     mask[top : top + 4, left : left + 10] = True
-    crop = plain_crop(to_tensor(image), MaskWindow.of(run_lengths(mask)), side=12)
+    crop = plain_crop(to_tensor(image), Runs.of(run_lengths(mask)), side=12)
     # Ten pixels and one more on either side: twelve, of which four rows are the mask's.
     expected = image[max(top - 4, 0) : top + 8, max(left - 1, 0) : left + 11]
     torch.testing.assert_close(crop, resize(to_tensor(expected), size=(12, 12)))

@@ -148,7 +148,7 @@ def generate(
 def assert_same(found: list[GeneratedMask], expected: list[Found]) -> None:
     assert [one.predicted_iou for one in found] == pytest.approx([min(entry[0], 1) for entry in expected])
     for one, (_, _, mask, point, _) in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.window().whole(), mask)
+        np.testing.assert_array_equal(one.runs.whole(), mask)
         assert one.points == (pytest.approx(point),)
 
 

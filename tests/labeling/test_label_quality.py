@@ -7,6 +7,7 @@ import pytest
 from quality_fakes import MARGIN, NAMES, claim, make_labels, random_labels
 
 from patchword.config.label import LabelSettings
+from patchword.data.masks import Segment
 from patchword.errors import PatchwordError
 from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.labeling.image import ImageLabels, fuse
@@ -188,6 +189,6 @@ def test_a_record_survives_json() -> None:
 
 def test_a_damaged_mask_is_told() -> None:
     labels = random_labels(3, size=(15, 20))
-    broken = type(labels.segments[0])(**(labels.segments[0].__dict__ | {"rle": {"size": [15, 20], "counts": "1"}}))
+    broken = Segment.from_json(labels.segments[0].to_json() | {"rle": {"size": [15, 20], "counts": "1"}})
     with pytest.raises(PatchwordError, match="damaged"):
         assess(ImageLabels(labels.label_map, (broken,), labels.detected), name="a", settings=BOTH)

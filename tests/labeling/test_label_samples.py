@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchword.data.run_lengths import MaskWindow, run_counts, run_lengths
+from patchword.data.run_lengths import Runs, run_counts, run_lengths
 from patchword.errors import PatchwordError
-from patchword.labeling.clip_crops import cell_shares, window_shares
-from patchword.labeling.quality.assess import Lattice, Runs
+from patchword.labeling.clip_crops import cell_shares, run_shares
+from patchword.labeling.quality.assess import Lattice
 
 
 @given(
@@ -30,22 +30,22 @@ def test_masks_at_points_are_the_decoded_masks_there(
     coarse = np.random.default_rng(seed).random((rows, columns)) < share
     mask = coarse.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
     lattice = Lattice.over(mask.shape, side=side)
-    runs = run_lengths(mask)
-    found = Runs.of(runs).at(lattice.rows, lattice.columns)
+    runs = Runs.of(run_lengths(mask))
+    found = runs.at(lattice.rows, lattice.columns)
     np.testing.assert_array_equal(found, mask[np.ix_(lattice.rows, lattice.columns)])
     assert found.shape == lattice.shape == (min(height, side), min(width, side))
-    window = MaskWindow.of(runs)
-    np.testing.assert_array_equal(window.whole(), mask)
-    assert window.run_lengths() == MaskWindow(mask, 0, 0, mask.shape).run_lengths() == runs
+    np.testing.assert_array_equal(runs.whole(), mask)
+    assert runs.run_lengths() == run_lengths(mask)
+    assert runs.area == mask.sum()
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows):
-        assert (window.top, window.rows.stop - 1, window.left, window.columns.stop - 1) == (
-            *rows[[0, -1]],
-            *columns[[0, -1]],
-        )
+        top, left = int(rows[0]), int(columns[0])
+        assert runs.box == (left, top, columns[-1] + 1 - left, rows[-1] + 1 - top)
+        part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+        assert Runs.within(part, top=top, left=left, size=mask.shape) == runs
     for grid in ((2, 3), (64, 64)):
         expected = cell_shares(torch.from_numpy(mask)[None], grid=grid)[0]
-        assert torch.equal(window_shares(window, grid=grid), expected)
+        assert torch.equal(run_shares(runs, grid=grid), expected)
 
 
 def test_long_runs_of_many_digits() -> None:

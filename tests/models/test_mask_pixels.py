@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fake_device import fake_device
 from patchword.data.run_lengths import run_lengths
-from patchword.models.mask_pixels import encode_masks
+from patchword.models.mask_pixels import encode_masks, pixels_on
 from patchword.models.pixels import MaskFrame, full_logits, longest_side_size
 
 
@@ -45,6 +46,12 @@ def test_masks_are_those_of_the_whole_image(
         whole = np.zeros((len(logits), *size), dtype=bool)
         whole[:, y0:y1, x0:x1] = (full_logits(logits, size=part, frame=frame) > 0).numpy()
         found = encode_masks(logits, 0, len(logits), box=box, image_size=size, frame=frame)
-        assert found == [run_lengths(mask) for mask in whole]
+        assert [runs.run_lengths() for runs in found] == [run_lengths(mask) for mask in whole]
+        with fake_device("cuda") as device:
+            there = encode_masks(logits.to(device), 0, len(logits), box=box, image_size=size, frame=frame)
+            rows, columns = slice(0, size[0]), slice(0, size[1])
+            pixels = [pixels_on(device, runs, rows=rows, columns=columns).cpu() for runs in there]
+        assert there == found
+        np.testing.assert_array_equal(torch.stack(pixels).numpy(), whole)
         assert whole[0].any()
         assert not whole[2].any()

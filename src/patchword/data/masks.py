@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from patchword.data.colours import IGNORE_COLOUR, palette
 from patchword.data.folders import write_bytes
 from patchword.data.image_extras import SILENCE
-from patchword.data.run_lengths import MaskWindow, RunLengths, run_ends, run_lengths
+from patchword.data.run_lengths import RunLengths, Runs, run_lengths
 from patchword.data.storage import as_path, opened
 from patchword.errors import PatchwordError
 
-T = TypeVar("T")
 _MOST_NAMES = 65535
 _COUNTED_AT_ONCE = 1 << 18
 
@@ -68,6 +67,12 @@ class LabelMap:
 
     def counts(self) -> NDArray[np.int64]:
         """Pixels of each index, (ignore + 1,)."""
+        return self._counts.copy()
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        if self.indices.dtype == np.uint8:
+            return np.array(Image.fromarray(self.indices).histogram())
         flat = self.indices.reshape(-1)
         found = np.zeros(self.ignore + 1, dtype=np.int64)
         for start in range(0, len(flat), _COUNTED_AT_ONCE):  # counting widens every pixel to eight bytes
@@ -167,12 +172,13 @@ def _why_no_values(image: Image.Image, *, path: Path) -> str:
     return f"{kind}: it has {len(colours)} colours, most often {most}; write each colour as the number of its class"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """One mask with its name and where it came from.
 
     Attributes:
-        rle: the mask, COCO compressed, size as [height, width].
+        encoded: the mask as it came, as runs or COCO compressed; `runs` and `rle` give either, made when first asked
+            for.
         class_index, class_name: what it shows.
         score: predicted IoU x how surely the mask has its class, in [0, 1] (setting `score_temperature`).
         predicted_iou: the mask generator's own estimate, nominally in [0, 1].
@@ -188,7 +194,7 @@ class Segment:
             nobody measured it.
     """
 
-    rle: RunLengths
+    encoded: Runs | RunLengths
     class_index: int
     class_name: str
     score: float
@@ -205,7 +211,7 @@ class Segment:
     @classmethod
     def from_mask(
         cls,
-        mask: NDArray[np.bool_] | RunLengths,
+        mask: NDArray[np.bool_] | Runs | RunLengths,
         *,
         class_index: int,
         class_name: str,
@@ -218,12 +224,13 @@ class Segment:
         margin: float | None = None,
         entropy: float | None = None,
     ) -> Self:
-        """Make a segment of a boolean mask (h, w), or of what `run_lengths` made of one; area and box are computed."""
+        """Make a segment of a boolean mask (h, w), or of its runs in either form; area and box are computed."""
         if isinstance(mask, np.ndarray) and (mask.ndim != 2 or mask.size == 0):
             raise PatchwordError(f"mask has shape {mask.shape}; it must be (height, width), both at least 1")
-        rle = run_lengths(mask) if isinstance(mask, np.ndarray) else mask
+        encoded = run_lengths(mask) if isinstance(mask, np.ndarray) else mask
+        runs = encoded if isinstance(encoded, Runs) else Runs.of(encoded)
         return cls(
-            rle=rle,
+            encoded=encoded,
             class_index=int(class_index),
             class_name=class_name,
             score=float(score),
@@ -231,30 +238,39 @@ class Segment:
             similarity=float(similarity),
             generator=generator,
             points=tuple((float(x), float(y)) for x, y in points),
-            area=int(coco_mask.area(dict(rle))),
-            box=_four(coco_mask.toBbox(dict(rle))),
+            area=runs.area,
+            box=runs.box,
             stability=stability,
             margin=margin,
             entropy=entropy,
         )
 
-    def mask(self) -> NDArray[np.bool_]:
-        """The mask, (h, w)."""
-        return self._read(MaskWindow.of).whole()
-
-    def run_ends(self) -> NDArray[np.int64]:
-        """Where the mask's runs end; see `data.run_lengths.run_ends`."""
-        return self._read(run_ends)
-
-    def _read(self, read: Callable[[RunLengths], T]) -> T:
+    @cached_property
+    def runs(self) -> Runs:
+        """The mask as runs."""
+        if isinstance(self.encoded, Runs):
+            return self.encoded
         try:
-            return read(self.rle)
+            return Runs.of(self.encoded)
         except PatchwordError as error:
             raise PatchwordError(f"segment of {self.class_name!r} has a damaged mask: {error}") from None
 
+    @cached_property
+    def rle(self) -> RunLengths:
+        """The mask, COCO compressed, size as [height, width]."""
+        return self.encoded.run_lengths() if isinstance(self.encoded, Runs) else self.encoded
+
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask, (h, w)."""
+        return self.runs.whole()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Segment) and self.to_json() == other.to_json()
+
     def to_json(self) -> dict[str, Any]:
         """A record that JSON can hold."""
-        record = asdict(self)
+        known = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "encoded"}
+        record = {"rle": dict(self.rle), **known}
         record["points"] = [list(point) for point in self.points]
         record["box"] = list(self.box)
         return record
@@ -264,7 +280,7 @@ class Segment:
         """Read what `to_json` gave."""
         try:
             return cls(
-                rle={"size": [int(side) for side in record["rle"]["size"]], "counts": str(record["rle"]["counts"])},
+                encoded={"size": [int(side) for side in record["rle"]["size"]], "counts": str(record["rle"]["counts"])},
                 class_index=int(record["class_index"]),
                 class_name=str(record["class_name"]),
                 score=float(record["score"]),
@@ -312,7 +328,7 @@ def _number(record: Mapping[str, Any], key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _four(values: Sequence[float] | NDArray[Any]) -> tuple[int, int, int, int]:
+def _four(values: Sequence[float]) -> tuple[int, int, int, int]:
     x, y, width, height = (int(value) for value in values)
     return x, y, width, height
 

@@ -1,8 +1,9 @@
-"""COCO's compressed run lengths of masks, made from and brought to the part of an image that a mask lies in."""
+"""Masks as runs of pixels, and COCO's compressed form of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self, TypedDict
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from patchword.errors import PatchwordError
+
+Places = NDArray[np.int64]
 
 
 class RunLengths(TypedDict):
@@ -50,91 +53,123 @@ def run_counts(compressed: str) -> NDArray[np.int64]:
     return counts
 
 
-def run_ends(mask: RunLengths) -> NDArray[np.int64]:
-    """Where each run of a mask ends (n,), counted down the columns of its image, outside first."""
-    height, width = mask["size"]
-    ends = np.cumsum(run_counts(mask["counts"]))
-    if int(ends[-1]) != height * width:
-        raise PatchwordError(f"a mask of {height} x {width} pixels has runs of {int(ends[-1])}; it is damaged")
-    return ends
-
-
 @dataclass(frozen=True, eq=False)
-class MaskWindow:
-    """The part of an image that a mask lies in; nothing is inside anywhere else.
+class Runs:
+    """A mask as the places where it begins and ends, counted down the columns of its image.
 
     Attributes:
-        inside: (h', w') bool, the mask there.
-        top, left: its first row and column in the image.
+        ends: (n,) where each run ends; the first is outside, the second inside, and so on.
         size: (height, width) of the image in pixels.
     """
 
-    inside: NDArray[np.bool_]
-    top: int
-    left: int
+    ends: Places
     size: tuple[int, int]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Runs) and self.size == other.size and np.array_equal(self.ends, other.ends)
 
     @classmethod
     def of(cls, mask: RunLengths) -> Self:
-        """Decode run lengths: the smallest window, of no pixels for an empty mask."""
-        size = (mask["size"][0], mask["size"][1])
-        height = size[0]
-        ends = run_ends(mask)
-        count = len(ends) // 2
-        begins, stops = ends[: 2 * count : 2], ends[1::2]
-        some = stops > begins
-        begins, stops = begins[some], stops[some]
-        if not len(begins):
-            return cls(np.zeros((0, 0), dtype=bool), 0, 0, size)
-        (column, row), (last_column, last_row) = np.divmod(begins, height), np.divmod(stops - 1, height)
-        left, columns = int(column[0]), int(last_column[-1] - column[0]) + 1
-        top, rows = 0, height  # a run that goes on in the next column touches both ends
-        if (column == last_column).all():
-            top = int(row.min())
-            rows = int(last_row.max()) + 1 - top
-        edges = np.empty(2 * len(begins) + 2, dtype=np.int64)
-        edges[0], edges[-1] = 0, rows * columns
-        edges[1:-1:2] = (column - left) * rows + row - top
-        edges[2:-1:2] = (last_column - left) * rows + last_row - top + 1
-        runs = np.arange(len(edges) - 1) % 2 == 1
-        return cls(np.repeat(runs, np.diff(edges)).reshape(columns, rows).T, top, left, size)
+        """Decode run lengths."""
+        height, width = mask["size"]
+        ends = np.cumsum(run_counts(mask["counts"]))
+        if int(ends[-1]) != height * width:
+            raise PatchwordError(f"a mask of {height} x {width} pixels has runs of {int(ends[-1])}; it is damaged")
+        return cls(ends, (height, width))
+
+    @classmethod
+    def between(cls, places: Places, *, size: tuple[int, int]) -> Self:
+        """Of where each stretch within a column begins and where it ends, by turns, rising."""
+        places, last = _joined(places), size[0] * size[1]
+        return cls(places if len(places) and int(places[-1]) == last else np.append(places, last), size)
+
+    @classmethod
+    def within(cls, inside: NDArray[np.bool_], *, top: int, left: int, size: tuple[int, int]) -> Self:
+        """Of a mask's part (h', w') of an image that begins at a row and a column; nothing else is inside."""
+        columns, places = inside.shape[1], np.zeros(0, dtype=np.int64)
+        if inside.size:
+            row, column = np.divmod(np.flatnonzero(inside[1:] != inside[:-1]), columns)
+            first, last = np.flatnonzero(inside[0]), np.flatnonzero(inside[-1])
+            row = np.concatenate([row + 1, np.zeros_like(first), np.full_like(last, len(inside))])
+            column = np.concatenate([column, first, last])
+            places = np.sort((left + column) * size[0] + top + row)
+        return cls.between(places, size=size)
+
+    def run_lengths(self) -> RunLengths:
+        """In COCO's compressed form."""
+        height, width = self.size
+        counts = np.diff(self.ends, prepend=0).tolist()
+        (encoded,) = coco_mask.frPyObjects([{"size": [height, width], "counts": counts}], height, width)
+        return {"size": [int(height), int(width)], "counts": encoded["counts"].decode("ascii")}
 
     @property
-    def rows(self) -> slice:
-        """In the image."""
-        return slice(self.top, self.top + self.inside.shape[0])
+    def area(self) -> int:
+        """Pixels inside."""
+        begins, stops = self._inner()
+        return int((stops - begins).sum())
 
-    @property
-    def columns(self) -> slice:
-        """In the image."""
-        return slice(self.left, self.left + self.inside.shape[1])
+    @cached_property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) in pixels; all 0 for an empty mask."""
+        columns, tops, bottoms = self.strokes
+        if not len(columns):
+            return 0, 0, 0, 0
+        left, top = int(columns[0]), int(tops.min())
+        return left, top, int(columns[-1]) + 1 - left, int(bottoms.max()) - top
+
+    @cached_property
+    def strokes(self) -> tuple[Places, Places, Places]:
+        """The column of each stretch within one column, rising, its first row and the row after its last."""
+        begins, stops = self._inner()
+        height = self.size[0]
+        first, last = begins // height, (stops - 1) // height
+        many = last - first + 1
+        columns = np.repeat(first, many)
+        starts = np.cumsum(many) - many
+        columns += np.arange(len(columns)) - np.repeat(starts, many)
+        tops, bottoms = np.zeros_like(columns), np.full_like(columns, height)
+        tops[starts] = begins - first * height
+        bottoms[starts + many - 1] = stops - last * height
+        return columns, tops, bottoms
+
+    def edges(self, rows: slice, columns: slice) -> Places:
+        """Where each stretch begins and ends, by turns, counted down the columns of a part that the mask lies in."""
+        column, top, bottom = self.strokes
+        first = (column - columns.start) * (rows.stop - rows.start) - rows.start
+        return _joined(np.stack([first + top, first + bottom], axis=1).ravel())
 
     def part(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
-        """The mask in rows and columns of the image around the window."""
+        """The mask in rows and columns of the image around it."""
+        left, top, wide, high = self.box
+        own = slice(top, top + high), slice(left, left + wide)
+        lengths = np.diff(self.edges(*own), prepend=0, append=high * wide)
+        pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(wide, high).T
         found = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
-        inside = found[self.top - rows.start :, self.left - columns.start :]
-        inside[: self.inside.shape[0], : self.inside.shape[1]] = self.inside
+        found[top - rows.start :, left - columns.start :][:high, :wide] = pixels
         return found
 
     def whole(self) -> NDArray[np.bool_]:
         """The mask (h, w)."""
         return self.part(slice(0, self.size[0]), slice(0, self.size[1]))
 
-    def run_lengths(self) -> RunLengths:
-        """What `run_lengths` makes of the whole mask, without it."""
-        (height, width), (rows, columns), inside = self.size, self.inside.shape, self.inside
-        places = np.zeros(0, dtype=np.int64)  # begin, end, begin, end, ...
-        if inside.size:
-            row, column = np.divmod(np.flatnonzero(inside[1:] != inside[:-1]), columns)
-            first, last = np.flatnonzero(inside[0]), np.flatnonzero(inside[-1])
-            row = np.concatenate([row + 1, np.zeros_like(first), np.full_like(last, rows)])
-            column = np.concatenate([column, first, last])
-            places = np.sort((self.left + column) * height + self.top + row)
-        joined = np.flatnonzero(places[2::2] == places[1:-1:2])  # one run: from the last row to the first of the next
-        places = np.delete(places, np.concatenate([2 * joined + 1, 2 * joined + 2]))
-        edges = [0, *places.tolist(), height * width]
-        if edges[-1] == edges[-2]:
-            edges.pop()
-        counts = np.diff(edges).tolist()
-        (encoded,) = coco_mask.frPyObjects([{"size": [height, width], "counts": counts}], height, width)
-        return {"size": [int(height), int(width)], "counts": encoded["counts"].decode("ascii")}
+    def at(self, rows: Places, columns: Places) -> NDArray[np.bool_]:
+        """What the mask says at the crossings of rows and columns: (rows, columns).
+
+        Takes time by the number of runs and crossings, and not by that of pixels.
+        """
+        places = columns[:, None] * self.size[0] + rows  # (columns, rows)
+        inside: NDArray[np.bool_] = np.searchsorted(self.ends, places, side="right").T % 2 == 1
+        return inside
+
+    def _inner(self) -> tuple[Places, Places]:
+        """Where the runs inside begin and end, without those of no pixels."""
+        count = len(self.ends) // 2
+        begins, stops = self.ends[: 2 * count : 2], self.ends[1::2]
+        some = stops > begins
+        return begins[some], stops[some]
+
+
+def _joined(places: Places) -> Places:
+    """Begins and ends by turns, without those at which a stretch ends and the next begins, a column's last row."""
+    joints = np.flatnonzero(places[2::2] == places[1:-1:2])
+    return np.delete(places, np.concatenate([2 * joints + 1, 2 * joints + 2]))

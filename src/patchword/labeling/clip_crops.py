@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.config.label import LabelSettings
-from patchword.data.run_lengths import MaskWindow
+from patchword.data.run_lengths import Runs
 from patchword.errors import PatchwordError
 from patchword.models.batching import Batches
 from patchword.models.pixels import resize
@@ -336,20 +336,20 @@ def cell_shares(masks: Tensor, *, grid: tuple[int, int]) -> Tensor:
     return shares
 
 
-def window_shares(mask: MaskWindow, *, grid: tuple[int, int]) -> Tensor:
-    """What `cell_shares` gives for one mask, (rows, columns); only where the mask lies pixels are counted."""
+def run_shares(mask: Runs, *, grid: tuple[int, int]) -> Tensor:
+    """What `cell_shares` gives for one mask, (rows, columns), by its runs; no pixel is looked at."""
     rows, columns = (cell_spans(side, count=count) for side, count in zip(mask.size, grid, strict=True))
-    inside = torch.from_numpy(np.ascontiguousarray(mask.inside.T))  # as it was decoded, columns first
-    wide, high = inside.shape
-    bands = torch.zeros(len(columns), high, dtype=torch.int32)
-    for band, (start, stop) in zip(bands, columns, strict=True):
-        first, last = max(start - mask.left, 0), min(stop - mask.left, wide)
-        if first < last:
-            band[:] = inside[first:last].sum(0, dtype=torch.int32)
-    before = functional.pad(bands.cumsum(1), (1, 0))  # (columns, h' + 1) pixels inside, above each row
-    starts, stops = (torch.tensor(rows).T - mask.top).clamp(0, high)
+    column, top, bottom = mask.strokes
+    starts, stops = np.searchsorted(column, np.array(columns)).T
+    before, counts = (np.zeros(shape, dtype=np.int64) for shape in (len(column) + 1, grid))  # left of strokes; in cells
+    _, first, _, high = mask.box
+    for count, (start, stop) in zip(counts, rows, strict=True):
+        if start < first + high and stop > first:
+            inside = np.minimum(bottom, stop) - np.maximum(top, start)
+            np.cumsum(inside.clip(0), out=before[1:])
+            count[:] = before[stops] - before[starts]
     heights, widths = (torch.tensor([stop - start for start, stop in spans]) for spans in (rows, columns))
-    shares: Tensor = (before[:, stops] - before[:, starts]).T.float() / heights[:, None] / widths
+    shares: Tensor = torch.from_numpy(counts).float() / heights[:, None] / widths
     return shares
 
 

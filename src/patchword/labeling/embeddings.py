@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchword.data.folders import write_bytes
-from patchword.data.run_lengths import MaskWindow
+from patchword.data.run_lengths import Runs
 from patchword.data.storage import is_stored
 from patchword.errors import PatchwordError
+from patchword.models.mask_pixels import pixels_on
 from patchword.models.pixels import resize, resize_bands
-from patchword.models.protocols import ImageTextEncoder
 
 CELLS = 64
 """Rows and columns of the raster that a mask's place is kept on."""
@@ -85,36 +85,35 @@ class MaskEmbeddings:
         return found
 
 
-def masked_crop(image: Tensor, mask: MaskWindow, *, encoder: ImageTextEncoder, side: int) -> Tensor:
+def masked_crop(image: Tensor, mask: Runs, *, outside: Tensor, side: int) -> Tensor:
     """The box of a mask and a little around it, stretched to a square, without what is outside the mask.
 
     Args:
         image: (1, 3, h, w).
         mask: of the image, not empty.
-        encoder: whose mean colour the outside takes, which is zero to it.
+        outside: (1, 3, 1, 1), the colour that the outside takes.
         side: of the result in pixels.
 
     Returns:
         (1, 3, side, side).
     """
-    rows, columns, around = mask.rows, mask.columns, _context(mask)
-    window = _window(image, rows.start - around, rows.stop + around, columns.start - around, columns.stop + around)
-    inside = torch.from_numpy(mask.part(*window)).to(image.device)
-    mean = image.new_tensor(encoder.record.mean).view(1, 3, 1, 1)
+    (left, top, wide, high), around = mask.box, _context(mask)
+    window = _window(image, top - around, top + high + around, left - around, left + wide + around)
+    inside = pixels_on(image.device, mask, rows=window[0], columns=window[1])
     seen = image[(..., *window)]
 
     def band(rows: slice) -> Tensor:
         shown = inside[rows].to(seen.dtype)
-        return (seen[:, :, rows] * shown).add_(mean * (1 - shown))  # `where` takes longer
+        return (seen[:, :, rows] * shown).add_(outside * (1 - shown))  # `where` takes longer
 
     return _resized(band, seen, side=side)
 
 
-def plain_crop(image: Tensor, mask: MaskWindow, *, side: int) -> Tensor:
+def plain_crop(image: Tensor, mask: Runs, *, side: int) -> Tensor:
     """The square around a mask, as far as the image goes, with all that is in it; arguments as of `masked_crop`."""
-    high, wide = mask.inside.shape
+    left, top, wide, high = mask.box
     length = max(high, wide) + 2 * _context(mask)
-    above, before = mask.top - (length - high) // 2, mask.left - (length - wide) // 2
+    above, before = top - (length - high) // 2, left - (length - wide) // 2
     window = _window(image, above, above + length, before, before + length)
     seen = image[(..., *window)]
     return _resized(lambda rows: seen[:, :, rows], seen, side=side)
@@ -128,11 +127,9 @@ def _resized(band: Callable[[slice], Tensor], seen: Tensor, *, side: int) -> Ten
     return resize_bands(band, sides=sides, size=(side, side))
 
 
-def _context(mask: MaskWindow) -> int:
+def _context(mask: Runs) -> int:
     """How much around a mask is shown, in pixels."""
-    high, wide = mask.inside.shape
-    around: int = round(_CONTEXT * max(high, wide))
-    return around
+    return round(_CONTEXT * max(mask.box[2:]))
 
 
 def _window(image: Tensor, top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:

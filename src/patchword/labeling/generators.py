@@ -13,15 +13,14 @@ from torch import Tensor
 
 from patchword.config.label import LabelSettings
 from patchword.data.masks import Segment
-from patchword.data.run_lengths import MaskWindow
 from patchword.labeling.clip_crops import (
     ClassLocalization,
     Uncertainty,
     cell_shares,
     crop_side,
     pooled,
+    run_shares,
     uncertainties,
-    window_shares,
     word_scores,
 )
 from patchword.labeling.embeddings import CELLS, MaskEmbeddings, masked_crop, plain_crop
@@ -213,10 +212,10 @@ def score_prompted(
     about = uncertainties(cosines, positions=positions, temperature=settings.entropy_temperature)
     encode = partial(encode_masks, logits, box=(0, 0, size[1], size[0]), image_size=size)
     encoded = parts.batches.run(encode, count=len(logits), size=ENCODED_AT_ONCE, what="full-size masks")
-    masks = [rle for batch in encoded for rle in batch]
+    masks = [runs for batch in encoded for runs in batch]
     segments = [
         _segment(
-            GeneratedMask(rle, answer.predicted_iou, answer.stability, answer.prompt.points),
+            GeneratedMask(runs, answer.predicted_iou, answer.stability, answer.prompt.points),
             class_index=where.kept[answer.prompt.position],
             similarity=similarity,
             uncertainty=uncertainty,
@@ -224,7 +223,7 @@ def score_prompted(
             parts=parts,
             settings=settings,
         )
-        for rle, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
+        for runs, answer, similarity, uncertainty in zip(masks, answers, similarities, about, strict=True)
     ]
     return [segment for segment in segments if segment.area]
 
@@ -289,26 +288,26 @@ def _classify_some(
     """Classes of masks `start` to `stop` - 1 of those of all images laid end to end, by image."""
     owners = within([len(found) for found in masks], start=start, stop=stop)
     chosen = [masks[image][first:last] for image, first, last in owners]
-    decoded = [[mask.window() for mask in own] for own in chosen]
     tokens: Sequence[Tensor | None] = [None] * len(owners)
     if settings.token_weight > 0 or settings.mask_embeddings:
         encoder = parts.image_text
         side = crop_side(settings, input_size=encoder.record.input_size, patch_size=encoder.record.patch_size)
-        shown = [(images[image], mask) for (image, _, _), own in zip(owners, decoded, strict=True) for mask in own]
-        seen = encoder.encode_images(torch.cat([masked_crop(*each, encoder=encoder, side=side) for each in shown]))
+        shown = [(images[image], mask.runs) for (image, _, _), own in zip(owners, chosen, strict=True) for mask in own]
+        mean = images[0].new_tensor(encoder.record.mean).view(1, 3, 1, 1)  # zero to the encoder
+        seen = encoder.encode_images(torch.cat([masked_crop(*each, outside=mean, side=side) for each in shown]))
         if settings.crop_weight > 0:
             plain = encoder.encode_images(torch.cat([plain_crop(*each, side=side) for each in shown]))
             seen = unit(torch.lerp(seen, plain, settings.crop_weight))
-        tokens = torch.split(seen.cpu(), [len(own) for own in decoded])
+        tokens = torch.split(seen.cpu(), [len(own) for own in chosen])
     classified = []
-    for (image, _, _), own, inside_of, token in zip(owners, chosen, decoded, tokens, strict=True):
+    for (image, _, _), own, token in zip(owners, chosen, tokens, strict=True):
         where = located[image]
         grid = (where.similarity.shape[-2], where.similarity.shape[-1])
-        inside = _shares(inside_of, grid=grid)
+        inside = _shares(own, grid=grid)
         cosines = pooled(inside, where.similarity)  # (n, k + m)
         embeddings = None
         if token is not None and settings.mask_embeddings:
-            embeddings = MaskEmbeddings.of(token, shares=_shares(inside_of, grid=(CELLS, CELLS)))
+            embeddings = MaskEmbeddings.of(token, shares=_shares(own, grid=(CELLS, CELLS)))
         if token is not None and settings.token_weight > 0:
             cosines = torch.lerp(cosines, word_scores(token, text=where.text), settings.token_weight)
         similarities = pooled(inside, where.relevance)  # (n, k)
@@ -333,9 +332,9 @@ def _classify_some(
     return classified
 
 
-def _shares(masks: Sequence[MaskWindow], *, grid: tuple[int, int]) -> Tensor:
+def _shares(masks: Sequence[GeneratedMask], *, grid: tuple[int, int]) -> Tensor:
     """The share of each cell of a grid that lies inside each mask, (n, rows, columns)."""
-    return torch.stack([window_shares(mask, grid=grid) for mask in masks])
+    return torch.stack([run_shares(mask.runs, grid=grid) for mask in masks])
 
 
 def _segment(
@@ -353,7 +352,7 @@ def _segment(
         lead = math.inf if uncertainty.margin is None else uncertainty.margin
         sure = 1 / (1 + math.exp(-lead / settings.score_temperature))
     return Segment.from_mask(
-        mask.rle,
+        mask.runs,
         class_index=class_index,
         class_name=parts.vocabulary.names[class_index],
         score=sure * mask.predicted_iou,

@@ -283,12 +283,11 @@ class _Claim:
 
 
 def _ends(claim: Segment, *, size: tuple[int, int]) -> NDArray[np.int64]:
-    if tuple(claim.rle["size"]) != size:
+    if claim.runs.size != size:
         raise PatchwordError(
-            f"a mask of class {claim.class_name!r} has shape {tuple(claim.rle['size'])}; it must have the image's, "
-            f"{size}"
+            f"a mask of class {claim.class_name!r} has shape {claim.runs.size}; it must have the image's, {size}"
         )
-    return claim.run_ends()
+    return claim.runs.ends
 
 
 def _by_highest(claims: Sequence[_Claim], *, count: int, ignore: int, margin: float) -> NDArray[np.int64]:

@@ -9,11 +9,10 @@ from functools import partial
 from itertools import chain
 
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from patchword.config.label import LabelSettings
-from patchword.data.run_lengths import MaskWindow, RunLengths
+from patchword.data.run_lengths import Runs
 from patchword.errors import PatchwordError
 from patchword.labeling.clip_crops import spans
 from patchword.labeling.point_sampling import DecodedMasks, sample_points
@@ -33,20 +32,16 @@ class GeneratedMask:
     """A mask without a name.
 
     Attributes:
-        rle: the mask, COCO compressed.
+        runs: the mask.
         predicted_iou: the model's own estimate, brought within [0, 1] once masks are ranked.
         stability: IoU of the mask cut at a higher and at a lower logit, in [0, 1].
         points: x, y of each point of its prompt in pixels of the image.
     """
 
-    rle: RunLengths
+    runs: Runs
     predicted_iou: float
     stability: float
     points: Prompt
-
-    def window(self) -> MaskWindow:
-        """The mask where it lies."""
-        return MaskWindow.of(self.rle)
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class AutomaticMaskGenerator:
     pixels, or at those of the model's input where the crop is larger, and so is whether a mask touches a border of its
     crop that is not the photograph's, which cuts it. Repetitions are told by their boxes; of masks of several crops of
     a photograph the finer crop's stays. Only what is left is brought to the photograph's pixels, a few masks at a time,
-    and run-length encoded at once. With a grid of points on the whole photograph this is what Segment Anything's own
+    and kept as runs. With a grid of points on the whole photograph this is what Segment Anything's own
     does, mask for mask; its crops are laid otherwise. Besides a grid, points come from clusters of features, and masks
     that were refused are asked for again. Source: docs/method.md 1.2 steps 1 and 3; Kirillov et al., Segment Anything,
     section 5 and appendix B.
@@ -244,7 +239,9 @@ class AutomaticMaskGenerator:
         if not found:
             return []
         boxes = torch.cat([masks.boxes for _, masks in found])
-        sure = torch.cat([masks.predicted_iou.cpu() for _, masks in found]).double()
+        sure = torch.cat([masks.predicted_iou for _, masks in found]).cpu().double()
+        stability = torch.cat([masks.stability for _, masks in found]).tolist()
+        ious = sure.clamp(0, 1).tolist()
         grids = torch.cat([torch.full((len(masks.boxes),), crop.grid) for crop, masks in found])
         # A finer crop goes before any of a coarser one; predicted IoU may be below 0 and above 1.
         ranks = sure + grids * (2 + 2 * sure.abs().amax()) if len(sure) else sure
@@ -257,11 +254,11 @@ class AutomaticMaskGenerator:
             encode = partial(encode_masks, logits, box=crop.box, image_size=size, frame=masks.frame)
             batched = self.batches.run(encode, count=len(rows), size=ENCODED_AT_ONCE, what="full-size masks")
             encoded = list(chain.from_iterable(batched))
-            for row, rle in zip(rows, encoded, strict=True):
-                iou = min(max(float(masks.predicted_iou[row]), 0.0), 1.0)
-                chosen[first + row] = GeneratedMask(rle, iou, float(masks.stability[row]), masks.prompts[row])
+            for row, runs in zip(rows, encoded, strict=True):
+                place = first + row
+                chosen[place] = GeneratedMask(runs, ious[place], stability[place], masks.prompts[row])
             first += len(masks.boxes)
-        return [chosen[position] for position in kept if coco_mask.area(dict(chosen[position].rle))]
+        return [chosen[position] for position in kept if chosen[position].runs.area]
 
 
 def _covered(crops: Sequence[ImageCrop]) -> tuple[int, int]:

@@ -1,30 +1,31 @@
-"""Masks of low resolution at the pixels of an image, only where anything can be inside, as run lengths."""
+"""Masks of low resolution at the pixels of an image, only where anything can be inside, as runs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchword.data.run_lengths import MaskWindow, RunLengths
+from patchword.data.run_lengths import Runs
 from patchword.models.pixels import MaskFrame, full_logits
-from patchword.models.sam import boxes_of
 
 Box = tuple[int, int, int, int]
 
 ENCODED_AT_ONCE = 16
 """Masks of full size that are in memory together."""
 _AT_ONCE = 64  # rows or columns
+_MOST = 2**31 - 1  # places that CUDA looks for edges in at once
 _LEAST_SIDE = 256  # torch enlarges to fewer pixels in another way, of which a part has other last bits than the whole
 
 
 def encode_masks(
     logits: Tensor, start: int, stop: int, *, box: Box, image_size: tuple[int, int], frame: MaskFrame | None = None
-) -> list[RunLengths]:
-    """Bring masks `start` to `stop` - 1 to an image's pixels and run-length encode them.
+) -> list[Runs]:
+    """Bring masks `start` to `stop` - 1 to an image's pixels; of these only the ends of runs leave a device.
 
     Args:
         logits: (n, h', w') of a part of the image, above 0 = inside.
@@ -37,19 +38,36 @@ def encode_masks(
     """
     x0, y0, x1, y1 = box
     size = (y1 - y0, x1 - x0)
-    if logits.device.type == "cpu" and min(size) >= _LEAST_SIDE:
+    if logits.device.type != "cpu":
+        full = full_logits(logits[start:stop], size=size, frame=frame) > 0
+        some = torch.split(full, max(1, _MOST // (size[0] * size[1] + 2 * size[1])))
+        return [runs for each in some for runs in _edges(each, top=y0, left=x0, size=image_size)]
+    if min(size) >= _LEAST_SIDE:
         parts = [enlarged_mask(one, size=size, frame=frame) for one in logits[start:stop].float()]
     else:
         full = full_logits(logits[start:stop], size=size, frame=frame) > 0
-        boxes = boxes_of(full).tolist()
-        windows = [one[top:bottom, left:right] for one, (left, top, right, bottom) in zip(full, boxes, strict=True)]
-        flat = torch.cat([one.flatten() for one in windows]).cpu()  # one copy of all
-        found = torch.split(flat, [one.numel() for one in windows])
-        parts = [
-            Part(inside.view(one.shape), top, left, size)
-            for inside, one, (left, top, _, _) in zip(found, windows, boxes, strict=True)
-        ]
-    return [MaskWindow(part.values.numpy(), y0 + part.top, x0 + part.left, image_size).run_lengths() for part in parts]
+        parts = [Part(one, 0, 0, size) for one in full]
+    return [Runs.within(part.values.numpy(), top=y0 + part.top, left=x0 + part.left, size=image_size) for part in parts]
+
+
+def _edges(masks: Tensor, *, top: int, left: int, size: tuple[int, int]) -> list[Runs]:
+    """Runs of masks (n, h, w), found where they are; the host waits and copies once for all."""
+    count, high, wide = masks.shape
+    columns = masks.new_zeros(count, wide, high + 2)
+    columns[..., 1:-1] = masks.mT
+    owners, column, row = torch.nonzero(columns[..., 1:] != columns[..., :-1]).cpu().numpy().T
+    places = (left + column) * size[0] + top + row
+    return [Runs.between(own, size=size) for own in np.split(places, np.searchsorted(owners, np.arange(1, count)))]
+
+
+def pixels_on(device: torch.device, mask: Runs, *, rows: slice, columns: slice) -> Tensor:
+    """A mask in rows and columns of the image around it, (h', w') bool; a device is sent the ends of runs."""
+    if device.type == "cpu":
+        return torch.from_numpy(mask.part(rows, columns))
+    high, wide = rows.stop - rows.start, columns.stop - columns.start
+    turns = torch.zeros(high * wide + 1, dtype=torch.uint8, device=device)
+    turns[torch.from_numpy(mask.edges(rows, columns)).to(device)] = 1
+    return (turns[:-1].cumsum(0, dtype=torch.uint8) & 1).bool().view(wide, high).T
 
 
 @dataclass(frozen=True, eq=False)

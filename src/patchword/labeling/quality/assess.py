@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from patchword.config.label import LabelSettings
 from patchword.data.masks import LabelMap, Segment
-from patchword.data.run_lengths import RunLengths, run_ends
+from patchword.data.run_lengths import Places, Runs
 from patchword.labeling.clip_crops import Detection
 from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
 from patchword.labeling.image import ImageLabels
@@ -24,8 +24,6 @@ from patchword.labeling.quality.records import (
     score_of,
 )
 
-Positions = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Lattice:
@@ -35,8 +33,8 @@ class Lattice:
         rows, columns: positions along each side, rising; every pixel of an image that is small enough.
     """
 
-    rows: Positions
-    columns: Positions
+    rows: Places
+    columns: Places
 
     @classmethod
     def over(cls, size: tuple[int, int], *, side: int) -> Lattice:
@@ -65,34 +63,7 @@ class Lattice:
         return slice(top, bottom), slice(left, right)
 
 
-@dataclass(frozen=True)
-class Runs:
-    """A mask as the places where it begins and ends, counted down the columns of its image.
-
-    Attributes:
-        ends: (n,) where each run ends; the first is outside, the second inside, and so on.
-        height: of the image in pixels.
-    """
-
-    ends: Positions
-    height: int
-
-    @classmethod
-    def of(cls, mask: RunLengths) -> Runs:
-        """Read run lengths."""
-        return cls(run_ends(mask), mask["size"][0])
-
-    def at(self, rows: Positions, columns: Positions) -> NDArray[np.bool_]:
-        """What the mask says at the crossings of rows and columns: (rows, columns).
-
-        Takes time by the number of runs and crossings, and not by that of pixels.
-        """
-        places = columns[:, None] * self.height + rows  # (columns, rows)
-        inside: NDArray[np.bool_] = np.searchsorted(self.ends, places, side="right").T % 2 == 1
-        return inside
-
-
-def _spread(length: int, side: int) -> Positions:
+def _spread(length: int, side: int) -> Places:
     count = min(length, side)
     return ((2 * np.arange(count, dtype=np.int64) + 1) * length) // (2 * count)
 
@@ -124,7 +95,7 @@ def assess(
     """
     quality = quality or QualitySettings()
     segments, label_map, detected = labels.segments, labels.label_map, labels.detected
-    runs = [Runs.of(segment.rle) for segment in segments]
+    runs = [segment.runs for segment in segments]
     lattice = Lattice.over(size_of(label_map), side=quality.image_side)
     claims = [_see(segment, run, lattice) for segment, run in zip(segments, runs, strict=True)]
     final = label_map.indices[np.ix_(lattice.rows, lattice.columns)]
@@ -277,8 +248,10 @@ def _pairs(first: NDArray[np.int64], second: NDArray[np.int64], detected: Detect
 def _agreements(ours: Sequence[Segment], theirs: Sequence[Segment]) -> list[float]:
     """Highest IoU of each of our masks with one of theirs, or with all of theirs that are mostly inside it."""
     mine, other = ([dict(segment.rle) for segment in side] for side in (ours, theirs))
-    ious = coco_mask.iou(mine, other, [0] * len(other))  # (ours, theirs)
     shares = coco_mask.iou(other, mine, [1] * len(mine))  # (theirs, ours): of theirs, the share inside ours
+    our_areas, their_areas = (np.array([segment.area for segment in side]) for side in (ours, theirs))
+    common = np.rint(shares * their_areas[:, None])
+    ious = (common / np.maximum(our_areas + their_areas[:, None] - common, 1)).T  # (ours, theirs)
     found = []
     for row, mask in enumerate(mine):
         best = float(ious[row].max())
