@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -124,11 +126,24 @@ def _measure_sam(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     measure_sam.measure_sam(folder, scenes=2, style="day")
 
 
+class Here(nullcontext[Any]):
+    """Workers that work at once, in this process."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def start(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments, **named))
+        return future
+
+
 def _demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for name in ("CLIP", "DINO", "SAM"):
         (folder / name).mkdir()
         (folder / name / "model.safetensors").touch()
         monkeypatch.setattr(demo.miniatures, name, folder / name)
+    monkeypatch.setattr(demo, "Workers", Here)
     monkeypatch.setattr(demo, "_Run", stop)
     demo.run_demo(folder / "demo", scenes=2, quiet=True)
 

@@ -22,19 +22,20 @@ from patchword.errors import PatchwordError, PatchwordWarning
 from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.generators import CLIP_PROMPTS_SAM, SAM_THEN_CLIP
-from patchword.labeling.image import fuse
 from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN, UNSEEN
 from patchword.toytown.demo_compare import Comparison, compare_all
 from patchword.toytown.demo_report import Pictures, render
-from patchword.toytown.demo_scenes import ALL, SIZE, Place, draw
+from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import (
     Workers,
     dense_segmenter,
+    draw_places,
     finish_all,
     label_places,
     measure,
+    measure_alone,
     segment_some,
     train,
     train_oracle,
@@ -97,14 +98,17 @@ def run_demo(
             raise PatchwordError(f"the miniature model {folder} is missing; install patchword again")
     folder = prepare_output(out, overwrite=overwrite, marker=MARKER)
     clock = _Clock()
-    with clock.stage("draw"):
-        labelled = draw(folder, "scenes", purpose="label", count=scenes, first=seed * _STRIDE, style="day")
-        day = draw(folder, "day", purpose="evaluate-seen", count=evaluated, first=seed * _STRIDE, style="day")
-        dusk = draw(folder, "dusk", purpose="evaluate-style", count=evaluated, first=seed * _STRIDE, style="dusk")
-    run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
-    with warnings.catch_warnings():
+    sets = [
+        ("scenes", "label", scenes, "day"),
+        ("day", "evaluate-seen", evaluated, "day"),
+        ("dusk", "evaluate-style", evaluated, "dusk"),
+    ]
+    with warnings.catch_warnings(), Workers() as workers:
         warnings.simplefilter("ignore", PatchwordWarning)  # every pixel of a scene has one of the classes
-        scores, pictures = run.stages(), run.pictures()
+        with clock.stage("draw"):
+            labelled, day, dusk = draw_places(workers, folder, sets, first=seed * _STRIDE)
+        run = _Run(folder, labelled, day, dusk, ALIGN_SETTINGS.model_copy(update={"seed": seed}), clock, quiet)
+        scores, pictures = run.stages(workers), run.pictures()
     record = {
         **scores,
         "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)},
@@ -141,43 +145,48 @@ class _Run:
     per_class: dict[str, EvaluationReport] = field(default_factory=dict)
     comparison: Comparison = field(default_factory=Comparison)
 
-    def stages(self) -> dict[str, Any]:
+    def stages(self, workers: Workers) -> dict[str, Any]:
         """Label, align, train the oracle, evaluate; returns the scores."""
-        with Workers() as workers:
-            with self.clock.stage("label"):  # dusk to be measured only; nothing is trained on it
-                places = [(self.dusk, self.folder / "labels-dusk"), (self.labelled, self.folder / "labels")]
-                self.dusk_labels, self.labels = label_places(workers, places, settings=LABEL_SETTINGS, quiet=self.quiet)
-            with self.clock.stage("align, and the oracle beside it"):
-                aligned = workers.start(
-                    train, self.labels.folder, out=self.folder / "model", settings=self.settings, quiet=self.quiet
-                )
-                oracle = workers.start(train_oracle, self.labelled, out=self.folder / "oracle", settings=self.settings)
-                aligned.result()
-                oracle.result()
-            with self.clock.stage("evaluate"):
-                self._measure_all(workers)
-            with self.clock.stage("compare"):
-                self.comparison = compare_all(
-                    workers,
-                    model=self.folder / "model",
-                    oracle=self.folder / "oracle",
-                    places={"day": self.day, "dusk": self.dusk},
-                    quiet=self.quiet,
-                )
+        with self.clock.stage("label"):  # dusk to be measured only; nothing is trained on it
+            places = [(self.dusk, self.folder / "labels-dusk"), (self.labelled, self.folder / "labels")]
+            self.dusk_labels, self.labels = label_places(workers, places, settings=LABEL_SETTINGS, quiet=self.quiet)
+        with self.clock.stage("align, and the oracle beside it"):
+            aligned = workers.start(
+                train, self.labels.folder, out=self.folder / "model", settings=self.settings, quiet=self.quiet
+            )
+            oracle = workers.start(train_oracle, self.labelled, out=self.folder / "oracle", settings=self.settings)
+            aligned.result()
+            oracle.result()
+        with self.clock.stage("evaluate"):
+            self._measure_all(workers)
+        with self.clock.stage("compare"):
+            self.comparison = compare_all(
+                workers,
+                model=self.folder / "model",
+                oracle=self.folder / "oracle",
+                places={"day": self.day, "dusk": self.dusk},
+                quiet=self.quiet,
+            )
         return self._scores()
 
     def _measure_all(self, workers: Workers) -> None:
         model, oracle = self.folder / "model", self.folder / "oracle"
-        wanted: dict[str, tuple[Place, dict[str, Any]]] = {}
+        started = {}
         for labels, place, name in (
             (self.labels, self.labelled, "pseudo labels"),
             (self.dusk_labels, self.dusk, "pseudo labels, dusk"),
         ):
-            wanted[name] = (place, {"predictions": labels.folder / "masks"})
+            started[name] = workers.start(measure, place, predictions=labels.folder / "masks")
             for generator in GENERATORS:
-                alone = _fused_alone(labels, generator, folder=self.folder / "alone" / labels.folder.name / generator)
-                wanted[f"{name}, {generator} alone"] = (place, {"predictions": alone})
-        wanted |= {
+                started[f"{name}, {generator} alone"] = workers.start(
+                    measure_alone,
+                    labels.folder,
+                    place,
+                    generator=generator,
+                    margin=LABEL_SETTINGS.margin,
+                    out=self.folder / "alone" / labels.folder.name / generator,
+                )
+        wanted: dict[str, tuple[Place, dict[str, Any]]] = {
             "aligned, same scenes": (self.labelled, {"model": model}),
             "aligned": (self.day, {"model": model, "out": self.folder / "evaluation"}),
             "aligned, dusk": (self.dusk, {"model": model}),
@@ -187,12 +196,13 @@ class _Run:
             "oracle, all names": (self.day, {"model": oracle, "classes": ALL}),
             "dense CLIP, all names": (self.day, {"classes": ALL}),
         }
+        started |= {name: workers.start(measure, place, **options) for name, (place, options) in wanted.items()}
         segmented = workers.start(segment_some, self.day, model=model, out=self.folder / "masks")
-        started = [workers.start(measure, place, **options) for place, options in wanted.values()]
         with Progress(len(started), "evaluating", "reports", quiet=self.quiet) as progress:
-            reports = finish_all(started, progress=progress, done=lambda: sum(future.done() for future in started))
+            futures = list(started.values())
+            reports = finish_all(futures, progress=progress, done=lambda: sum(future.done() for future in futures))
         segmented.result()
-        self.per_class = dict(zip(wanted, reports, strict=True))
+        self.per_class = dict(zip(started, reports, strict=True))
 
     def _scores(self) -> dict[str, Any]:
         miou = {name: report.miou for name, report in self.per_class.items()}
@@ -273,16 +283,6 @@ def _quality(labels: LabelledDataset, place: Place) -> dict[str, float | None] |
         "all": check.miou,
         "best_fifth": check.score.best_fifth,
     }
-
-
-def _fused_alone(labels: LabelledDataset, generator: str, *, folder: Path) -> Path:
-    for item in labels.items:
-        size = item.record.size
-        if size is not None:
-            segments = [segment for segment in item.segments() if segment.generator == generator]
-            made = fuse(segments, size=size, names=SEEN, margin=LABEL_SETTINGS.margin)
-            made.save(folder / f"{item.record.name}.png")
-    return folder
 
 
 def _pseudo_scores(report: EvaluationReport) -> dict[str, float | None]:

@@ -126,4 +126,4 @@ def _shown(panel: Panel) -> Shown:
     caption, picture, label_map = panel
     if label_map is not None:
         picture = overlay(np.asarray(picture.convert("RGB")), label_map, opacity=0.8, legend=False)
-    return Shown(caption, encoded(picture, "PNG", optimize=True))
+    return Shown(caption, encoded(picture, "PNG", compress_level=4))

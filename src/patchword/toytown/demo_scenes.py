@@ -33,7 +33,9 @@ class Place:
     every: Path
 
 
-def draw(folder: Path, name: str, *, purpose: str, count: int, first: int, style: str) -> Place:
+def draw(
+    folder: Path, name: str, *, purpose: str, count: int, first: int, style: str, part: range | None = None
+) -> Place:
     """Draw scenes and their masks.
 
     Args:
@@ -43,11 +45,12 @@ def draw(folder: Path, name: str, *, purpose: str, count: int, first: int, style
         count: scenes.
         first: index of the first one's seed in that range.
         style: "day" or "dusk".
+        part: which of them are drawn now; all without it.
     """
     place = Place(folder / name, folder / "truth" / name / "seen", folder / "truth" / name / "all")
     for path in (place.photos, place.seen, place.every):
-        path.mkdir(parents=True)
-    for index in range(count):
+        path.mkdir(parents=True, exist_ok=True)
+    for index in part or range(count):
         scene = draw_scene(scene_seed(purpose, index=first + index), size=SIZE, style=style)
         file = f"{index:05d}.png"
         Image.fromarray(scene.image).save(place.photos / file)

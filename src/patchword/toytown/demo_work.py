@@ -23,13 +23,14 @@ from patchword.data.vocabulary import Vocabulary
 from patchword.evaluation.report import EvaluationReport
 from patchword.labeling.dataset import LabelledDataset
 from patchword.labeling.folder import merge_labels
+from patchword.labeling.image import fuse
 from patchword.labeling.records import MANIFEST_FILE
 from patchword.models.loading import load_image_text
 from patchword.runs.progress import Progress
 from patchword.segmentation.dense import DenseSegmenter
 from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN
-from patchword.toytown.demo_scenes import SIZE, Place
+from patchword.toytown.demo_scenes import SIZE, Place, draw
 
 _PROCESSES, _PARTS = 2, 6  # more parts than processes, so that none waits long for the other at the end
 _LOOK_EVERY = 0.5  # seconds
@@ -55,6 +56,31 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def draw_places(
+    workers: Workers, folder: Path, places: Sequence[tuple[str, str, int, str]], *, first: int
+) -> list[Place]:
+    """Draw sets of scenes, each in parts.
+
+    Args:
+        workers: who draw.
+        folder: of the demo.
+        places: name, purpose, number of scenes and style of each set, as of `draw`.
+        first: index of each set's first seed.
+    """
+    drawn = []
+    for name, purpose, count, style in places:
+        size = max(1, -(-count // _PARTS))
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        drawn.append(
+            [
+                workers.start(draw, folder, name, purpose=purpose, count=count, first=first, style=style, part=part)
+                for part in parts
+            ]
+        )
+    finished = [[future.result() for future in parts] for parts in drawn]
+    return [found[0] for found in finished]
 
 
 def label_places(
@@ -146,6 +172,16 @@ def measure(
         device="cpu",
         quiet=True,
     )
+
+
+def measure_alone(labels: Path, place: Place, *, generator: str, margin: float, out: Path) -> EvaluationReport:
+    """Measure label maps as they would be, had only one generator spoken; they are written to `out`."""
+    for item in LabelledDataset.open(labels).items:
+        size = item.record.size
+        if size is not None:
+            segments = [segment for segment in item.segments() if segment.generator == generator]
+            fuse(segments, size=size, names=SEEN, margin=margin).save(out / f"{item.record.name}.png")
+    return measure(place, predictions=out)
 
 
 def segment_some(place: Place, *, model: Path, out: Path, count: int = 24) -> None:
