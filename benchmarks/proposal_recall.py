@@ -133,7 +133,7 @@ def look(scene: Scene, *, sam: MaskGenerator, dino: PatchEncoder, settings: Labe
     with patch.object(mask_generator, "sample_points", timed):
         (masks,) = generator.masks_on([[crop]])
     seconds = time.perf_counter() - started
-    ious = best_ious(scene, [mask.window().whole() for mask in masks])
+    ious = best_ious(scene, [mask.runs.whole() for mask in masks])
     return Found(ious, counting.decodes, len(masks), seconds, choosing)
 
 

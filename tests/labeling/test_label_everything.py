@@ -67,7 +67,7 @@ def generate(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
 
 def ours(sam: Any, image: Mask) -> list[tuple[float, Mask]]:
     return [
-        (mask.predicted_iou, mask.window().whole())
+        (mask.predicted_iou, mask.runs.whole())
         for mask in AutomaticMaskGenerator(sam, SETTINGS).generate(to_tensor(image))
     ]
 
