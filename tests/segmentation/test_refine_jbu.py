@@ -15,6 +15,7 @@ from torch import Tensor
 
 from patchword.config.refine import JbuSettings
 from patchword.segmentation import jbu as jbu_module
+from patchword.segmentation import pixels as pixels_module
 from patchword.segmentation.jbu import JbuScores
 from patchword.segmentation.pixels import PostprocessConfig, assign_pixels
 
@@ -150,3 +151,54 @@ def test_classes_are_those_of_the_scores_of_all_pixels(
     torch.testing.assert_close(
         torch.from_numpy(found.confidence).double(), shares, rtol=2e-3 if kind == "far" else 2e-5, atol=0
     )
+
+
+def far_apart(kind: str, *, maps: int, seed: int) -> Tensor:
+    """Scores of patches of which many maps cannot win."""
+    if kind == "random":
+        return random(maps, 7, 24, seed=seed)
+    if kind == "regions":  # a best map in each of two, and a border between
+        found = 0.2 * random(maps, 7, 24, seed=seed)
+        found[3, :, :11] += 0.5
+        found[7, :, 11:] += 0.5
+        return found
+    if kind == "levels":  # maps that are far below others everywhere, two of them equal
+        levels = torch.linspace(1, 0, maps).index_select(0, torch.tensor([*range(1, maps), 1]))
+        return levels[:, None, None] + 0.02 * random(1, 7, 24, seed=seed)
+    return random(maps, 1, 1, seed=seed) + 0.1 * random(maps, 7, 24, seed=seed).cumsum(2)  # ramps that cross
+
+
+@pytest.mark.parametrize("temperature", [0.003, 0.01, 0.07])
+@pytest.mark.parametrize("kind", ["random", "regions", "levels", "ramps"])
+def test_maps_that_cannot_show_are_left_out_of_blocks_and_of_nothing_else(
+    kind: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps, taken = 40, []
+    best_of_group = pixels_module._best_of_group
+
+    def counted(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+        taken.append(len(part))
+        return best_of_group(part, scale)
+
+    monkeypatch.setattr(pixels_module, "_best_of_group", counted)
+    decision = PostprocessConfig(np.arange(maps), maps, temperature=temperature)
+    for seed in range(3):
+        image = (255 * random(3, 37, 99, seed=seed)).to(torch.uint8)
+        scores = JbuScores(far_apart(kind, maps=maps, seed=seed), image=image, settings=JbuSettings())
+        found = assign_pixels(scores, decision=decision, most_values=2**12)
+        with monkeypatch.context() as patch:
+            patch.setattr(pixels_module, "_shown", lambda *_: None)
+            few = sum(taken)
+            whole = assign_pixels(scores, decision=decision, most_values=2**12)
+        np.testing.assert_array_equal(found.indices, whole.indices)
+        np.testing.assert_allclose(found.confidence, whole.confidence, rtol=1e-6)
+        full = scores.rows(range(37), maps=range(maps)).double()
+        two = full.topk(2, dim=0).values
+        clear = (two[0] - two[1] > 1e-6).numpy()
+        np.testing.assert_array_equal(found.indices[clear], full.argmax(dim=0).numpy()[clear])
+        expected = (full / temperature).softmax(dim=0).amax(dim=0).numpy()
+        np.testing.assert_allclose(found.confidence, expected, rtol=2e-6 / temperature)
+        assert kind == "levels" or clear.mean() > 0.99
+        if temperature == 0.003 and kind != "random":
+            assert few < 0.9 * (sum(taken) - few)
+        taken.clear()

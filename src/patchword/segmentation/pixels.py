@@ -22,6 +22,8 @@ _MOST_ON_DEVICE = 2**28  # the same on an accelerator, which needs much work at 
 _VALUES_IN_CACHE = 2**20  # of a processor, which is fastest where they fit
 _BLOCK_IN_CACHE = 2**18  # the same, of blocks that are gone over several times
 _SCALE = math.log2(math.e)  # of scores in powers of 2, which take a third of the time of powers of e
+_NOTHING = 32.0  # powers of 2 behind another map: maps so far behind change no bit of a confidence
+_WORTH = 0.75  # of all maps; where more are shown, choosing them takes longer than the rest
 _FAR = 1e30  # makes any difference of two scores larger than the number of maps
 
 
@@ -105,7 +107,7 @@ def _assigned(scores: PixelScores, decision: PostprocessConfig, most: int) -> Pi
     if isinstance(scores, JbuScores):
         best_of = _best_of_strips(scores, decision.temperature, most)
     for rows, best, total in best_of:
-        indices[rows.start : rows.stop] = class_of[best]
+        indices[rows.start : rows.stop] = _of_best(class_of, best)
         confidence[rows.start : rows.stop] = total.reciprocal()  # the best map's own exponential is 1
     found = indices.cpu().numpy()
     return PixelClasses(found if kind == torch.uint8 else found.astype(np.uint16), confidence.cpu().numpy())
@@ -114,34 +116,65 @@ def _assigned(scores: PixelScores, decision: PostprocessConfig, most: int) -> Pi
 def _best_of_pieces(scores: PixelScores, temperature: float, most: int) -> Iterator[tuple[range, Tensor, Tensor]]:
     """Rows of pixels, their best maps (rows, width), and the sums over maps of exp((score - best score) / t)."""
     for rows, groups in pieces(scores, most_values=most):
-        best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), temperature)
+        best, _, total = _best_of_groups((scores.rows(rows, maps=maps) for maps in groups), scale=_SCALE / temperature)
         yield rows, best, total
 
 
 def _best_of_strips(scores: JbuScores, temperature: float, most: int) -> Iterator[tuple[range, Tensor, Tensor]]:
-    """The same, a few columns of patches at a time, so that all their scores lie in cache and are never rearranged."""
-    maps = scores.around(range(scores.count))
+    """The same, a few columns of patches at a time, so that all their scores lie in cache and are never rearranged.
+
+    The best score of each patch is taken from its scores before: a pixel's are all less by the same then, and smaller
+    numbers are more exact. The scale goes into the patches too.
+    """
+    patches = (scores.patches - scores.patches.amax(dim=0)) * (_SCALE / temperature)
+    shown = _shown(patches, scores) if scores.device.type == "cpu" else None  # an accelerator would have to wait
+    maps = scores.around(patches)
     for strip in scores.strips(range(scores.size[0])):
-        around = strip.of(maps)  # (g, n, k * l)
+        around = strip.of(maps)  # (g, k * l, n)
         columns, _, pixels = strip.weights.shape
         maps_at_once = min(scores.count, max(1, most // pixels))
         at_once = min(columns, max(1, most // (maps_at_once * pixels)))
         mixed = around.new_empty(at_once * maps_at_once * pixels)  # made once: fresh memory takes longer than to fill
-        best = torch.empty((columns, pixels), dtype=torch.long, device=around.device)
-        total = around.new_empty((columns, pixels))
-
+        best, total = around.new_empty((2, columns, pixels))
         for first in range(0, columns, at_once):
             part = slice(first, first + at_once)
-            groups = _upsampled(torch.split(around[part], maps_at_once, dim=1), strip.weights[part], mixed)
-            best[part], _, total[part] = _best_of_groups(groups, temperature)
+            near, kept = around[part], None
+            if shown is not None:
+                kept = shown[strip.owner, part].any(dim=0).nonzero()[:, 0]
+                near = near.index_select(2, kept)
+            groups = _upsampled(torch.split(near, maps_at_once, dim=2), strip.weights[part], mixed)
+            found, _, total[part] = _best_of_groups(groups, scale=1)
+            best[part] = found if kept is None else _of_best(kept.to(found.dtype), found)
         yield strip.rows, scores.in_rows(best, strip), scores.in_rows(total, strip)
 
 
+def _shown(patches: Tensor, scores: JbuScores) -> Tensor | None:
+    """The maps (rows, g, n) that the pixels of a patch show, be it in their confidence only; None for nearly all.
+
+    Pixels mix the patches around by weights that are not negative and sum to 1. So no map is above its highest of these
+    patches, and one of them is at least the best of their lowest.
+
+    Args:
+        patches: (n, rows, columns) scores in powers of 2, at most 0.
+        scores: which patches pixels mix.
+    """
+    if not float(patches.amin()) < -_NOTHING:
+        return None
+    least = (-scores.highest(-patches)).amax(dim=0)  # (rows, g) of the best map
+    shown = scores.highest(patches) > least - _NOTHING
+    return shown.permute(1, 2, 0) if shown.float().mean() < _WORTH else None
+
+
 def _upsampled(groups: Iterable[Tensor], weights: Tensor, memory: Tensor) -> Iterator[Tensor]:
-    """Scores (n, g, pixels) of each group of maps (g, n, k), by weights (g, k, pixels); one replaces the one before."""
+    """Scores (n, g, pixels) of each group of maps (g, k, n), by weights (g, k, pixels); one replaces the one before."""
     for maps in groups:
-        shape = (len(weights), maps.shape[1], weights.shape[2])
-        yield torch.bmm(maps, weights, out=memory[: math.prod(shape)].view(shape)).transpose(0, 1)
+        shape = (len(weights), maps.shape[2], weights.shape[2])
+        yield torch.bmm(maps.transpose(1, 2), weights, out=memory[: math.prod(shape)].view(shape)).transpose(0, 1)
+
+
+def _of_best(class_of: Tensor, best: Tensor) -> Tensor:
+    """What the best maps of pixels, given as floats, stand for."""
+    return class_of.index_select(0, best.int().flatten()).view(best.shape)
 
 
 def assign_maps(groups: Iterable[Tensor], *, decision: PostprocessConfig) -> PixelClasses:
@@ -151,9 +184,8 @@ def assign_maps(groups: Iterable[Tensor], *, decision: PostprocessConfig) -> Pix
         groups: (k, h, w) finite scores of k maps each, all maps in their order; they are overwritten. At least one.
         decision: as of `assign_pixels`.
     """
-    best, _, total = _best_of_groups(groups, decision.temperature)
-    class_of = torch.from_numpy(decision.class_of).to(best.device)
-    classes = class_of[best].cpu().numpy()
+    best, _, total = _best_of_groups(groups, scale=_SCALE / decision.temperature)
+    classes = _of_best(torch.from_numpy(decision.class_of).to(best.device), best).cpu().numpy()
     indices = classes.astype(np.uint8) if decision.count < 255 else classes.astype(np.uint16)
     return PixelClasses(indices, total.reciprocal().cpu().numpy())  # the best map's own exponential is 1
 
@@ -196,7 +228,9 @@ def class_shares(
     shares = torch.zeros((len(classes), len(asked), scores.size[1]), dtype=dtype, device=scores.device)
     maps_of = [np.flatnonzero(class_of == index).tolist() for index in classes]
     for strip, groups in pieces(scores, rows=asked, most_values=most_values):
-        _, highest, total = _best_of_groups((scores.rows(strip, maps=maps) for maps in groups), temperature)
+        _, highest, total = _best_of_groups(
+            (scores.rows(strip, maps=maps) for maps in groups), scale=_SCALE / temperature
+        )
         inside = slice(strip.start - asked.start, strip.stop - asked.start)
         for share, maps in zip(shares, maps_of, strict=True):
             if maps:
@@ -231,9 +265,9 @@ def pieces(
         yield range(top, min(top + rows_at_once, asked.stop)), groups
 
 
-def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The best map (rows, width) of all groups, its score, and the sum over maps of exp((score - best score) / t)."""
-    scale, rest = _SCALE / temperature, iter(groups)
+def _best_of_groups(groups: Iterable[Tensor], *, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The best map (rows, width) of all groups, as floats, its score, and the sum of 2^(scale (score - best score))."""
+    rest = iter(groups)
     first = next(rest)
     count = len(first)
     best, highest, total = _best_of_group(first, scale)
@@ -248,7 +282,7 @@ def _best_of_groups(groups: Iterable[Tensor], temperature: float) -> tuple[Tenso
 
 
 def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The first best of k maps, its score, and the sum over maps of 2^(scale (score - best score)).
+    """The first best of k maps, as floats, its score, and the sum over maps of 2^(scale (score - best score)).
 
     The maps (k, rows, width) are overwritten. The best map is the one whose distance from the maximum is 0; counted
     backwards, the first such has the largest number. That is several times as fast as a maximum that tells its place.
@@ -256,8 +290,9 @@ def _best_of_group(part: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     value = part.amax(dim=0)
     behind = part.sub_(value)  # 0 for the best, below 0 for others
     backwards = _backwards(len(part), part.dtype, part.device)
-    index = (len(part) - torch.add(backwards, behind, alpha=_FAR).amax(dim=0)).long()
-    return index, value, behind.mul_(scale).exp2_().sum(dim=0)
+    index = len(part) - torch.add(backwards, behind, alpha=_FAR).amax(dim=0)
+    scaled = behind if scale == 1 else behind.mul_(scale)
+    return index, value, scaled.exp2_().sum(dim=0)
 
 
 @lru_cache(maxsize=8)
