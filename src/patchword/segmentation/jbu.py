@@ -91,8 +91,8 @@ class JbuScores:
 
     def in_rows(self, pixels: Tensor, strip: Strip) -> Tensor:
         """Pixels of a strip (..., g, p) in their own order, (..., r, width)."""
-        wide = self._columns.places.shape[1]
-        lines = pixels[..., : len(strip.rows) * wide].unflatten(-1, (-1, wide)).transpose(-3, -2)  # (..., r, g, c)
+        high, wide = len(strip.rows), self._columns.places.shape[1]
+        lines = pixels[..., : high * wide].view(*pixels.shape[:-1], high, wide).transpose(-3, -2)  # (..., r, g, c)
         order = self._columns.order
         return lines.flatten(-2) if order is None else lines.flatten(-2).index_select(-1, order)
 
@@ -143,10 +143,10 @@ class JbuScores:
         columns = self._columns
         groups, wide = columns.places.shape
         lines = self._image[:, rows.start : rows.stop].permute(1, 2, 0)  # (r, w, 3), as photographs lie in memory
-        chosen = lines.index_select(1, columns.places.flatten()).unflatten(1, (groups, wide))  # (r, g, c, 3)
+        chosen = lines.index_select(1, columns.places.flatten()).view(len(rows), groups, wide, 3)
         pixels = len(rows) * wide
         memory = torch.zeros((groups, 5, -(-pixels // _LANES) * _LANES), device=self.device)
-        own = memory[..., :pixels].unflatten(2, (len(rows), wide))  # (g, 5, r, c) colours, then places
+        own = memory[..., :pixels].view(groups, 5, len(rows), wide)  # (g, 5, r, c) colours, then places
         own[:, :3] = chosen.permute(1, 3, 0, 2)
         own[:, :3] /= self._white
         own[:, 3] = self._places[0][rows.start : rows.stop, None]
