@@ -31,6 +31,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 _NOISE = 0.4
 _FEW = 50
+_ENCODERS = {"CLIP's image tower": miniatures.CLIP, "SAM's image encoder": miniatures.SAM}
 
 
 def claims_grid(demo: Path, *, seeds: tuple[int, ...]) -> AblationGrid:
@@ -45,6 +46,7 @@ def claims_grid(demo: Path, *, seeds: tuple[int, ...]) -> AblationGrid:
     rows.append(Row(name=f"{_FEW} scenes", images=_FEW, settings={"module": "block"}))
     rows.append(Row(name=f"{_FEW} scenes, linear module", images=_FEW, settings={"module": "linear"}))
     rows.append(Row(name=ORACLE, exact=True))
+    rows += [Row(name=f"encoder: {name}", encoder=str(folder)) for name, folder in _ENCODERS.items()]
     truth = demo / "truth"
     day: dict[str, Any] = {"photos": str(demo / "day"), "masks": str(truth / "day" / "seen")}
     dusk: dict[str, Any] = {"photos": str(demo / "dusk"), "masks": str(truth / "dusk" / "seen")}
