@@ -1,7 +1,7 @@
 """The paper's claims about stage 2, tried on Toytown: the grid of trainings that docs/claims.md reports.
 
 for seed in 0 1 2; do patchword demo -o demo$seed --seed $seed; done
-python -m tools.claims demo0 demo1 demo2 -o claims
+OMP_NUM_THREADS=1 python -m tools.claims demo0 demo1 demo2 -o claims
 """
 
 from __future__ import annotations

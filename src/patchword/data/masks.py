@@ -67,10 +67,6 @@ class LabelMap:
 
     def counts(self) -> NDArray[np.int64]:
         """Pixels of each index, (ignore + 1,)."""
-        return self._counts.copy()
-
-    @cached_property
-    def _counts(self) -> NDArray[np.int64]:
         if self.indices.dtype == np.uint8:
             return np.array(Image.fromarray(self.indices).histogram())
         flat = self.indices.reshape(-1)
