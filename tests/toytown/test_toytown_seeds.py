@@ -20,7 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.toytown import demo, demo_scenes
 from patchword.toytown.world import PURPOSES, RANGE, Scene, draw_scene, scene_seed
 from tools import miniatures
-from tools.miniatures import measure_clip, measure_dino, measure_sam, pool, train_clip, train_dino, train_sam
+from tools.miniatures import measure_clip, measure_dino, measure_sam, places, pool, train_clip, train_dino, train_sam
 
 purposes = st.sampled_from(PURPOSES)
 indices = st.integers(0, RANGE - 1)
@@ -72,6 +72,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     for module in (pool, measure_sam, demo_scenes):
         monkeypatch.setattr(module, "scene_seed", record)
         monkeypatch.setattr(module, "draw_scene", draw)
+    monkeypatch.setattr(places, "scene_seed", record)
     return recorded
 
 
@@ -187,8 +188,8 @@ def calls(name: str) -> list[tuple[str, ast.Call]]:
 
 
 def test_every_scene_is_drawn_from_the_seed_of_a_purpose() -> None:
-    found = calls("draw_scene")
-    assert {file for file, _ in found} >= {"pool.py", "demo_scenes.py", "measure_sam.py"}
+    found = calls("draw_scene") + calls("draw_visits")
+    assert {file for file, _ in found} >= {"pool.py", "demo_scenes.py", "measure_sam.py", "places.py"}
     for file, call in found:
         seed = call.args[0]
         assert isinstance(seed, ast.Call), file
@@ -199,7 +200,7 @@ def test_every_scene_is_drawn_from_the_seed_of_a_purpose() -> None:
 def test_no_training_file_names_another_use() -> None:
     allowed = {"train_clip.py": {"train-clip"}, "train_dino.py": {"train-dino"}, "train_sam.py": {"train-sam"}}
     named: dict[str, set[str]] = {}
-    for file, call in calls("draw_pool"):
+    for file, call in calls("draw_pool") + calls("draw_visit_pool"):
         assert isinstance(call.args[0], ast.Constant), file
         named.setdefault(file, set()).add(call.args[0].value)
     assert {file: names for file, names in named.items() if file.startswith("train_")} == allowed

@@ -196,7 +196,10 @@ def test_progress_goes_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         train_clip.train_clip(tmp_path / "clip", recipe=replace(CLIP, steps=2), log_every=1)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("tools.miniatures")]
     assert [line.split(" [")[0] for line in lines if line.startswith("step")] == ["step 0", "step 1"] * 2
-    assert sum("6 scenes drawn" in line for line in lines) == 2
+    assert [word for line in lines for word in ("6 places drawn", "6 scenes drawn") if word in line] == [
+        "6 places drawn",
+        "6 scenes drawn",
+    ]
 
 
 @pytest.mark.parametrize(

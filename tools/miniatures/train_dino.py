@@ -16,6 +16,8 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
   MaskFeat (arXiv 2112.09133);
 - a patch answers to the region of the other view that it lies in, as in DetCon (arXiv 2103.10957): a thing or a
   stretch of ground, whose outline is the drawn one. Which class a region has is never told;
+- in every other step the other view is of another visit to the same place (`places.py`): its things stand elsewhere,
+  painted anew and perhaps at dusk, so that their shape alone says which is which;
 - the first layer starts from the pictures' own patches (`start.py`) and not from random weights.
 """
 
@@ -29,12 +31,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tools.miniatures.checkpoints import check_counts, earlier_run, save_checkpoint
+from tools.miniatures.dino_steps import DinoStep, draw_step
 from tools.miniatures.dino_targets import (
     PATCH,
     SPECTRUM,
@@ -42,13 +44,12 @@ from tools.miniatures.dino_targets import (
     contrast,
     local_spectrum,
     matched,
-    random_masks,
     region_contrast,
     surroundings,
 )
-from tools.miniatures.pool import draw_pool, stack_images
+from tools.miniatures.places import draw_visit_pool
 from tools.miniatures.start import start_from_patches
-from tools.miniatures.views import Boxes, cut, overlapping_boxes, random_boxes, recolour
+from tools.miniatures.views import recolour
 
 if TYPE_CHECKING:
     from transformers import Dinov2Config
@@ -65,8 +66,8 @@ class DinoRecipe:
 
     Attributes:
         steps: optimiser steps.
-        scenes: scenes drawn for the pool.
-        batch: scenes a step, each of which gives two views; a quarter of it at `final_view`.
+        scenes: places drawn for the pool, two pictures of each.
+        batch: places a step, each of which gives two views; a quarter of it at `final_view`.
         view: side of a view in pixels, a multiple of the patch; the scene is 192.
         final_view: side of a view in the last steps.
         final_share: which share of the steps those are.
@@ -151,44 +152,36 @@ def dino_config(recipe: DinoRecipe) -> Dinov2Config:
     )
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Views (2b, 3, s, s) whose halves show the same scenes, as cut and recoloured, and the region of every patch."""
-
-    clean: Tensor
-    coloured: Tensor
-    boxes: tuple[Boxes, Boxes]
-    masks: Tensor
-    regions: tuple[Tensor, Tensor]
-
-
 def _losses(
     student: _Network,
     teacher: _Network,
-    step: _Step,
+    step: DinoStep,
     *,
     recipe: DinoRecipe,
     scaling: tuple[Tensor, Tensor],
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Contrast across views, contrast on hidden patches, regions, surroundings, spectrum."""
+    """Contrast across views of one picture, contrast on hidden patches, regions, surroundings, spectrum."""
     side, count = step.coloured.shape[-1] // PATCH, len(step.coloured) // 2
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             known, targets, wholes = teacher(step.coloured)
         patches, said, belongs = student(step.coloured, step.masks)
         spectrum, context = student.texture(patches).float(), student.context(patches).float()
-    first, inside_first = matched(targets[count:], here=step.boxes[0], there=step.boxes[1], side=side)
-    second, inside_second = matched(targets[:count], here=step.boxes[1], there=step.boxes[0], side=side)
-    inside = torch.cat([inside_first, inside_second])
 
     def sampled(students: Tensor, teachers: Tensor) -> Tensor:
         rows = torch.randperm(len(students), generator=generator)[: recipe.contrasted]
         return contrast(students[rows], functional.normalize(teachers[rows], dim=-1), temperature=recipe.temperature)
 
-    across = sampled(said[inside], torch.cat([first, second])[inside])
+    across = torch.zeros(())
+    if step.boxes is not None:
+        one, other = step.boxes
+        first, inside_first = matched(targets[count:], here=one, there=other, side=side)
+        second, inside_second = matched(targets[:count], here=other, there=one, side=side)
+        inside = torch.cat([inside_first, inside_second])
+        across = sampled(said[inside], torch.cat([first, second])[inside])
     hidden = sampled(said[step.masks], targets[step.masks])
-    one, other = step.regions
+    here, there = step.regions
     belonging = [
         region_contrast(
             students,
@@ -199,8 +192,8 @@ def _losses(
             generator=generator,
         )
         for students, teachers, places in (
-            (belongs[:count], wholes[count:], (one, other)),
-            (belongs[count:], wholes[:count], (other, one)),
+            (belongs[:count], wholes[count:], (here, there)),
+            (belongs[count:], wholes[:count], (there, here)),
         )
     ]
     mean, deviation = scaling
@@ -209,28 +202,18 @@ def _losses(
     return across, hidden, torch.stack(belonging).mean(), around, texture
 
 
-def _regions(instances: Tensor, *, boxes: Boxes, side: int) -> Tensor:
-    """Which region every patch's centre lies in, (b, side * side): 256 numbers a picture of instances (b, h, w)."""
-    places = (boxes.grid(side) * instances.shape[-1]).long().clamp(max=instances.shape[-1] - 1)
-    rows = torch.arange(len(instances))[:, None]
-    return (rows * 256 + instances[rows, places[..., 1].flatten(1), places[..., 0].flatten(1)]).long()
-
-
-def _steps(pool: Tensor, instances: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iterator[_Step]:
+def _steps(pool: Tensor, regions: Tensor, recipe: DinoRecipe, generator: torch.Generator) -> Iterator[DinoStep]:
     for step in range(recipe.steps):
         late = step >= recipe.steps * (1 - recipe.final_share)
-        size = recipe.final_view if late else recipe.view
-        batch = max(recipe.batch // 4, 2) if late else recipe.batch
-        chosen = torch.randint(len(pool), (batch,), generator=generator)
-        images = pool[chosen].permute(0, 3, 1, 2).float() / 255
-        native = size / images.shape[-1]
-        low, high = min(native * 0.7, 1.0), min(native * 1.35, 1.0)
-        first = random_boxes(batch, smallest=low, largest=high, generator=generator)
-        second = overlapping_boxes(first, smallest=low, largest=high, generator=generator)
-        clean = torch.cat([cut(images, boxes=boxes, size=size) for boxes in (first, second)])
-        masks = random_masks(2 * batch, side=size // PATCH, share=recipe.masked, generator=generator)
-        one, other = (_regions(instances[chosen], boxes=boxes, side=size // PATCH) for boxes in (first, second))
-        yield _Step(clean, recolour(clean, generator=generator), (first, second), masks, (one, other))
+        yield draw_step(
+            pool,
+            regions,
+            batch=max(recipe.batch // 4, 2) if late else recipe.batch,
+            size=recipe.final_view if late else recipe.view,
+            masked=recipe.masked,
+            again=step % 2 == 1,
+            generator=generator,
+        )
 
 
 def _normalise(images: Tensor) -> Tensor:
@@ -269,25 +252,23 @@ def train_dino(
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     started = time.monotonic()
-    scenes = draw_pool("train-dino", count=recipe.scenes)
-    pool = torch.from_numpy(stack_images(scenes))
-    instances = torch.from_numpy(np.stack([scene.instances for scene in scenes]))
-    del scenes
-    sample = pool[:300].permute(0, 3, 1, 2).float() / 255
+    pictures, places = draw_visit_pool("train-dino", count=recipe.scenes)
+    pool, regions = torch.from_numpy(pictures), torch.from_numpy(places)
+    sample = pool[:300, 0].permute(0, 3, 1, 2).float() / 255
     spectra = local_spectrum(sample).flatten(0, 1)
     scaling = (spectra.mean(0), spectra.std(0))
     student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)), start=start)
     optimiser = _optimiser(student, recipe)
-    _log.info("%d scenes drawn in %.0f s", len(pool), time.monotonic() - started)
-    for number, step in enumerate(_steps(pool, instances, recipe, generator)):
+    _log.info("%d places drawn in %.0f s", len(pool), time.monotonic() - started)
+    for number, step in enumerate(_steps(pool, regions, recipe, generator)):
         falling = 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate * min(1.0, (number + 1) / recipe.warmup) * (0.02 + 0.98 * falling)
         step = replace(step, coloured=_normalise(step.coloured))
         losses = _losses(student, teacher, step, recipe=recipe, scaling=scaling, generator=generator)
-        across, hidden, regions, around, texture = losses
+        across, hidden, belonging, around, texture = losses
         optimiser.zero_grad(set_to_none=True)
-        (0.5 * across + 0.25 * hidden + 2 * regions + around + texture).backward()  # type: ignore[no-untyped-call]
+        (0.5 * across + 0.25 * hidden + 2 * belonging + around + texture).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 3.0)
         optimiser.step()
         momentum = 0.9999 - (0.9999 - recipe.momentum) * falling

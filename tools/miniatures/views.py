@@ -71,12 +71,23 @@ def overlapping_boxes(boxes: Boxes, *, smallest: float, largest: float, generato
         generator: source of sides, places and flips.
     """
     count = len(boxes.side)
-    side = smallest + (largest - smallest) * torch.rand(count, generator=generator)
-    x = boxes.left + boxes.side * (0.15 + 0.7 * torch.rand(count, generator=generator))
-    y = boxes.top + boxes.side * (0.15 + 0.7 * torch.rand(count, generator=generator))
+    shares = 0.15 + 0.7 * torch.rand(2, count, generator=generator)
+    x, y = boxes.left + boxes.side * shares[0], boxes.top + boxes.side * shares[1]
+    return boxes_about(x, y, smallest=smallest, largest=largest, generator=generator)
+
+
+def boxes_about(x: Tensor, y: Tensor, *, smallest: float, largest: float, generator: torch.Generator) -> Boxes:
+    """Draw a window about every point, pushed back where it would leave the picture.
+
+    Args:
+        x, y: (b,) points in fractions of the picture's sides.
+        smallest, largest: sides of the windows, as in `random_boxes`.
+        generator: source of sides and flips.
+    """
+    side = smallest + (largest - smallest) * torch.rand(len(x), generator=generator)
     left = torch.minimum((x - side / 2).clamp(min=0), 1 - side)
     top = torch.minimum((y - side / 2).clamp(min=0), 1 - side)
-    return Boxes(left, top, side, torch.rand(count, generator=generator) < 0.5)
+    return Boxes(left, top, side, torch.rand(len(x), generator=generator) < 0.5)
 
 
 def cut(images: Tensor, *, boxes: Boxes, size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -212,19 +213,33 @@ def _mark_road(surface: NDArray[np.float32], road: tuple[float, ...], *, horizon
 def draw_things(
     canvas: Canvas, generator: np.random.Generator, *, setting: Setting, first_instance: int
 ) -> list[Placed]:
+    """Choose things that belong in a setting and paint them; returns what was placed, furthest first."""
+    plans = lay_out(canvas, generator, things=choose_things(generator, setting=setting))
+    return [
+        paint_thing(canvas, generator, plan, instance=first_instance + offset) for offset, (_, plan) in enumerate(plans)
+    ]
+
+
+def choose_things(generator: np.random.Generator, *, setting: Setting) -> Iterator[Thing]:
+    """Four to eight things, most of them of the setting, each drawn when it is asked for."""
     by_name = {thing.name: thing for thing in THINGS}
-    plans: list[Plan] = []
     for _ in range(int(generator.integers(4, 9))):
         strange = generator.random() < _STRANGER
-        thing = THINGS[int(generator.integers(len(THINGS)))] if strange else by_name[pick(generator, setting.things)]
+        yield THINGS[int(generator.integers(len(THINGS)))] if strange else by_name[pick(generator, setting.things)]
+
+
+def lay_out(canvas: Canvas, generator: np.random.Generator, *, things: Iterable[Thing]) -> list[tuple[int, Plan]]:
+    """Find a place for every thing; returns the number of each that has one, and its plan, furthest first."""
+    plans: list[tuple[int, Plan]] = []
+    for number, thing in enumerate(things):
         for _ in range(12):
             plan = _plan(canvas, generator, thing)
-            if plan is not None and not any(_hides(plan, other) for other in plans):
-                plans.append(plan)
+            if plan is not None and not any(_hides(plan, other) for _, other in plans):
+                plans.append((number, plan))
                 break
     # What stands lower in the picture is nearer and covers what is behind it; the sky is behind all.
-    plans.sort(key=lambda plan: (plan.thing.place != "sky", plan.thing.name not in ("sun", "moon"), plan.base))
-    return [paint_thing(canvas, generator, plan, instance=first_instance + offset) for offset, plan in enumerate(plans)]
+    plans.sort(key=lambda item: (item[1].thing.place != "sky", item[1].thing.name not in ("sun", "moon"), item[1].base))
+    return plans
 
 
 def _plan(canvas: Canvas, generator: np.random.Generator, thing: Thing) -> Plan | None:

@@ -71,13 +71,28 @@ def shade(generator: np.random.Generator, colour: str, *, spread: float = 8.0) -
     return np.clip(varied, 8, 252)
 
 
-def paint_thing(canvas: Canvas, generator: np.random.Generator, plan: Plan, *, instance: int) -> Placed:
-    """Draw one thing over the canvas, cut at its borders."""
+def paint_thing(
+    canvas: Canvas,
+    generator: np.random.Generator,
+    plan: Plan,
+    *,
+    instance: int,
+    shape: np.random.Generator | None = None,
+) -> Placed:
+    """Draw one thing over the canvas, cut at its borders.
+
+    Args:
+        canvas: what is painted so far.
+        generator: source of turn, colours and pattern.
+        plan: what stands where.
+        instance: its number in the instance mask.
+        shape: source of the variation inside a class; the generator without it.
+    """
     thing = plan.thing
     wide, tall = max(round(plan.wide), 6), max(round(plan.tall), 6)
     left, top = round(plan.left), round(plan.base - plan.tall)
     angle = float(generator.uniform(-thing.turn, thing.turn))
-    pen = Pen(width=wide, height=tall, angle=angle, mirror=bool(generator.random() < 0.5), generator=generator)
+    pen = Pen(width=wide, height=tall, angle=angle, mirror=bool(generator.random() < 0.5), generator=shape or generator)
     thing.draw(pen)
     parts = pen.parts()
     colour, shades = _colours(generator, thing)

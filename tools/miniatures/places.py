@@ -1,0 +1,80 @@
+"""Places of Toytown that are visited twice: the same things, moved, painted anew and under another light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchword.toytown.composition import SETTINGS, choose_things, draw_stuff, lay_out
+from patchword.toytown.painting import FINE, Canvas, light_up, paint_thing
+from patchword.toytown.surfaces import STUFF
+from patchword.toytown.world import scene_seed
+
+FIRST_THING = 100
+"""Number of the first thing in the regions; what is lower is ground or sky."""
+_DUSK = 0.3  # share of the visits
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One picture of a place.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB.
+        regions: (h, w) uint8; a thing or a ground has the same number at both visits.
+    """
+
+    image: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
+
+
+def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
+    """Draw a place twice.
+
+    Of a thing the shape is the same; size, turn, side, colours, pattern and where it stands are not, and whether it is
+    day or dusk, and how ground and sky lie, is drawn for each visit alone.
+
+    Args:
+        seed: of the place.
+        size: side in pixels.
+    """
+    place = np.random.default_rng(seed)
+    setting = SETTINGS[int(place.integers(len(SETTINGS)))]
+    things = list(choose_things(place, setting=setting))
+
+    def visit(number: int) -> Visit:
+        generator = np.random.default_rng([seed, number])
+        canvas = Canvas(size, size)
+        draw_stuff(canvas, generator, setting=setting)
+        for index, plan in lay_out(canvas, generator, things=things):
+            shape = np.random.default_rng([seed, FIRST_THING + index])
+            paint_thing(canvas, generator, plan, instance=FIRST_THING + index, shape=shape)
+        image = light_up(canvas, generator, style="dusk" if generator.random() < _DUSK else "day")
+        ground = canvas.classes < len(STUFF)
+        regions = np.where(ground, canvas.classes + np.uint8(1), canvas.instances)[::FINE, ::FINE]
+        return Visit(image, np.ascontiguousarray(regions))
+
+    return visit(0), visit(1)
+
+
+def draw_visit_pool(
+    purpose: str, *, count: int, size: int = 192
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    """Draw places of one purpose.
+
+    Args:
+        purpose: whose seeds; see `world.PURPOSES`.
+        count: number of places; at 192 pixels each takes about 300 KB.
+        size: side in pixels.
+
+    Returns:
+        pictures (count, 2, size, size, 3) and regions (count, 2, size, size), uint8.
+    """
+    pictures = np.empty((count, 2, size, size, 3), np.uint8)
+    regions = np.empty((count, 2, size, size), np.uint8)
+    for index in range(count):
+        for number, visit in enumerate(draw_visits(scene_seed(purpose, index=index), size=size)):
+            pictures[index, number], regions[index, number] = visit.image, visit.regions
+    return pictures, regions
