@@ -67,7 +67,8 @@ def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
     return (
         "# Miniature DINOv2\n\nA `Dinov2Model` trained on Toytown scenes in the manner of DINO and iBOT, with contrast "
         "among patches and among regions in the place of prototypes (`train_dino.py` says what differs and why). It "
-        "learns which pixels belong together from the drawn outlines, and never sees a class or a caption.\n\n"
+        "learns which pixels belong together from the drawn outlines, and from two drawings of every place that things "
+        "stay the same when they are moved, painted anew or seen at dusk; it never sees a class or a caption.\n\n"
         "| linear probe of patch classes | mean class accuracy | aim |\n|---|---|---|\n"
         f"| this model | {measured.features:.1%} | 80 % |\n"
         f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"
@@ -105,7 +106,8 @@ def _commands(kind: str, trained: dict[str, Any]) -> str:
     """What made the weights, one command for every training that went on from another."""
     recipe = trained["recipe"]
     steps = recipe.get("steps", trained["step"])
-    command = f"python -m tools.miniatures.train {kind} --out FOLDER --steps {steps} --seed {recipe['seed']}"
+    scenes = f" --scenes {recipe['scenes']}" if "scenes" in recipe else ""
+    command = f"python -m tools.miniatures.train {kind} --out FOLDER --steps {steps}{scenes} --seed {recipe['seed']}"
     stopped = "" if steps == trained["step"] else f" stopped after {trained['step']} steps"
     note = f" ({trained['note']})" if "note" in trained else ""
     if "before" not in recipe:
