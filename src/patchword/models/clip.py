@@ -15,7 +15,6 @@ layer's input, y = layer_norm1(x), and q, k, v the layer's projections of y spli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,15 +23,15 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
+from patchword.models.image_text import TwoTowers
 from patchword.models.pixels import interpolate_positions, nearest_multiple, normalise, resize, to_map, unit
 from patchword.models.protocols import ModelRecord, PatchEncoder, check_images
 from patchword.models.registry import Dense, Filter
-from patchword.models.text_embeddings import count_tokens, encode_in_batches
 
 MOST_VALUES = 2**24  # similarities in memory at once; bounds memory, changes no result
 
 
-class ClipEncoder:
+class ClipEncoder(TwoTowers):
     """`ImageTextEncoder` around a transformers `CLIPModel`.
 
     Args:
@@ -46,8 +45,6 @@ class ClipEncoder:
             see `interpolate_positions`. 0 stretches them exactly; the published methods' own code has 0.1.
     """
 
-    text_dtype = torch.float32
-
     def __init__(
         self,
         model: Any,
@@ -59,12 +56,7 @@ class ClipEncoder:
         spread: float = 5.0,
         position_offset: float = 0.0,
     ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.record = record
-        self.device = torch.device(model.device)
-        self.dtype: torch.dtype = model.vision_model.dtype
-        self.resample: Filter = resample
+        super().__init__(model, tokenizer=tokenizer, record=record, resample=resample)
         self.dense: Dense = dense
         self.spread = spread
         self.position_offset = position_offset
@@ -82,49 +74,6 @@ class ClipEncoder:
             spread=self.spread,
             position_offset=position_offset,
         )
-
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode prompts, cut at the text context's length."""
-        empty = torch.zeros(0, self.record.dim, device=self.device)
-        return encode_in_batches(prompts, encode=self._encode_batch, empty=empty)
-
-    @torch.no_grad()
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images by their class token, each squashed to the model's square input."""
-        check_images(images)
-        size = (self.record.input_size, self.record.input_size)
-        hidden = self.before_last_layer(resize(images.float().to(self.device), size=size, mode=self.resample))
-        return self._class_vectors(hidden)
-
-    @torch.no_grad()
-    def encode_patches(self, images: Tensor) -> Tensor:
-        """Encode every patch, without resizing; position embeddings are interpolated (bicubic) to the grid."""
-        patch = self.record.patch_size
-        check_images(images, multiple_of=patch)
-        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        hidden = self.before_last_layer(images.float().to(self.device))
-        return self._patch_vectors(hidden, grid=grid)
-
-    @torch.no_grad()
-    def encode_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode_images` and `encode_patches` give; the two part only at the last layer."""
-        side, patch = self.record.input_size, self.record.patch_size
-        if images.shape[-2:] != (side, side) or side % patch:
-            return self.encode_images(images), self.encode_patches(images)
-        check_images(images)
-        hidden = self.before_last_layer(images.float().to(self.device).clamp(0, 1))
-        grid = (side // patch, side // patch)
-        return self._class_vectors(hidden), self._patch_vectors(hidden, grid=grid)
-
-    @property
-    def context_length(self) -> int:
-        """The most tokens of a prompt, its start and end among them, that the text tower takes."""
-        return int(self.model.config.text_config.max_position_embeddings)
-
-    def token_counts(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens each prompt has, uncut."""
-        return count_tokens(prompts, tokenizer=self.tokenizer, prepare=self._lowered)
 
     def _lowered(self, prompt: str) -> str:
         """In Python's lower case, as OpenAI's tokenizer has it: the fast tokenizer's has no final sigma."""
@@ -144,7 +93,7 @@ class ClipEncoder:
         features: Tensor = output.pooler_output
         return features
 
-    def before_last_layer(self, images: Tensor) -> Tensor:
+    def image_tokens(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) in [0, 1], sides multiples of the patch, to the input (b, 1 + n, c) of the last layer."""
         tower = self.model.vision_model
         pixels = normalise(images, mean=self.record.mean, std=self.record.std).to(self.dtype)
@@ -159,15 +108,15 @@ class ClipEncoder:
             hidden = layer(hidden, None)
         return hidden
 
-    def _class_vectors(self, hidden: Tensor) -> Tensor:
+    def _image_vectors(self, tokens: Tensor) -> Tensor:
         """Input (b, 1 + n, c) of the last layer to (b, d), by the class token."""
-        hidden = self.model.vision_model.encoder.layers[-1](hidden, None)
+        hidden = self.model.vision_model.encoder.layers[-1](tokens, None)
         return unit(self.to_text_space(hidden[:, 0]))
 
-    def _patch_vectors(self, hidden: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    def _patch_vectors(self, tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Input (b, 1 + h * w, c) of the last layer to (b, d, h, w), by the changed layer."""
         last = self.model.vision_model.encoder.layers[-1]
-        hidden = dense_last_layer(last, hidden, dense=self.dense, grid=grid, spread=self.spread)
+        hidden = dense_last_layer(last, tokens, dense=self.dense, grid=grid, spread=self.spread)
         return to_map(unit(self.to_text_space(hidden[:, 1:])), grid=grid)
 
     def to_text_space(self, tokens: Tensor) -> Tensor:
@@ -305,7 +254,7 @@ class ProxyClip:
         patch = self.clip.record.patch_size
         height, width = (nearest_multiple(side, of=patch) for side in images.shape[-2:])
         pixels = resize(images.to(self.clip.device), size=(height, width), mode="bilinear")
-        hidden = self.clip.before_last_layer(pixels)
+        hidden = self.clip.image_tokens(pixels)
         last = self.clip.model.vision_model.encoder.layers[-1]
         values = to_map(
             last.self_attn.v_proj(last.layer_norm1(hidden[:, 1:])), grid=(height // patch, width // patch)
