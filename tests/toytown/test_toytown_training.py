@@ -229,12 +229,15 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
     train.main(["clip", *common, "--rate", "0.5", "--start", str(tmp_path / "old")])
     train.main(["dino", "--out", str(tmp_path)])
     train.main(["sam", *common])
+    train.main(["sam", *common, "--rate", "0.25", "--start", str(tmp_path / "old")])
     clip = {"recipe": ClipRecipe(steps=7, scenes=9, rate=0.5, seed=2), "start": tmp_path / "old", "threads": 3}
-    sam = {"steps": 7, "scenes": 9, "start": None, "seed": 2, "threads": 3}
+    sam = {"steps": 7, "scenes": 9, "recipe": train_sam.FRESH, "start": None, "seed": 2, "threads": 3}
+    onward = {**sam, "recipe": replace(train_sam.ONWARD, rate=0.25), "start": tmp_path / "old"}
     assert seen == [
         (tmp_path, clip),
         (tmp_path, {"recipe": DinoRecipe(), "start": None, "threads": 1}),
         (tmp_path, sam),
+        (tmp_path, onward),
     ]
 
 

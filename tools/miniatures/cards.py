@@ -112,8 +112,8 @@ def _commands(kind: str, trained: dict[str, Any]) -> str:
     note = f" ({trained['note']})" if "note" in trained else ""
     if "before" not in recipe:
         return f"`{command}`{stopped}{note}"
-    rate = "" if kind == "sam" else f" --rate {recipe['rate']}"  # SAM's goes on at a rate of its own
-    return f"{_commands(kind, recipe['before'])}, then `{command}{rate} --start FOLDER-OF-THE-FIRST`{stopped}{note}"
+    onward = f"{command} --rate {recipe['rate']} --start FOLDER-OF-THE-FIRST"
+    return f"{_commands(kind, recipe['before'])}, then `{onward}`{stopped}{note}"
 
 
 def _seconds(trained: dict[str, Any]) -> int:

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
-    parser.add_argument("--rate", type=float, help="peak learning rate of clip and dino; else the recipe's")
+    parser.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
     parser.add_argument("--start", type=Path, help="folder of an earlier training to go on from")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.seed < 0:
         raise PatchwordError(f"--seed {chosen.seed}; it must be at least 0")
-    for name, models in (("rate", ("clip", "dino")), ("start", ("clip", "dino", "sam"))):
-        if getattr(chosen, name) is not None and chosen.model not in models:
-            raise PatchwordError(f"--{name} does not go with {chosen.model} (choose from {', '.join(models)})")
+    for name in ("rate", "start"):
+        if getattr(chosen, name) is not None and chosen.model == "cards":
+            raise PatchwordError(f"--{name} does not go with cards (choose from clip, dino, sam)")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from tools.miniatures.train_clip import ClipRecipe, train_clip
@@ -57,11 +57,13 @@ def _run(chosen: argparse.Namespace) -> None:
         dino = replace(DinoRecipe(seed=chosen.seed), **numbers)
         train_dino(chosen.out, recipe=dino, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "sam":
-        from tools.miniatures.train_sam import train_sam
+        from tools.miniatures.train_sam import FRESH, ONWARD, train_sam
 
-        train_sam(
-            chosen.out, **{"steps": 5000, **numbers}, start=chosen.start, seed=chosen.seed, threads=chosen.threads
-        )
+        rate = numbers.pop("rate", None)
+        usual = FRESH if chosen.start is None else ONWARD
+        sam = usual if rate is None else replace(usual, rate=rate)
+        numbers = {"steps": 5000, **numbers}
+        train_sam(chosen.out, **numbers, recipe=sam, start=chosen.start, seed=chosen.seed, threads=chosen.threads)
     else:
         from tools.miniatures.cards import write_cards
 
