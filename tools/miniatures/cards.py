@@ -38,9 +38,9 @@ def write_cards(folder: Path, *, scenes: int = 200) -> dict[str, Any]:
     clip = {style: measure_clip(folder / "clip", scenes=5 * scenes, style=style) for style in _STYLES}
     sam = {style: measure_sam(folder / "sam", scenes=scenes, style=style) for style in _STYLES}
     dino = measure_dino(folder / "dino", test=scenes)
-    _write(folder, kind="clip", body=_clip_body(clip))
-    _write(folder, kind="dino", body=_dino_body(dino, scenes=scenes))
-    _write(folder, kind="sam", body=_sam_body(sam))
+    _write(folder, kind="clip", body=_clip_body(clip), measured=clip["day"].accuracy)
+    _write(folder, kind="dino", body=_dino_body(dino, scenes=scenes), measured=dino.features)
+    _write(folder, kind="sam", body=_sam_body(sam), measured=sam["day"].all)
     numbers = {
         "scenes": scenes,
         "clip": {style: found.accuracy for style, found in clip.items()},
@@ -96,26 +96,38 @@ def _lowest(per_class: dict[str, float], *, count: int = 4) -> str:
     return ", ".join(f"{name} {value:.0%}" for name, value in lowest)
 
 
-def _write(folder: Path, *, kind: str, body: str) -> None:
+def _write(folder: Path, *, kind: str, body: str, measured: float) -> None:
     trained = json.loads((folder / kind / "train.json").read_text())
-    common = _COMMON.format(kind=kind, commands=_commands(kind, trained), seconds=_seconds(trained))
-    write_text(folder / kind / "README.md", body + common)
+    trained["measured"] = measured  # a training that goes on from this one keeps it: the card's curve
+    write_json(folder / kind / "train.json", trained)
+    runs = _runs(trained)
+    seconds = sum(int(run["seconds"]) for run in runs)
+    common = _COMMON.format(kind=kind, commands=", then ".join(_command(kind, run) for run in runs), seconds=seconds)
+    write_text(folder / kind / "README.md", body + _curve(runs) + common)
 
 
-def _commands(kind: str, trained: dict[str, Any]) -> str:
-    """What made the weights, one command for every training that went on from another."""
-    recipe = trained["recipe"]
-    steps = recipe.get("steps", trained["step"])
-    scenes = f" --scenes {recipe['scenes']}" if "scenes" in recipe else ""
-    command = f"python -m tools.miniatures.train {kind} --out FOLDER --steps {steps}{scenes} --seed {recipe['seed']}"
-    stopped = "" if steps == trained["step"] else f" stopped after {trained['step']} steps"
-    note = f" ({trained['note']})" if "note" in trained else ""
-    if "before" not in recipe:
-        return f"`{command}`{stopped}{note}"
-    onward = f"{command} --rate {recipe['rate']} --start FOLDER-OF-THE-FIRST"
-    return f"{_commands(kind, recipe['before'])}, then `{onward}`{stopped}{note}"
-
-
-def _seconds(trained: dict[str, Any]) -> int:
+def _runs(trained: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that made the weights, the first first, each of which went on from the one before."""
     before = trained["recipe"].get("before")
-    return int(trained["seconds"]) + (_seconds(before) if before else 0)
+    return [*(_runs(before) if before else []), trained]
+
+
+def _curve(runs: list[dict[str, Any]]) -> str:
+    """What was measured after each training, where it was, by the steps until then."""
+    steps, points = 0, []
+    for run in runs:
+        steps += run["step"]
+        if "measured" in run:
+            points.append(f"{run['measured']:.3f} after {steps:,} steps")
+    return f"\nFirst number of the table over the trainings: {', '.join(points)}.\n" if len(points) > 1 else ""
+
+
+def _command(kind: str, run: dict[str, Any]) -> str:
+    recipe = run["recipe"]
+    steps = recipe.get("steps", run["step"])
+    scenes = f" --scenes {recipe['scenes']}" if "scenes" in recipe else ""
+    onward = f" --rate {recipe['rate']} --start FOLDER-BEFORE" if "before" in recipe else ""
+    stopped = "" if steps == run["step"] else f" stopped after {run['step']} steps"
+    note = f" ({run['note']})" if "note" in run else ""
+    options = f"--steps {steps}{scenes} --seed {recipe['seed']}{onward}"
+    return f"`python -m tools.miniatures.train {kind} --out FOLDER {options}`{stopped}{note}"
