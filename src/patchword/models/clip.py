@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
-from patchword.models.image_text import TwoTowers
+from patchword.models.image_text import DualEncoder
 from patchword.models.pixels import interpolate_positions, nearest_multiple, normalise, resize, to_map, unit
 from patchword.models.protocols import ModelRecord, PatchEncoder, check_images
 from patchword.models.registry import Dense, Filter
@@ -31,7 +31,7 @@ from patchword.models.registry import Dense, Filter
 MOST_VALUES = 2**24  # similarities in memory at once; bounds memory, changes no result
 
 
-class ClipEncoder(TwoTowers):
+class ClipEncoder(DualEncoder):
     """`ImageTextEncoder` around a transformers `CLIPModel`.
 
     Args:

@@ -15,7 +15,7 @@ from patchword.models.registry import Filter
 from patchword.models.text_embeddings import count_tokens, encode_in_batches
 
 
-class TwoTowers(ABC):
+class DualEncoder(ABC):
     """`ImageTextEncoder` around a transformers model whose text side is in float32 and whose image side is in any type.
 
     Args:

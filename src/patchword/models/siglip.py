@@ -9,13 +9,13 @@ from torch import Tensor
 
 from patchword.errors import PatchwordError
 from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
-from patchword.models.image_text import TwoTowers
+from patchword.models.image_text import DualEncoder
 from patchword.models.pixels import interpolate_positions, normalise, to_map, unit
 from patchword.models.protocols import ModelRecord
 from patchword.models.registry import Filter
 
 
-class SiglipEncoder(TwoTowers):
+class SiglipEncoder(DualEncoder):
     """`ImageTextEncoder` around a transformers `SiglipModel`.
 
     Args:
