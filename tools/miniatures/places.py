@@ -33,12 +33,15 @@ class Visit:
 def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
     """Draw a place twice.
 
-    Of a thing the shape is the same; size, turn, side, colours, pattern and where it stands are not, and whether it is
-    day or dusk, and how ground and sky lie, is drawn for each visit alone.
+    A thing keeps its class and its shape. Its place, size, turn, mirroring, colours and pattern are drawn for each
+    visit alone, as are the ground, the sky and whether it is day or dusk. What finds no room is left out.
 
     Args:
         seed: of the place.
         size: side in pixels.
+
+    Returns:
+        the two visits.
     """
     place = np.random.default_rng(seed)
     setting = SETTINGS[int(place.integers(len(SETTINGS)))]
@@ -59,10 +62,8 @@ def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
     return visit(0), visit(1)
 
 
-def draw_visit_pool(
-    purpose: str, *, count: int, size: int = 192
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    """Draw places of one purpose.
+def draw_visit_pool(purpose: str, *, count: int, size: int = 192) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw places of one purpose, each twice.
 
     Args:
         purpose: whose seeds; see `world.PURPOSES`.

@@ -17,7 +17,7 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
 - a patch answers to the region of the other view that it lies in, as in DetCon (arXiv 2103.10957): a thing or a
   stretch of ground, whose outline is the drawn one. Which class a region has is never told;
 - in every other step the other view is of another visit to the same place (`places.py`): its things stand elsewhere,
-  painted anew and perhaps at dusk, so that their shape alone says which is which;
+  painted anew and perhaps at dusk, so that it is mostly their shape that says which is which;
 - the first layer starts from the pictures' own patches (`start.py`) and not from random weights.
 """
 

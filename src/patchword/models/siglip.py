@@ -11,22 +11,10 @@ from patchword.errors import PatchwordError
 from patchword.models.checkpoint import Adapter, Loaded, load_tokenizer, side_of
 from patchword.models.image_text import DualEncoder
 from patchword.models.pixels import interpolate_positions, normalise, to_map, unit
-from patchword.models.protocols import ModelRecord
-from patchword.models.registry import Filter
 
 
 class SiglipEncoder(DualEncoder):
-    """`ImageTextEncoder` around a transformers `SiglipModel`.
-
-    Args:
-        model: a `SiglipModel` in evaluation mode on its device, its text side in float32, its image side in any type.
-        tokenizer: its tokenizer.
-        record: what is known of the checkpoint.
-        resample: filter that resizes images to the model's input.
-    """
-
-    def __init__(self, model: Any, *, tokenizer: Any, record: ModelRecord, resample: Filter = "bilinear") -> None:
-        super().__init__(model, tokenizer=tokenizer, record=record, resample=resample)
+    """`ImageTextEncoder` around a transformers `SiglipModel`; the arguments are those of `DualEncoder`."""
 
     def _image_vectors(self, tokens: Tensor) -> Tensor:
         return unit(self.model.vision_model.head(tokens))
