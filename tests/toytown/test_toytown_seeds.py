@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -20,7 +21,17 @@ from patchword.errors import PatchwordError
 from patchword.toytown import demo, demo_scenes
 from patchword.toytown.world import PURPOSES, RANGE, Scene, draw_scene, scene_seed
 from tools import miniatures
-from tools.miniatures import measure_clip, measure_dino, measure_sam, places, pool, train_clip, train_dino, train_sam
+from tools.miniatures import (
+    measure_clip,
+    measure_dino,
+    measure_sam,
+    places,
+    pool,
+    train_clip,
+    train_dino,
+    train_distill,
+    train_sam,
+)
 
 purposes = st.sampled_from(PURPOSES)
 indices = st.integers(0, RANGE - 1)
@@ -99,6 +110,13 @@ def _train_dino(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     train_dino.train_dino(folder, recipe=train_dino.DinoRecipe(scenes=3))
 
 
+def _train_distill(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    sizes = dict.fromkeys(train_dino.SIZES, 1)
+    (folder / "train.json").write_text(json.dumps({"recipe": sizes}))
+    monkeypatch.setattr(train_distill, "_targets", stop)
+    train_distill.train_distill(folder, recipe=train_distill.DistillRecipe(scenes=2), start=folder)
+
+
 def _train_sam(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     def probe(**named: Any) -> Any:
         measure_sam.draw_probes(**named)
@@ -154,6 +172,7 @@ def _demo(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     [
         (_train_clip, {"train-clip"}),
         (_train_dino, {"train-dino"}),
+        (_train_distill, {"train-dino"}),
         (_train_sam, {"train-sam", "validate"}),
         (_measure_clip, {"validate"}),
         (_measure_dino, {"probe", "validate"}),
@@ -198,7 +217,12 @@ def test_every_scene_is_drawn_from_the_seed_of_a_purpose() -> None:
 
 
 def test_no_training_file_names_another_use() -> None:
-    allowed = {"train_clip.py": {"train-clip"}, "train_dino.py": {"train-dino"}, "train_sam.py": {"train-sam"}}
+    allowed = {
+        "train_clip.py": {"train-clip"},
+        "train_dino.py": {"train-dino"},
+        "train_distill.py": {"train-dino"},
+        "train_sam.py": {"train-sam"},
+    }
     named: dict[str, set[str]] = {}
     for file, call in calls("draw_pool") + calls("draw_visit_pool"):
         assert isinstance(call.args[0], ast.Constant), file

@@ -68,7 +68,9 @@ def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
         "# Miniature DINOv2\n\nA `Dinov2Model` trained on Toytown scenes in the manner of DINO and iBOT, with contrast "
         "among patches and among regions in the place of prototypes (`train_dino.py` says what differs and why). It "
         "learns which pixels belong together from the drawn outlines, and from two drawings of every place that things "
-        "stay the same when they are moved, painted anew or seen at dusk; it never sees a class or a caption.\n\n"
+        "stay the same when they are moved, painted anew or seen at dusk. Then it was distilled from itself: from one "
+        "look at a whole picture it tells what it had said of small windows (`train_distill.py`). It never sees a "
+        "class or a caption.\n\n"
         "| linear probe of patch classes | mean class accuracy | aim |\n|---|---|---|\n"
         f"| this model | {measured.features:.1%} | 80 % |\n"
         f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"
@@ -130,4 +132,5 @@ def _command(kind: str, run: dict[str, Any]) -> str:
     stopped = "" if steps == run["step"] else f" stopped after {run['step']} steps"
     note = f" ({run['note']})" if "note" in run else ""
     options = f"--steps {steps}{scenes} --seed {recipe['seed']}{onward}"
-    return f"`python -m tools.miniatures.train {kind} --out FOLDER {options}`{stopped}{note}"
+    training = "distill" if "window" in recipe else kind
+    return f"`python -m tools.miniatures.train {training} --out FOLDER {options}`{stopped}{note}"

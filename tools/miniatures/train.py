@@ -1,6 +1,7 @@
 """Train the miniature models again: `python -m tools.miniatures.train clip --out FOLDER`, likewise `dino` and `sam`.
 
-`cards` measures the three and writes a card beside each.
+`distill` trains the miniature DINOv2 on: it learns to say of a whole picture what it says of small windows. `cards`
+measures the three and writes a card beside each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m tools.miniatures.train", description=__doc__)
     parser.add_argument(
-        "model", choices=["clip", "dino", "sam", "cards"], help="what to train; cards measures what is there"
+        "model",
+        choices=["clip", "dino", "distill", "sam", "cards"],
+        help="what to train; distill is the DINOv2's second training, and cards measures what is there",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; for cards, of all three")
     parser.add_argument("--steps", type=int, help="optimiser steps; the recipe's own without it")
@@ -44,7 +47,7 @@ def _run(chosen: argparse.Namespace) -> None:
         raise PatchwordError(f"--seed {chosen.seed}; it must be at least 0")
     for name in ("rate", "start"):
         if getattr(chosen, name) is not None and chosen.model == "cards":
-            raise PatchwordError(f"--{name} does not go with cards (choose from clip, dino, sam)")
+            raise PatchwordError(f"--{name} does not go with cards (choose from clip, dino, distill, sam)")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from tools.miniatures.train_clip import ClipRecipe, train_clip
@@ -56,6 +59,11 @@ def _run(chosen: argparse.Namespace) -> None:
 
         dino = replace(DinoRecipe(seed=chosen.seed), **numbers)
         train_dino(chosen.out, recipe=dino, start=chosen.start, threads=chosen.threads)
+    elif chosen.model == "distill":
+        from tools.miniatures.train_distill import DistillRecipe, train_distill
+
+        distill = replace(DistillRecipe(seed=chosen.seed), **numbers)
+        train_distill(chosen.out, recipe=distill, start=chosen.start, threads=chosen.threads)
     elif chosen.model == "sam":
         from tools.miniatures.train_sam import FRESH, ONWARD, train_sam
 

@@ -52,12 +52,14 @@ from tools.miniatures.start import start_from_patches
 from tools.miniatures.views import recolour
 
 if TYPE_CHECKING:
-    from transformers import Dinov2Config
+    from transformers import Dinov2Config, Dinov2Model
 
 _log = logging.getLogger(__name__)
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-_SIZES = ("hidden", "layers", "heads", "view")
+_SCENE = 192  # side in pixels of what the model is shown
+SIZES = ("hidden", "layers", "heads", "view")
+"""Numbers of the recipe that a training that goes on from another has in common with it."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ def _steps(pool: Tensor, regions: Tensor, recipe: DinoRecipe, generator: torch.G
         )
 
 
-def _normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor) -> Tensor:
+    """Standardise the channels of images (b, 3, h, w) in [0, 1] as the model expects."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (images - mean) / std
 
@@ -247,7 +250,7 @@ def train_dino(
     check_counts("training the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
     before = None
     if start is not None:
-        before = earlier_run(start, what="miniature DINOv2", recipe=asdict(recipe), sizes=_SIZES)
+        before = earlier_run(start, what="miniature DINOv2", recipe=asdict(recipe), sizes=SIZES)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -257,14 +260,12 @@ def train_dino(
     sample = pool[:300, 0].permute(0, 3, 1, 2).float() / 255
     spectra = local_spectrum(sample).flatten(0, 1)
     scaling = (spectra.mean(0), spectra.std(0))
-    student, teacher = _pair(recipe, images=_normalise(recolour(sample, generator=generator)), start=start)
-    optimiser = _optimiser(student, recipe)
+    student, teacher = _pair(recipe, images=normalise(recolour(sample, generator=generator)), start=start)
+    optimiser = make_optimiser(student, rate=recipe.rate, weight_decay=recipe.weight_decay)
     _log.info("%d places drawn in %.0f s", len(pool), time.monotonic() - started)
     for number, step in enumerate(_steps(pool, regions, recipe, generator)):
-        falling = 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * min(1.0, (number + 1) / recipe.warmup) * (0.02 + 0.98 * falling)
-        step = replace(step, coloured=_normalise(step.coloured))
+        falling = set_rate(optimiser, number, steps=recipe.steps, rate=recipe.rate, warmup=recipe.warmup)
+        step = replace(step, coloured=normalise(step.coloured))
         losses = _losses(student, teacher, step, recipe=recipe, scaling=scaling, generator=generator)
         across, hidden, belonging, around, texture = losses
         optimiser.zero_grad(set_to_none=True)
@@ -280,7 +281,7 @@ def train_dino(
             _log.info("step %d [%.0f s] across %.3f hidden %.3f regions %.3f around %.3f texture %.3f", *numbers)
         if (number + 1) % save_every == 0 or number + 1 == recipe.steps:
             seconds = time.monotonic() - started
-            save_dino(out, teacher.backbone, recipe=recipe, step=number + 1, seconds=seconds, before=before)
+            save_dino(out, teacher.backbone, recipe=asdict(recipe), step=number + 1, seconds=seconds, before=before)
 
 
 def _pair(recipe: DinoRecipe, *, images: Tensor, start: Path | None) -> tuple[_Network, _Network]:
@@ -304,20 +305,40 @@ def _pair(recipe: DinoRecipe, *, images: Tensor, start: Path | None) -> tuple[_N
     return student, teacher
 
 
-def _optimiser(student: nn.Module, recipe: DinoRecipe) -> torch.optim.Optimizer:
+def make_optimiser(student: nn.Module, *, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices only."""
     weights = list(student.parameters())
     groups: list[dict[str, Any]] = [
-        {"params": [part for part in weights if part.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [part for part in weights if part.ndim > 1], "weight_decay": weight_decay},
         {"params": [part for part in weights if part.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, step: int, *, steps: int, rate: float, warmup: int) -> float:
+    """Set the learning rate of a step: rising for the warmup, falling along a cosine to a fiftieth of the peak.
+
+    Args:
+        optimiser: all of whose groups get it.
+        step: from 0.
+        steps: of the whole run.
+        rate: the peak.
+        warmup: steps of rising.
+
+    Returns:
+        how much of the cosine is left, 1 at the start and 0 at the end.
+    """
+    falling = 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in optimiser.param_groups:
+        group["lr"] = rate * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * falling)
+    return falling
 
 
 def save_dino(
     out: Path,
-    backbone: nn.Module,
+    backbone: Dinov2Model,
     *,
-    recipe: DinoRecipe,
+    recipe: dict[str, Any],
     step: int,
     seconds: float,
     before: dict[str, Any] | None = None,
@@ -334,7 +355,7 @@ def save_dino(
     """
     from transformers import Dinov2Model
 
-    model = Dinov2Model(dino_config(recipe))
+    model = Dinov2Model(backbone.config)
     model.load_state_dict(backbone.state_dict())
     preprocessing = {
         "image_processor_type": "BitImageProcessor",
@@ -342,9 +363,9 @@ def save_dino(
         "rescale_factor": 1 / 255,
         "image_mean": list(MEAN),
         "image_std": list(STD),
-        "size": {"shortest_edge": recipe.final_view},
-        "crop_size": {"height": recipe.final_view, "width": recipe.final_view},
+        "size": {"shortest_edge": _SCENE},
+        "crop_size": {"height": _SCENE, "width": _SCENE},
     }
     save_checkpoint(
-        model, out=out, preprocessing=preprocessing, recipe=asdict(recipe), step=step, seconds=seconds, before=before
+        model, out=out, preprocessing=preprocessing, recipe=recipe, step=step, seconds=seconds, before=before
     )

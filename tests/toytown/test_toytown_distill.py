@@ -1,0 +1,142 @@
+"""The miniature DINOv2 learns to say of a whole picture what it says of small windows."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from patchword.errors import PatchwordError
+from patchword.models.loading import load_patch_encoder
+from tools.miniatures import cards, train
+from tools.miniatures.train_dino import DinoRecipe, train_dino
+from tools.miniatures.train_distill import DistillRecipe, train_distill, window_features
+
+DINO = DinoRecipe(
+    steps=2, scenes=4, batch=4, view=32, final_view=32, hidden=32, layers=1, contrasted=32, warmup=1, rate=1e-3
+)
+DISTILL = DistillRecipe(steps=3, scenes=2, batch=2, window=32, stride=32, warmup=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("distill") / "dino"
+    train_dino(out, recipe=DINO)
+    return out
+
+
+@pytest.fixture(scope="module")
+def distilled(dino: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("distill") / "distilled"
+    train_distill(out, recipe=DISTILL, start=dino)
+    return out
+
+
+class Placed(nn.Module):
+    """Says of every patch its mean brightness, and which patch of what it is shown it is."""
+
+    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+        brightness = functional.avg_pool2d(pixel_values.mean(1), 8).flatten(1)  # (b, n)
+        number = torch.arange(brightness.shape[1]).float().expand_as(brightness)
+        tokens = torch.stack([brightness, number], dim=-1)
+        return SimpleNamespace(last_hidden_state=torch.cat([torch.full_like(tokens[:, :1], 99.0), tokens], dim=1))
+
+
+def test_a_patch_is_the_mean_over_the_windows_that_show_it() -> None:
+    images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = window_features(Placed(), images, window=24, stride=16)  # windows begin at patches 0 and 2
+    assert found.shape == (2, 5, 5, 2)
+    fade = [0.5, 1.0, 0.5]
+    for image in range(2):
+        for row in range(5):
+            for column in range(5):
+                patch = images[image, :, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
+                said, weights = [], []
+                for top in (0, 2):
+                    for left in (0, 2):
+                        down, across = row - top, column - left
+                        if 0 <= down < 3 and 0 <= across < 3:
+                            said.append(down * 3 + across)
+                            weights.append(fade[down] * fade[across] + 0.01)
+                mean = sum(w * s for w, s in zip(weights, said, strict=True)) / sum(weights)
+                assert found[image, row, column, 1].item() == pytest.approx(mean, rel=1e-4)
+                assert found[image, row, column, 0].item() == pytest.approx(patch.mean().item(), abs=5e-3)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(20, 8), (24, 12), (16, 24), (24, 24), (48, 8)])
+def test_windows_that_leave_something_out_are_refused(window: int, stride: int) -> None:
+    with pytest.raises(PatchwordError, match=f"windows of {window} pixels every {stride} do not cover 40"):
+        window_features(Placed(), torch.zeros(1, 3, 40, 40), window=window, stride=stride)
+
+
+def test_the_same_recipe_gives_the_same_weights(dino: Path, distilled: Path, tmp_path: Path) -> None:
+    train_distill(tmp_path / "again", recipe=DISTILL, start=dino, save_every=1)
+    weights = (distilled / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights
+    train_distill(tmp_path / "other", recipe=replace(DISTILL, seed=1), start=dino)
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != weights
+
+
+def test_without_a_rate_nothing_moves(dino: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    train_distill(tmp_path / "still", recipe=replace(DISTILL, rate=0.0), start=dino)
+    first, same = (load_file(folder / "model.safetensors") for folder in (dino, tmp_path / "still"))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    for name in ("config.json", "preprocessor_config.json"):
+        assert json.loads((tmp_path / "still" / name).read_text()) == json.loads((dino / name).read_text())
+
+
+def test_one_look_comes_nearer_to_what_windows_say(
+    dino: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(DISTILL, steps=60, rate=3e-3, warmup=10)
+    with caplog.at_level(logging.INFO):
+        train_distill(tmp_path / "nearer", recipe=recipe, start=dino, log_every=1)
+    losses = [float(line.split("loss ")[1]) for line in caplog.messages if "loss" in line]
+    assert len(losses) == 60
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path, tmp_path: Path) -> None:
+    assert load_patch_encoder(str(distilled), device="cpu").record.dim == 32
+    record = json.loads((distilled / "train.json").read_text())
+    assert record["recipe"]["before"]["step"] == 2
+    train_dino(tmp_path / "on", recipe=DINO, start=distilled)
+    runs = cards._runs(json.loads((tmp_path / "on" / "train.json").read_text()))
+    assert [cards._command("dino", run).split(" --out")[0].split()[-1] for run in runs] == ["dino", "distill", "dino"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "distilling needs --start"),
+        (["--start", "old"], "no training of the miniature DINOv2 in old"),
+        (["--steps", "0", "--start", "old"], "steps 0; it must be at least 1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train.main(["distill", "--out", str(tmp_path / "out"), *arguments])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,186 @@
+"""Teach the miniature DINOv2 to say of a whole picture what it says of small windows; no class and no caption.
+
+The model of `train_dino.py` says more of a small window than of a whole picture: its features of windows of 48 pixels,
+averaged where windows overlap, tell classes apart far better than its features of all 192 pixels. A hundred windows
+cost six times one look, so the model is distilled from itself: the teacher is the model as it was, frozen, which sees
+the windows of the clean picture; the student starts from the same weights, sees the whole picture recoloured, and
+predicts the teacher's averages by a linear head that is not kept. Denoising Vision Transformers (arXiv 2401.02957)
+learn from many shifted looks at a picture, too, but by a neural field for each picture and a block of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from patchword.errors import PatchwordError
+from tools.miniatures.checkpoints import check_counts, earlier_run
+from tools.miniatures.dino_targets import PATCH
+from tools.miniatures.places import draw_visit_pool
+from tools.miniatures.train_dino import SIZES, make_optimiser, normalise, save_dino, set_rate
+from tools.miniatures.views import recolour
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """The numbers of the training run.
+
+    Attributes:
+        steps: optimiser steps.
+        scenes: places drawn for the pool, two pictures of each.
+        batch: pictures a step.
+        window: side in pixels of what the teacher sees, a multiple of the patch.
+        stride: pixels between windows, a multiple of the patch.
+        rate: peak learning rate of AdamW; it falls along a cosine to a fiftieth.
+        warmup: steps of rising learning rate.
+        weight_decay: of AdamW, on matrices.
+        momentum: of the moving average that is kept, at the start; it rises to 0.9995.
+        seed: of every choice.
+    """
+
+    steps: int = 1800
+    scenes: int = 2000
+    batch: int = 16
+    window: int = 48
+    stride: int = 16
+    rate: float = 1e-3
+    warmup: int = 60
+    weight_decay: float = 0.04
+    momentum: float = 0.98
+    seed: int = 0
+
+
+def train_distill(
+    out: Path,
+    *,
+    recipe: DistillRecipe,
+    start: Path | None,
+    threads: int = 1,
+    log_every: int = 50,
+    save_every: int = 200,
+) -> None:
+    """Distil the windows of an earlier training into one look, and save the model in the hub's format.
+
+    Args:
+        out: folder for config.json, model.safetensors (half precision), preprocessor_config.json and train.json, which
+            says how far the weights were trained.
+        recipe: the numbers of the run.
+        start: folder of the earlier training.
+        threads: processor threads; another number may change the last digits.
+        log_every, save_every: steps between lines of progress and between snapshots.
+
+    Raises:
+        PatchwordError: on a count below 1, or without an earlier training.
+    """
+    from transformers import Dinov2Model
+
+    counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
+    check_counts("distilling the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
+    if start is None:
+        raise PatchwordError("distilling needs --start, the folder of a miniature DINOv2 that was trained")
+    before = earlier_run(start, what="miniature DINOv2", recipe={}, sizes=())
+    sizes = {name: before["recipe"][name] for name in SIZES}
+    torch.set_num_threads(threads)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    started = time.monotonic()
+    pictures, _ = draw_visit_pool("train-dino", count=recipe.scenes)
+    targets = torch.from_numpy(_targets(start, pictures, recipe=recipe))
+    pool = torch.from_numpy(pictures).flatten(0, 1)  # (2n, h, h, 3)
+    _log.info("%d places drawn and seen by windows in %.0f s", recipe.scenes, time.monotonic() - started)
+    sample = targets[:300].float().flatten(0, 2)
+    mean, deviation = sample.mean(0), sample.std(0)
+    student = nn.ModuleDict(
+        {
+            "backbone": Dinov2Model.from_pretrained(start, dtype=torch.float32, attn_implementation="eager"),
+            "head": nn.Linear(targets.shape[-1], targets.shape[-1]),
+        }
+    )
+    kept = Dinov2Model.from_pretrained(start, dtype=torch.float32).requires_grad_(False)
+    optimiser = make_optimiser(student, rate=recipe.rate, weight_decay=recipe.weight_decay)
+    for step in range(recipe.steps):
+        falling = set_rate(optimiser, step, steps=recipe.steps, rate=recipe.rate, warmup=recipe.warmup)
+        chosen = torch.randint(len(pool), (recipe.batch,), generator=generator)
+        images = normalise(recolour(pool[chosen].permute(0, 3, 1, 2).float() / 255, generator=generator))
+        wanted = (targets[chosen].float() - mean) / deviation  # (b, h/8, w/8, d)
+        flipped = (torch.rand(recipe.batch, generator=generator) < 0.5)[:, None, None, None]
+        images = torch.where(flipped, images.flip(-1), images)
+        wanted = torch.where(flipped, wanted.flip(2), wanted)
+        with torch.autocast("cpu", torch.bfloat16):
+            said = student["head"](student["backbone"](pixel_values=images).last_hidden_state[:, 1:]).float()
+        loss = functional.mse_loss(said, wanted.flatten(1, 2))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(student.parameters(), 3.0)
+        optimiser.step()
+        momentum = 0.9995 - (0.9995 - recipe.momentum) * falling
+        with torch.no_grad():
+            for average, weight in zip(kept.parameters(), student["backbone"].parameters(), strict=True):
+                average.lerp_(weight, 1 - momentum)
+        seconds = time.monotonic() - started
+        if step % log_every == 0:
+            _log.info("step %d [%.0f s] loss %.4f", step, seconds, loss.item())
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
+            record = {**asdict(recipe), **sizes}
+            save_dino(out, kept, recipe=record, step=step + 1, seconds=seconds, before=before)
+
+
+def _targets(folder: Path, pictures: NDArray[np.uint8], *, recipe: DistillRecipe) -> NDArray[np.float16]:
+    """What the teacher says of pictures (n, 2, h, h, 3) by windows, (2n, h/8, h/8, d)."""
+    from transformers import Dinov2Model
+
+    teacher = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
+    found = []
+    for place in pictures:
+        images = normalise(torch.from_numpy(place).permute(0, 3, 1, 2).float() / 255)
+        found.append(window_features(teacher, images, window=recipe.window, stride=recipe.stride).half().numpy())
+    return np.concatenate(found)
+
+
+@torch.inference_mode()
+def window_features(model: nn.Module, images: Tensor, *, window: int, stride: int) -> Tensor:
+    """A model's patch features of square windows, averaged where these overlap, a window's middle counting most.
+
+    Args:
+        model: a DINOv2.
+        images: (b, 3, h, h) normalised, its side a multiple of the patch.
+        window: side of the windows in pixels, a multiple of the patch; not above h.
+        stride: pixels between them, a multiple of the patch.
+
+    Returns:
+        (b, h/8, h/8, d).
+
+    Raises:
+        PatchwordError: where windows leave a patch out.
+    """
+    height, side = images.shape[-1], window // PATCH
+    starts = range(0, height - window + 1, stride)
+    if window % PATCH or stride % PATCH or stride > window or not starts or starts[-1] + window != height:
+        raise PatchwordError(
+            f"windows of {window} pixels every {stride} do not cover {height} pixels by patches of {PATCH}; "
+            "choose multiples of the patch, and a stride that divides what is left beside one window"
+        )
+    places = [(top, left) for top in starts for left in starts]
+    views = torch.cat([images[:, :, top : top + window, left : left + window] for top, left in places])
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model(pixel_values=views).last_hidden_state[:, 1:].float()
+    maps = features.transpose(1, 2).unflatten(2, (side, side)).unflatten(0, (-1, len(images)))  # (windows, b, d, k, k)
+    fade = torch.hann_window(side + 2, periodic=False)[1:-1]
+    weight = fade[:, None] * fade + 0.01
+    total = torch.zeros(len(images), maps.shape[2], height // PATCH, height // PATCH)
+    weights = torch.zeros(height // PATCH, height // PATCH)
+    for (top, left), each in zip(places, maps, strict=True):
+        rows, columns = (slice(start // PATCH, start // PATCH + side) for start in (top, left))
+        total[..., rows, columns] += each * weight
+        weights[rows, columns] += weight
+    return (total / weights).permute(0, 2, 3, 1)
