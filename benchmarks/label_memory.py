@@ -49,7 +49,7 @@ def measure(scratch: Path, *, counts: tuple[int, ...], runs: int) -> list[Peak]:
     """Label the first so many scenes, for each count, in rounds."""
     command = ["label", str(scratch / "scenes"), "--classes", ", ".join(SEEN), "-o", str(scratch / "labels")]
     command += ["--overwrite", "--image-text", str(CLIP), "--mask-generator", str(SAM), *QUICK]
-    stages = {count: [] for count in counts}  # type: dict[int, list[tuple[int, float]]]
+    stages: dict[int, list[tuple[int, float]]] = {count: [] for count in counts}
     for _ in range(runs):
         for count in counts:
             stage = run(f"label {count}", [*command, "--limit", str(count)], photographs=count)

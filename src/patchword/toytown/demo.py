@@ -26,7 +26,7 @@ from patchword.runs.progress import Progress
 from patchword.toytown import miniatures
 from patchword.toytown.classes import SEEN, UNSEEN
 from patchword.toytown.demo_compare import Comparison, compare_all
-from patchword.toytown.demo_report import Pictures, render
+from patchword.toytown.demo_report import Panel, Pictures, render
 from patchword.toytown.demo_scenes import ALL, SIZE, Place
 from patchword.toytown.demo_work import (
     Workers,
@@ -245,7 +245,7 @@ class _Run:
         names = SEEN
         dense = dense_segmenter()
         aligned, oracle = (patchword.load(self.folder / name, device="cpu") for name in ("model", "oracle"))
-        rows = {"labelling": [], "day": [], "dusk": []}  # type: dict[str, list[list[tuple[str, Image.Image, LabelMap | None]]]]
+        rows: dict[str, list[list[Panel]]] = {"labelling": [], "day": [], "dusk": []}
         for path in labelled:
             image = Image.open(path)
             made = LabelMap.load(self.folder / "labels" / "masks" / f"{path.name}.png", names=names)
