@@ -1,4 +1,4 @@
-"""The miniature DINOv2 learns to say of a whole picture what it says of small windows."""
+"""The miniature DINOv2 is distilled: features of the whole image learn from those of small windows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from patchword.errors import PatchwordError
 from patchword.models.loading import load_patch_encoder
+from patchword.toytown import miniatures
 from tools.miniatures import cards, train
 from tools.miniatures.train_dino import DinoRecipe, train_dino
 from tools.miniatures.train_distill import DistillRecipe, train_distill, window_features
@@ -102,7 +103,7 @@ def test_without_a_rate_nothing_moves(dino: Path, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "still" / name).read_text()) == json.loads((dino / name).read_text())
 
 
-def test_one_look_comes_nearer_to_what_windows_say(
+def test_the_whole_image_comes_nearer_to_the_windows(
     dino: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = replace(DISTILL, steps=60, rate=3e-3, warmup=10)
@@ -127,6 +128,8 @@ def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path,
     [
         ([], "distilling needs --start"),
         (["--start", "old"], "no training of the miniature DINOv2 in old"),
+        (["--start", str(miniatures.CLIP)], "its train.json does not state view"),
+        (["--start", str(miniatures.SAM)], "its train.json does not state hidden"),
         (["--steps", "0", "--start", "old"], "steps 0; it must be at least 1"),
     ],
 )

@@ -16,6 +16,7 @@ import torch
 
 from patchword.errors import PatchwordError
 from patchword.models.loading import load_image_text, load_patch_encoder
+from patchword.toytown import miniatures
 from tools.miniatures import train, train_clip, train_dino, train_sam
 from tools.miniatures.train_clip import ClipRecipe
 from tools.miniatures.train_dino import DinoRecipe
@@ -247,6 +248,7 @@ def test_the_command_passes_its_numbers_on(monkeypatch: pytest.MonkeyPatch, tmp_
         (["--steps", "0"], "steps 0; it must be at least 1"),
         (["--seed", "-1"], "--seed -1; it must be at least 0"),
         (["--start", "old"], "no training of the miniature DINOv2 in old"),
+        (["--start", str(miniatures.SAM)], "its train.json does not state hidden"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

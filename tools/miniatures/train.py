@@ -1,7 +1,7 @@
 """Train the miniature models again: `python -m tools.miniatures.train clip --out FOLDER`, likewise `dino` and `sam`.
 
-`distill` trains the miniature DINOv2 on: it learns to say of a whole picture what it says of small windows. `cards`
-measures the three and writes a card beside each.
+`distill` trains the miniature DINOv2 on, by the features of its own small windows. `cards` measures the three and
+writes a card beside each.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ What deviates from DINOv2's own recipe, because the budget is thousands of steps
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.miniatures.checkpoints import check_counts, earlier_run, save_checkpoint
+from tools.miniatures.checkpoints import check_counts, earlier_run, make_optimiser, save_checkpoint, set_rate
 from tools.miniatures.dino_steps import DinoStep, draw_step
 from tools.miniatures.dino_targets import (
     PATCH,
@@ -303,35 +302,6 @@ def _pair(recipe: DinoRecipe, *, images: Tensor, start: Path | None) -> tuple[_N
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     return student, teacher
-
-
-def make_optimiser(student: nn.Module, *, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only."""
-    weights = list(student.parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": [part for part in weights if part.ndim > 1], "weight_decay": weight_decay},
-        {"params": [part for part in weights if part.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-
-
-def set_rate(optimiser: torch.optim.Optimizer, step: int, *, steps: int, rate: float, warmup: int) -> float:
-    """Set the learning rate of a step: rising for the warmup, falling along a cosine to a fiftieth of the peak.
-
-    Args:
-        optimiser: all of whose groups get it.
-        step: from 0.
-        steps: of the whole run.
-        rate: the peak.
-        warmup: steps of rising.
-
-    Returns:
-        how much of the cosine is left, 1 at the start and 0 at the end.
-    """
-    falling = 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimiser.param_groups:
-        group["lr"] = rate * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * falling)
-    return falling
 
 
 def save_dino(

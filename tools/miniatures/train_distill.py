@@ -1,11 +1,11 @@
-"""Teach the miniature DINOv2 to say of a whole picture what it says of small windows; no class and no caption.
+"""Self-distillation of the miniature DINOv2: features of the whole image learn from those of small windows.
 
-The model of `train_dino.py` says more of a small window than of a whole picture: its features of windows of 48 pixels,
-averaged where windows overlap, tell classes apart far better than its features of all 192 pixels. A hundred windows
-cost six times one look, so the model is distilled from itself: the teacher is the model as it was, frozen, which sees
-the windows of the clean picture; the student starts from the same weights, sees the whole picture recoloured, and
-predicts the teacher's averages by a linear head that is not kept. Denoising Vision Transformers (arXiv 2401.02957)
-learn from many shifted looks at a picture, too, but by a neural field for each picture and a block of their own.
+The model of `train_dino.py` has better features in small windows than in a whole image: averaged where windows of 48
+pixels overlap, they tell classes apart far better than one forward pass over all 192 pixels. A hundred windows cost
+six times that pass, so the model is distilled from itself. The teacher is the earlier model, frozen, on windows of the
+clean image. The student starts from the same weights, gets the whole image recoloured, and predicts the teacher's
+averages by a linear head that is not kept. No class and no caption takes part. Denoising Vision Transformers (arXiv
+2401.02957) learn from many shifted crops of an image, too, but by a neural field for each image and an added block.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from tools.miniatures.checkpoints import check_counts, earlier_run
+from tools.miniatures.checkpoints import check_counts, earlier_run, make_optimiser, set_rate
 from tools.miniatures.dino_targets import PATCH
 from tools.miniatures.places import draw_visit_pool
-from tools.miniatures.train_dino import SIZES, make_optimiser, normalise, save_dino, set_rate
+from tools.miniatures.train_dino import SIZES, normalise, save_dino
 from tools.miniatures.views import recolour
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def train_distill(
     log_every: int = 50,
     save_every: int = 200,
 ) -> None:
-    """Distil the windows of an earlier training into one look, and save the model in the hub's format.
+    """Distil an earlier model's features of windows into one pass over the image, and save it in the hub's format.
 
     Args:
         out: folder for config.json, model.safetensors (half precision), preprocessor_config.json and train.json, which
@@ -80,15 +80,17 @@ def train_distill(
         log_every, save_every: steps between lines of progress and between snapshots.
 
     Raises:
-        PatchwordError: on a count below 1, or without an earlier training.
+        PatchwordError: on a count below 1, without an earlier training of a DINOv2, or on windows that do not cover a
+            picture.
     """
     from transformers import Dinov2Model
 
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
+    counts |= {"window": recipe.window, "stride": recipe.stride}
     check_counts("distilling the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
     if start is None:
         raise PatchwordError("distilling needs --start, the folder of a miniature DINOv2 that was trained")
-    before = earlier_run(start, what="miniature DINOv2", recipe={}, sizes=())
+    before = earlier_run(start, what="miniature DINOv2", sizes=SIZES)
     sizes = {name: before["recipe"][name] for name in SIZES}
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -97,7 +99,7 @@ def train_distill(
     pictures, _ = draw_visit_pool("train-dino", count=recipe.scenes)
     targets = torch.from_numpy(_targets(start, pictures, recipe=recipe))
     pool = torch.from_numpy(pictures).flatten(0, 1)  # (2n, h, h, 3)
-    _log.info("%d places drawn and seen by windows in %.0f s", recipe.scenes, time.monotonic() - started)
+    _log.info("%d places drawn, and features of windows computed, in %.0f s", recipe.scenes, time.monotonic() - started)
     sample = targets[:300].float().flatten(0, 2)
     mean, deviation = sample.mean(0), sample.std(0)
     student = nn.ModuleDict(
@@ -136,7 +138,7 @@ def train_distill(
 
 
 def _targets(folder: Path, pictures: NDArray[np.uint8], *, recipe: DistillRecipe) -> NDArray[np.float16]:
-    """What the teacher says of pictures (n, 2, h, h, 3) by windows, (2n, h/8, h/8, d)."""
+    """The teacher's window features of pictures (n, 2, h, h, 3): (2n, h/8, h/8, d)."""
     from transformers import Dinov2Model
 
     teacher = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
@@ -161,7 +163,7 @@ def window_features(model: nn.Module, images: Tensor, *, window: int, stride: in
         (b, h/8, h/8, d).
 
     Raises:
-        PatchwordError: where windows leave a patch out.
+        PatchwordError: on windows that leave a patch out, or are not made of whole patches.
     """
     height, side = images.shape[-1], window // PATCH
     starts = range(0, height - window + 1, stride)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from patchword.data.folders import write_json
 from patchword.toytown.world import Scene
-from tools.miniatures.checkpoints import check_counts, earlier_run
+from tools.miniatures.checkpoints import check_counts, earlier_run, make_optimiser
 from tools.miniatures.measure_sam import draw_probes, measure_model
 from tools.miniatures.pool import draw_pool
 from tools.miniatures.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
@@ -100,12 +100,12 @@ def train_sam(
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
     model = build_sam() if start is None else load_sam(start)
-    before = None if start is None else earlier_run(start, what="miniature SAM", recipe={}, sizes=())
+    before = None if start is None else earlier_run(start, what="miniature SAM")
     pool = draw_pool("train-sam", count=scenes, size=SIDE, first=seed * scenes)
     if start is None:
         start_patches(model, np.stack([scene.image for scene in pool[:200]]))
     probes = draw_probes(scenes=recipe.check_scenes, style="day")
-    optimizer = _optimizer(model, recipe)
+    optimizer = make_optimiser(model, rate=recipe.rate, weight_decay=recipe.decay, fused=True)
     began, recent = time.monotonic(), []
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
@@ -181,12 +181,3 @@ def _rate(step: int, *, steps: int, recipe: SamRecipe) -> float:
     """Learning rate of a step from 1 on: rising, level, and at the end falling to nearly nothing."""
     left = (steps - step + 1) / (steps * recipe.falling)
     return recipe.rate * min(step / recipe.warm, 1.0, left)
-
-
-def _optimizer(model: Any, recipe: SamRecipe) -> torch.optim.Optimizer:
-    weights = list(model.parameters())
-    groups = [
-        {"params": [part for part in weights if part.ndim >= 2], "weight_decay": recipe.decay},
-        {"params": [part for part in weights if part.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True)
