@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from patchword.errors import PatchwordError
+from patchword.toytown import miniatures
 from patchword.toytown.world import draw_scene
 from tools.miniatures.measure_sam import Probe, draw_probes, mask_scores, measure_model, measure_sam
 from tools.miniatures.sam_model import SIDE, build_sam, load_sam, save_sam, start_patches, to_input
@@ -254,3 +255,9 @@ def test_training_goes_on_from_a_saved_folder(trained: tuple[Path, list[float]],
     assert before.keys() == after.keys()
     for name, weights in before.items():
         torch.testing.assert_close(after[name], weights, rtol=2e-3, atol=1e-6)
+
+
+def test_training_goes_on_from_no_other_model(tmp_path: Path) -> None:
+    with pytest.raises(PatchwordError, match=r"no training of the miniature SAM in .*; its train\.json does not state"):
+        train_sam(tmp_path / "out", steps=1, scenes=1, start=miniatures.CLIP, threads=torch.get_num_threads())
+    assert not (tmp_path / "out").exists()

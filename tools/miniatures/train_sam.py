@@ -99,8 +99,8 @@ def train_sam(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
+    before = None if start is None else earlier_run(start, what="miniature SAM", sizes=("images",))
     model = build_sam() if start is None else load_sam(start)
-    before = None if start is None else earlier_run(start, what="miniature SAM")
     pool = draw_pool("train-sam", count=scenes, size=SIDE, first=seed * scenes)
     if start is None:
         start_patches(model, np.stack([scene.image for scene in pool[:200]]))
