@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from patchword.toytown import miniatures
 from small_world import Ran, make_photos, must, run
 
 CLASSES = ("--classes", "cat, dog, sofa")
@@ -143,3 +145,20 @@ def test_mistakes_are_one_line(photos: Path, tiny_clip: Path, options: tuple[obj
 def test_without_model_or_method_there_is_one_line(photos: Path) -> None:
     ran = must(run("segment", photos, "-o", photos.parent / "out"), code=2)
     assert "neither a model nor a method is given" in ran.complaint
+
+
+@pytest.mark.parametrize(("part", "option"), [("encoder", "--encoder"), ("text_encoder", "--text-encoder")])
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_model_whose_frozen_model_was_moved_says_how_to_tell_where(
+    photos: Path, part: str, option: str, dry: tuple[str, ...]
+) -> None:
+    model = photos.parent / "model"
+    shutil.copytree(miniatures.SEGMENTER, model)
+    config = json.loads((model / "config.json").read_text())
+    for tower, folder in (("encoder", miniatures.DINO), ("text_encoder", miniatures.CLIP)):
+        config[tower]["name"] = str(photos.parent / "gone") if tower == part else str(folder)
+    (model / "config.json").write_text(json.dumps(config))
+    asked = must(run("segment", photos, "--model", model, "-o", photos.parent / "out", *CLASSES, *dry), code=2)
+    assert f"{model} needs {photos.parent / 'gone'}" in asked.complaint
+    assert f"if it is elsewhere now, pass {option}" in asked.complaint
+    assert not (photos.parent / "out").exists()

@@ -20,6 +20,7 @@ from patchword.data.folders import check_version, expand_home, write_bytes, writ
 from patchword.data.vocabulary import Vocabulary
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ModelRecord
+from patchword.models.registry import ModelName
 
 if TYPE_CHECKING:
     from patchword.alignment.module import AlignmentModule
@@ -60,6 +61,15 @@ class Tower(_Record):
             patch_size=record.patch_size,
             licence=record.licence,
         )
+
+    def trained_name(self) -> ModelName:
+        """Where it was in training; a local folder has no revision."""
+        return ModelName(self.name, None if Path(self.name).is_absolute() else self.revision)
+
+    def missing(self, error: PatchwordError, *, option: str, place: str | Path) -> PatchwordError:
+        """The error of a segmenter in `place` that does not find this model, with the option that says where it is."""
+        told = f"--{option.replace('_', '-')} ({option}=)"
+        return PatchwordError(f"{place} needs {self.name}: {error}; if it is elsewhere now, pass {told}")
 
     def identity(self) -> dict[str, str | None]:
         """Which weights these are, as JSON can hold it."""

@@ -14,6 +14,7 @@ from patchword.config.shared import ClassesValue, ModelSource, PhotosValue, read
 from patchword.data.folders import check_output
 from patchword.errors import PatchwordError
 from patchword.models.catalog import describe_models
+from patchword.models.hub import local_folder
 from patchword.models.loading import TEXT_EMBEDDINGS, Loader
 from patchword.models.registry import ModelName, name_of
 from patchword.runs.plan import describe_output
@@ -103,8 +104,9 @@ class SegmentRequest:
         }
         if isinstance(config.model, str | Path) and Path(config.model).suffix != ONNX:
             artifact = read_config(find_artifact(config.model))
-            parts["vision encoder"] = config.encoder or _name_of_tower(artifact.encoder)
-            parts["text encoder"] = config.text_encoder or _name_of_tower(artifact.text_encoder)
+            for role, option in (("vision encoder", "encoder"), ("text encoder", "text_encoder")):
+                tower = getattr(artifact, option)
+                parts[role] = parts[role] or _found_tower(tower, option=option, place=config.model)
         if str(parts["text encoder"]).endswith(TEXT_EMBEDDINGS):
             del parts["text encoder"]  # a file of embeddings, and no model
         return {role: name_of(part) for role, part in parts.items() if part is not None}
@@ -214,6 +216,11 @@ def _choose(found: Photographs, *, video: bool) -> tuple[tuple[Path, ...], int]:
     return images, len(left_out)
 
 
-def _name_of_tower(tower: Tower) -> ModelName:
-    """Where a trained segmenter's frozen model was in training."""
-    return ModelName(tower.name, None if Path(tower.name).is_absolute() else tower.revision)
+def _found_tower(tower: Tower, *, option: str, place: str | Path) -> ModelName:
+    """Where a trained segmenter's frozen model was in training, if that is no folder that is gone."""
+    name = tower.trained_name()
+    try:
+        local_folder(name.name, revision=name.revision)
+    except PatchwordError as error:
+        raise tower.missing(error, option=option, place=place) from None
+    return name

@@ -188,13 +188,12 @@ def load_tower(
         return given
     if given is not None:
         return load(str(given), device=device, dtype=dtype)
-    local = Path(tower.name).is_absolute()
+    trained = tower.trained_name()
     choose_dtype(dtype, device=choose_device(device))  # a wrong one has nothing to do with where the tower is
     try:
-        return load(tower.name, revision=None if local else tower.revision, device=device, dtype=dtype)
+        return load(trained.name, revision=trained.revision, device=device, dtype=dtype)
     except PatchwordError as error:
-        told = f"--{option.replace('_', '-')} ({option}=)"
-        raise PatchwordError(f"{place} needs {tower.name}: {error}; if it is elsewhere now, pass {told}") from error
+        raise tower.missing(error, option=option, place=place) from error
 
 
 def _check_parts(
