@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,15 @@ from patchword.errors import PatchwordError
 from patchword.models.loading import load_patch_encoder
 from patchword.toytown import miniatures
 from tools.miniatures import cards, train
-from tools.miniatures.train_dino import DinoRecipe, train_dino
-from tools.miniatures.train_distill import DistillRecipe, train_distill, window_features
+from tools.miniatures.checkpoints import earlier_runs
+from tools.miniatures.train_dino import DinoRecipe, normalise, train_dino
+from tools.miniatures.train_distill import DistillRecipe, teacher_features, train_distill, window_features
 
 DINO = DinoRecipe(
     steps=2, scenes=4, batch=4, view=32, final_view=32, hidden=32, layers=1, contrasted=32, warmup=1, rate=1e-3
 )
-DISTILL = DistillRecipe(steps=3, scenes=2, batch=2, window=32, stride=32, warmup=1)
+DISTILL = DistillRecipe(steps=3, scenes=2, batch=2, warmup=1)
+WINDOW = 96  # the fewest windows
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +47,7 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def distilled(dino: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("distill") / "distilled"
-    train_distill(out, recipe=DISTILL, start=dino)
+    train_distill(out, recipe=DISTILL, start=dino, teachers=[(dino, WINDOW)])
     return out
 
 
@@ -86,17 +89,17 @@ def test_windows_that_leave_something_out_are_refused(window: int, stride: int) 
 
 
 def test_the_same_recipe_gives_the_same_weights(dino: Path, distilled: Path, tmp_path: Path) -> None:
-    train_distill(tmp_path / "again", recipe=DISTILL, start=dino, save_every=1)
+    train_distill(tmp_path / "again", recipe=DISTILL, start=dino, teachers=[(dino, WINDOW)], save_every=1)
     weights = (distilled / "model.safetensors").read_bytes()
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights
-    train_distill(tmp_path / "other", recipe=replace(DISTILL, seed=1), start=dino)
+    train_distill(tmp_path / "other", recipe=replace(DISTILL, seed=1), start=dino, teachers=[(dino, WINDOW)])
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != weights
 
 
 def test_without_a_rate_nothing_moves(dino: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    train_distill(tmp_path / "still", recipe=replace(DISTILL, rate=0.0), start=dino)
+    train_distill(tmp_path / "still", recipe=replace(DISTILL, rate=0.0), start=dino, teachers=[(dino, WINDOW)])
     first, same = (load_file(folder / "model.safetensors") for folder in (dino, tmp_path / "still"))
     assert all(torch.equal(first[name], same[name]) for name in first)
     for name in ("config.json", "preprocessor_config.json"):
@@ -108,10 +111,43 @@ def test_the_whole_image_comes_nearer_to_the_windows(
 ) -> None:
     recipe = replace(DISTILL, steps=60, rate=3e-3, warmup=10)
     with caplog.at_level(logging.INFO):
-        train_distill(tmp_path / "nearer", recipe=recipe, start=dino, log_every=1)
+        train_distill(tmp_path / "nearer", recipe=recipe, start=dino, teachers=[(dino, WINDOW)], log_every=1)
     losses = [float(line.split("loss ")[1]) for line in caplog.messages if "loss" in line]
     assert len(losses) == 60
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_teachers_are_heard_in_their_order_each_on_its_own_windows(dino: Path, distilled: Path) -> None:
+    from transformers import Dinov2Model
+
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 2, 192, 192, 3), dtype=np.uint8)
+    found = teacher_features(pictures, teachers=[(dino, 96), (distilled, 72)])
+    assert found.shape == (2, 24, 24, 64)
+    images = normalise(torch.from_numpy(pictures[0]).permute(0, 3, 1, 2).float() / 255)
+    heard = [(dino, 96, 32), (distilled, 72, 24)]
+    for part, (folder, window, stride) in zip(np.split(found, 2, axis=-1), heard, strict=True):
+        model = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
+        alone = window_features(model, images, window=window, stride=stride)
+        assert np.allclose(part, alone.numpy(), atol=1e-2)
+
+
+def test_without_a_teacher_the_start_teaches_on_windows_of_48_pixels(dino: Path, tmp_path: Path) -> None:
+    recipe = replace(DISTILL, steps=1, scenes=1)
+    train_distill(tmp_path / "alone", recipe=recipe, start=dino)
+    train_distill(tmp_path / "said", recipe=recipe, start=dino, teachers=[(dino, 48)])
+    first, same = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "said"))
+    assert first == same
+
+
+def test_the_card_says_which_teachers_took_part(dino: Path, distilled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "taught"
+    teachers = ["--teacher", str(dino), "96", "--teacher", str(distilled), "72"]
+    train.main(["distill", "--out", str(out), "--start", str(distilled), "--steps", "1", "--scenes", "1", *teachers])
+    record = json.loads((out / "train.json").read_text())
+    assert record["recipe"]["teachers"] == [{"steps": 2, "window": 96}, {"steps": 5, "window": 72}]
+    command = cards._command("dino", record)
+    assert "train distill " in command
+    assert command.endswith("--teacher FOLDER-OF-2-STEPS 96 --teacher FOLDER-OF-5-STEPS 72`")
 
 
 def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path, tmp_path: Path) -> None:
@@ -119,7 +155,7 @@ def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path,
     record = json.loads((distilled / "train.json").read_text())
     assert record["recipe"]["before"]["step"] == 2
     train_dino(tmp_path / "on", recipe=DINO, start=distilled)
-    runs = cards._runs(json.loads((tmp_path / "on" / "train.json").read_text()))
+    runs = earlier_runs(json.loads((tmp_path / "on" / "train.json").read_text()))
     assert [cards._command("dino", run).split(" --out")[0].split()[-1] for run in runs] == ["dino", "distill", "dino"]
 
 
@@ -130,6 +166,11 @@ def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path,
         (["--start", "old"], "no training of the miniature DINOv2 in old"),
         (["--start", str(miniatures.CLIP)], "its train.json does not state view"),
         (["--start", str(miniatures.SAM)], "its train.json does not state hidden"),
+        (["--start", str(miniatures.DINO), "--teacher", "old", "48"], "no training of the miniature DINOv2 in old"),
+        (["--start", str(miniatures.DINO), "--teacher", str(miniatures.SAM), "48"], "does not state hidden"),
+        (["--start", str(miniatures.DINO), "--teacher", "old", "much"], "windows of 'much'; choose a number of pixels"),
+        (["--start", str(miniatures.DINO), "--teacher", "old", "0"], "windows of 0 pixels every 0 do not cover 192"),
+        (["--start", str(miniatures.DINO), "--teacher", "old", "40"], "windows of 40 pixels every 13 do not cover"),
         (["--steps", "0", "--start", "old"], "steps 0; it must be at least 1"),
     ],
 )

@@ -112,8 +112,8 @@ def _train_dino(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def _train_distill(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     sizes = dict.fromkeys(train_dino.SIZES, 1)
-    (folder / "train.json").write_text(json.dumps({"recipe": sizes}))
-    monkeypatch.setattr(train_distill, "_targets", stop)
+    (folder / "train.json").write_text(json.dumps({"recipe": sizes, "step": 1}))
+    monkeypatch.setattr(train_distill, "teacher_features", stop)
     train_distill.train_distill(folder, recipe=train_distill.DistillRecipe(scenes=2), start=folder)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchword.data.folders import write_json, write_text
+from tools.miniatures.checkpoints import earlier_runs
 from tools.miniatures.measure_clip import NamingMeasurement, measure_clip
 from tools.miniatures.measure_dino import ProbeMeasurement, measure_dino
 from tools.miniatures.measure_sam import SamMeasurement, measure_sam
@@ -102,16 +103,10 @@ def _write(folder: Path, *, kind: str, body: str, measured: float) -> None:
     trained = json.loads((folder / kind / "train.json").read_text())
     trained["measured"] = measured  # a training that goes on from this one keeps it: the card's curve
     write_json(folder / kind / "train.json", trained)
-    runs = _runs(trained)
+    runs = earlier_runs(trained)
     seconds = sum(int(run["seconds"]) for run in runs)
     common = _COMMON.format(kind=kind, commands=", then ".join(_command(kind, run) for run in runs), seconds=seconds)
     write_text(folder / kind / "README.md", body + _curve(runs) + common)
-
-
-def _runs(trained: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trainings that made the weights, the first first, each of which went on from the one before."""
-    before = trained["recipe"].get("before")
-    return [*(_runs(before) if before else []), trained]
 
 
 def _curve(runs: list[dict[str, Any]]) -> str:
@@ -132,5 +127,7 @@ def _command(kind: str, run: dict[str, Any]) -> str:
     stopped = "" if steps == run["step"] else f" stopped after {run['step']} steps"
     note = f" ({run['note']})" if "note" in run else ""
     options = f"--steps {steps}{scenes} --seed {recipe['seed']}{onward}"
-    training = "distill" if "window" in recipe else kind
+    for teacher in recipe.get("teachers", ()):
+        options += f" --teacher FOLDER-OF-{teacher['steps']}-STEPS {teacher['window']}"
+    training = "distill" if "window" in recipe or "teachers" in recipe else kind
     return f"`python -m tools.miniatures.train {training} --out FOLDER {options}`{stopped}{note}"

@@ -57,6 +57,12 @@ def earlier_run(
     return record
 
 
+def earlier_runs(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that made the weights of a train.json, the first first; each went on from the one before."""
+    before = record["recipe"].get("before")
+    return [*(earlier_runs(before) if before else []), record]
+
+
 def make_optimiser(
     model: nn.Module, *, rate: float, weight_decay: float, fused: bool | None = None
 ) -> torch.optim.Optimizer:

@@ -32,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, help="scenes drawn for training, or measured on for cards")
     parser.add_argument("--rate", type=float, help="peak learning rate; else the recipe's")
     parser.add_argument("--start", type=Path, help="folder of an earlier training to go on from")
+    parser.add_argument(
+        "--teacher",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("FOLDER", "WINDOW"),
+        help="for distill: an earlier training and the side of its windows in pixels; may be given again",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of every choice, at least 0")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     chosen = parser.parse_args(arguments)
@@ -48,6 +56,8 @@ def _run(chosen: argparse.Namespace) -> None:
     for name in ("rate", "start"):
         if getattr(chosen, name) is not None and chosen.model == "cards":
             raise PatchwordError(f"--{name} does not go with cards (choose from clip, dino, distill, sam)")
+    if chosen.teacher and chosen.model != "distill":
+        raise PatchwordError(f"--teacher does not go with {chosen.model} (choose distill)")
     numbers = {name: value for name in ("steps", "scenes", "rate") if (value := getattr(chosen, name)) is not None}
     if chosen.model == "clip":
         from tools.miniatures.train_clip import ClipRecipe, train_clip
@@ -63,7 +73,8 @@ def _run(chosen: argparse.Namespace) -> None:
         from tools.miniatures.train_distill import DistillRecipe, train_distill
 
         distill = replace(DistillRecipe(seed=chosen.seed), **numbers)
-        train_distill(chosen.out, recipe=distill, start=chosen.start, threads=chosen.threads)
+        teachers = [(Path(folder), _pixels(window)) for folder, window in chosen.teacher]
+        train_distill(chosen.out, recipe=distill, start=chosen.start, teachers=teachers, threads=chosen.threads)
     elif chosen.model == "sam":
         from tools.miniatures.train_sam import FRESH, ONWARD, train_sam
 
@@ -76,6 +87,12 @@ def _run(chosen: argparse.Namespace) -> None:
         from tools.miniatures.cards import write_cards
 
         write_cards(chosen.out, scenes=200 if chosen.scenes is None else chosen.scenes)
+
+
+def _pixels(window: str) -> int:
+    if not window.isdecimal():
+        raise PatchwordError(f"--teacher with windows of {window!r}; choose a number of pixels, such as 48")
+    return int(window)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-_SCENE = 192  # side in pixels of what the model is shown
+SCENE = 192
+"""Side in pixels of what the model is shown."""
 SIZES = ("hidden", "layers", "heads", "view")
 """Numbers of the recipe that a training that goes on from another has in common with it."""
 
@@ -333,8 +334,8 @@ def save_dino(
         "rescale_factor": 1 / 255,
         "image_mean": list(MEAN),
         "image_std": list(STD),
-        "size": {"shortest_edge": _SCENE},
-        "crop_size": {"height": _SCENE, "width": _SCENE},
+        "size": {"shortest_edge": SCENE},
+        "crop_size": {"height": SCENE, "width": SCENE},
     }
     save_checkpoint(
         model, out=out, preprocessing=preprocessing, recipe=recipe, step=step, seconds=seconds, before=before

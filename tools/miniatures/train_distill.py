@@ -2,16 +2,18 @@
 
 The model of `train_dino.py` has better features in small windows than in a whole image: averaged where windows of 48
 pixels overlap, they tell classes apart far better than one forward pass over all 192 pixels. A hundred windows cost
-six times that pass, so the model is distilled from itself. The teacher is the earlier model, frozen, on windows of the
-clean image. The student starts from the same weights, gets the whole image recoloured, and predicts the teacher's
-averages by a linear head that is not kept. No class and no caption takes part. Denoising Vision Transformers (arXiv
-2401.02957) learn from many shifted crops of an image, too, but by a neural field for each image and an added block.
+six times that pass, so the model is distilled from itself. The teachers are earlier trainings of it, frozen, each on
+windows of one size of the clean image. The student starts from an earlier training, gets the whole image recoloured,
+and predicts what all teachers say by a linear head that is not kept. No class and no caption takes part. Denoising
+Vision Transformers (arXiv 2401.02957) learn from many shifted crops of an image, too, but by a neural field for each
+image and an added block.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,13 +24,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from patchword.errors import PatchwordError
-from tools.miniatures.checkpoints import check_counts, earlier_run, make_optimiser, set_rate
+from tools.miniatures.checkpoints import check_counts, earlier_run, earlier_runs, make_optimiser, set_rate
 from tools.miniatures.dino_targets import PATCH
 from tools.miniatures.places import draw_visit_pool
-from tools.miniatures.train_dino import SIZES, normalise, save_dino
+from tools.miniatures.train_dino import SCENE, SIZES, normalise, save_dino
 from tools.miniatures.views import recolour
 
 _log = logging.getLogger(__name__)
+USUAL_WINDOW = 48
+"""Side in pixels of the windows that the start is its own teacher on, if no teacher is given."""
+_OVERLAP = 3  # windows over a patch, along either side
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,6 @@ class DistillRecipe:
         steps: optimiser steps.
         scenes: places drawn for the pool, two pictures of each.
         batch: pictures a step.
-        window: side in pixels of what the teacher sees, a multiple of the patch.
-        stride: pixels between windows, a multiple of the patch.
         rate: peak learning rate of AdamW; it falls along a cosine to a fiftieth.
         warmup: steps of rising learning rate.
         weight_decay: of AdamW, on matrices.
@@ -51,8 +54,6 @@ class DistillRecipe:
     steps: int = 1800
     scenes: int = 2000
     batch: int = 16
-    window: int = 48
-    stride: int = 16
     rate: float = 1e-3
     warmup: int = 60
     weight_decay: float = 0.04
@@ -65,6 +66,7 @@ def train_distill(
     *,
     recipe: DistillRecipe,
     start: Path | None,
+    teachers: Sequence[tuple[Path, int]] = (),
     threads: int = 1,
     log_every: int = 50,
     save_every: int = 200,
@@ -76,6 +78,8 @@ def train_distill(
             says how far the weights were trained.
         recipe: the numbers of the run.
         start: folder of the earlier training.
+        teachers: folder and side of the windows in pixels, of each; the start on windows of 48 without any. A window
+            is three times a multiple of the patch, and is shown every third of its side.
         threads: processor threads; another number may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
 
@@ -86,18 +90,23 @@ def train_distill(
     from transformers import Dinov2Model
 
     counts = {"steps": recipe.steps, "scenes": recipe.scenes, "batch": recipe.batch, "threads": threads}
-    counts |= {"window": recipe.window, "stride": recipe.stride}
     check_counts("distilling the miniature DINOv2", **counts, log_every=log_every, save_every=save_every)
     if start is None:
         raise PatchwordError("distilling needs --start, the folder of a miniature DINOv2 that was trained")
     before = earlier_run(start, what="miniature DINOv2", sizes=SIZES)
+    teachers = list(teachers) or [(start, USUAL_WINDOW)]
+    taught = []
+    for folder, window in teachers:
+        check_windows(SCENE, window=window, stride=window // _OVERLAP)
+        runs = earlier_runs(earlier_run(folder, what="miniature DINOv2", sizes=SIZES))
+        taught.append({"steps": sum(run["step"] for run in runs), "window": window})
     sizes = {name: before["recipe"][name] for name in SIZES}
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     started = time.monotonic()
     pictures, _ = draw_visit_pool("train-dino", count=recipe.scenes)
-    targets = torch.from_numpy(_targets(start, pictures, recipe=recipe))
+    targets = torch.from_numpy(teacher_features(pictures, teachers=teachers))
     pool = torch.from_numpy(pictures).flatten(0, 1)  # (2n, h, h, 3)
     _log.info("%d places drawn, and features of windows computed, in %.0f s", recipe.scenes, time.monotonic() - started)
     sample = targets[:300].float().flatten(0, 2)
@@ -105,7 +114,7 @@ def train_distill(
     student = nn.ModuleDict(
         {
             "backbone": Dinov2Model.from_pretrained(start, dtype=torch.float32, attn_implementation="eager"),
-            "head": nn.Linear(targets.shape[-1], targets.shape[-1]),
+            "head": nn.Linear(sizes["hidden"], targets.shape[-1]),
         }
     )
     kept = Dinov2Model.from_pretrained(start, dtype=torch.float32).requires_grad_(False)
@@ -114,7 +123,7 @@ def train_distill(
         falling = set_rate(optimiser, step, steps=recipe.steps, rate=recipe.rate, warmup=recipe.warmup)
         chosen = torch.randint(len(pool), (recipe.batch,), generator=generator)
         images = normalise(recolour(pool[chosen].permute(0, 3, 1, 2).float() / 255, generator=generator))
-        wanted = (targets[chosen].float() - mean) / deviation  # (b, h/8, w/8, d)
+        wanted = (targets[chosen].float() - mean) / deviation  # (b, h/8, w/8, teachers * d)
         flipped = (torch.rand(recipe.batch, generator=generator) < 0.5)[:, None, None, None]
         images = torch.where(flipped, images.flip(-1), images)
         wanted = torch.where(flipped, wanted.flip(2), wanted)
@@ -133,20 +142,38 @@ def train_distill(
         if step % log_every == 0:
             _log.info("step %d [%.0f s] loss %.4f", step, seconds, loss.item())
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-            record = {**asdict(recipe), **sizes}
+            record = {**asdict(recipe), **sizes, "teachers": taught}
             save_dino(out, kept, recipe=record, step=step + 1, seconds=seconds, before=before)
 
 
-def _targets(folder: Path, pictures: NDArray[np.uint8], *, recipe: DistillRecipe) -> NDArray[np.float16]:
-    """The teacher's window features of pictures (n, 2, h, h, 3): (2n, h/8, h/8, d)."""
+def teacher_features(pictures: NDArray[np.uint8], *, teachers: Sequence[tuple[Path, int]]) -> NDArray[np.float16]:
+    """What teachers say of pictures (n, 2, h, h, 3), one behind the other: (2n, h/8, h/8, teachers * d)."""
     from transformers import Dinov2Model
 
-    teacher = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
+    models = [(Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval(), window) for folder, window in teachers]
     found = []
     for place in pictures:
         images = normalise(torch.from_numpy(place).permute(0, 3, 1, 2).float() / 255)
-        found.append(window_features(teacher, images, window=recipe.window, stride=recipe.stride).half().numpy())
+        said = [window_features(model, images, window=window, stride=window // _OVERLAP) for model, window in models]
+        found.append(torch.cat(said, dim=-1).half().numpy())
     return np.concatenate(found)
+
+
+def check_windows(height: int, *, window: int, stride: int) -> range:
+    """Where windows begin along a side of an image; all numbers in pixels.
+
+    Raises:
+        PatchwordError: on windows that leave a patch out, or are not made of whole patches.
+    """
+    starts = range(0, height - window + 1, max(stride, 1))
+    if window < 1 or window % PATCH or stride % PATCH or not 0 < stride <= window:
+        starts = range(0)
+    if not starts or starts[-1] + window != height:
+        raise PatchwordError(
+            f"windows of {window} pixels every {stride} do not cover {height} pixels by patches of {PATCH}; "
+            "choose multiples of the patch, and a stride that divides what is left beside one window"
+        )
+    return starts
 
 
 @torch.inference_mode()
@@ -166,12 +193,7 @@ def window_features(model: nn.Module, images: Tensor, *, window: int, stride: in
         PatchwordError: on windows that leave a patch out, or are not made of whole patches.
     """
     height, side = images.shape[-1], window // PATCH
-    starts = range(0, height - window + 1, stride)
-    if window % PATCH or stride % PATCH or stride > window or not starts or starts[-1] + window != height:
-        raise PatchwordError(
-            f"windows of {window} pixels every {stride} do not cover {height} pixels by patches of {PATCH}; "
-            "choose multiples of the patch, and a stride that divides what is left beside one window"
-        )
+    starts = check_windows(height, window=window, stride=stride)
     places = [(top, left) for top in starts for left in starts]
     views = torch.cat([images[:, :, top : top + window, left : left + window] for top, left in places])
     with torch.autocast("cpu", torch.bfloat16):
