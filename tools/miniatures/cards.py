@@ -17,7 +17,7 @@ It knows the drawn world that comes with patchword and nothing else: it is there
 and measured without a download, and is no use on photographs. It was trained on scenes of its own seeds
 ("train-{kind}") and measured on scenes of the purpose "validate", which nothing is trained on.
 
-Train it again: {commands}. The weights that ship took {seconds} seconds on one shared core of an AMD EPYC.
+Train it again: {commands}. The weights that ship took {seconds} seconds on one or two cores of shared machines.
 Measure again: `python -m tools.miniatures.train cards --out FOLDER`, with the three models in FOLDER.
 
 Licence: Apache-2.0, as the project.
@@ -69,9 +69,9 @@ def _dino_body(measured: ProbeMeasurement, *, scenes: int) -> str:
         "# Miniature DINOv2\n\nA `Dinov2Model` trained on Toytown scenes in the manner of DINO and iBOT, with contrast "
         "among patches and among regions in the place of prototypes (`train_dino.py` says what differs and why). It "
         "learns which pixels belong together from the drawn outlines, and from two drawings of every place that things "
-        "stay the same when they are moved, painted anew or seen at dusk. Then it was distilled from itself: in one "
-        "pass over a whole picture it has the features that it had in small windows (`train_distill.py`). It never "
-        "sees a class or a caption.\n\n"
+        "stay the same when they are moved, painted anew or seen at dusk. Then it was distilled from itself: one pass "
+        "over a whole picture learned the features that earlier trainings had in windows (`train_distill.py`). It "
+        "never sees a class or a caption.\n\n"
         "| linear probe of patch classes | mean class accuracy | aim |\n|---|---|---|\n"
         f"| this model | {measured.features:.1%} | 80 % |\n"
         f"| raw patch pixels | {measured.pixels:.1%} | 20 points below the model |\n\n"

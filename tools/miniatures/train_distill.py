@@ -113,7 +113,7 @@ def train_distill(
     mean, deviation = sample.mean(0), sample.std(0)
     student = nn.ModuleDict(
         {
-            "backbone": Dinov2Model.from_pretrained(start, dtype=torch.float32, attn_implementation="eager"),
+            "backbone": Dinov2Model.from_pretrained(start, dtype=torch.float32),
             "head": nn.Linear(sizes["hidden"], targets.shape[-1]),
         }
     )
@@ -127,8 +127,7 @@ def train_distill(
         flipped = (torch.rand(recipe.batch, generator=generator) < 0.5)[:, None, None, None]
         images = torch.where(flipped, images.flip(-1), images)
         wanted = torch.where(flipped, wanted.flip(2), wanted)
-        with torch.autocast("cpu", torch.bfloat16):
-            said = student["head"](student["backbone"](pixel_values=images).last_hidden_state[:, 1:]).float()
+        said = student["head"](student["backbone"](pixel_values=images).last_hidden_state[:, 1:])
         loss = functional.mse_loss(said, wanted.flatten(1, 2))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
