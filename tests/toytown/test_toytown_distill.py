@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,7 @@ from patchword.errors import PatchwordError
 from patchword.models.loading import load_patch_encoder
 from patchword.toytown import miniatures
 from tools.miniatures import cards, train
+from tools.miniatures import train_distill as train_distill_module
 from tools.miniatures.checkpoints import earlier_runs
 from tools.miniatures.train_dino import DinoRecipe, normalise, train_dino
 from tools.miniatures.train_distill import DistillRecipe, teacher_features, train_distill, window_features
@@ -120,15 +122,36 @@ def test_the_whole_image_comes_nearer_to_the_windows(
 def test_teachers_are_heard_in_their_order_each_on_its_own_windows(dino: Path, distilled: Path) -> None:
     from transformers import Dinov2Model
 
-    pictures = np.random.default_rng(0).integers(0, 256, (1, 2, 192, 192, 3), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 192, 192, 3), dtype=np.uint8)
     found = teacher_features(pictures, teachers=[(dino, 96), (distilled, 72)])
     assert found.shape == (2, 24, 24, 64)
-    images = normalise(torch.from_numpy(pictures[0]).permute(0, 3, 1, 2).float() / 255)
+    images = normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
     heard = [(dino, 96, 32), (distilled, 72, 24)]
     for part, (folder, window, stride) in zip(np.split(found, 2, axis=-1), heard, strict=True):
         model = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
         alone = window_features(model, images, window=window, stride=stride)
         assert np.allclose(part, alone.numpy(), atol=1e-2)
+
+
+def test_both_lights_of_a_picture_are_to_say_what_is_said_of_it_by_day(
+    dino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dark pictures are to say 1 and bright ones -1, which only a student that is told the right picture learns."""
+    levels = np.array([[20, 0], [200, 180], [230, 210], [50, 30]], np.uint8)
+    pictures = np.broadcast_to(levels[:, :, None, None, None], (4, 2, 192, 192, 3)).copy()
+    said = np.where(levels[:, :1, None, None] < 100, 1.0, -1.0)
+
+    def teach(shown: NDArray[np.uint8], *, teachers: object) -> NDArray[np.float16]:
+        assert np.array_equal(shown, pictures[:, 0])
+        return np.broadcast_to(said, (4, 24, 24, 1)).astype(np.float16)
+
+    monkeypatch.setattr(train_distill_module, "draw_day_and_dusk", lambda purpose, count: pictures)
+    monkeypatch.setattr(train_distill_module, "teacher_features", teach)
+    with caplog.at_level(logging.INFO):
+        recipe = replace(DISTILL, steps=60, rate=1e-2, warmup=5)
+        train_distill(tmp_path / "told", recipe=recipe, start=dino, log_every=1)
+    losses = [float(line.split("loss ")[1]) for line in caplog.messages if "loss" in line]
+    assert max(losses[-5:]) < 0.3
 
 
 def test_without_a_teacher_the_start_teaches_on_windows_of_48_pixels(dino: Path, tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from patchword.errors import PatchwordError
 from patchword.toytown.surfaces import STUFF
+from patchword.toytown.world import scene_seed
+from tools.miniatures import places
 from tools.miniatures.dino_steps import draw_step
 from tools.miniatures.dino_targets import PATCH
-from tools.miniatures.places import FIRST_THING, Visit, draw_visit_pool, draw_visits
+from tools.miniatures.places import FIRST_THING, Visit, draw_day_and_dusk, draw_visit_pool, draw_visits
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,29 @@ def test_every_pixel_belongs_to_a_ground_or_a_thing(visits: list[tuple[Visit, Vi
 def test_day_and_dusk_meet(visits: list[tuple[Visit, Visit]]) -> None:
     bright = np.array([[visit.image.mean() for visit in pair] for pair in visits])
     assert (np.abs(bright[:, 0] - bright[:, 1]) > 40).mean() > 0.2
+
+
+def test_a_style_changes_the_light_and_nothing_else(visits: list[tuple[Visit, Visit]]) -> None:
+    assert {visit.style for pair in visits for visit in pair} == {"day", "dusk"}
+    for seed, pair in enumerate(visits[:8]):
+        for own, dark in zip(pair, draw_visits(seed, size=96, style="dusk"), strict=True):
+            assert dark.style == "dusk"
+            assert np.array_equal(own.regions, dark.regions)
+            assert np.array_equal(own.image, dark.image) == (own.style == "dusk")
+
+
+def test_visits_by_day_are_drawn_at_dusk_as_well() -> None:
+    pairs = draw_day_and_dusk("train-dino", count=4, size=32)
+    seeds = [scene_seed("train-dino", index=index) for index in range(4)]
+    by_day = [visit.image for seed in seeds for visit in draw_visits(seed, size=32) if visit.style == "day"]
+    assert np.array_equal(pairs[:, 0], np.stack(by_day))
+    assert (pairs[:, 1].mean((1, 2, 3)) < pairs[:, 0].mean((1, 2, 3))).all()
+
+
+def test_places_without_a_visit_by_day_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_DUSK", 1.0)
+    with pytest.raises(PatchwordError, match="all visits to 2 places are at dusk; draw more"):
+        draw_day_and_dusk("train-dino", count=2, size=32)
 
 
 def test_a_place_is_drawn_from_its_purpose_and_number() -> None:

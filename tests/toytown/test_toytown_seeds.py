@@ -224,7 +224,7 @@ def test_no_training_file_names_another_use() -> None:
         "train_sam.py": {"train-sam"},
     }
     named: dict[str, set[str]] = {}
-    for file, call in calls("draw_pool") + calls("draw_visit_pool"):
+    for file, call in calls("draw_pool") + calls("draw_visit_pool") + calls("draw_day_and_dusk"):
         assert isinstance(call.args[0], ast.Constant), file
         named.setdefault(file, set()).add(call.args[0].value)
     assert {file: names for file, names in named.items() if file.startswith("train_")} == allowed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from patchword.errors import PatchwordError
 from patchword.toytown.composition import SETTINGS, choose_things, draw_stuff, lay_out
 from patchword.toytown.painting import FINE, Canvas, light_up, paint_thing
 from patchword.toytown.surfaces import STUFF
@@ -24,13 +25,15 @@ class Visit:
     Attributes:
         image: (h, w, 3) uint8 RGB.
         regions: (h, w) uint8; a thing or a ground has the same number at both visits.
+        style: "day" or "dusk".
     """
 
     image: NDArray[np.uint8]
     regions: NDArray[np.uint8]
+    style: str
 
 
-def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
+def draw_visits(seed: int, *, size: int = 192, style: str | None = None) -> tuple[Visit, Visit]:
     """Draw a place twice.
 
     A thing keeps its class and its shape. Its place, size, turn, mirroring, colours and pattern are drawn for each
@@ -39,6 +42,7 @@ def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
     Args:
         seed: of the place.
         size: side in pixels.
+        style: of both pictures, which shows the same things in another light; else each has its own.
 
     Returns:
         the two visits.
@@ -54,10 +58,11 @@ def draw_visits(seed: int, *, size: int = 192) -> tuple[Visit, Visit]:
         for index, plan in lay_out(canvas, generator, things=things):
             shape = np.random.default_rng([seed, FIRST_THING + index])
             paint_thing(canvas, generator, plan, instance=FIRST_THING + index, shape=shape)
-        image = light_up(canvas, generator, style="dusk" if generator.random() < _DUSK else "day")
+        own = "dusk" if generator.random() < _DUSK else "day"
+        image = light_up(canvas, generator, style=style or own)
         ground = canvas.classes < len(STUFF)
         regions = np.where(ground, canvas.classes + np.uint8(1), canvas.instances)[::FINE, ::FINE]
-        return Visit(image, np.ascontiguousarray(regions))
+        return Visit(image, np.ascontiguousarray(regions), style or own)
 
     return visit(0), visit(1)
 
@@ -79,3 +84,29 @@ def draw_visit_pool(purpose: str, *, count: int, size: int = 192) -> tuple[NDArr
         for number, visit in enumerate(draw_visits(scene_seed(purpose, index=index), size=size)):
             pictures[index, number], regions[index, number] = visit.image, visit.regions
     return pictures, regions
+
+
+def draw_day_and_dusk(purpose: str, *, count: int, size: int = 192) -> NDArray[np.uint8]:
+    """Draw the visits by day of places of one purpose, each at dusk as well.
+
+    Args:
+        purpose: whose seeds; see `world.PURPOSES`.
+        count: number of places, each of which has two visits by day or one, or none.
+        size: side in pixels.
+
+    Returns:
+        (pictures, 2, size, size, 3) uint8: the same things by day, and at dusk.
+
+    Raises:
+        PatchwordError: if no visit is by day.
+    """
+    pairs = []
+    for index in range(count):
+        own = draw_visits(scene_seed(purpose, index=index), size=size)
+        dark = draw_visits(scene_seed(purpose, index=index), size=size, style="dusk")
+        pairs += [
+            np.stack([one.image, other.image]) for one, other in zip(own, dark, strict=True) if one.style == "day"
+        ]
+    if not pairs:
+        raise PatchwordError(f"all visits to {count} places are at dusk; draw more places")
+    return np.stack(pairs)

@@ -3,10 +3,10 @@
 The model of `train_dino.py` has better features in small windows than in a whole image: averaged where windows of 48
 pixels overlap, they tell classes apart far better than one forward pass over all 192 pixels. A hundred windows cost
 six times that pass, so the model is distilled from itself. The teachers are earlier trainings of it, frozen, each on
-windows of one size of the clean image. The student starts from an earlier training, gets the whole image recoloured,
-and predicts what all teachers say by a linear head that is not kept. No class and no caption takes part. Denoising
-Vision Transformers (arXiv 2401.02957) learn from many shifted crops of an image, too, but by a neural field for each
-image and an added block.
+windows of one size of the clean image by day. The student starts from an earlier training, gets the whole image by day
+or at dusk, recoloured, and predicts what all teachers say by a linear head that is not kept. No class and no caption
+takes part. Denoising Vision Transformers (arXiv 2401.02957) learn from many shifted crops of an image, too, but by a
+neural field for each image and an added block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.nn import functional
 from patchword.errors import PatchwordError
 from tools.miniatures.checkpoints import check_counts, earlier_run, earlier_runs, make_optimiser, set_rate
 from tools.miniatures.dino_targets import PATCH
-from tools.miniatures.places import draw_visit_pool
+from tools.miniatures.places import draw_day_and_dusk
 from tools.miniatures.train_dino import SCENE, SIZES, normalise, save_dino
 from tools.miniatures.views import recolour
 
@@ -42,7 +42,7 @@ class DistillRecipe:
 
     Attributes:
         steps: optimiser steps.
-        scenes: places drawn for the pool, two pictures of each.
+        scenes: places drawn for the pool, of which the visits by day are taken, each by day and at dusk.
         batch: pictures a step.
         rate: peak learning rate of AdamW; it falls along a cosine to a fiftieth.
         warmup: steps of rising learning rate.
@@ -105,11 +105,11 @@ def train_distill(
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     started = time.monotonic()
-    pictures, _ = draw_visit_pool("train-dino", count=recipe.scenes)
-    targets = torch.from_numpy(teacher_features(pictures, teachers=teachers))
+    pictures = draw_day_and_dusk("train-dino", count=recipe.scenes)
+    targets = torch.from_numpy(teacher_features(pictures[:, 0], teachers=teachers))
     pool = torch.from_numpy(pictures).flatten(0, 1)  # (2n, h, h, 3)
     _log.info("%d places drawn, and features of windows computed, in %.0f s", recipe.scenes, time.monotonic() - started)
-    sample = targets[:300].float().flatten(0, 2)
+    sample = targets[:150].float().flatten(0, 2)
     mean, deviation = sample.mean(0), sample.std(0)
     student = nn.ModuleDict(
         {
@@ -123,7 +123,7 @@ def train_distill(
         falling = set_rate(optimiser, step, steps=recipe.steps, rate=recipe.rate, warmup=recipe.warmup)
         chosen = torch.randint(len(pool), (recipe.batch,), generator=generator)
         images = normalise(recolour(pool[chosen].permute(0, 3, 1, 2).float() / 255, generator=generator))
-        wanted = (targets[chosen].float() - mean) / deviation  # (b, h/8, w/8, teachers * d)
+        wanted = (targets[chosen // 2].float() - mean) / deviation  # (b, h/8, w/8, teachers * d)
         flipped = (torch.rand(recipe.batch, generator=generator) < 0.5)[:, None, None, None]
         images = torch.where(flipped, images.flip(-1), images)
         wanted = torch.where(flipped, wanted.flip(2), wanted)
@@ -146,13 +146,13 @@ def train_distill(
 
 
 def teacher_features(pictures: NDArray[np.uint8], *, teachers: Sequence[tuple[Path, int]]) -> NDArray[np.float16]:
-    """What teachers say of pictures (n, 2, h, h, 3), one behind the other: (2n, h/8, h/8, teachers * d)."""
+    """What teachers say of pictures (n, h, h, 3), one behind the other: (n, h/8, h/8, teachers * d)."""
     from transformers import Dinov2Model
 
     models = [(Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval(), window) for folder, window in teachers]
     found = []
-    for place in pictures:
-        images = normalise(torch.from_numpy(place).permute(0, 3, 1, 2).float() / 255)
+    for picture in pictures:
+        images = normalise(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
         said = [window_features(model, images, window=window, stride=window // _OVERLAP) for model, window in models]
         found.append(torch.cat(said, dim=-1).half().numpy())
     return np.concatenate(found)
