@@ -117,13 +117,13 @@ IDEAS = (
     Idea("patches that the module doubts count less (weight p^0.3, from step 50)", patch_loss=lambda: doubted(0.3)),
     Idea("generalised cross entropy, q = 0.5", patch_loss=lambda: generalised(0.5)),
     Idea("labels smoothed by 0.1", patch_loss=lambda: smoothed(0.1)),
+    Idea("labels smoothed by 0.2", patch_loss=lambda: smoothed(0.2)),
+    Idea("labels smoothed by 0.3", patch_loss=lambda: smoothed(0.3)),
     Idea("every class counts the same in the patch-anchor reading", patch_loss=lambda: by_class(1.0)),
     Idea("the same, by the square root of its patches", patch_loss=lambda: by_class(0.5)),
     Idea("logits adjusted by the class's patches in training", patch_loss=adjusted),
     Idea("moving average of the weights, 0.98 a step", {"average_decay": 0.98}),
     Idea("patch-mask term at twice its weight", {"mask_weight": 2.0}),
-    Idea("patch-text and patch-mask terms", {"loss": "patch-text"}),
-    Idea("linear module", {"module": "linear"}),
 )
 
 
