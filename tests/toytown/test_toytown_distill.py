@@ -23,7 +23,13 @@ from tools.miniatures import cards, train
 from tools.miniatures import train_distill as train_distill_module
 from tools.miniatures.checkpoints import earlier_runs
 from tools.miniatures.train_dino import DinoRecipe, normalise, train_dino
-from tools.miniatures.train_distill import DistillRecipe, teacher_features, train_distill, window_features
+from tools.miniatures.train_distill import (
+    DistillRecipe,
+    teacher_features,
+    train_distill,
+    window_features,
+    window_starts,
+)
 
 DINO = DinoRecipe(
     steps=2, scenes=4, batch=4, view=32, final_view=32, hidden=32, layers=1, contrasted=32, warmup=1, rate=1e-3
@@ -65,7 +71,7 @@ class Placed(nn.Module):
 
 def test_a_patch_is_the_mean_over_the_windows_that_show_it() -> None:
     images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    found = window_features(Placed(), images, window=24, stride=16)  # windows begin at patches 0 and 2
+    found = window_features(Placed(), images, window=24)  # windows begin at patches 0, 1 and 2
     assert found.shape == (2, 5, 5, 2)
     fade = [0.5, 1.0, 0.5]
     for image in range(2):
@@ -73,8 +79,8 @@ def test_a_patch_is_the_mean_over_the_windows_that_show_it() -> None:
             for column in range(5):
                 patch = images[image, :, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
                 said, weights = [], []
-                for top in (0, 2):
-                    for left in (0, 2):
+                for top in range(3):
+                    for left in range(3):
                         down, across = row - top, column - left
                         if 0 <= down < 3 and 0 <= across < 3:
                             said.append(down * 3 + across)
@@ -84,10 +90,16 @@ def test_a_patch_is_the_mean_over_the_windows_that_show_it() -> None:
                 assert found[image, row, column, 0].item() == pytest.approx(patch.mean().item(), abs=5e-3)
 
 
-@pytest.mark.parametrize(("window", "stride"), [(20, 8), (24, 12), (16, 24), (24, 24), (48, 8)])
-def test_windows_that_leave_something_out_are_refused(window: int, stride: int) -> None:
-    with pytest.raises(PatchwordError, match=f"windows of {window} pixels every {stride} do not cover 40"):
-        window_features(Placed(), torch.zeros(1, 3, 40, 40), window=window, stride=stride)
+@pytest.mark.parametrize("window", [0, 8, 20, 40, 72, 96, 120])
+def test_windows_that_leave_something_out_are_refused(window: int) -> None:
+    with pytest.raises(PatchwordError, match=f"windows of {window} pixels do not cover 112 pixels; choose from 24, 48"):
+        window_features(Placed(), torch.zeros(1, 3, 112, 112), window=window)
+
+
+def test_windows_end_where_the_image_ends() -> None:
+    assert list(window_starts(96, window=48)) == [0, 16, 32, 48]
+    assert list(window_starts(192, window=96)) == [0, 32, 64, 96]
+    assert list(window_starts(192, window=192)) == [0]
 
 
 def test_the_same_recipe_gives_the_same_weights(dino: Path, distilled: Path, tmp_path: Path) -> None:
@@ -126,10 +138,10 @@ def test_teachers_are_heard_in_their_order_each_on_its_own_windows(dino: Path, d
     found = teacher_features(pictures, teachers=[(dino, 96), (distilled, 72)])
     assert found.shape == (2, 24, 24, 64)
     images = normalise(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
-    heard = [(dino, 96, 32), (distilled, 72, 24)]
-    for part, (folder, window, stride) in zip(np.split(found, 2, axis=-1), heard, strict=True):
+    heard = [(dino, 96), (distilled, 72)]
+    for part, (folder, window) in zip(np.split(found, 2, axis=-1), heard, strict=True):
         model = Dinov2Model.from_pretrained(folder, dtype=torch.float32).eval()
-        alone = window_features(model, images, window=window, stride=stride)
+        alone = window_features(model, images, window=window)
         assert np.allclose(part, alone.numpy(), atol=1e-2)
 
 
@@ -192,8 +204,11 @@ def test_it_loads_back_and_training_goes_on_from_it(dino: Path, distilled: Path,
         (["--start", str(miniatures.DINO), "--teacher", "old", "48"], "no training of the miniature DINOv2 in old"),
         (["--start", str(miniatures.DINO), "--teacher", str(miniatures.SAM), "48"], "does not state hidden"),
         (["--start", str(miniatures.DINO), "--teacher", "old", "much"], "windows of 'much'; choose a number of pixels"),
-        (["--start", str(miniatures.DINO), "--teacher", "old", "0"], "windows of 0 pixels every 0 do not cover 192"),
-        (["--start", str(miniatures.DINO), "--teacher", "old", "40"], "windows of 40 pixels every 13 do not cover"),
+        (["--start", str(miniatures.DINO), "--teacher", "old", "0"], "windows of 0 pixels do not cover 192"),
+        (
+            ["--start", str(miniatures.DINO), "--teacher", "old", "40"],
+            "do not cover 192 pixels; choose from 24, 48, 72, 96, 144, 192",
+        ),
         (["--steps", "0", "--start", "old"], "steps 0; it must be at least 1"),
     ],
 )

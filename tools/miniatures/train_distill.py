@@ -4,9 +4,9 @@ The model of `train_dino.py` has better features in small windows than in a whol
 pixels overlap, they tell classes apart far better than one forward pass over all 192 pixels. A hundred windows cost
 six times that pass, so the model is distilled from itself. The teachers are earlier trainings of it, frozen, each on
 windows of one size of the clean image by day. The student starts from an earlier training, gets the whole image by day
-or at dusk, recoloured, and predicts what all teachers say by a linear head that is not kept. No class and no caption
-takes part. Denoising Vision Transformers (arXiv 2401.02957) learn from many shifted crops of an image, too, but by a
-neural field for each image and an added block.
+or at dusk, recoloured, and predicts what all teachers say by a linear head that is not kept; at dusk, too, what they
+say by day. No class and no caption takes part. Denoising Vision Transformers (arXiv 2401.02957) learn from many shifted
+crops of an image, too, but by a neural field for each image and an added block.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def train_distill(
             says how far the weights were trained.
         recipe: the numbers of the run.
         start: folder of the earlier training.
-        teachers: folder and side of the windows in pixels, of each; the start on windows of 48 without any. A window
-            is three times a multiple of the patch, and is shown every third of its side.
+        teachers: folder and side of the windows in pixels, of each; the start on windows of 48 without any.
         threads: processor threads; another number may change the last digits.
         log_every, save_every: steps between lines of progress and between snapshots.
 
@@ -97,7 +96,7 @@ def train_distill(
     teachers = list(teachers) or [(start, USUAL_WINDOW)]
     taught = []
     for folder, window in teachers:
-        check_windows(SCENE, window=window, stride=window // _OVERLAP)
+        window_starts(SCENE, window=window)
         runs = earlier_runs(earlier_run(folder, what="miniature DINOv2", sizes=SIZES))
         taught.append({"steps": sum(run["step"] for run in runs), "window": window})
     sizes = {name: before["recipe"][name] for name in SIZES}
@@ -153,46 +152,45 @@ def teacher_features(pictures: NDArray[np.uint8], *, teachers: Sequence[tuple[Pa
     found = []
     for picture in pictures:
         images = normalise(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
-        said = [window_features(model, images, window=window, stride=window // _OVERLAP) for model, window in models]
+        said = [window_features(model, images, window=window) for model, window in models]
         found.append(torch.cat(said, dim=-1).half().numpy())
     return np.concatenate(found)
 
 
-def check_windows(height: int, *, window: int, stride: int) -> range:
-    """Where windows begin along a side of an image; all numbers in pixels.
+def window_starts(height: int, *, window: int) -> range:
+    """Where windows begin along a side of an image, every third of a window; all numbers in pixels.
 
     Raises:
-        PatchwordError: on windows that leave a patch out, or are not made of whole patches.
+        PatchwordError: on windows that leave a patch out, or whose third is not of whole patches.
     """
-    starts = range(0, height - window + 1, max(stride, 1))
-    if window < 1 or window % PATCH or stride % PATCH or not 0 < stride <= window:
-        starts = range(0)
-    if not starts or starts[-1] + window != height:
-        raise PatchwordError(
-            f"windows of {window} pixels every {stride} do not cover {height} pixels by patches of {PATCH}; "
-            "choose multiples of the patch, and a stride that divides what is left beside one window"
-        )
-    return starts
+
+    def covers(side: int) -> bool:
+        return (height - side) % (side // _OVERLAP) == 0
+
+    sides = [side for side in range(_OVERLAP * PATCH, height + 1, _OVERLAP * PATCH) if covers(side)]
+    if window not in sides:
+        allowed = ", ".join(map(str, sides)) or "another image"
+        raise PatchwordError(f"windows of {window} pixels do not cover {height} pixels; choose from {allowed}")
+    return range(0, height - window + 1, window // _OVERLAP)
 
 
 @torch.inference_mode()
-def window_features(model: nn.Module, images: Tensor, *, window: int, stride: int) -> Tensor:
+def window_features(model: nn.Module, images: Tensor, *, window: int) -> Tensor:
     """A model's patch features of square windows, averaged where these overlap, a window's middle counting most.
 
     Args:
         model: a DINOv2.
         images: (b, 3, h, h) normalised, its side a multiple of the patch.
-        window: side of the windows in pixels, a multiple of the patch; not above h.
-        stride: pixels between them, a multiple of the patch.
+        window: side of the windows in pixels; see `window_starts`.
 
     Returns:
         (b, h/8, h/8, d).
 
     Raises:
-        PatchwordError: on windows that leave a patch out, or are not made of whole patches.
+        PatchwordError: on windows that do not cover the images.
     """
     height, side = images.shape[-1], window // PATCH
-    starts = check_windows(height, window=window, stride=stride)
+    starts = window_starts(height, window=window)
     places = [(top, left) for top in starts for left in starts]
     views = torch.cat([images[:, :, top : top + window, left : left + window] for top, left in places])
     with torch.autocast("cpu", torch.bfloat16):

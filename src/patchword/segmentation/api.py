@@ -104,9 +104,9 @@ class SegmentRequest:
         }
         if isinstance(config.model, str | Path) and Path(config.model).suffix != ONNX:
             artifact = read_config(find_artifact(config.model))
-            for role, option in (("vision encoder", "encoder"), ("text encoder", "text_encoder")):
-                tower = getattr(artifact, option)
-                parts[role] = parts[role] or _found_tower(tower, option=option, place=config.model)
+            found = partial(_found_tower, place=config.model)
+            parts["vision encoder"] = config.encoder or found(artifact.encoder, option="encoder")
+            parts["text encoder"] = config.text_encoder or found(artifact.text_encoder, option="text_encoder")
         if str(parts["text encoder"]).endswith(TEXT_EMBEDDINGS):
             del parts["text encoder"]  # a file of embeddings, and no model
         return {role: name_of(part) for role, part in parts.items() if part is not None}
@@ -217,7 +217,7 @@ def _choose(found: Photographs, *, video: bool) -> tuple[tuple[Path, ...], int]:
 
 
 def _found_tower(tower: Tower, *, option: str, place: str | Path) -> ModelName:
-    """Where a trained segmenter's frozen model was in training, if that is no folder that is gone."""
+    """Where a trained segmenter's frozen model was in training; an error where that was a folder that is not there."""
     name = tower.trained_name()
     try:
         local_folder(name.name, revision=name.revision)
