@@ -118,7 +118,7 @@ def _aims(record: Mapping[str, Any]) -> list[Aim]:
             f"{100 * free_unseen[rival]:.1f} (aim: not below)",
             same_unseen >= free_unseen[rival],
         ),
-        Aim(f"at dusk, which it never learned from, it keeps {dusk:.2f} of its day (aim: 0.75)", dusk >= 0.75),
+        Aim(f"at dusk, of which it had no labels, it keeps {dusk:.2f} of its day (aim: 0.75)", dusk >= 0.75),
     ]
 
 
