@@ -355,7 +355,7 @@ class TestWhatLabelsCarry:
             return plan_align(labels, AlignConfig(out=tmp_path / "model", encoder=models.dinov2, **asked)).settings
 
         labels = self.label(tmp_path / "labels", photos, models, preset="paper").folder
-        paper = AlignSettings(schedule="paper", mask_weight=0).model_dump(mode="json")
+        paper = AlignSettings(schedule="paper", mask_weight=0, label_smoothing=0).model_dump(mode="json")
         assert settings() == paper
         assert settings(preset="balanced") == AlignSettings().model_dump(mode="json")
         assert settings(settings={"mask_weight": 2.0}) == {**paper, "mask_weight": 2.0}

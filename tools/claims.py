@@ -14,6 +14,7 @@ from typing import Any
 
 from patchword.ablation.grid import ORACLE, AblationGrid, Row, Test
 from patchword.ablation.run import RECORD, TABLE, AblationTable, run_ablation
+from patchword.config.align import ALIGN_PRESETS
 from patchword.data.folders import write_text
 from patchword.errors import PatchwordError
 from patchword.toytown import miniatures
@@ -26,7 +27,8 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "without the patch-mask term": {"mask_weight": 0.0},
     "patch-text and patch-mask terms": {"loss": "patch-text"},
     "patch-text term alone": {"loss": "patch-text", "mask_weight": 0.0},
-    "the paper's schedule and loss": {"schedule": "paper", "mask_weight": 0.0},
+    "labels not smoothed": {"label_smoothing": 0.0},
+    "the paper's schedule and loss": ALIGN_PRESETS["paper"],
     "linear module": {"module": "linear"},
 }
 _NOISE = 0.4

@@ -68,6 +68,19 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     (folder / "config.json").write_text(json.dumps(values))
 
 
+def test_a_model_of_an_earlier_version_says_that_it_was_trained_without_what_came_later(folder: Path) -> None:
+    later = ("mask_weight", "label_smoothing")
+
+    def without(values: dict[str, Any]) -> None:
+        for name in later:
+            del values["settings"][name]
+
+    edit_config(folder, without)
+    config = read_artifact(folder).config
+    assert [getattr(config.settings, name) for name in later] == [0, 0]
+    assert "| label_smoothing | 0.0 |" in model_card(config)
+
+
 @pytest.mark.parametrize("kind", get_args(ModuleKind))
 def test_round_trip_is_exact(tmp_path: Path, kind: ModuleKind) -> None:
     written = make_artifact(kind)

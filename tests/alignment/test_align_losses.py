@@ -57,12 +57,14 @@ def naive_text_anchor(z: Tensor, labels: list[int], text: Tensor, tau: float) ->
     return sum(anchors) / len(anchors) if anchors else 0.0
 
 
-def naive_patch_anchor(z: Tensor, labels: list[int], text: Tensor, tau: float) -> float:
+def naive_patch_anchor(z: Tensor, labels: list[int], text: Tensor, tau: float, smoothing: float = 0.0) -> float:
     losses = []
     for i in range(len(z)):
         below = sum(math.exp(float(z[i] @ t) / tau) for t in text)
-        losses.append(-math.log(math.exp(float(z[i] @ text[labels[i]]) / tau) / below))
-    return sum(losses) / len(losses) if losses else 0.0
+        for c in range(len(text)):
+            wanted = smoothing / len(text) + (1 - smoothing if c == labels[i] else 0)
+            losses.append(-wanted * math.log(math.exp(float(z[i] @ text[c]) / tau) / below))
+    return sum(losses) / len(z) if losses else 0.0
 
 
 LABELLINGS = {
@@ -91,6 +93,11 @@ class TestAgainstTheLoops:
         z, text = unit(len(labels), 6), unit(5, 6, seed=1)
         found = patch_anchor_loss(z, torch.tensor(labels), text, temperature=0.07, bound=bound)
         assert float(found) == pytest.approx(naive_patch_anchor(z, labels, text, 0.07), abs=1e-5)
+
+    def test_patch_anchor_with_smoothed_labels(self, labels: list[int], bound: int) -> None:
+        z, text = unit(len(labels), 6), unit(5, 6, seed=1)
+        found = patch_anchor_loss(z, torch.tensor(labels), text, temperature=0.07, bound=bound, smoothing=0.3)
+        assert float(found) == pytest.approx(naive_patch_anchor(z, labels, text, 0.07, smoothing=0.3), abs=1e-5)
 
     def test_gradients_are_those_of_the_function(self, labels: list[int], bound: int) -> None:
         settings = AlignSettings(similarity_bound=bound)
@@ -134,10 +141,13 @@ def test_switches_choose_the_terms(loss: str, reading: str, expected: tuple[str,
     assert float(terms.total) == pytest.approx(sum(float(getattr(terms, name)) for name in expected), abs=1e-12)
 
 
-def test_cross_entropy_is_torchs() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_is_torchs(smoothing: float) -> None:
     z, text, labels = unit(12, 6), unit(3, 6, seed=1), torch.arange(12) % 3
-    terms = t_supcon(z, labels, text, temperature=0.07, settings=AlignSettings(loss="cross-entropy"))
-    torch.testing.assert_close(terms.total, functional.cross_entropy(z @ text.T / 0.07, labels))
+    settings = AlignSettings(loss="cross-entropy", label_smoothing=smoothing)
+    terms = t_supcon(z, labels, text, temperature=0.07, settings=settings)
+    expected = functional.cross_entropy(z @ text.T / 0.07, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(terms.total, expected)
 
 
 def test_weights_scale_their_terms() -> None:

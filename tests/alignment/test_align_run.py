@@ -20,6 +20,7 @@ from patchword.errors import PatchwordError
 from small_world import state_of
 
 QUICK = SETTINGS.model_copy(update={"steps": None, "epochs": 2})
+PLAIN = QUICK.model_copy(update={"label_smoothing": 0.0})
 
 
 def run(
@@ -289,11 +290,11 @@ class TestFolders:
             AlignmentData.from_folders(tmp_path / "photos", masks=tmp_path / "photos" / "none", vocabulary=VOCABULARY)
 
 
-def stopped(tmp_path: Path) -> AlignmentData:
+def stopped(tmp_path: Path, *, settings: AlignSettings = QUICK) -> AlignmentData:
     """Data, and a run on it in `model` that was stopped in the features."""
     data = make_data(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(data, tmp_path / "model", encoder=Stops())
+        run(data, tmp_path / "model", encoder=Stops(), settings=settings)
     return data
 
 
@@ -319,6 +320,17 @@ def test_a_refusal_to_go_on_changes_nothing(tmp_path: Path, change: dict[str, ob
     with pytest.raises(PatchwordError, match=message):
         run(data, tmp_path / "model", resume=True, **change)  # type: ignore[arg-type]
     assert state_of(tmp_path / "model") == before
+
+
+def test_a_run_that_began_before_labels_were_smoothed_goes_on_without(tmp_path: Path) -> None:
+    data = stopped(tmp_path, settings=PLAIN)
+    path = tmp_path / "model" / "training.json"
+    record = json.loads(path.read_text())
+    del record["identity"]["settings"]["label_smoothing"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(PatchwordError, match=r"'label_smoothing' was 0\.0 and is 0\.2;"):
+        run(data, tmp_path / "model", resume=True)
+    assert run(data, tmp_path / "model", resume=True, settings=PLAIN).history
 
 
 def test_a_finished_model_is_returned_whatever_computes(tmp_path: Path) -> None:

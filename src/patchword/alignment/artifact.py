@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from patchword.config.align import AlignSettings, ModuleKind
+from patchword.config.align import EARLIER_VALUES, AlignSettings, ModuleKind
 from patchword.config.base import one_line
 from patchword.data.folders import check_version, expand_home, write_bytes, write_json, write_text
 from patchword.data.vocabulary import Vocabulary
@@ -181,6 +181,11 @@ class ArtifactConfig(_Record):
     training: TrainingFacts
     versions: dict[str, str] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, value: Any) -> Any:
+        return EARLIER_VALUES | value if isinstance(value, dict) else value
 
     def parsed_vocabulary(self) -> Vocabulary:
         """The training's vocabulary."""

@@ -226,7 +226,8 @@ def sampled_loss(
             groups = sample.text_classes
             loss = text_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound, groups=groups)
         else:
-            loss = patch_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound)
+            smoothing = settings.label_smoothing
+            loss = patch_anchor_loss(vectors, classes, text, temperature=temperature, bound=bound, smoothing=smoothing)
         terms[name] = off + loss
     if targets is not None:
         chosen = z[sample.masks]
@@ -311,17 +312,24 @@ def text_anchor_loss(
     return loss
 
 
-def patch_anchor_loss(z: Tensor, labels: Tensor, text: Tensor, *, temperature: Tensor | float, bound: int) -> Tensor:
-    """Patch-text term with the patch as anchor: mean over patches i of -log softmax_c(z_i.t_c/tau)[y_i].
+def patch_anchor_loss(
+    z: Tensor, labels: Tensor, text: Tensor, *, temperature: Tensor | float, bound: int, smoothing: float = 0.0
+) -> Tensor:
+    """Patch-text term with the patch as anchor: mean over patches i of -sum_c q_ic log softmax_c(z_i.t_c/tau).
+
+    q_ic is 1 for i's class and 0 for others [paper]. Pseudo labels are sometimes wrong: of n classes each gets s/n of
+    every label, and i's class 1 - s more, s being the smoothing (arXiv 1512.00567) [chosen].
 
     Args:
         z: (n, d) unit patches; labels: (n,) classes, none ignored; text: (c, d) unit; temperature: tau > 0.
+        smoothing: s in [0, 1).
     """
     if len(z) == 0:
         return z.sum() * 0.0
     weights = z.new_full((len(z),), 1 / len(z))
     normalisers = weighted_logsumexp(z, text, weights, temperature=temperature, bound=bound)
-    loss: Tensor = normalisers - (z * text[labels]).sum() / (temperature * len(z))
+    wanted = torch.lerp(text[labels], text.mean(dim=0), smoothing)  # (n, d)
+    loss: Tensor = normalisers - (z * wanted).sum() / (temperature * len(z))
     return loss
 
 

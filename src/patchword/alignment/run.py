@@ -40,7 +40,7 @@ from patchword.alignment.trainer import (
     start_tracker,
     train,
 )
-from patchword.config.align import WITHOUT_EFFECT, AlignSettings
+from patchword.config.align import EARLIER_VALUES, WITHOUT_EFFECT, AlignSettings
 from patchword.data.folders import prepare_output, remove_leftovers, write_json
 from patchword.errors import PatchwordError
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
@@ -289,8 +289,8 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         )
     for name, value in identity.items():
         was = before.get(name)
-        if name == "settings" and isinstance(was, dict):  # earlier versions knew no masks
-            was = {key: value[key] for key in ("mask_weight", "mask_temperature")} | was
+        if name == "settings" and isinstance(was, dict):  # of the masks, their labels had none
+            was = EARLIER_VALUES | {key: value[key] for key in ("mask_weight", "mask_temperature")} | was
             if was.get("similarity_bound") == _EARLIER_BOUND and value["similarity_bound"] is None:
                 was = {**was, "similarity_bound": None}
         if name == NUMERICS or was == value:

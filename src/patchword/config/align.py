@@ -39,6 +39,10 @@ WITHOUT_EFFECT = ("tracker", "checkpoint_minutes", "decode_threads", "shard_mega
 """Settings that change no result of a run that has begun, so that it may go on with others."""
 
 
+EARLIER_VALUES = {"mask_weight": 0.0, "label_smoothing": 0.0}
+"""What trainings did that were recorded before these settings existed."""
+
+
 class AlignSettings(Settings):
     """Settings of the alignment; every default is a [chosen] value of docs/method.md unless its description differs."""
 
@@ -121,6 +125,13 @@ class AlignSettings(Settings):
         ge=1,
         description="Most patches a step in the patch-text term, drawn evenly; more cost time and steady the gradient",
     )
+    label_smoothing: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of a label that is spread evenly over all classes in the patch-anchor reading, since labels "
+        "are sometimes wrong; 0 for none [paper]",
+    )
     mask_weight: float = Field(
         1.0,
         ge=0,
@@ -196,7 +207,7 @@ class AlignSettings(Settings):
         return self
 
 
-ALIGN_PRESETS: dict[str, dict[str, Any]] = {"paper": {"schedule": "paper", "mask_weight": 0.0}}
+ALIGN_PRESETS: dict[str, dict[str, Any]] = {"paper": {"schedule": "paper", "mask_weight": 0.0, "label_smoothing": 0.0}}
 """Settings of a preset that differ from the defaults."""
 
 
