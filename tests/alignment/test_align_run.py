@@ -20,7 +20,6 @@ from patchword.errors import PatchwordError
 from small_world import state_of
 
 QUICK = SETTINGS.model_copy(update={"steps": None, "epochs": 2})
-PLAIN = QUICK.model_copy(update={"label_smoothing": 0.0})
 
 
 def run(
@@ -322,15 +321,20 @@ def test_a_refusal_to_go_on_changes_nothing(tmp_path: Path, change: dict[str, ob
     assert state_of(tmp_path / "model") == before
 
 
-def test_a_run_that_began_before_labels_were_smoothed_goes_on_without(tmp_path: Path) -> None:
-    data = stopped(tmp_path, settings=PLAIN)
+def test_a_run_that_an_earlier_version_began_goes_on_as_it_began(tmp_path: Path) -> None:
+    earlier = QUICK.model_copy(update={"label_smoothing": 0.0, "batch_size": None})
+    data = stopped(tmp_path, settings=earlier)
     path = tmp_path / "model" / "training.json"
     record = json.loads(path.read_text())
     del record["identity"]["settings"]["label_smoothing"]
     path.write_text(json.dumps(record))
-    with pytest.raises(PatchwordError, match=r"'label_smoothing' was 0\.0 and is 0\.2;"):
-        run(data, tmp_path / "model", resume=True)
-    assert run(data, tmp_path / "model", resume=True, settings=PLAIN).history
+    for changed, said in (
+        ({"label_smoothing": 0.2}, r"'label_smoothing' was 0\.0 and is 0\.2"),
+        ({}, "'batch_size' was 8 and is None"),
+    ):
+        with pytest.raises(PatchwordError, match=said):
+            run(data, tmp_path / "model", resume=True, settings=earlier.model_copy(update=changed))
+    assert run(data, tmp_path / "model", resume=True, settings=earlier.model_copy(update={"batch_size": 8})).history
 
 
 def test_a_finished_model_is_returned_whatever_computes(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from patchword.alignment.distributed import Processes
 from patchword.alignment.estimate import prepare_features
 from patchword.alignment.losses import IGNORED
 from patchword.alignment.online import AugmentedFeatures, OnlineFeatures
-from patchword.alignment.schedule import kept_agreement
+from patchword.alignment.schedule import MANY_IMAGES, kept_agreement
 from patchword.alignment.trainer import (
     TrainingResult,
     TrainingSet,
@@ -53,6 +53,7 @@ from patchword.versions import versions
 
 RUN, CHECKPOINT, FEATURES = "training.json", "checkpoint.safetensors", "features"
 NUMERICS, REVIEWS = "numerics", "reviews"
+_EARLIER_BATCH = 8  # images a step of the schedule for few photographs
 _EARLIER_BOUND = 2**20  # the default on every device, written down as a number
 CONTENTS = "contents.json"  # of a cache that is kept
 
@@ -126,7 +127,7 @@ def align_labels(
     hashed = _unchanged(hashed, dataset, skipped=skipped)
     identity = _identity(dataset, hashed, encoder=encoder, text_encoder=text_encoder, settings=settings)
     with processes.first_before_others():
-        finished = _enter(out, identity, quiet=quiet)
+        finished = _enter(out, identity, images=len(hashed), quiet=quiet)
         if finished is None and processes.is_first:
             remove_leftovers(out)
     if finished is not None:
@@ -271,7 +272,7 @@ def _identity(
     }
 
 
-def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResult | None:
+def _enter(out: Path, identity: dict[str, Any], *, images: int, quiet: bool) -> AlignmentResult | None:
     """Compare with the run that the folder holds; the result, when it is finished, wherever that was."""
     path = out / RUN
     if not path.exists():
@@ -289,10 +290,8 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         )
     for name, value in identity.items():
         was = before.get(name)
-        if name == "settings" and isinstance(was, dict):  # of the masks, their labels had none
-            was = EARLIER_VALUES | {key: value[key] for key in ("mask_weight", "mask_temperature")} | was
-            if was.get("similarity_bound") == _EARLIER_BOUND and value["similarity_bound"] is None:
-                was = {**was, "similarity_bound": None}
+        if name == "settings" and isinstance(was, dict):
+            was = _as_recorded_now(was, value, images=images)
         if name == NUMERICS or was == value:
             continue
         difference = f"the {name.replace('_', ' ')} of the run there is another"
@@ -305,6 +304,21 @@ def _enter(out: Path, identity: dict[str, Any], *, quiet: bool) -> AlignmentResu
         return None
     history = tuple(StepRecord(**record) for record in run["history"])
     return AlignmentResult(out, read_artifact(out), history, run["skipped"])
+
+
+def _as_recorded_now(was: dict[str, Any], now: dict[str, Any], *, images: int) -> dict[str, Any]:
+    """What a run's settings are called now, which may have been recorded by an earlier version."""
+    if (
+        "label_smoothing" not in was
+        and was.get("schedule") == "auto"
+        and not was["batch_size"]
+        and images < MANY_IMAGES
+    ):
+        was = was | {"batch_size": _EARLIER_BATCH}
+    if was.get("similarity_bound") == _EARLIER_BOUND and now["similarity_bound"] is None:
+        was = was | {"similarity_bound": None}
+    # Labels had no masks then, so that what is set of them does not matter.
+    return EARLIER_VALUES | {key: now[key] for key in ("mask_weight", "mask_temperature")} | was
 
 
 def _check_numerics(before: object, now: dict[str, Any], *, out: Path, quiet: bool) -> None:

@@ -19,7 +19,7 @@ PAPER_BATCH, PAPER_RATE, EPOCHS = 32, 1e-4, 5
 # Measured on Toytown (docs/performance.md): a small set wants more passes in smaller steps, but not ever more, since it
 # is soon learned by heart. One of thousands has enough steps in the paper's five passes.
 RATE = 1e-3
-SMALL_BATCH, MANY_IMAGES = 8, 5_000
+SMALL_BATCH, MANY_IMAGES = 4, 5_000
 MOST_EPOCHS, ENOUGH_STEPS, FEWEST_STEPS = 14, 2_000, 100
 FEW_IMAGES = 50
 
