@@ -64,8 +64,13 @@ def grid(world: Path, **changes: Any) -> AblationGrid:
 
 
 def run(world: Path, **options: Any) -> Any:
-    chosen = {"grid": grid(world), "out": world / "out", "encoder": colour_world.ColourPatches()} | options
-    return run_ablation(chosen.pop("grid"), text_encoder=colour_world.ColourText(), device="cpu", quiet=True, **chosen)
+    chosen = {
+        "grid": grid(world),
+        "out": world / "out",
+        "encoder": colour_world.ColourPatches(),
+        "quiet": True,
+    } | options
+    return run_ablation(chosen.pop("grid"), text_encoder=colour_world.ColourText(), device="cpu", **chosen)
 
 
 def test_every_row_has_a_score_and_the_oracle_is_one_of_them(world: Path) -> None:
@@ -113,6 +118,36 @@ def test_a_stopped_run_goes_on_and_trains_nothing_twice(world: Path, monkeypatch
     assert state_of(world / "out") == before
     assert run(world, grid=short, resume=True) == whole
     assert len(trained) == len(set(trained)) == 6
+
+
+@pytest.mark.parametrize("changed", ["settings", "tests", "version"])
+def test_rows_that_were_made_otherwise_are_made_again(
+    world: Path, changed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"settings": SETTINGS | {"steps": 4}, "rows": [{"name": "labels"}], "seeds": [0]}
+    run(world, grid=grid(world, **short))
+    results = world / "out" / "results.jsonl"
+    if changed == "settings":
+        short["settings"] |= {"label_smoothing": 0.5}
+    if changed == "tests":
+        short["tests"] = [{"name": "red alone", "photos": "photos", "masks": "masks", "score": ["red"]}]
+    if changed == "version":  # what an earlier one did not record
+        told = [json.loads(line) for line in results.read_text().splitlines()]
+        for one in told:
+            del one["settings"]
+        results.write_text("".join(json.dumps(one) + "\n" for one in told))
+    trained: list[str] = []
+    real = ablation_run._Runs.train_and_judge
+
+    def counted(self: Any, row: Row, *, seed: int) -> Any:
+        trained.append(row.name)
+        return real(self, row, seed=seed)
+
+    monkeypatch.setattr(ablation_run._Runs, "train_and_judge", counted)
+    again = run(world, grid=grid(world, **short), resume=True, quiet=False)
+    assert trained == ["labels", ORACLE]
+    assert "row 'labels', seed 0, was made otherwise; it is made again\n" in capsys.readouterr().err
+    assert again == run(world, grid=grid(world, **short), out=world / "fresh")
 
 
 def test_fewer_photographs_are_drawn_by_the_seed(world: Path) -> None:

@@ -17,6 +17,7 @@ import patchword
 from patchword.ablation.grid import LABELS, SAME, AblationGrid, Row, Test
 from patchword.alignment.api import encoder_for
 from patchword.alignment.data import AlignmentData, AlignmentItem
+from patchword.config.align import WITHOUT_EFFECT, AlignSettings
 from patchword.config.evaluate import ScoredRun
 from patchword.config.shared import DtypeName
 from patchword.data.folders import prepare_output, remove_leftovers, write_json, write_text
@@ -31,6 +32,7 @@ from patchword.labeling.dataset import LabelledDataset
 from patchword.models.loading import Loader
 from patchword.models.protocols import ImageTextEncoder, PatchEncoder
 from patchword.models.registry import ModelName
+from patchword.runs.progress import say
 from patchword.runs.records import Numerics
 from patchword.segmentation.segmenter import Segmenter
 from patchword.versions import versions
@@ -102,7 +104,8 @@ def run_ablation(
         encoder: a loaded vision encoder in place of the grid's.
         text_encoder: a loaded image-text model in place of the one that labelled.
         device, dtype: of the models, as for `align`.
-        resume: go on where an earlier run of the same grid stopped.
+        resume: go on where an earlier run stopped; rows that were made with other settings, tests or another encoder
+            are made again.
         overwrite: empty the folder first, if it is an earlier ablation's.
         quiet: whether to show no progress.
 
@@ -126,10 +129,13 @@ def run_ablation(
         for seed in grid.seeds:
             for row in grid.all_rows:
                 key = f"{row.name} | {seed}"
-                if key not in done or done[key].get("row") != row.model_dump(mode="json"):
-                    scores = runs.train_and_judge(row, seed=seed)
-                    told = {"row": row.model_dump(mode="json"), "seed": seed, "numerics": numerics.model_dump()}
-                    manifest.append({"name": key, **told, "scores": scores})
+                asked = runs.asked(row, seed=seed)
+                if key in done and any(done[key].get(name) != value for name, value in asked.items()):
+                    say(f"row {row.name!r}, seed {seed}, was made otherwise; it is made again", quiet=quiet)
+                elif key in done:
+                    continue
+                scores = runs.train_and_judge(row, seed=seed)
+                manifest.append({"name": key, **asked, "numerics": numerics.model_dump(), "scores": scores})
     records = manifest.finish()
     found = {row.name: [records[f"{row.name} | {seed}"]["scores"] for seed in grid.seeds] for row in grid.all_rows}
     table = AblationTable.of(found, columns=grid.columns, seeds=grid.seeds)
@@ -159,6 +165,17 @@ class _Runs:
     device: str
     dtype: DtypeName
     quiet: bool
+
+    def asked(self, row: Row, *, seed: int) -> dict[str, Any]:
+        """What decides the scores of a row, but for the files: with anything else it is another row."""
+        settings = AlignSettings.of({**self.grid.settings, **row.settings, "seed": seed})
+        return {
+            "row": row.model_dump(mode="json"),
+            "seed": seed,
+            "settings": settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)),
+            "tests": [test.model_dump(mode="json", exclude={"photos", "masks"}) for test in self.grid.tests],
+            "encoder": self.encoder.record.fingerprint,
+        }
 
     def train_and_judge(self, row: Row, *, seed: int) -> dict[str, float | None]:
         """mIoU by column."""
