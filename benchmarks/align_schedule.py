@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[20, 50, 200])
     parser.add_argument("--steps", type=int, nargs="+", default=[], help="beside the default's")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3], help="learning rates of those")
-    parser.add_argument("--batches", type=int, nargs="+", default=[8], help="images a step of those")
+    parser.add_argument("--batches", type=int, nargs="+", default=[4], help="images a step of those")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(asked.demo)

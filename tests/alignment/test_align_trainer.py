@@ -149,9 +149,16 @@ class TestSchedule:
     def test_small_sets_get_many_steps_of_few_images(self) -> None:
         found = [schedule_for(images, settings=AlignSettings()) for images in (1, 20, 200, 2_000, 20_000)]
         assert all(schedule.steps >= FEWEST_STEPS for schedule in found)
-        assert [schedule.steps for schedule in found] == sorted(schedule.steps for schedule in found)
+        seen = [schedule.steps * schedule.batch_size for schedule in found]
+        assert seen == sorted(seen)
         assert all(schedule.steps % schedule.epoch_steps == 0 for schedule in found)
         assert found[2].batch_size < found[4].batch_size == 32
+
+    @pytest.mark.parametrize(("images", "epochs"), [(260, 14), (1_000, 14), (2_000, 8), (4_000, 5)])
+    def test_smaller_steps_see_the_photographs_as_often(self, images: int, epochs: int) -> None:
+        for batch_size in (2, None, 8):
+            found = schedule_for(images, settings=AlignSettings(batch_size=batch_size))
+            assert found.steps == epochs * found.epoch_steps
 
     def test_what_is_set_wins(self) -> None:
         for schedule in ("auto", "paper"):

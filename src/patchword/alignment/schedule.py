@@ -20,7 +20,8 @@ PAPER_BATCH, PAPER_RATE, EPOCHS = 32, 1e-4, 5
 # is soon learned by heart. One of thousands has enough steps in the paper's five passes.
 RATE = 1e-3
 SMALL_BATCH, MANY_IMAGES = 4, 5_000
-MOST_EPOCHS, ENOUGH_STEPS, FEWEST_STEPS = 14, 2_000, 100
+MOST_EPOCHS, FEWEST_STEPS = 14, 100
+ENOUGH_STEPS, ENOUGH_BATCH = 2_000, 8  # in steps of fewer images, more of them
 FEW_IMAGES = 50
 
 
@@ -49,7 +50,7 @@ class Schedule:
         paper = settings.schedule == "paper"
         batch_size = settings.batch_size or (PAPER_BATCH if paper or images >= MANY_IMAGES else SMALL_BATCH)
         epoch_steps = math.ceil(images / batch_size)
-        epochs = settings.epochs or (EPOCHS if paper else _epochs(epoch_steps))
+        epochs = settings.epochs or (EPOCHS if paper else _epochs(epoch_steps, batch_size))
         steps = settings.steps or epoch_steps * epochs
         rate = settings.learning_rate or (PAPER_RATE if paper else RATE)
         return cls(images, batch_size, epoch_steps, steps, rate)
@@ -81,9 +82,10 @@ class Schedule:
         return found
 
 
-def _epochs(epoch_steps: int) -> int:
+def _epochs(epoch_steps: int, batch_size: int) -> int:
     """Passes over a set that takes so many steps a pass."""
-    wanted = min(MOST_EPOCHS, max(EPOCHS, math.ceil(ENOUGH_STEPS / epoch_steps)))
+    enough = ENOUGH_STEPS * max(1, ENOUGH_BATCH / batch_size)
+    wanted = min(MOST_EPOCHS, max(EPOCHS, math.ceil(enough / epoch_steps)))
     return max(wanted, math.ceil(FEWEST_STEPS / epoch_steps))
 
 
