@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_and_trains_nothing_twice(world: Path, monkeypatch
 
 
 @pytest.mark.parametrize("changed", ["settings", "tests", "version"])
-def test_rows_that_were_made_otherwise_are_made_again(
+def test_rows_of_other_settings_or_tests_are_trained_again(
     world: Path, changed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = {"settings": SETTINGS | {"steps": 4}, "rows": [{"name": "labels"}], "seeds": [0]}
@@ -146,7 +146,10 @@ def test_rows_that_were_made_otherwise_are_made_again(
     monkeypatch.setattr(ablation_run._Runs, "train_and_judge", counted)
     again = run(world, grid=grid(world, **short), resume=True, quiet=False)
     assert trained == ["labels", ORACLE]
-    assert "row 'labels', seed 0, was made otherwise; it is made again\n" in capsys.readouterr().err
+    assert (
+        "row 'labels', seed 0, had other settings or tests, or another encoder; it is trained again\n"
+        in capsys.readouterr().err
+    )
     assert again == run(world, grid=grid(world, **short), out=world / "fresh")
 
 

@@ -131,7 +131,8 @@ def run_ablation(
                 key = f"{row.name} | {seed}"
                 asked = runs.asked(row, seed=seed)
                 if key in done and any(done[key].get(name) != value for name, value in asked.items()):
-                    say(f"row {row.name!r}, seed {seed}, was made otherwise; it is made again", quiet=quiet)
+                    said = "had other settings or tests, or another encoder; it is trained again"
+                    say(f"row {row.name!r}, seed {seed}, {said}", quiet=quiet)
                 elif key in done:
                     continue
                 scores = runs.train_and_judge(row, seed=seed)

@@ -21,7 +21,7 @@ PAPER_BATCH, PAPER_RATE, EPOCHS = 32, 1e-4, 5
 RATE = 1e-3
 SMALL_BATCH, MANY_IMAGES = 4, 5_000
 MOST_EPOCHS, FEWEST_STEPS = 14, 100
-ENOUGH_STEPS, ENOUGH_BATCH = 2_000, 8  # in steps of fewer images, more of them
+ENOUGH_STEPS, ENOUGH_BATCH = 2_000, 8  # so many steps of 8 images or more, or as many images in smaller steps
 FEW_IMAGES = 50
 
 
